@@ -1,0 +1,167 @@
+"""What the apps in `launch/` share: configs from flags, and one clear line with the right exit code for what goes wrong."""
+
+import difflib
+import errno
+import hashlib
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cifar_flax.config import Config, Section
+from cifar_flax.config_file import checked
+from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; exits 0, or 2 for a user's mistake, 1 for a failed run, 75 when interrupted."""
+    logging.set_verbosity(logging.WARNING)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(None)
+    handler.addFilter(lambda record: "orbax" not in record.pathname or record.levelno >= logging.ERROR)
+    app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
+
+
+class Experiment(NamedTuple):
+    """What --config and its overrides ask for: the config, and a name for it such as `wide-short-1f0c52a9`."""
+
+    config: Config
+    name: str
+
+
+def define_config_flag() -> None:
+    """Defines --config=FILE.py[:VARIANT] and the overrides --config.FIELD=VALUE."""
+    # config_flags looks a field's parser up by its exact type, and a range makes a type of its own.
+    for section in Section.__subclasses__():
+        for f in fields(section):
+            for ranged in (f.type, *get_args(f.type)):
+                if get_origin(ranged) is Annotated:
+                    config_flags.register_flag_parser_for_type(ranged, _NumberParser(get_args(ranged)[0]))
+    config_flags.DEFINE_config_file("config", None, "the experiment: configs/NAME.py or configs/NAME.py:VARIANT")
+    flags.mark_flag_as_required("config")
+
+
+class _NumberParser(flags.ArgumentParser[float]):
+    """Reads a number, or `none` for the fields that may be None; the config's own check knows which may."""
+
+    def __init__(self, kind: type[float]) -> None:
+        self.kind = kind
+
+    def parse(self, argument: Any) -> float | None:
+        return None if argument == "none" else self.kind(argument)
+
+
+def experiment_from_flags() -> Experiment:
+    """The checked config that the flags ask for, and its name: file, variant, and a hash of the overrides that matter.
+
+    Raises:
+      UserError: the file cannot be read, or a value is refused.
+    """
+    flag = flags.FLAGS["config"]
+    path, _, variant = config_flags.get_config_filename(flag).partition(":")
+    if not isinstance(flag.value, Config):
+        raise UserError(f"--config={path}: get_config() must return a cifar_flax.config.Config")
+    config = checked(flag.value)
+    overrides = {
+        name: value
+        for name, value in config_flags.get_override_values(flag).items()
+        if not name.startswith(("log.", "checkpoint."))
+    }
+    digest = hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8] if overrides else ""
+    return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))))
+
+
+def _report(call: Callable[[], Any]) -> Any:
+    """Calls it; what a person can act on ends as a line on stderr and an exit code, our own mistakes as a traceback."""
+    try:
+        return call()
+    except CifarFlaxError as e:
+        error = e
+    except KeyboardInterrupt:
+        error = Preempted("interrupted; run the same command to go on")
+    except OSError as e:
+        error = _explain_os_error(e)
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _explain_os_error(e: OSError) -> CifarFlaxError:
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and run the same command")
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{e.filename}: cannot write there ({e.strerror}); choose another place")
+    raise e
+
+
+def _parse(argv: list[str]) -> list[str]:
+    config_path = next((arg.partition("=")[2] for arg in argv if arg.startswith(("--config=", "-config="))), None)
+    if config_path is not None and not Path(config_path.partition(":")[0]).is_file():
+        raise UserError(f"--config={config_path}: no such file{_near(config_path)}")
+    try:
+        rest = flags.FLAGS(argv)[1:]
+    except flags.UnrecognizedFlagError as e:
+        close = f" Did you mean --{e.suggestions[0]}?" if getattr(e, "suggestions", None) else ""
+        raise UserError(f"--{e.flagname}: no such flag.{close}") from None
+    except flags.Error as e:
+        if "parsing config file" in str(e):
+            raise _explain_override(argv, config_path, e) from None
+        raise UserError(str(e).removeprefix("flag ").splitlines()[0]) from None
+    except (KeyError, IndexError, TypeError, AttributeError) as e:
+        raise _explain_override(argv, config_path, e) from e
+    if rest:
+        raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
+    return argv
+
+
+def load_config(config_path: str) -> Config:
+    """Runs `get_config(VARIANT)` of FILE.py for "FILE.py:VARIANT"; what it returns is not checked yet."""
+    path, *variant = config_path.split(":", 1)
+    namespace = runpy.run_path(path)
+    config: Config = namespace["get_config"](*variant)
+    return config
+
+
+def _explain_override(argv: list[str], config_path: str | None, error: Exception) -> Exception:
+    """Finds which --config.FIELD does not exist; any other error comes from the config file itself and is the answer."""
+    try:
+        config = load_config(config_path or "")
+    except Exception as e:  # whatever a user's own file raises
+        return UserError(f"--config={config_path}: {type(e).__name__}: {e}")
+    for arg in argv:
+        if arg.startswith(("--config.", "--noconfig.")):
+            problem = missing_field(config, arg.partition("=")[0].partition("config.")[2])
+            if problem:
+                return UserError(problem)
+    return error
+
+
+def missing_field(config: Any, path: str) -> str | None:
+    """Says which part of `path`, such as `optim.learning_rte`, is no field of `config`; None when all of it is."""
+    value, seen = config, "config"
+    for part in path.split("."):
+        name, *indices = part.replace("]", "").split("[")
+        names = [f.name for f in fields(value)] if is_dataclass(value) else []
+        if not names:
+            return f"{seen}.{name}: no such field; {seen} is {value!r}"
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            return f"{seen}.{name}: no such field.{hint} (fields: {', '.join(names)})"
+        value, seen = getattr(value, name), f"{seen}.{name}"
+        for index in indices:
+            if not isinstance(value, tuple) or not index.lstrip("-").isdigit() or not -len(value) <= int(index) < len(value):
+                return f"{seen}[{index}]: no such entry; {seen} has {len(value) if isinstance(value, tuple) else 'no'} entries"
+            value, seen = value[int(index)], f"{seen}[{index}]"
+    return None
+
+
+def _near(config_path: str) -> str:
+    path = Path(config_path.partition(":")[0])
+    others = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    return f". Configs there: {', '.join(others)}" if others else ""

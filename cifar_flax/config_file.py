@@ -1,0 +1,92 @@
+"""Configs to JSON and back, checked on the way, and the fields in which two of them differ."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cifar_flax.config import Config, validate
+from cifar_flax.errors import UserError
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as nested dicts and lists of JSON's own types."""
+    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return result
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Builds a Config from what `to_dict` gives, with the type and range of every field checked.
+
+    Raises:
+      UserError: an unknown field, a wrong type, a number out of its range, or what `config.validate` refuses.
+    """
+    try:
+        config: Config = TypeAdapter(Config).validate_json(json.dumps(values))
+    except ValidationError as e:
+        error = e.errors()[0]
+        raise UserError(f"{_path(error['loc'])}: {_explain(error)}") from None
+    validate(config)
+    return config
+
+
+def checked(config: Config) -> Config:
+    """The same config with every value of its declared type, for configs that a file or flags have put together."""
+    try:
+        return from_dict(to_dict(config))
+    except TypeError as e:
+        raise UserError(f"config: {e}") from None
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Writes `config` as JSON."""
+    path.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(path: Path) -> Config:
+    """Reads what `write_config` wrote.
+
+    Raises:
+      UserError: the file is missing, is not JSON or is not a config.
+    """
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
+    except ValueError as e:
+        raise UserError(f"{path}: not a config: {e}") from None
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+
+
+def leaves(values: Any, path: str = "config") -> Iterator[tuple[str, Any]]:
+    """Yields (path, value) of every leaf of what `to_dict` gives: `config.model.blocks[0].dropout`, .1."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            yield from leaves(value, f"{path}.{name}")
+    elif isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        for i, value in enumerate(values):
+            yield from leaves(value, f"{path}[{i}]")
+    else:
+        yield path, values
+
+
+def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
+    """The leaves in which `a` and `b` differ: {path: (value in a, value in b)}, None where one has no such leaf."""
+    left, right = dict(leaves(to_dict(a))), dict(leaves(to_dict(b)))
+    paths = list(left) + [path for path in right if path not in left]
+    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "config" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "unexpected_keyword_argument":
+        return "no such field"
+    message = error["msg"].removeprefix("Input ")
+    return f"{message}, not {error['input']!r}"

@@ -1,0 +1,25 @@
+"""The ways a command ends other than well, each with the exit code that scripts can rely on."""
+
+
+class CifarFlaxError(Exception):
+    """Base of the errors whose message is written for the person at the terminal: one line, or a line and a short list."""
+
+    exit_code = 1
+
+
+class UserError(CifarFlaxError):
+    """The request cannot be carried out as it stands: a bad config, missing data, a folder that is not a run."""
+
+    exit_code = 2
+
+
+class RunFailed(CifarFlaxError):
+    """A run that started well had to stop: NaN loss, full disk. What was saved stays."""
+
+    exit_code = 1
+
+
+class Preempted(CifarFlaxError):
+    """SIGTERM or Ctrl-C, after everything was saved. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
+
+    exit_code = 75

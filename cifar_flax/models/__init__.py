@@ -1,0 +1,54 @@
+"""Networks by config: `create_model`, `initialize`, `describe`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cifar_flax.config import Architecture, ModelConfig
+from cifar_flax.errors import UserError
+from cifar_flax.models.convnet import ConvNet
+
+Variables = Mapping[str, Any]  # "params", and "batch_stats" where there is BatchNorm
+
+
+def create_model(config: ModelConfig, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """Builds the module that `config` describes; call it as `model.apply(variables, images, train=...)`.
+
+    Args:
+      config: architecture and its spec.
+      num_classes: width of the logits.
+      dtype: of activations; parameters and statistics are float32 whatever it is.
+    """
+    return {Architecture.CONVNET: ConvNet}[config.name](config, num_classes, dtype)
+
+
+def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Variables:
+    """Draws the initial variables.
+
+    Args:
+      model: from `create_model`.
+      key: a PRNG key.
+      first_images: float32 [N, H, W, C], normalised training images, for networks whose first layer is learnt from data.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, float32; no "batch_stats" without BatchNorm.
+
+    Raises:
+      UserError: the images are too small for the network.
+    """
+    try:
+        return model.init(key, first_images[:1], train=False)  # type: ignore[no-any-return]
+    except (ValueError, ZeroDivisionError) as e:
+        height, width = first_images.shape[1:3]
+        raise UserError(f"config.model: this network cannot take {height}x{width} images: {e}") from e
+
+
+def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
+    """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C]."""
+    image = jnp.zeros((1, *image_shape), jnp.float32)
+    return nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 110, "force_terminal": False})(
+        image, train=False
+    )

@@ -1,0 +1,78 @@
+"""One plain convolutional network, described by its config: every network of the write-ups is a spec of it."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cifar_flax.config import Activation, BatchNorm, BlockConfig, Features, ModelConfig
+from cifar_flax.models.layers import ACTIVATIONS, INITIALIZERS, max_pool
+
+
+class ConvNet(nn.Module):
+    """Blocks of convolutions with pooling and dropout, then dense layers with dropout, then logits.
+
+    Attributes:
+      config: the network's spec.
+      num_classes: width of the logits.
+      dtype: of activations and matrix products; parameters are float32.
+    """
+
+    config: ModelConfig
+    num_classes: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps images, float [N, H, W, C], to logits, float32 [N, num_classes].
+
+        `train` turns dropout on (rng collection "dropout") and lets BatchNorm use and update batch statistics.
+        """
+        c = self.config
+        kernel_init = INITIALIZERS[c.kernel_init]
+        x = x.astype(self.dtype)
+        for i, block in enumerate(c.blocks):
+            x = self._block(x, i, block, train)
+        if c.features is Features.FLATTEN:
+            x = x.reshape(len(x), -1)
+        elif c.features is Features.MEAN:
+            x = x.mean((1, 2))
+        else:
+            x = x.max((1, 2))
+        for i, layer in enumerate(c.dense):
+            x = nn.Dense(layer.features, kernel_init=kernel_init, dtype=self.dtype, name=f"dense{i}")(x)
+            x = ACTIVATIONS[layer.activation or c.activation](x)
+            x = nn.Dropout(layer.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
+
+    def _block(self, x: jax.Array, index: int, block: BlockConfig, train: bool) -> jax.Array:
+        count = len(block.features)
+        sizes, paddings = _each(block.kernel_sizes, count), _each(block.paddings, count)
+        activations: tuple[Activation, ...] = _each(block.activations or (self.config.activation,), count)
+        for i in range(count):
+            name = f"block{index}_conv{i}"
+            x = nn.Conv(
+                block.features[i],
+                (sizes[i], sizes[i]),
+                padding=str(paddings[i]),
+                kernel_init=INITIALIZERS[self.config.kernel_init],
+                use_bias=block.batch_norm is not BatchNorm.CONV,  # BatchNorm's own bias takes its place
+                dtype=self.dtype,
+                name=name,
+            )(x)
+            if block.batch_norm is BatchNorm.CONV:
+                x = self._batch_norm(f"{name}_norm")(x, use_running_average=not train)
+            x = ACTIVATIONS[activations[i]](x)
+        if block.batch_norm is BatchNorm.BLOCK:
+            x = self._batch_norm(f"block{index}_norm")(x, use_running_average=not train)
+        x = max_pool(x, block.pool)
+        return nn.Dropout(block.dropout, deterministic=not train)(x)
+
+    def _batch_norm(self, name: str) -> nn.BatchNorm:
+        c = self.config
+        return nn.BatchNorm(momentum=c.batch_norm_momentum, epsilon=c.batch_norm_epsilon, dtype=self.dtype, name=name)
+
+
+def _each(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    return values * count if len(values) == 1 else values

@@ -1,0 +1,126 @@
+"""A run directory, opened: what the notebook, the report and the demo read."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+
+from cifar_flax.config import CheckpointConfig, Config
+from cifar_flax.config_file import read_config
+from cifar_flax.data.catalog import load_dataset
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.errors import UserError
+from cifar_flax.models import Variables, create_model
+from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
+from cifar_flax.training.evaluation import evaluate
+from cifar_flax.training.records import read_records
+from cifar_flax.training.state import TrainState, abstract_state
+from cifar_flax.training.step import make_eval_step
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+
+
+class Run:
+    """What a training left behind, on whatever devices it was made and wherever it is opened.
+
+    Attributes:
+      workdir: the folder.
+      config: what was trained.
+      preprocessing: image shape, class names and normalisation.
+    """
+
+    def __init__(self, workdir: Path, config: Config, preprocessing: Preprocessing) -> None:
+        self.workdir, self.config, self.preprocessing = workdir, config, preprocessing
+
+    @classmethod
+    def open(cls, workdir: str | Path) -> "Run":
+        """Opens a run directory; a run that is still training can be opened too.
+
+        Raises:
+          UserError: the folder is missing, is not a run, or its config.json or dataset.json is damaged.
+        """
+        workdir = Path(workdir)
+        if not workdir.is_dir():
+            raise UserError(f"{workdir}: no such run directory")
+        return cls(workdir, read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class, in the order of the logits."""
+        return self.preprocessing.class_names
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network; `run.model.apply(run.variables(), images, train=False)` gives logits for normalised images."""
+        return create_model(self.config.model, self.preprocessing.num_classes, self._dtype)
+
+    def metrics(self) -> "pd.DataFrame":
+        """The records of metrics.jsonl, a row each: `kind` "epoch" with train_* and validation_*, `kind` "step" with batches'."""
+        import pandas as pd  # a second that only those who ask for the table should wait
+
+        return pd.DataFrame(read_records(self.workdir))
+
+    def variables(self, which: str | int = "best") -> Variables:
+        """The weights to evaluate with, {"params", "batch_stats"}: float32 arrays; averaged ones where the run kept an EMA.
+
+        Args:
+          which: "best" by validation top-1 (the latest where there was no validation), "latest", or a step.
+        Raises:
+          UserError: there is no such checkpoint, or it is damaged.
+        """
+        return self._state(which).eval_variables
+
+    def params(self, which: str | int = "best") -> Any:
+        """The tree of parameters of `variables(which)`."""
+        return self.variables(which)["params"]
+
+    def step(self, which: str | int = "best") -> int:
+        """The step that "best" or "latest" stands for."""
+        return self._checkpoints.find(which)
+
+    def dataset(self, split: str) -> Dataset:
+        """The images of "train" (without the validation images), "validation" or "test", as the run had them.
+
+        Raises:
+          UserError: no such split, or the data are not here.
+        """
+        if split not in SPLITS:
+            raise UserError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
+        if split == "test":
+            found: Dataset | None = load_dataset(self.config.data, "test")
+        else:
+            data = self.config.data
+            train, validation = load_dataset(data, "train").split(data.validation_fraction, data.split_seed)
+            found = train if split == "train" else validation
+        if found is None:
+            raise UserError(f"{self.workdir} trained on all images (config.data.validation_fraction=0): no validation split")
+        return found
+
+    def evaluate(self, split: str = "test", which: str | int = "best") -> dict[str, float]:
+        """Scores a checkpoint on every image of a split once: loss, top1, top2, top3, top5 (shares in [0, 1]) and n."""
+        mesh = data_parallel_mesh()
+        data = place(self.dataset(split), mesh)
+        step = make_eval_step(self.model, self.preprocessing, self._dtype, mesh)
+        return evaluate(step, self.variables(which), data, self.config.train.eval_batch_size, mesh)
+
+    @property
+    def _dtype(self) -> Any:
+        return compute_dtype(self.config.train.dtype)
+
+    @cached_property
+    def _checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.workdir, CheckpointConfig(), read_only=True)
+
+    def _state(self, which: str | int) -> TrainState:
+        optim = self.config.optim
+        optimizer = create_optimizer(optim, create_schedule(optim, 1, 1))  # its state has the same shapes for any length
+        like = abstract_state(self.config, self.model, optimizer, self.preprocessing.image_shape, data_parallel_mesh())
+        return self._checkpoints.restore(self._checkpoints.find(which), like).state

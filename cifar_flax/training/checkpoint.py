@@ -1,0 +1,198 @@
+"""Checkpoints of a run: asynchronous and atomic through Orbax, verified by a hash, restored on any number of devices."""
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+from cifar_flax.config import CheckpointConfig
+from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.training.state import TrainState
+
+SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
+
+
+class Restored(NamedTuple):
+    """A state from disk, and how many epochs had been validated and recorded when it was saved."""
+
+    state: TrainState
+    epochs_done: int
+
+
+class Checkpoints:
+    """The checkpoints under `workdir/checkpoints`: the latest few and the best by validation accuracy."""
+
+    def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
+        self.directory = workdir.absolute() / "checkpoints"
+        self._read_only = read_only
+        policies = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(config.keep_latest),
+                checkpoint_managers.BestN(get_metric_fn=_selection, n=1),
+            ]
+        )
+        self._options = ocp.CheckpointManagerOptions(
+            best_fn=_selection,
+            preservation_policy=policies,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=not read_only,
+        )
+        self._manager = self._open()
+        self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
+        self._saved_at = time.monotonic()
+        self._saved = (-1, -1)
+
+    def due(self, step: int) -> bool:
+        """Whether the config wants a checkpoint after `step`, within an epoch."""
+        by_step = self._every_steps is not None and step % self._every_steps == 0
+        return by_step or time.monotonic() - self._saved_at >= self._every_seconds
+
+    def save(self, state: TrainState, epochs_done: int, scores: dict[str, float] | None = None) -> None:
+        """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
+
+        Args:
+          state: what to save; a checkpoint of the same step and fewer epochs is replaced.
+          epochs_done: epochs whose validation is over.
+          scores: on the validation split, where they are known.
+
+        Raises:
+          RunFailed: this or the previous checkpoint cannot be written; older ones stay.
+        """
+        step = int(state.step)
+        if self._saved == (step, epochs_done):
+            return
+        try:
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            info = {"sha256": digest(state), "epochs_done": epochs_done}
+            items = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
+            self._manager.save(step, args=items, metrics=scores or {})
+        except (OSError, ValueError, RuntimeError) as e:
+            raise self._cannot_write(e) from e
+        self._saved, self._saved_at = (step, epochs_done), time.monotonic()
+
+    def wait(self) -> None:
+        """Returns once all that was saved is on disk; raises as `save` does."""
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as e:
+            raise self._cannot_write(e) from e
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Waits for what is being written and releases the threads; an error that is on its way is not replaced by another."""
+        try:
+            self.wait()
+            self._manager.close()
+        except RunFailed:
+            if error is None:
+                raise
+
+    def steps(self) -> list[int]:
+        """The steps on disk, rising."""
+        return sorted(self._manager.all_steps())
+
+    def find(self, which: str | int) -> int:
+        """The step that "latest", "best" or a number stands for; "best" is the latest where no scores are known.
+
+        Raises:
+          UserError: there is no such checkpoint.
+        """
+        steps = self.steps()
+        if not steps:
+            raise UserError(f"{self.directory.parent} holds no checkpoint yet; has it trained?")
+        if which == "latest":
+            return steps[-1]
+        if which == "best":
+            scored = [step for step in steps if self._manager.metrics(step)]
+            return self._manager.best_step() if scored else steps[-1]
+        if str(which).isdigit() and int(which) in steps:
+            return int(which)
+        raise UserError(f"no checkpoint {which!r}; expected best, latest or one of the steps {steps}")
+
+    def restore(self, step: int, like: TrainState) -> Restored:
+        """Reads one checkpoint into the shapes and shardings of `like`.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=items)
+            intact = digest(restored.state) == restored.info["sha256"]
+        except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
+            raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_first_line(e)})") from e
+        if not intact:
+            raise UserError(f"checkpoint {step} in {self.directory} is damaged (its hash differs)")
+        return Restored(restored.state, restored.info["epochs_done"])
+
+    def restore_latest(self, like: TrainState) -> Restored | None:
+        """Reads the newest intact checkpoint, moving damaged ones aside and saying so; None where there is none."""
+        while steps := self.steps():
+            try:
+                restored = self.restore(steps[-1], like)
+                self._saved = (steps[-1], restored.epochs_done)
+                return restored
+            except UserError as e:
+                logging.warning("%s; falling back to %s", e, f"step {steps[-2]}" if len(steps) > 1 else "the beginning")
+                self._set_aside(steps[-1])
+                self._manager.close()
+                self._manager = self._open()
+        return None
+
+    def _open(self) -> ocp.CheckpointManager:
+        """Opens the manager, which reads the scores of all steps at once, without those whose scores are damaged."""
+        for scores in sorted(self.directory.glob("*/metrics/metrics")):
+            try:
+                json.loads(scores.read_text(encoding="utf-8"))
+            except ValueError:
+                step = int(scores.parts[-3])
+                if self._read_only:
+                    raise UserError(f"checkpoint {step} in {self.directory} is damaged (unreadable scores)") from None
+                logging.warning("checkpoint %d in %s is damaged (unreadable scores); leaving it out", step, self.directory)
+                self._set_aside(step)
+        return ocp.CheckpointManager(self.directory, options=self._options)
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.directory.with_name("damaged_checkpoints")
+        aside.mkdir(exist_ok=True)
+        shutil.move(self.directory / str(step), aside / f"{step}-{time.time_ns()}")
+
+    def _cannot_write(self, e: Exception) -> RunFailed:
+        kept = self.steps()
+        rest = f"; checkpoint {kept[-1]} is intact" if kept else ""
+        return RunFailed(
+            f"cannot write a checkpoint in {self.directory}: {_first_line(e)}{rest}; run the same command to go on"
+        )
+
+
+def digest(state: TrainState) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in order."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def _selection(scores: dict[str, Any]) -> float:
+    return float(scores.get(SELECTION_METRIC, -math.inf))
+
+
+def _first_line(e: Exception) -> str:
+    lines = str(e).strip().splitlines()
+    return f"{type(e).__name__}: {lines[0][:200]}" if lines else type(e).__name__

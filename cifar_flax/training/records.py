@@ -1,0 +1,53 @@
+"""metrics.jsonl: one JSON object a line, appended while training and cut back to the checkpoint when a run goes on."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+from absl import logging
+
+FILE = "metrics.jsonl"
+
+
+class Records:
+    """The records of a run: `kind` "step" holds a batch's metrics, "epoch" the epoch's on training and validation images."""
+
+    def __init__(self, workdir: Path, step: int, epochs_done: int) -> None:
+        """Opens the file and drops what a run that goes on from `step`, with `epochs_done` epochs validated, will write again."""
+        self.path = workdir / FILE
+        kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
+        replacement = self.path.with_suffix(".tmp")
+        replacement.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
+        os.replace(replacement, self.path)
+        self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
+        self._file: TextIO = self.path.open("a", encoding="utf-8")
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null."""
+        self._file.write(
+            json.dumps({k: None if v != v or v in (float("inf"), -float("inf")) else v for k, v in record.items()})
+        )
+        self._file.write("\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_records(workdir: Path) -> list[dict[str, Any]]:
+    """The records so far; none where there is no file. A line cut short, by a kill or a full disk, is left out with a warning."""
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            record = json.loads(line)
+            record["kind"], record["step"], record["epoch"]
+        except (ValueError, KeyError, TypeError):
+            logging.warning("%s, line %d: cut short or damaged; left out", path, number)
+            continue
+        records.append(record)
+    return records

@@ -1,0 +1,30 @@
+"""TensorBoard event files, without TensorFlow."""
+
+import time
+from pathlib import Path
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+
+class TensorBoard:
+    """Writes scalars in the calling thread, so that a full disk is an error there and not a thread that died unseen."""
+
+    def __init__(self, workdir: Path, first_step: int) -> None:
+        """Opens a new event file; TensorBoard drops what older files of the run say of `first_step` and later."""
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        start = SessionLog(status=SessionLog.SessionStatus.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Adds a point to each of the named curves."""
+        for name, value in values.items():
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()

@@ -1,0 +1,161 @@
+"""What is seen and kept of a run while it trains: progress, metrics.jsonl, TensorBoard, and the watch for NaN."""
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import optax
+
+from cifar_flax.config import Config
+from cifar_flax.errors import RunFailed
+from cifar_flax.training.progress import Progress, clock
+from cifar_flax.training.records import Records, read_records
+from cifar_flax.training.tensorboard import TensorBoard
+
+IN_FLIGHT = 2  # steps the host may run ahead of the device: enough to keep it busy, few enough to stop and to time by
+
+
+class Tracker:
+    """Follows one process' share of a run, from `first_step` on."""
+
+    def __init__(
+        self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, first_step: int, epochs_done: int
+    ) -> None:
+        self._config, self._schedule, self._steps_per_epoch = config, schedule, steps_per_epoch
+        self._workdir, self._first_step = workdir, first_step
+        self._total_steps = config.train.epochs * steps_per_epoch
+        self._records = Records(workdir, first_step, epochs_done)
+        self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard else None
+        self._progress = Progress()
+        self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
+        self._before: float = self._records.last.get("elapsed", 0.0)
+        self._clock = _Clock(first_step)
+        self._epoch_start = self.elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those of earlier processes included, compilation and validation too."""
+        return self._before + self._clock.elapsed
+
+    def say(self, text: str) -> None:
+        """Prints a text to stay."""
+        self._progress.say(text)
+
+    def start(self, training_images: int, validation_images: int, devices: int) -> None:
+        """Says what is about to happen."""
+        backend = f"{devices} x {jax.devices()[0].device_kind}" if devices > 1 else jax.devices()[0].device_kind
+        going_on = f", going on from step {self._first_step}" if self._first_step else ""
+        self.say(
+            f"{training_images:,} training and {validation_images:,} validation images, on {backend}; {self._workdir}{going_on}"
+        )
+
+    def finish(self) -> None:
+        """Says how it went."""
+        epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
+        text = f"trained {self._config.train.epochs} epochs in {clock(self.elapsed)}"
+        if validated := [record for record in epochs if record.get("validation_top1") is not None]:
+            best = max(validated, key=lambda record: record["validation_top1"])
+            text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
+        self.say(text)
+
+    def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes note that update number `step` was dispatched; looks at the metrics of one that has ended.
+
+        Raises:
+          RunFailed: its loss or gradient is not finite.
+        """
+        self._in_flight.append((step, metrics))
+        if len(self._in_flight) > IN_FLIGHT:
+            self._look(*self._in_flight.pop(0))
+
+    def flush(self) -> None:
+        """Looks at all steps still in flight, so that no state with a NaN in it is saved; raises as `step` does."""
+        while self._in_flight:
+            self._look(*self._in_flight.pop(0), must=not self._in_flight[1:])
+
+    def epoch(self, epoch: int, step: int, train: dict[str, float], validation: dict[str, float]) -> None:
+        """Records an epoch, counted from 1: means over its training images, as they were trained on, and validation scores."""
+        self._clock.pause()
+        values = {f"train_{name}": value for name, value in train.items()}
+        values |= {f"validation_{name}": value for name, value in validation.items() if name != "n"}
+        seconds = self.elapsed - self._epoch_start
+        self._epoch_start = self.elapsed
+        self._records.append(
+            {"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, "elapsed": self.elapsed}
+        )
+        if self._tensorboard:
+            curves = {
+                f"{'validation' if k.startswith('validation') else 'train'}/{k.partition('_')[2]}": v for k, v in values.items()
+            }
+            self._tensorboard.scalars(step, curves)
+        text = f"epoch {epoch}/{self._config.train.epochs}  train loss {train['loss']:.4f} top-1 {train['top1']:.2%}"
+        if validation:
+            text += f"  validation loss {validation['loss']:.4f} top-1 {validation['top1']:.2%}"
+        self.say(f"{text}  {clock(seconds)}")
+
+    def _look(self, step: int, metrics: dict[str, jax.Array], must: bool = False) -> None:
+        jax.block_until_ready(metrics)
+        self._clock.tick(step)
+        record = step % self._config.log.every_steps == 0
+        if not (record or must or self._progress.due()):
+            return
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        epoch = (step - 1) // self._steps_per_epoch + 1
+        speed = self._clock.steps_per_second * self._config.train.batch_size
+        if record:
+            self._record(step, epoch, values, speed)
+        if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm")):
+            name = "gradient" if math.isfinite(values["loss"]) else "loss"
+            raise RunFailed(f"the {name} is not finite at step {step} (epoch {epoch}): try a lower config.optim.learning_rate")
+        if self._progress.due():
+            remaining = (self._total_steps - step) / self._clock.steps_per_second if self._clock.steps_per_second else 0
+            self._progress.show(
+                f"epoch {epoch}/{self._config.train.epochs}  step {step}/{self._total_steps}  loss {values['loss']:.4f}  "
+                f"top-1 {values['top1']:.1%}  {speed:,.0f} images/s  ETA {clock(remaining)}"
+            )
+
+    def _record(self, step: int, epoch: int, values: dict[str, float], speed: float) -> None:
+        rate = float(self._schedule(step - 1))
+        line: dict[str, Any] = {"kind": "step", "step": step, "epoch": epoch, **values, "learning_rate": rate}
+        self._records.append({**line, "images_per_second": speed, "elapsed": self.elapsed})
+        if self._tensorboard:
+            curves = {f"step/{name}": value for name, value in {**values, "learning_rate": rate}.items()}
+            self._tensorboard.scalars(step, {**curves, "step/images_per_second": speed})
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.say("") if kind else None
+        self._records.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+
+
+class _Clock:
+    """Steps per second: a mean that forgets within about ten seconds, from which compilation and validation are left out."""
+
+    def __init__(self, first_step: int) -> None:
+        self._start = time.monotonic()
+        self._last: tuple[int, float] | None = None
+        self.steps_per_second = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    def tick(self, step: int) -> None:
+        now = time.monotonic()
+        if self._last is not None and now > self._last[1]:
+            seconds = now - self._last[1]
+            speed = (step - self._last[0]) / seconds
+            old = math.exp(-seconds / 10) if self.steps_per_second else 0.0
+            self.steps_per_second = old * self.steps_per_second + (1 - old) * speed
+        self._last = (step, now)
+
+    def pause(self) -> None:
+        """Leaves out the time until the next tick."""
+        self._last = None

@@ -1,0 +1,82 @@
+"""The folder of a run: made, locked, and checked against the config that it was begun with."""
+
+import fcntl
+import json
+from pathlib import Path
+from typing import TextIO
+
+from cifar_flax.config import Config
+from cifar_flax.config_file import differences, read_config, write_config
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.errors import UserError
+from cifar_flax.optim.schedules import needs_horizon
+from cifar_flax.training.environment import describe_environment
+
+OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
+
+
+def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, restart: bool = False) -> TextIO:
+    """Makes `workdir` ready for training `config`: a new run, or one that goes on.
+
+    Args:
+      workdir: made if it is not there.
+      config: written to config.json.
+      preprocessing: written to dataset.json.
+      restart: moves a run that is there aside, to `workdir.1`, `.2` and so on, and begins again.
+
+    Returns:
+      The open lock file; the folder is this process' until it is closed.
+
+    Raises:
+      UserError: another process trains there, or the run that is there has another config or other data.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    lock = _lock(workdir)
+    if restart and (workdir / "config.json").exists():
+        aside = next(path for i in range(1, 10**6) if not (path := workdir.with_name(f"{workdir.name}.{i}")).exists())
+        workdir.rename(aside)
+        lock.close()
+        print(f"the run that was there is now {aside}", flush=True)
+        workdir.mkdir()
+        lock = _lock(workdir)
+    if (workdir / "config.json").exists():
+        _check_same(read_config(workdir / "config.json"), config, workdir)
+    if (workdir / "dataset.json").exists() and Preprocessing.read(workdir / "dataset.json").hashes != preprocessing.hashes:
+        raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
+    write_config(config, workdir / "config.json")
+    preprocessing.write(workdir / "dataset.json")
+    _write_environment(workdir / "environment.json")
+    return lock
+
+
+def may_differ(path: str, config: Config) -> bool:
+    """Whether a run may go on with another value of this field: it leaves the sequence of updates as it is."""
+    if path == "config.train.epochs":
+        return not needs_horizon(config.optim.schedule)
+    return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
+
+
+def _check_same(saved: Config, config: Config, workdir: Path) -> None:
+    changed = {path: values for path, values in differences(saved, config).items() if not may_differ(path, config)}
+    if changed:
+        lines = "\n".join(f"  {path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
+        raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}")
+
+
+def _lock(workdir: Path) -> TextIO:
+    lock = (workdir / ".lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
+    return lock
+
+
+def _write_environment(path: Path) -> None:
+    """Writes this session's environment, with those of the sessions that it continues under "earlier"."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        earlier = [*before.pop("earlier", []), before]
+    except (FileNotFoundError, ValueError):
+        earlier = []
+    path.write_text(json.dumps({**describe_environment(), "earlier": earlier}, indent=2) + "\n", encoding="utf-8")

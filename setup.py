@@ -1,0 +1,58 @@
+"""Packaging of cifar_flax. `constraints.txt` pins the set of versions that the tests ran with."""
+
+import ast
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+INIT = (HERE / "cifar_flax" / "__init__.py").read_text(encoding="utf-8")
+VERSION = next(
+    ast.literal_eval(node.value)
+    for node in ast.parse(INIT).body
+    if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__"
+)
+
+TFDS = [
+    "importlib_resources>=6",  # which TFDS 4.9.10 imports without asking for it
+    "tensorflow-datasets>=4.9.9",  # prepares CIFAR and other sets, in a child process, once
+    "tensorflow-cpu>=2.20; platform_machine == 'x86_64' and sys_platform != 'darwin'",  # which TFDS reads them with
+    "tensorflow>=2.20; platform_machine != 'x86_64' or sys_platform == 'darwin'",  # where there is no CPU-only wheel
+]
+
+setup(
+    name="cifar_flax",
+    version=VERSION,
+    description="Train, understand and show CIFAR image classifiers in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["cifar_flax", "cifar_flax.*"]),
+    install_requires=[
+        "absl-py>=2.1",  # flags and logging of the apps in launch/
+        "clu>=0.0.12",  # metrics that accumulate over batches and devices
+        "dacite>=1.9",  # saved config.json back into typed dataclasses
+        "flax>=0.12",  # Linen modules
+        "jax>=0.10",  # arrays, gradients, compilation, devices
+        "ml-collections>=1.1",  # config files with overrides on the command line
+        "numpy>=2.0",  # images on the host
+        "optax>=0.2.5",  # optimizers and schedules
+        "orbax-checkpoint>=0.12",  # asynchronous, atomic checkpoints that open on any number of devices
+        "pandas>=2.2",  # Run.metrics() as a table
+        "pillow>=11",  # decodes and resizes image folders
+        "rich>=13.7",  # the table of layers (flax.linen.tabulate)
+        "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
+    ],
+    extras_require={
+        "tfds": TFDS,
+        "cuda": ["jax[cuda13]>=0.10"],  # JAX for NVIDIA GPUs
+        "test": [
+            *TFDS,  # the data tests compare TFDS with the tarballs
+            "mypy>=1.15",  # type checker
+            "pytest>=8.3",  # runs the tests
+            "ruff>=0.9",  # linter and formatter
+            "scipy>=1.15",  # independent reference for the augmentations
+        ],
+    },
+)
