@@ -22,9 +22,11 @@ from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; exits 0, or 2 for a user's mistake, 1 for a failed run, 75 when interrupted."""
     logging.set_verbosity(logging.WARNING)
-    handler = logging.get_absl_handler()
-    handler.setFormatter(None)
-    handler.addFilter(lambda record: "orbax" not in record.pathname or record.levelno >= logging.ERROR)
+    logging.get_absl_handler().setFormatter(None)
+    # What goes wrong in Orbax reaches us as exceptions; its own logs, tracebacks among them, are for --verbosity=0.
+    logging.get_absl_logger().addFilter(
+        lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
+    )
     app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
 
 
@@ -94,7 +96,7 @@ def _report(call: Callable[[], Any]) -> Any:
 def _explain_os_error(e: OSError) -> CifarFlaxError:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and run the same command")
-    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
         return UserError(f"{e.filename}: cannot write there ({e.strerror}); choose another place")
     raise e
 

@@ -1,6 +1,7 @@
 """Networks by config: `create_model`, `initialize`, `describe`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import flax.linen as nn
@@ -39,16 +40,25 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
     Raises:
       UserError: the images are too small for the network.
     """
-    try:
+    with _fitting(first_images.shape[1:3]):
         return model.init(key, first_images[:1], train=False)  # type: ignore[no-any-return]
-    except (ValueError, ZeroDivisionError) as e:
-        height, width = first_images.shape[1:3]
-        raise UserError(f"config.model: this network cannot take {height}x{width} images: {e}") from e
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
-    """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C]."""
+    """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C].
+
+    Raises:
+      UserError: the images are too small for the network.
+    """
     image = jnp.zeros((1, *image_shape), jnp.float32)
-    return nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 110, "force_terminal": False})(
-        image, train=False
-    )
+    table = nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 120, "force_terminal": False})
+    with _fitting(image_shape[:2]):
+        return table(image, train=False)
+
+
+@contextmanager
+def _fitting(size: tuple[int, ...]) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, ZeroDivisionError) as e:
+        raise UserError(f"config.model: this network cannot take {size[0]}x{size[1]} images: {e}") from e

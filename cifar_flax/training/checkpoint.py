@@ -134,7 +134,7 @@ class Checkpoints:
             restored = self._manager.restore(step, args=items)
             intact = digest(restored.state) == restored.info["sha256"]
         except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
-            raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_first_line(e)})") from e
+            raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
         if not intact:
             raise UserError(f"checkpoint {step} in {self.directory} is damaged (its hash differs)")
         return Restored(restored.state, restored.info["epochs_done"])
@@ -174,9 +174,7 @@ class Checkpoints:
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()
         rest = f"; checkpoint {kept[-1]} is intact" if kept else ""
-        return RunFailed(
-            f"cannot write a checkpoint in {self.directory}: {_first_line(e)}{rest}; run the same command to go on"
-        )
+        return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; run the same command to go on")
 
 
 def digest(state: TrainState) -> str:
@@ -193,6 +191,7 @@ def _selection(scores: dict[str, Any]) -> float:
     return float(scores.get(SELECTION_METRIC, -math.inf))
 
 
-def _first_line(e: Exception) -> str:
-    lines = str(e).strip().splitlines()
-    return f"{type(e).__name__}: {lines[0][:200]}" if lines else type(e).__name__
+def _reason(e: Exception) -> str:
+    """What went wrong, in a line: of TensorStore's chain of causes, each behind a quoted path, the last."""
+    line = next(iter(str(e).strip().splitlines()), "")
+    return ": ".join(filter(None, (type(e).__name__, line.rsplit('": ', 1)[-1][:200])))

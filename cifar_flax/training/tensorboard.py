@@ -1,5 +1,6 @@
 """TensorBoard event files, without TensorFlow."""
 
+import math
 import time
 from pathlib import Path
 
@@ -20,8 +21,10 @@ class TensorBoard:
         self._writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Adds a point to each of the named curves."""
+        """Adds a point to each of the named curves, but for values that are not finite."""
         for name, value in values.items():
+            if not math.isfinite(value):
+                continue
             self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         self._writer.flush()
 

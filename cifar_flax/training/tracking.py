@@ -109,7 +109,10 @@ class Tracker:
             self._record(step, epoch, values, speed)
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm")):
             name = "gradient" if math.isfinite(values["loss"]) else "loss"
-            raise RunFailed(f"the {name} is not finite at step {step} (epoch {epoch}): try a lower config.optim.learning_rate")
+            raise RunFailed(
+                f"the {name} is not finite at step {step} (epoch {epoch}); try a lower config.optim.learning_rate. "
+                "What was saved before is intact."
+            )
         if self._progress.due():
             remaining = (self._total_steps - step) / self._clock.steps_per_second if self._clock.steps_per_second else 0
             self._progress.show(

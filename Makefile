@@ -1,0 +1,36 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup train test test-slow lint format
+
+setup: $(VENV)/base.stamp  ## makes .venv with what training needs
+
+train: setup  ## trains the quickstart network on the embedded data
+	$(BIN)/python launch/train.py --config=configs/quickstart.py
+
+test: $(VENV)/test.stamp  ## the tests that take seconds each
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/test.stamp  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base.stamp: $(BIN)/python setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/base.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@

@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_flax.cli import load_config
+from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset
+
+ROOT = Path(__file__).parent.parent
+TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
+TINY_TEST_IMAGES = 103  # not a multiple of any batch size in use
+
+
+def tiny_split(rows, seed):
+    """Ten classes of 8x8 pictures: a bright row or column, in noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows, dtype=np.int32) % 10
+    images = rng.integers(0, 120, (rows, 8, 8, 3), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        view = image if label < 5 else image.transpose(1, 0, 2)
+        view[label % 5 + 1] += 100
+    return Dataset(images, labels, tuple(f"line {i}" for i in range(10)))
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory):
+    """A cache folder that holds the set "tiny", for this process and those it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(folder))
+        cache.write("tiny", {"train": tiny_split(320, 0), "test": tiny_split(TINY_TEST_IMAGES, 1)}, "tests")
+    return folder
+
+
+@pytest.fixture
+def tiny_data(tiny_cache, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+
+
+@pytest.fixture
+def tiny_config():
+    """What tests/e2e/tiny.py trains, for training in this process."""
+    return load_config(str(TINY_CONFIG))
+
+
+@pytest.fixture
+def launch(tiny_cache, tmp_path):
+    """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder; returns the completed process."""
+
+    def run(name, *args, env=None, **options):
+        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache), "TFDS_DATA_DIR": str(tmp_path / "none"), **(env or {})}
+        command = [sys.executable, str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, **options)
+
+    return run

@@ -1,0 +1,149 @@
+import json
+import resource
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from cifar_flax import Run
+from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES
+
+
+def records(run, kind):
+    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return [record for record in lines if record["kind"] == kind]
+
+
+def one_line(process, code):
+    """The single line on stderr of a command that failed with exit status `code`."""
+    assert process.returncode == code, process.stdout + process.stderr
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1, process.stderr
+    return lines[0]
+
+
+def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
+    trained = launch("train", f"--config={TINY_CONFIG}", "--config.train.epochs=4")
+    assert trained.returncode == 0, trained.stderr
+    run = next((tmp_path / "runs").glob("tiny-*"))
+    assert "block0_conv0" in trained.stdout
+    assert "flops" in trained.stdout
+    assert "trained 4 epochs in 0:00:" in trained.stdout
+    epochs = records(run, "epoch")
+    assert [record["epoch"] for record in epochs] == [1, 2, 3, 4]
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    assert len(records(run, "step")) == 4 * (290 // 32)
+    assert json.loads((run / "config.json").read_text())["train"]["epochs"] == 4
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"packages", "devices", "git_commit", "command"} <= environment.keys()
+    assert list((run / "tensorboard").iterdir())
+
+    scored = launch("evaluate", f"--run={run}", "--split=test")
+    assert scored.returncode == 0, scored.stderr
+    scores = json.loads((run / "report" / "test.json").read_text())
+    assert {"loss", "top1", "top2", "top3", "top5", "n"} <= scores.keys()
+    assert scores["n"] == TINY_TEST_IMAGES
+    assert scores["top1"] <= scores["top2"] <= scores["top3"] <= scores["top5"]
+
+
+def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monkeypatch):
+    script = (
+        "import runpy, sys, atexit\n"
+        "atexit.register(lambda: print('tensorflow' in sys.modules, 'jax' in sys.modules))\n"
+        f"sys.argv = ['train.py', '--config={TINY_CONFIG}', '--config.train.epochs=1', '--workdir={tmp_path / 'run'}']\n"
+        f"runpy.run_path({str(ROOT / 'launch' / 'train.py')!r}, run_name='__main__')\n"
+    )
+    monkeypatch.syspath_prepend(str(ROOT))
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert result.stdout.splitlines()[-1] == "False True", result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--config.optim.learning_rte=1"], "config.optim.learning_rte: no such field. Did you mean learning_rate?"),
+        (["--config.nothing.at=1"], "config.nothing: no such field"),
+        (["--config.model.blocks[7].dropout=.1"], "config.model.blocks has 1 entries"),
+        (["--config.optim.name=adamz"], "value should be one of <adam|adamw|sgd>"),
+        (["--config.train.epochs=many"], "config.train.epochs"),
+        (["--config.train.batch_size=-1"], "config.train.batch_size: should be greater than or equal to 1"),
+        (["--config.model.blocks[0].dropout=1.5"], "config.model.blocks[0].dropout: should be less than 1, not 1.5"),
+        (["--config.optim.learning_rate=nan"], "config.optim.learning_rate: should be a finite number"),
+        (["--config.optim.nesterov"], "config.optim.nesterov: needs config.optim.momentum above 0"),
+        (["--config.train.batch_size=291"], "291 is more than the 290 training images"),
+        (["--config.model.blocks[0].pool=9"], "this network cannot take 8x8 images"),
+        (["--workdirr=x"], "--workdirr: no such flag"),
+        (["stray"], "stray: unexpected argument"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(launch, tmp_path, args, expected):
+    assert expected in one_line(launch("train", f"--config={TINY_CONFIG}", "--workdir=run", *args), 2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "expected"),
+    [
+        ("train", [], "--config"),
+        ("train", ["--config=nowhere.py"], "nowhere.py: no such file"),
+        ("train", [f"--config={TINY_CONFIG}:nonsense"], "no variant 'nonsense'"),
+        ("evaluate", ["--run=nowhere"], "nowhere: no such run directory"),
+        ("evaluate", ["--run=."], "config.json: no such file"),
+    ],
+)
+def test_a_missing_file_costs_one_line_and_exit_code_2(launch, command, args, expected):
+    assert expected in one_line(launch(command, *args), 2)
+
+
+def test_a_config_that_does_not_match_the_workdir_is_refused_until_restart(launch, tmp_path):
+    first = ["train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1"]
+    assert launch(*first).returncode == 0
+
+    refused = launch(*first, "--config.optim.learning_rate=0.5", "--config.log.every_steps=7")
+    assert refused.returncode == 2
+    assert "config.optim.learning_rate: 0.001 there, 0.5 now" in refused.stderr
+    assert "every_steps" not in refused.stderr
+
+    longer = launch("train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=2")
+    assert longer.returncode == 0, longer.stderr
+    assert [record["epoch"] for record in records(tmp_path / "run", "epoch")] == [1, 2]
+
+    restarted = launch(*first, "--config.optim.learning_rate=0.5", "--restart")
+    assert restarted.returncode == 0, restarted.stderr
+    assert len(records(tmp_path / "run", "epoch")) == 1
+    assert len(records(tmp_path / "run.1", "epoch")) == 2
+
+
+def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_checkpoint(launch, tiny_data, tmp_path):
+    sudden = ["--config.optim.name=sgd", "--config.optim.warmup_epochs=1", "--config.optim.learning_rate=1e30"]
+    stopped = launch("train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.checkpoint.every_steps=1", *sudden)
+    line = one_line(stopped, 1)
+    assert "is not finite at step 3" in line
+    assert "config.optim.learning_rate" in line
+    leaves = jax.tree.leaves(Run.open(tmp_path / "run").params("latest"))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_a_full_disk_while_logging_ends_in_one_line(launch, tmp_path):
+    run = tmp_path / "run"
+    assert launch("train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1").returncode == 0
+    before = sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit())
+    (run / "metrics.tmp").symlink_to("/dev/full")
+    line = one_line(launch("train", f"--config={TINY_CONFIG}", "--workdir=run"), 1)
+    assert "disk full" in line
+    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()) == before
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_in_one_line(launch):
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+
+    stopped = launch("train", f"--config={TINY_CONFIG}", "--workdir=run", preexec_fn=limit_files)
+    assert "cannot write" in one_line(stopped, 1)
+
+
+def test_a_workdir_below_a_file_is_refused(launch, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file" in one_line(launch("train", f"--config={TINY_CONFIG}", "--workdir=file/run"), 2)

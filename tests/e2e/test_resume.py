@@ -1,0 +1,96 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from cifar_flax import Run
+from tests.conftest import ROOT, TINY_CONFIG
+
+EPOCHS = 3
+STEPS = EPOCHS * 9  # 290 images in batches of 32
+
+
+def losses(run):
+    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return [(r["kind"], r["step"], r.get("loss"), r.get("train_loss"), r.get("validation_loss")) for r in lines]
+
+
+def start(workdir, cache):
+    command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={workdir}"]
+    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(cache)}
+    return subprocess.Popen([*command, f"--config.train.epochs={EPOCHS}"], env=environment, text=True, stderr=subprocess.PIPE)
+
+
+def stop_at(workdir, cache, step, number):
+    """Trains until the record of `step` is written, sends the signal, and returns (exit status, stderr)."""
+    process = start(workdir, cache)
+    while process.poll() is None:
+        file = workdir / "metrics.jsonl"
+        if file.exists() and f'"step": {step},' in file.read_text():
+            process.send_signal(number)
+            break
+        time.sleep(0.002)
+    _, stderr = process.communicate(timeout=120)
+    return process.returncode, stderr
+
+
+def same(a, b):
+    paths_a, paths_b = jax.tree_util.tree_leaves_with_path(a), jax.tree_util.tree_leaves_with_path(b)
+    assert [path for path, _ in paths_a] == [path for path, _ in paths_b]
+    for (path, x), (_, y) in zip(paths_a, paths_b, strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=str(path))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_cache, tmp_path_factory):
+    """A run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    process = start(workdir, tiny_cache)
+    assert process.wait(timeout=120) == 0
+    return workdir
+
+
+def test_killed_and_resumed_run_ends_bitwise_equal(whole, tiny_cache, tmp_path):
+    workdir = tmp_path / "run"
+    for step in (4, 13, 19):
+        status, _ = stop_at(workdir, tiny_cache, step, signal.SIGKILL)
+        assert status == -signal.SIGKILL
+    assert start(workdir, tiny_cache).wait(timeout=120) == 0
+    for which in ("latest", "best"):
+        assert Run.open(whole).step(which) == Run.open(workdir).step(which)
+        same(Run.open(whole).variables(which), Run.open(workdir).variables(which))
+    assert losses(workdir) == losses(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(whole, tiny_cache, tmp_path, number):
+    workdir = tmp_path / "run"
+    status, stderr = stop_at(workdir, tiny_cache, 11, number)
+    assert status == 75
+    assert len(stderr.strip().splitlines()) == 1
+    assert "run the same command to go on" in stderr
+    saved = Run.open(workdir).step("latest")
+    assert 11 <= saved < STEPS
+    assert start(workdir, tiny_cache).wait(timeout=120) == 0
+    same(Run.open(whole).params("latest"), Run.open(workdir).params("latest"))
+    assert losses(workdir) == losses(whole)
+    run = Run.open(workdir).metrics()
+    assert run[run.kind == "step"].step.tolist() == list(range(1, STEPS + 1))
+
+
+def test_two_processes_do_not_share_a_workdir(tiny_cache, tmp_path):
+    workdir = tmp_path / "run"
+    first = start(workdir, tiny_cache)
+    while not (workdir / ".lock").exists():
+        time.sleep(0.01)
+    second = start(workdir, tiny_cache)
+    _, stderr = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert "another process is training" in stderr
+    assert first.wait(timeout=120) == 0

@@ -1,0 +1,19 @@
+"""All that a run can have, small: BatchNorm, dropout, augmentation, EMA, label smoothing, a schedule without horizon."""
+
+from cifar_flax.config import BatchNorm, BlockConfig, Config, DenseConfig
+from cifar_flax.errors import UserError
+
+
+def get_config(variant: str = "") -> Config:
+    if variant:
+        raise UserError(f"no variant {variant!r}")
+    c = Config()
+    c.data.name = "tiny"
+    c.augment.flip, c.augment.shift, c.augment.crop_padding = True, 0.1, 1
+    c.model.blocks = (BlockConfig(features=(8,), batch_norm=BatchNorm.CONV, dropout=0.1),)
+    c.model.dense = (DenseConfig(16, dropout=0.2),)
+    c.optim.ema_decay, c.optim.label_smoothing = 0.9, 0.1
+    c.train.epochs, c.train.batch_size, c.train.eval_batch_size = 2, 32, 40
+    c.checkpoint.every_steps = 5
+    c.log.every_steps = 1
+    return c
