@@ -216,7 +216,8 @@ def validate(config: Config) -> None:
         raise UserError("config.optim.nesterov: needs config.optim.momentum above 0")
     if optim.weight_decay and optim.name is Optimizer.ADAM:
         raise UserError("config.optim.weight_decay: adam has none; use --config.optim.name=adamw")
-    if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(optim.boundaries))) != optim.boundaries:
-        raise UserError(f"config.optim.boundaries: expected rising epochs, not {optim.boundaries}")
+    rising = (optim.warmup_epochs, *optim.boundaries)
+    if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
+        raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")
     if optim.schedule is not Schedule.CONSTANT and optim.warmup_epochs >= config.train.epochs:
         raise UserError(f"config.optim.warmup_epochs: {optim.warmup_epochs} leaves nothing of {config.train.epochs} epochs")

@@ -30,10 +30,9 @@ class ConvNet(nn.Module):
         `train` turns dropout on (rng collection "dropout") and lets BatchNorm use and update batch statistics.
         """
         c = self.config
-        kernel_init = INITIALIZERS[c.kernel_init]
         x = x.astype(self.dtype)
         for i, block in enumerate(c.blocks):
-            x = self._block(x, i, block, train)
+            x = _block(x, block, c, self.dtype, train, f"block{i}")
         if c.features is Features.FLATTEN:
             x = x.reshape(len(x), -1)
         elif c.features is Features.MEAN:
@@ -41,37 +40,43 @@ class ConvNet(nn.Module):
         else:
             x = x.max((1, 2))
         for i, layer in enumerate(c.dense):
-            x = nn.Dense(layer.features, kernel_init=kernel_init, dtype=self.dtype, name=f"dense{i}")(x)
+            x = nn.Dense(layer.features, kernel_init=INITIALIZERS[c.kernel_init], dtype=self.dtype, name=f"dense{i}")(x)
             x = ACTIVATIONS[layer.activation or c.activation](x)
             x = nn.Dropout(layer.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x).astype(jnp.float32)
+        logits = nn.Dense(self.num_classes, kernel_init=INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits")(x)
+        return logits.astype(jnp.float32)
 
-    def _block(self, x: jax.Array, index: int, block: BlockConfig, train: bool) -> jax.Array:
-        count = len(block.features)
-        sizes, paddings = _each(block.kernel_sizes, count), _each(block.paddings, count)
-        activations: tuple[Activation, ...] = _each(block.activations or (self.config.activation,), count)
-        for i in range(count):
-            name = f"block{index}_conv{i}"
-            x = nn.Conv(
-                block.features[i],
-                (sizes[i], sizes[i]),
-                padding=str(paddings[i]),
-                kernel_init=INITIALIZERS[self.config.kernel_init],
-                use_bias=block.batch_norm is not BatchNorm.CONV,  # BatchNorm's own bias takes its place
-                dtype=self.dtype,
-                name=name,
-            )(x)
-            if block.batch_norm is BatchNorm.CONV:
-                x = self._batch_norm(f"{name}_norm")(x, use_running_average=not train)
-            x = ACTIVATIONS[activations[i]](x)
-        if block.batch_norm is BatchNorm.BLOCK:
-            x = self._batch_norm(f"block{index}_norm")(x, use_running_average=not train)
-        x = max_pool(x, block.pool)
-        return nn.Dropout(block.dropout, deterministic=not train)(x)
 
-    def _batch_norm(self, name: str) -> nn.BatchNorm:
-        c = self.config
-        return nn.BatchNorm(momentum=c.batch_norm_momentum, epsilon=c.batch_norm_epsilon, dtype=self.dtype, name=name)
+def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, train: bool, name: str) -> jax.Array:
+    count = len(block.features)
+    sizes, paddings = _each(block.kernel_sizes, count), _each(block.paddings, count)
+    activations: tuple[Activation, ...] = _each(block.activations or (model.activation,), count)
+
+    def batch_norm(x: jax.Array, name: str) -> jax.Array:
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=model.batch_norm_momentum,
+            epsilon=model.batch_norm_epsilon,
+            dtype=dtype,
+            name=name,
+        )(x)
+
+    for i in range(count):
+        x = nn.Conv(
+            block.features[i],
+            (sizes[i], sizes[i]),
+            padding=str(paddings[i]),
+            kernel_init=INITIALIZERS[model.kernel_init],
+            use_bias=block.batch_norm is not BatchNorm.CONV,  # BatchNorm's own bias takes its place
+            dtype=dtype,
+            name=f"{name}_conv{i}",
+        )(x)
+        if block.batch_norm is BatchNorm.CONV:
+            x = batch_norm(x, f"{name}_conv{i}_norm")
+        x = ACTIVATIONS[activations[i]](x)
+    if block.batch_norm is BatchNorm.BLOCK:
+        x = batch_norm(x, f"{name}_norm")
+    return nn.Dropout(block.dropout, deterministic=not train)(max_pool(x, block.pool))
 
 
 def _each(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
