@@ -72,6 +72,8 @@ def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> n
     Args:
       where: what the labels are from, for the message.
       labels: any integers, [rows], in [0, classes).
+      rows: how many there must be.
+      classes: how many there are to choose from.
 
     Raises:
       UserError: they are something else.

@@ -1,0 +1,106 @@
+"""A folder of pictures, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, as a data set."""
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.resize import fit
+from cifar_flax.errors import UserError
+
+SPLITS = ("train", "test")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+DEFAULT_SIZE = 32  # pixels a side, CIFAR's
+
+
+def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
+    """Reads the splits of a folder: `train`, and `test` where there is one.
+
+    Classes are the subfolders of `train` in alphabetical order, and `test` has no others. Rows are ordered by class, then file
+    name. Pictures are turned upright as their EXIF data says, made RGB, cropped to a square and resized. Other files and hidden
+    ones are ignored; a picture that cannot be read is refused, since leaving it out would silently change the data set.
+
+    Args:
+      path: the folder.
+      image_size: pixels a side; 32 when None.
+
+    Returns:
+      Splits with images uint8 [N, image_size, image_size, 3].
+
+    Raises:
+      UserError: the folder is not laid out like that, or a picture cannot be read.
+    """
+    files = {split: _list(path / split) for split in SPLITS if (path / split).is_dir()}
+    if not files.get("train"):
+        raise UserError(f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/")
+    classes = list(files["train"])
+    for split, by_class in files.items():
+        for name, pictures in by_class.items():
+            if name not in classes:
+                raise UserError(f"{path}/{split}/{name}: there is no such class in {path}/train")
+            if not pictures and split == "train":
+                raise UserError(f"{path}/{split}/{name}: no pictures there (looked for *{', *'.join(SUFFIXES)})")
+    return {split: _read_split(by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in files.items()}
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of the relative names, sizes and times of all pictures: it changes when the folder does.
+
+    Raises:
+      UserError: there is no such folder.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png")
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for name, pictures in _list(path / split).items():
+            digest.update(f"{split}/{name}\n".encode())
+            for picture in pictures:
+                status = picture.stat()
+                digest.update(f"{picture.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _list(split: Path) -> dict[str, list[Path]]:
+    """Picture files by class, both sorted by name."""
+    if not split.is_dir():
+        return {}
+    classes = sorted((entry for entry in os.scandir(split) if entry.is_dir() and entry.name[0] != "."), key=lambda e: e.name)
+    return {entry.name: _pictures(Path(entry.path)) for entry in classes}
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
+    )
+
+
+def _read_split(by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
+    pictures = [(path, classes.index(name)) for name, paths in by_class.items() for path in paths]
+    images = np.empty((len(pictures), size, size, 3), np.uint8)
+    unreadable: list[str] = []
+    for i, (path, _) in enumerate(pictures):
+        try:
+            images[i] = _read_picture(path, size)
+        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as e:
+            unreadable.append(f"{path}: cannot be read as a picture ({_reason(e)})")
+    if unreadable:
+        others = f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
+        raise UserError(f"{unreadable[0]}{others}; replace or remove what is damaged")
+    return Dataset(images, np.array([label for _, label in pictures], np.int32), tuple(classes))
+
+
+def _read_picture(path: Path, size: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and metadata
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            return fit(upright.convert("RGB"), size)
+
+
+def _reason(error: Exception) -> str:
+    return "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)

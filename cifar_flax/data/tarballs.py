@@ -1,0 +1,168 @@
+"""CIFAR-10 and CIFAR-100 from their tarballs, python and binary versions.
+
+Tarballs are read in memory, member by member: nothing is extracted to disk, and the paths inside play no part. Pickles may
+build NumPy arrays and nothing else. Rows keep the order of the files, which is that of the `id` in TFDS.
+"""
+
+import io
+import lzma
+import pickle
+import tarfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.errors import UserError
+
+MAX_MEMBER = 1 << 28  # bytes; the largest real one, CIFAR-100's training batch, has 155 MB
+MAX_UNPACKED = 1 << 30  # bytes of all members together, the ignored ones too, since gzip has to unpack those as well
+SIDE = 32  # pixels
+PIXELS = 3 * SIDE * SIDE  # bytes an image
+
+
+class Layout(NamedTuple):
+    """Where one version of CIFAR keeps what: member names, and the keys of labels and of their names."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: tuple[str, ...]  # member (binary) or key in `meta` (python) with the class names, then with the coarse names
+    labels: tuple[str, ...]  # keys in a python batch: class labels, then coarse labels
+    meta: str = ""  # the python versions' member with all names
+
+
+LAYOUTS = (
+    Layout(("train",), ("test",), ("fine_label_names", "coarse_label_names"), ("fine_labels", "coarse_labels"), "meta"),
+    Layout(tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",), ("label_names",), ("labels",), "batches.meta"),
+    Layout(("train.bin",), ("test.bin",), ("fine_label_names.txt", "coarse_label_names.txt"), ()),
+    Layout(tuple(f"data_batch_{i}.bin" for i in range(1, 6)), ("test_batch.bin",), ("batches.meta.txt",), ()),
+)
+MEMBERS = {name for layout in LAYOUTS for name in (*layout.train, *layout.test, *layout.names, layout.meta)} - {""}
+
+
+def read(path: Path) -> dict[str, Dataset]:
+    """Reads the splits `train` and `test`, with the class names, and coarse labels and names in CIFAR-100.
+
+    Returns:
+      Splits with images uint8 [N, 32, 32, 3].
+
+    Raises:
+      UserError: the file is damaged, or is no CIFAR archive.
+    """
+    members = _members(path)
+    for layout in LAYOUTS:
+        needed = [*layout.train, *layout.test, *([layout.meta] if layout.meta else layout.names)]
+        if all(name in members for name in needed):
+            read_layout = _read_python if layout.meta else _read_binary
+            return read_layout(path, layout, members)
+    raise UserError(f"{path}: not a CIFAR archive (it lacks the members of all four versions, python and binary)")
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """The contents of the members that a CIFAR archive has, by their last path component."""
+    contents: dict[str, bytes] = {}
+    unpacked = 0
+    try:
+        with tarfile.open(path, "r:*") as tar:
+            for member in tar:
+                unpacked += max(member.size, 0)
+                name = member.name.rpartition("/")[2]
+                if unpacked > MAX_UNPACKED or (name in MEMBERS and member.size > MAX_MEMBER):
+                    raise UserError(f"{path}: {member.name} is far larger than anything in a CIFAR archive")
+                if name not in MEMBERS or not member.isreg():
+                    continue
+                if name in contents:
+                    raise UserError(f"{path}: has two members called {name}")
+                file = tar.extractfile(member)
+                contents[name] = file.read() if file else b""
+            while rest := tar.fileobj.read(1 << 20):  # gzip and others have their checksum at the very end
+                unpacked += len(rest)
+                if unpacked > MAX_UNPACKED:
+                    raise UserError(f"{path}: is far larger than a CIFAR archive")
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as e:
+        reason = str(e).partition("\n")[0]
+        raise UserError(f"{path}: truncated, or not a tar archive ({reason}); download it again") from None
+    return contents
+
+
+def _read_binary(path: Path, layout: Layout, members: Mapping[str, bytes]) -> dict[str, Dataset]:
+    """Rows of coarse label (CIFAR-100 only), label, and 3072 bytes: red, then green, then blue, row by row."""
+    names = [tuple(filter(None, members[name].decode(errors="replace").splitlines())) for name in layout.names]
+
+    def split(files: tuple[str, ...]) -> Dataset:
+        width = len(names) + PIXELS
+        data = b"".join(members[name] for name in files)
+        if not data or len(data) % width:
+            raise UserError(f"{path}: {files[0]} has {len(data)} bytes, which are no whole rows of {width}")
+        rows = np.frombuffer(data, np.uint8).reshape(-1, width)
+        return _dataset(path, files[0], rows[:, len(names) :], list(rows[:, : len(names)].T[::-1]), names)
+
+    return {"train": split(layout.train), "test": split(layout.test)}
+
+
+def _read_python(path: Path, layout: Layout, members: Mapping[str, bytes]) -> dict[str, Dataset]:
+    meta = _unpickle(path, layout.meta, members[layout.meta])
+    names = [tuple(_text(name) for name in _entry(path, layout.meta, meta, key)) for key in layout.names]
+
+    def split(files: tuple[str, ...]) -> Dataset:
+        batches = [(name, _unpickle(path, name, members[name])) for name in files]
+        try:
+            pixels = np.concatenate([_entry(path, name, batch, "data") for name, batch in batches])
+            labels = [np.concatenate([_entry(path, name, batch, key) for name, batch in batches]) for key in layout.labels]
+        except (TypeError, ValueError) as e:
+            raise UserError(f"{path}: {files[0]} is not a CIFAR batch ({e})") from None
+        return _dataset(path, files[0], pixels, labels, names)
+
+    return {"train": split(layout.train), "test": split(layout.test)}
+
+
+def _dataset(path: Path, member: str, pixels: np.ndarray, labels: list[np.ndarray], names: list[tuple[str, ...]]) -> Dataset:
+    """From pixels [N, 3072] and labels [N] of classes and, in CIFAR-100, superclasses."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
+        raise UserError(f"{path}: {member} has pixels {pixels.dtype} {pixels.shape}, expected uint8 (N, {PIXELS})")
+    images = np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
+    checked = [
+        checked_labels(f"{path}: {member}", array, len(images), len(of)) for array, of in zip(labels, names, strict=True)
+    ]
+    return Dataset(images, checked[0], names[0], *((checked[1], names[1]) if len(names) > 1 else ()))
+
+
+ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),  # its name since NumPy 2
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),  # how protocol 2 of Python 3 writes bytes
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles dicts, lists, strings, numbers and NumPy arrays: all that CIFAR's batches are made of."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ADMITTED:
+            raise pickle.UnpicklingError(f"it wants {module}.{name}, and only NumPy arrays are let in")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _unpickle(path: Path, member: str, content: bytes) -> dict[str, Any]:
+    try:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+    except Exception as e:  # a damaged pickle can raise nearly anything
+        raise UserError(f"{path}: {member} is not a CIFAR batch ({e})") from None
+    if not isinstance(batch, dict):
+        raise UserError(f"{path}: {member} is not a CIFAR batch (a {type(batch).__name__}, expected a dict)")
+    return {_text(key): value for key, value in batch.items()}
+
+
+def _entry(path: Path, member: str, batch: Mapping[str, Any], key: str) -> Any:
+    if key not in batch:
+        raise UserError(f"{path}: {member} has no {key}")
+    return batch[key]
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,52 @@
+"""Imports a data set from a file or a folder into the cache.
+
+    python launch/import_data.py --name=cifar100 --archive=cifar-100-python.tar.gz
+    python launch/import_data.py --name=flowers --archive=flowers.npz
+    python launch/import_data.py --name=flowers --archive=flowers/ --image_size=64
+
+Archives: the official CIFAR-10 and CIFAR-100 tarballs, python or binary version; an .npz with train_images, train_labels,
+test_images and test_labels; a folder with train/CLASS/*.png and test/CLASS/*.png. Train on it with --config.data.name=NAME.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from cifar_flax import cli
+from cifar_flax.data import archives, cache
+from cifar_flax.errors import UserError
+
+_NAME = flags.DEFINE_string("name", None, "what configs call it: cifar100, cifar10, or a name of your own", required=True)
+_ARCHIVE = flags.DEFINE_string("archive", None, "a CIFAR tarball, an .npz file, or a folder of pictures", required=True)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size",
+    None,
+    "pixels a side to resize to; configs then say config.data.image_size too",
+    lower_bound=4,
+    upper_bound=1024,
+)
+_ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "take a CIFAR tarball whose checksum is not official")
+
+
+def main() -> None:
+    """Imports what the flags name, and says what and where it is."""
+    name, size = _NAME.value, _IMAGE_SIZE.value
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
+        raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
+    splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value)
+    key = cache.key_of(name, size)
+    cache.write(key, splits, source, name)
+    for split, dataset in splits.items():
+        height, width, channels = dataset.images.shape[1:]
+        coarse = f" in {len(dataset.coarse_names)} superclasses" if dataset.coarse_names else ""
+        sys.stdout.write(
+            f"{name} {split}: {len(dataset)} images {height}x{width}x{channels}, {dataset.num_classes} classes{coarse}, "
+            f"images SHA-256 {cache.hashes(key, split)['images']}\n"
+        )
+    sys.stdout.write(f"in {cache.folder() / key}\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.errors import UserError
+
+
+def make(labels, classes):
+    labels = np.asarray(labels, np.int32)
+    images = np.arange(len(labels), dtype=np.uint8).repeat(12).reshape(-1, 2, 2, 3)
+    return Dataset(images, labels, tuple(map(str, range(classes))), labels // 2, ("a", "b", "c"))
+
+
+def row_numbers(data):
+    return data.images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_split_is_stratified_and_loses_nothing(fraction, seed):
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(5), [10, 20, 30, 40, 50]))
+    data = make(labels, 5)
+    train, validation = data.split(fraction, seed)
+    assert sorted(row_numbers(train) + row_numbers(validation)) == list(range(150))
+    for part in (train, validation):
+        rows = row_numbers(part)
+        assert rows == sorted(rows)
+        np.testing.assert_array_equal(part.labels, labels[rows])
+        np.testing.assert_array_equal(part.coarse_labels, labels[rows] // 2)
+        assert (part.class_names, part.coarse_names) == (data.class_names, data.coarse_names)
+    for label, count in enumerate((10, 20, 30, 40, 50)):
+        assert abs((validation.labels == label).sum() - fraction * count) < 1
+
+
+def test_split_depends_on_its_seed_alone():
+    data = make(np.arange(150) % 5, 5)
+    rows = [row_numbers(data.split(0.2, seed)[1]) for seed in (0, 0, 1)]
+    np.random.seed(3)  # the global state must not matter
+    assert rows[0] == rows[1] == row_numbers(data.split(0.2, 0)[1])
+    assert rows[0] != rows[2]
+
+
+def test_zero_trains_on_everything():
+    data = make(np.arange(20) % 5, 5)
+    train, validation = data.split(0, seed=0)
+    assert train is data
+    assert validation is None
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.99])
+def test_empty_sides_are_refused(fraction):
+    with pytest.raises(UserError, match=r"config\.data\.validation_fraction"):
+        make(np.arange(20) % 5, 5).split(fraction, seed=0)
+
+
+def test_checked_labels():
+    assert checked_labels("here", np.array([0, 2], np.uint8), 2, 3).dtype == np.int32
+    for labels in (np.array([0, 3]), np.array([-1, 0]), np.array([0.0, 1.0]), np.array([0]), np.array([[0], [1]])):
+        with pytest.raises(UserError, match="here: labels"):
+            checked_labels("here", labels, 2, 3)

@@ -1,0 +1,128 @@
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_flax.config import CheckpointConfig
+from cifar_flax.errors import UserError
+from cifar_flax.training.checkpoint import Checkpoints, digest
+from cifar_flax.training.metrics import Metrics
+from cifar_flax.training.state import TrainState
+
+SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
+
+
+def state(step):
+    params = {"kernel": jax.random.normal(jax.random.key(step), (64, 64)), "bias": jnp.arange(3.0)}
+    return TrainState(jnp.int32(step), params, {}, (jnp.int32(step), params), None, Metrics.empty())
+
+
+def like():
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state(0))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        for step, top1 in SCORES.items():
+            checkpoints.save(state(step), step // 4, {"top1": top1})
+        checkpoints.save(state(18), 4)
+    return workdir
+
+
+@pytest.fixture
+def workdir(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "run")
+
+
+def files_of(step, root):
+    return sorted(path.relative_to(root) for path in (root / "checkpoints" / str(step)).rglob("*") if path.is_file())
+
+
+def test_the_two_latest_and_the_best_are_kept(workdir):
+    checkpoints = Checkpoints(workdir, CheckpointConfig(), read_only=True)
+    assert checkpoints.steps() == [8, 16, 18]
+    assert [checkpoints.find(which) for which in ("latest", "best", 16, "16")] == [18, 8, 16, 16]
+    with pytest.raises(UserError, match=r"no checkpoint '7'; .*\[8, 16, 18\]"):
+        checkpoints.find("7")
+
+
+def test_what_is_restored_is_what_was_saved(workdir):
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        for step, epochs in ((18, 4), (8, 2)):
+            restored = checkpoints.restore(step, like())
+            assert restored.epochs_done == epochs
+            assert digest(restored.state) == digest(state(step))
+
+
+def test_best_is_the_latest_where_nothing_was_validated(tmp_path):
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        with pytest.raises(UserError, match="no checkpoint yet"):
+            checkpoints.find("best")
+        for step in (1, 2, 3):
+            checkpoints.save(state(step), step)
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.find("best") == 3
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flip":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :])
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncate", "flip", "remove"])
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(written, tmp_path, how, caplog):
+    """Every file of the newest checkpoint in turn; some of Orbax's own hold nothing that a restore needs."""
+    fell_back = 0
+    for i, file in enumerate(files_of(18, written)):
+        workdir = shutil.copytree(written, tmp_path / str(i))
+        damage(workdir / file, how)
+        caplog.clear()
+        with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+            restored = checkpoints.restore_latest(like())
+            assert restored is not None
+            step = int(restored.state.step)
+            assert digest(restored.state) == digest(state(step)), file
+            if step != 18:
+                assert step == 16
+                assert "18" in caplog.text
+                assert "damaged" in caplog.text
+                assert list((workdir / "damaged_checkpoints").iterdir())
+                checkpoints.save(state(18), 4)  # the step can be written again
+                checkpoints.wait()
+                assert checkpoints.steps()[-1] == 18
+                fell_back += 1
+    assert fell_back >= 2
+
+
+def test_without_an_intact_checkpoint_a_run_begins_anew(workdir, caplog):
+    for path in (workdir / "checkpoints").rglob("d/*"):
+        damage(path, "truncate")
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert checkpoints.restore_latest(like()) is None
+    assert "the beginning" in caplog.text
+
+
+def test_a_reader_is_told_of_damage(workdir):
+    for path in (workdir / "checkpoints" / "8").rglob("d/*"):
+        damage(path, "flip")
+    with pytest.raises(UserError, match="checkpoint 8 in .* is damaged"):
+        Checkpoints(workdir, CheckpointConfig(), read_only=True).restore(8, like())
+
+
+def test_leftovers_of_a_killed_save_are_no_checkpoint(workdir):
+    torn = workdir / "checkpoints" / "20.orbax-checkpoint-tmp"
+    shutil.copytree(workdir / "checkpoints" / "18", torn)
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert checkpoints.steps() == [8, 16, 18]
+    np.testing.assert_equal(torn.exists(), False)
