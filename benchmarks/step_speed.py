@@ -5,7 +5,7 @@
 Three variants do the same work, augmentation, gradients, optimizer and metrics included, on the same random images:
   ours      what launch/train.py runs
   defaults  the same, without our compiler options
-  plain     without them, and with flax.linen.max_pool (reduce_window) in place of ours
+  plain     without them, and with Flax's own convolution, ELU and max pooling in place of ours
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import flax.linen as nn
@@ -22,10 +23,11 @@ import numpy as np
 from absl import flags
 
 from cifar_flax import cli
-from cifar_flax.config import Config, Normalization
+from cifar_flax.config import Activation, Config, Normalization
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.models import create_model
+from cifar_flax.models import convnet, create_model
+from cifar_flax.models.layers import ACTIVATIONS
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
@@ -47,9 +49,16 @@ def default_options() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_pooling() -> Iterator[None]:
-    """Max pooling as Flax has it."""
-    with mock.patch("cifar_flax.models.convnet.max_pool", lambda x, w: nn.max_pool(x, (w, w), (w, w))):
+def plain_layers() -> Iterator[None]:
+    """Convolution, ELU and max pooling as Flax has them."""
+
+    def conv(features: int, size: int, **options: Any) -> nn.Module:
+        return nn.Conv(features, (size, size), **options)
+
+    def max_pool(x: jax.Array, window: int) -> jax.Array:
+        return nn.max_pool(x, (window, window), (window, window))
+
+    with mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool), mock.patch.dict(ACTIVATIONS, {Activation.ELU: nn.elu}):
         yield
 
 
@@ -81,7 +90,7 @@ def main() -> None:
     variants = {"ours": build(config)}
     with default_options():
         variants["defaults"] = build(config)
-        with plain_pooling():
+        with plain_layers():
             variants["plain"] = build(config)
     speeds: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(_ROUNDS.value):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import Activation, BatchNorm, BlockConfig, Features, ModelConfig
-from cifar_flax.models.layers import ACTIVATIONS, INITIALIZERS, max_pool
+from cifar_flax.models.layers import ACTIVATIONS, INITIALIZERS, Conv, max_pool
 
 
 class ConvNet(nn.Module):
@@ -62,9 +62,9 @@ def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, tra
         )(x)
 
     for i in range(count):
-        x = nn.Conv(
+        x = Conv(
             block.features[i],
-            (sizes[i], sizes[i]),
+            sizes[i],
             padding=str(paddings[i]),
             kernel_init=INITIALIZERS[model.kernel_init],
             use_bias=block.batch_norm is not BatchNorm.CONV,  # BatchNorm's own bias takes its place

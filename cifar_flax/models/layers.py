@@ -1,6 +1,8 @@
-"""Layers and functions that the networks share, written so that XLA runs them well on a CPU too."""
+"""Layers that the networks share, written so that XLA runs their gradients well on a CPU too."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,10 +10,23 @@ import jax.numpy as jnp
 
 from cifar_flax.config import Activation, Initializer
 
+
+@jax.custom_jvp
+def elu(x: jax.Array) -> jax.Array:
+    """Exponential linear unit: x above 0, exp(x) - 1 below. Its gradient is read off its value, with no second exponential."""
+    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0)) - 1)
+
+
+@elu.defjvp
+def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    y = elu(primals[0])
+    return y, tangents[0] * jnp.where(y > 0, 1, y + 1)
+
+
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     Activation.LINEAR: lambda x: x,
     Activation.RELU: nn.relu,
-    Activation.ELU: nn.elu,
+    Activation.ELU: elu,
     Activation.GELU: lambda x: nn.gelu(x, approximate=False),
     Activation.SILU: nn.silu,
     Activation.TANH: jnp.tanh,
@@ -26,20 +41,100 @@ INITIALIZERS: dict[Initializer, nn.initializers.Initializer] = {
 }
 
 
+class Conv(nn.Module):
+    """Square two-dimensional convolution, stride 1: flax.linen.Conv with the gradient of `add_bias`.
+
+    Attributes:
+      features: output channels.
+      size: pixels a side of the kernel.
+      padding: "SAME" or "VALID".
+      kernel_init: initializer of the kernel, float32 [size, size, in, features]; the bias starts at 0.
+      use_bias: whether there is one.
+      dtype: of the computation.
+    """
+
+    features: int
+    size: int
+    padding: str
+    kernel_init: nn.initializers.Initializer
+    use_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [N, H, W, C] to [N, H', W', features]."""
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(1, 1),
+            padding=self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype))
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """x [..., C] + bias [C]. The bias' gradient is a matrix product: XLA's own reduction over rows is slow on a CPU."""
+    return x + bias
+
+
+def _add_bias_backward(_: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rows = g.reshape(-1, g.shape[-1])
+    return g, jnp.matmul(jnp.ones(len(rows), g.dtype), rows, precision=jax.lax.Precision.HIGHEST)
+
+
+add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(x: jax.Array, window: int) -> jax.Array:
     """Max pooling with stride = window and no padding: [N, H, W, C] -> [N, H // window, W // window, C].
 
-    Reshape and max, not `reduce_window`: the gradient of that is select-and-scatter, several times slower on a CPU. Where a
-    window has several maxima, its gradient is shared among them.
+    Maxima of strided slices, not `reduce_window`, the gradient of which is slow on a CPU (select-and-scatter). Where a window
+    has several maxima, its gradient is shared among them evenly.
 
     Raises:
       ValueError: the map is smaller than the window.
     """
     if window == 1:
         return x
+    if min(x.shape[1:3]) < window:
+        raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map is too small for {window}x{window} pooling")
+    return functools.reduce(jnp.maximum, _corners(_windows(x, window)))
+
+
+def _max_pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = max_pool(x, window)
+    return y, (x, y)
+
+
+def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    x, y = saved
+    if window == 1:
+        return (g,)
+    (_, h, w, _), blocks = x.shape, _windows(x, window)
+    maxima = sum((corner == y).astype(g.dtype) for corner in _corners(blocks))
+    share = jax.lax.optimization_barrier(g / maxima)  # or it would be computed again for each place of the window
+    spread = jnp.where(blocks == y[:, :, None, :, None], share[:, :, None, :, None], 0)
+    n, rows, _, columns, _, c = spread.shape
+    rest = ((0, 0), (0, h - rows * window), (0, w - columns * window), (0, 0))
+    return (jnp.pad(spread.reshape(n, rows * window, columns * window, c), rest),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _windows(x: jax.Array, window: int) -> jax.Array:
+    """[N, H, W, C] -> [N, rows, window, columns, window, C], without what is left over at the edges."""
     n, h, w, c = x.shape
-    if min(h, w) < window:
-        raise ValueError(f"a {h}x{w} map is too small for {window}x{window} pooling")
     rows, columns = h // window, w // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(n, rows, window, columns, window, c).max((2, 4))
+    return x[:, : rows * window, : columns * window].reshape(n, rows, window, columns, window, c)
+
+
+def _corners(blocks: jax.Array) -> list[jax.Array]:
+    """The window^2 slices [N, rows, columns, C] of what `_windows` gives."""
+    return [blocks[:, :, i, :, j] for i in range(blocks.shape[2]) for j in range(blocks.shape[4])]
