@@ -31,8 +31,8 @@ setup(
     packages=find_packages(include=["cifar_flax", "cifar_flax.*"]),
     install_requires=[
         "absl-py>=2.1",  # flags and logging of the apps in launch/
+        "annotated-types>=0.7",  # ranges of config fields
         "clu>=0.0.12",  # metrics that accumulate over batches and devices
-        "dacite>=1.9",  # saved config.json back into typed dataclasses
         "flax>=0.12",  # Linen modules
         "jax>=0.10",  # arrays, gradients, compilation, devices
         "ml-collections>=1.1",  # config files with overrides on the command line
@@ -41,12 +41,12 @@ setup(
         "orbax-checkpoint>=0.12",  # asynchronous, atomic checkpoints that open on any number of devices
         "pandas>=2.2",  # Run.metrics() as a table
         "pillow>=11",  # decodes and resizes image folders
-        "rich>=13.7",  # the table of layers (flax.linen.tabulate)
+        "pydantic>=2.10",  # checks configs and manifests by their type annotations
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
     ],
     extras_require={
         "tfds": TFDS,
-        "cuda": ["jax[cuda13]>=0.10"],  # JAX for NVIDIA GPUs
+        "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
             *TFDS,  # the data tests compare TFDS with the tarballs
             "mypy>=1.15",  # type checker

@@ -41,7 +41,7 @@ def define_config_flag() -> None:
     """Defines --config=FILE.py[:VARIANT] and the overrides --config.FIELD=VALUE."""
     # config_flags looks a field's parser up by its exact type, and a range makes a type of its own.
     for section in Section.__subclasses__():
-        for f in fields(section):
+        for f in fields(section):  # type: ignore[arg-type]  # all of them are dataclasses
             for ranged in (f.type, *get_args(f.type)):
                 if get_origin(ranged) is Annotated:
                     config_flags.register_flag_parser_for_type(ranged, _NumberParser(get_args(ranged)[0]))
@@ -108,8 +108,9 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as e:
-        close = f" Did you mean --{e.suggestions[0]}?" if getattr(e, "suggestions", None) else ""
-        raise UserError(f"--{e.flagname}: no such flag.{close}") from None
+        close = difflib.get_close_matches(e.flagname, list(flags.FLAGS), 1)
+        hint = f". Did you mean --{close[0]}?" if close else ""
+        raise UserError(f"--{e.flagname}: no such flag{hint}") from None
     except flags.Error as e:
         if "parsing config file" in str(e):
             raise _explain_override(argv, config_path, e) from None

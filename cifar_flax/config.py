@@ -1,8 +1,8 @@
 """Every knob, with its type, default, range and meaning; `validate` refuses what makes no sense.
 
-A config file in `configs/` returns a `Config` that differs from the defaults where the experiment does; values are overridden on
-the command line as `--config.optim.learning_rate=3e-4`. The dataclasses are plain; pydantic reads types and ranges off their
-annotations when `config_file` validates one.
+A config file in `configs/` returns a `Config` that differs from the defaults where the experiment does; single values are
+overridden on the command line: `--config.optim.learning_rate=3e-4`. The dataclasses are plain; pydantic reads types and
+ranges off their annotations when `config_file` validates one.
 """
 
 import enum
@@ -30,15 +30,21 @@ class Section:
 
 
 class Normalization(enum.StrEnum):
+    """What is done to pixels before the network sees them."""
+
     UNIT = "unit"  # pixels / 255, as the write-ups do
     STANDARDIZE = "standardize"  # then minus the mean, over the standard deviation, of each channel of the training images
 
 
 class Architecture(enum.StrEnum):
+    """The network families."""
+
     CONVNET = "convnet"
 
 
 class Activation(enum.StrEnum):
+    """Activation functions."""
+
     LINEAR = "linear"
     RELU = "relu"
     ELU = "elu"
@@ -50,17 +56,23 @@ class Activation(enum.StrEnum):
 
 
 class Padding(enum.StrEnum):
+    """Of convolutions."""
+
     SAME = "SAME"
     VALID = "VALID"
 
 
 class BatchNorm(enum.StrEnum):
+    """Where BatchNorm goes."""
+
     NONE = "none"
     CONV = "conv"  # after every convolution, before its activation
     BLOCK = "block"  # once, at the end of the block, before pooling
 
 
 class Initializer(enum.StrEnum):
+    """Of kernels; biases start at 0."""
+
     GLOROT_UNIFORM = "glorot_uniform"  # what Keras uses
     HE_NORMAL = "he_normal"
     LECUN_NORMAL = "lecun_normal"  # what Flax uses
@@ -75,12 +87,16 @@ class Features(enum.StrEnum):
 
 
 class Optimizer(enum.StrEnum):
+    """Update rules."""
+
     ADAM = "adam"
     ADAMW = "adamw"
     SGD = "sgd"
 
 
 class Schedule(enum.StrEnum):
+    """Learning rate over time."""
+
     CONSTANT = "constant"
     INVERSE_TIME = "inverse_time"  # Keras' `decay`: lr / (1 + decay * step)
     EXPONENTIAL = "exponential"
@@ -90,6 +106,8 @@ class Schedule(enum.StrEnum):
 
 
 class Dtype(enum.StrEnum):
+    """Of activations and gradients."""
+
     AUTO = "auto"  # bfloat16 on accelerators, float32 on CPU
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -97,6 +115,8 @@ class Dtype(enum.StrEnum):
 
 @dataclass(slots=True)
 class DataConfig(Section):
+    """Which images, and which of them are held out."""
+
     name: str = "shapes100"  # shapes100, cifar100, cifar10, any TFDS image-classification set, or folder:PATH
     image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
     validation_fraction: Fraction = 0.1  # of train, stratified; 0 trains on all of it
@@ -106,6 +126,8 @@ class DataConfig(Section):
 
 @dataclass(slots=True)
 class AugmentConfig(Section):
+    """Random changes to training images, in this order: shift, crop, flip."""
+
     flip: bool = False  # mirror left-right with probability 1/2
     crop_padding: Annotated[int, Ge(0), Le(512)] = 0  # pixels of zero padding before a random crop to the old size
     shift: Fraction = 0.0  # largest shift, as a fraction of width and of height, with subpixels
@@ -126,6 +148,8 @@ class BlockConfig(Section):
 
 @dataclass(slots=True)
 class DenseConfig(Section):
+    """One hidden fully connected layer."""
+
     features: Count = 512
     activation: Activation | None = None  # None: the model's activation
     dropout: Fraction = 0.0  # after the activation
@@ -133,6 +157,8 @@ class DenseConfig(Section):
 
 @dataclass(slots=True)
 class ModelConfig(Section):
+    """The network."""
+
     name: Architecture = Architecture.CONVNET
     activation: Activation = Activation.RELU
     blocks: tuple[BlockConfig, ...] = ()
@@ -145,6 +171,8 @@ class ModelConfig(Section):
 
 @dataclass(slots=True)
 class OptimConfig(Section):
+    """Loss, update rule and learning rate."""
+
     name: Optimizer = Optimizer.ADAM
     learning_rate: Positive = 1e-3  # the schedule's peak
     b1: Fraction = 0.9  # Adam, AdamW
@@ -167,6 +195,8 @@ class OptimConfig(Section):
 
 @dataclass(slots=True)
 class TrainConfig(Section):
+    """How long, in what portions and with what precision."""
+
     epochs: Count = 10
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
@@ -175,6 +205,8 @@ class TrainConfig(Section):
 
 @dataclass(slots=True)
 class CheckpointConfig(Section):
+    """When the state is saved and what is kept."""
+
     every_minutes: NonNegative = 5.0  # within an epoch; one is always written at its end
     every_steps: Count | None = None  # within an epoch, besides
     keep_latest: Count = 2  # and the best
@@ -182,12 +214,16 @@ class CheckpointConfig(Section):
 
 @dataclass(slots=True)
 class LogConfig(Section):
+    """What is written down along the way."""
+
     every_steps: Count = 50  # steps between the training records in metrics.jsonl
     tensorboard: bool = True
 
 
 @dataclass(slots=True)
 class Config(Section):
+    """An experiment."""
+
     seed: Seed = 0  # of initialisation, shuffling, augmentation and dropout
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -63,7 +63,7 @@ class Run:
         return create_model(self.config.model, self.preprocessing.num_classes, self._dtype)
 
     def metrics(self) -> "pd.DataFrame":
-        """The records of metrics.jsonl, a row each: `kind` "epoch" with train_* and validation_*, `kind` "step" with batches'."""
+        """The records of metrics.jsonl, a row each: `kind` "epoch" has train_* and validation_*, "step" a batch's metrics."""
         import pandas as pd  # a second that only those who ask for the table should wait
 
         return pd.DataFrame(read_records(self.workdir))

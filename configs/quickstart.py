@@ -1,6 +1,6 @@
 """A small BatchNorm network on shapes100, the embedded data: the first thing to run.
 
-    python launch/train.py --config=configs/quickstart.py
+python launch/train.py --config=configs/quickstart.py
 """
 
 from cifar_flax.config import BatchNorm, BlockConfig, Config, Schedule

@@ -49,11 +49,18 @@ def tiny_config():
 
 @pytest.fixture
 def launch(tiny_cache, tmp_path):
-    """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder; returns the completed process."""
+    """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder."""
 
     def run(name, *args, env=None, **options):
-        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache), "TFDS_DATA_DIR": str(tmp_path / "none"), **(env or {})}
+        environment = {
+            **os.environ,
+            "CIFAR_FLAX_CACHE": str(tiny_cache),
+            "TFDS_DATA_DIR": str(tmp_path / "none"),
+            **(env or {}),
+        }
         command = [sys.executable, str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, **options)
+        return subprocess.run(
+            command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, **options
+        )
 
     return run

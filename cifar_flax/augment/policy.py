@@ -39,6 +39,6 @@ def create_augmentation(config: AugmentConfig) -> Augmentation:
             images = random_crop(crop_key, images, config.crop_padding)
         if config.flip:
             images = random_flip(flip_key, images)
-        return batch.replace(images=images)
+        return Batch(images, batch.labels, batch.indices)
 
     return augment

@@ -14,6 +14,8 @@ SPLITS = ("train", "test")
 EMBEDDED = "shapes100"
 DRAWING_CODE = ("shapes.py", "shape_catalog.py", "distance_fields.py")  # a change in one of these draws it anew
 FOLDER = "folder:"
+INSTALL = "pip install -e '.[tfds]'  and run the same command"
+POINT = "point TFDS_DATA_DIR at a directory where TFDS has prepared it"
 
 
 def load_dataset(config: DataConfig, split: str) -> Dataset:
@@ -110,12 +112,14 @@ def _build(config: DataConfig, key: str, source: str | None) -> None:
     else:
         try:
             tfds_source.prepare(name, size)
+        except tfds_source.NotInstalled as e:
+            raise UserError(f"{e} {_ways(name, size, INSTALL)}") from None
         except tfds_source.Unreachable as e:
-            raise UserError(f"{e} {_ways(name, size)}") from None
+            raise UserError(f"{e} {_ways(name, size, POINT)}") from None
 
 
-def _ways(name: str, size: int | None) -> str:
-    """How to come by a data set that cannot be downloaded."""
+def _ways(name: str, size: int | None, first: str) -> str:
+    """How to come by a data set: `first`, or one of the ways that always work."""
     resize = "" if size is None else f" --image_size={size}"
     official = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}.get(name)
     archive = official or "FILE.npz"
@@ -123,8 +127,8 @@ def _ways(name: str, size: int | None) -> str:
     return "\n".join(
         (
             "Any one of these helps:",
+            f"  - {first}",
             f"  - {what}  python launch/import_data.py --name={name} --archive={archive}{resize}",
-            "  - point TFDS_DATA_DIR at a directory where TFDS has prepared it",
             "  - try the embedded data set:  --config=configs/quickstart.py",
         )
     )

@@ -31,6 +31,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
+        """Number of (fine) classes, whether or not all occur."""
         return len(self.class_names)
 
     def take(self, indices: np.ndarray) -> "Dataset":
@@ -60,7 +61,8 @@ class Dataset:
             held_out[rng.permutation(rows)[: round(len(rows) * validation_fraction)]] = True
         if not 0 < held_out.sum() < len(self):
             raise UserError(
-                f"config.data.validation_fraction: {validation_fraction} of {len(self)} images in {self.num_classes} classes leaves "
+                f"config.data.validation_fraction: {validation_fraction} of {len(self)} images in {self.num_classes} classes "
+                "leaves "
                 f"{'none to train on' if held_out.all() else 'no validation image'}"
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CANVAS = 192  # samples a side: five a pixel at the largest size that is drawn, so that linear interpolation is exact enough
 EXTENT = 1.25  # the canvas spans [-EXTENT, EXTENT]: past the shapes, which leaves the fields positive all along its border
@@ -19,7 +20,7 @@ EXTENT = 1.25  # the canvas spans [-EXTENT, EXTENT]: past the shapes, which leav
 X, Y = np.meshgrid(*[np.linspace(-EXTENT, EXTENT, CANVAS, dtype=np.float32)] * 2)
 
 Field = np.ndarray
-Points = Sequence[tuple[float, float]] | np.ndarray
+Points = Sequence[ArrayLike] | np.ndarray
 
 
 def distance(drawn: np.ndarray) -> Field:
@@ -94,7 +95,7 @@ def lens(radius: float, away: float, y: float) -> Field:
     return common(disc(radius, -away, y), disc(radius, away, y))
 
 
-def polar(radius: float | np.ndarray, degrees: float | np.ndarray) -> np.ndarray:
+def polar(radius: ArrayLike, degrees: ArrayLike) -> np.ndarray:
     """Points [N, 2] at these radii and angles, counter-clockwise from the right."""
     radius, radians = np.broadcast_arrays(radius, np.deg2rad(degrees))
     return np.stack([radius * np.cos(radians), radius * np.sin(radians)], -1)

@@ -36,6 +36,10 @@ class Unreachable(UserError):
     """The data set is not on this machine, and the hosts it could come from do not answer."""
 
 
+class NotInstalled(UserError):
+    """TensorFlow Datasets, which would read or fetch the data set, is not installed."""
+
+
 class NotPrepared(UserError):
     """The data set is not in the user's TFDS directory."""
 
@@ -59,7 +63,8 @@ def prepare(name: str, image_size: int | None = None, allow_download: bool = Tru
     Raises:
       NotPrepared: it is not there, and a download is not allowed.
       Unreachable: it is not there, and cannot be downloaded either.
-      UserError: no such set, not an image-classification set, damaged files, TensorFlow is not installed.
+      NotInstalled: TensorFlow Datasets is not installed.
+      UserError: no such set, not an image-classification set, damaged files.
       RunFailed: the child process failed or was killed.
     """
     request: dict[str, Any] = {"name": name, "image_size": image_size}
@@ -67,7 +72,7 @@ def prepare(name: str, image_size: int | None = None, allow_download: bool = Tru
     if directory is None and not allow_download:
         raise NotPrepared(f"{name} is not in {data_dir()}")
     if find_spec("tensorflow_datasets") is None or find_spec("tensorflow") is None:
-        raise UserError(f"{name}: reading it needs TensorFlow Datasets; install it with  pip install -e '.[tfds]'")
+        raise NotInstalled(f"{name} is not in the cache, and TensorFlow Datasets, which fetches and reads it, is not installed.")
     if directory is None:
         hosts = run_child({"action": "hosts", **request})["hosts"]
         open_hosts = reachable([BUCKET, *hosts])

@@ -41,7 +41,7 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
       UserError: the images are too small for the network.
     """
     with _fitting(first_images.shape[1:3]):
-        return model.init(key, first_images[:1], train=False)  # type: ignore[no-any-return]
+        return model.init(key, first_images[:1], train=False)
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:

@@ -78,7 +78,7 @@ class Conv(nn.Module):
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., C] + bias [C]. The bias' gradient is a matrix product: XLA's own reduction over rows is slow on a CPU."""
+    """X [..., C] + bias [C]. The bias' gradient is a matrix product: XLA's own reduction over rows is slow on a CPU."""
     return x + bias
 
 

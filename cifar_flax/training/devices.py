@@ -76,8 +76,7 @@ def place(dataset: Dataset, mesh: Mesh) -> DeviceData:
             f"the images take {needed / 2**30:.1f} GiB, more than half of the {available / 2**30:.1f} GiB of a device; "
             "set --config.data.image_size lower"
         )
-    images, labels = np.asarray(dataset.images), dataset.labels
-    return jax.device_put(DeviceData(images, labels), replicated(mesh))
+    return DeviceData(*jax.device_put((np.asarray(dataset.images), dataset.labels), replicated(mesh)))
 
 
 def _device_memory() -> int:

@@ -13,11 +13,11 @@ NAMES = ("loss", *(f"top{k}" for k in TOP_K))
 class Metrics(metrics.Collection):
     """Means over examples: cross-entropy in nats, and the shares whose label is among the k highest logits, in [0, 1]."""
 
-    loss: metrics.Average.from_output("loss")  # type: ignore[name-defined,valid-type,misc]
-    top1: metrics.Average.from_output("top1")  # type: ignore[name-defined,valid-type,misc]
-    top2: metrics.Average.from_output("top2")  # type: ignore[name-defined,valid-type,misc]
-    top3: metrics.Average.from_output("top3")  # type: ignore[name-defined,valid-type,misc]
-    top5: metrics.Average.from_output("top5")  # type: ignore[name-defined,valid-type,misc]
+    loss: metrics.Average.from_output("loss")  # type: ignore[valid-type]
+    top1: metrics.Average.from_output("top1")  # type: ignore[valid-type]
+    top2: metrics.Average.from_output("top2")  # type: ignore[valid-type]
+    top3: metrics.Average.from_output("top3")  # type: ignore[valid-type]
+    top5: metrics.Average.from_output("top5")  # type: ignore[valid-type]
 
 
 def batch_metrics(losses: jax.Array, logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None) -> Metrics:

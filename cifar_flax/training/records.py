@@ -14,7 +14,7 @@ class Records:
     """The records of a run: `kind` "step" holds a batch's metrics, "epoch" the epoch's on training and validation images."""
 
     def __init__(self, workdir: Path, step: int, epochs_done: int) -> None:
-        """Opens the file and drops what a run that goes on from `step`, with `epochs_done` epochs validated, will write again."""
+        """Opens the file and drops what a run that goes on from `step`, `epochs_done` epochs validated, will write again."""
         self.path = workdir / FILE
         kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
         replacement = self.path.with_suffix(".tmp")
@@ -37,7 +37,7 @@ class Records:
 
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The records so far; none where there is no file. A line cut short, by a kill or a full disk, is left out with a warning."""
+    """The records so far; none where there is no file. A line cut short by a kill or a full disk is left out, and said."""
     path = workdir / FILE
     if not path.exists():
         return []

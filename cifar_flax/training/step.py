@@ -89,7 +89,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, m
     def eval_step(so_far: Metrics, variables: Variables, data: DeviceData, indices: jax.Array, mask: jax.Array) -> Metrics:
         images = preprocessing.normalize(data.images[indices] / jnp.float32(255))
         labels = data.labels[indices]
-        logits = model.apply(variables, images, train=False)
+        logits: Any = model.apply(variables, images, train=False)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return so_far.merge(batch_metrics(losses, logits, labels, mask))
 

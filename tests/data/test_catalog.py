@@ -124,6 +124,14 @@ def test_missing_set_without_network_names_the_three_ways(no_network):
         load_dataset(DataConfig(name="mnist", image_size=28), "train")
 
 
+def test_missing_set_without_tensorflow_names_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(tfds_source, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(name="cifar100"), "train")
+    for way in ("pip install -e '.[tfds]'", "launch/import_data.py --name=cifar100", "--config=configs/quickstart.py"):
+        assert way in str(error.value)
+
+
 def test_missing_set_without_network_is_reported_within_15_seconds(tmp_path):
     """Every connection is refused: the proxy is a port that nobody listens on."""
     script = (

@@ -42,5 +42,5 @@ def test_it_knows_the_superclass_of_each_class_and_survives_the_file(dataset, tm
 @pytest.mark.parametrize("content", ["", "{}", '{"mean": 3}'])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(UserError, match="dataset.json"):
+    with pytest.raises(UserError, match=r"dataset\.json"):
         Preprocessing.read(tmp_path / "dataset.json")

@@ -34,8 +34,8 @@ def adam(start, grads, decay):
 def sgd(start, grads, decay, momentum, nesterov):
     """torch.optim.SGD's documented update."""
     p, b = start.copy(), 0.0
-    for t, g in enumerate(grads):
-        g = g + decay * p
+    for t, grad in enumerate(grads):
+        g = grad + decay * p
         b = momentum * b + g
         p = p - RATE / (1 + t) * (g + momentum * b if nesterov else b)
     return p

@@ -35,7 +35,7 @@ def test_one_cycle_rises_to_the_peak_and_falls_far_below_its_start():
     curve = rates(schedule=Schedule.ONE_CYCLE)
     assert curve.argmax() == 0.3 * TOTAL
     np.testing.assert_allclose((curve[0], curve.max(), curve[-1]), (0.5 / 25, 0.5, 0.5 / 25e4), rtol=1e-4)
-    assert (np.diff(curve[: 61]) > 0).all()
+    assert (np.diff(curve[:61]) > 0).all()
     assert (np.diff(curve[60:]) < 0).all()
     np.testing.assert_allclose(curve[30], (curve[0] + 0.5) / 2, rtol=1e-4)
 

@@ -116,7 +116,7 @@ def test_without_an_intact_checkpoint_a_run_begins_anew(workdir, caplog):
 def test_a_reader_is_told_of_damage(workdir):
     for path in (workdir / "checkpoints" / "8").rglob("d/*"):
         damage(path, "flip")
-    with pytest.raises(UserError, match="checkpoint 8 in .* is damaged"):
+    with pytest.raises(UserError, match=r"checkpoint 8 in .* is damaged"):
         Checkpoints(workdir, CheckpointConfig(), read_only=True).restore(8, like())
 
 

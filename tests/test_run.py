@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cifar_flax
+from cifar_flax.config_file import checked
+from cifar_flax.errors import UserError
+from cifar_flax.training.loop import train
+from tests.conftest import TINY_TEST_IMAGES, tiny_split
+
+
+@pytest.fixture(scope="module")
+def workdir(tiny_cache, tmp_path_factory):
+    from cifar_flax.cli import load_config
+    from tests.conftest import TINY_CONFIG
+
+    config = checked(load_config(str(TINY_CONFIG)))
+    config.train.epochs = 3
+    folder = tmp_path_factory.mktemp("run") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        train(config, folder)
+    return folder
+
+
+@pytest.fixture
+def run(workdir, tiny_data):
+    return cifar_flax.Run.open(str(workdir))
+
+
+def test_a_run_knows_its_config_classes_and_metrics(run):
+    assert run.config.train.epochs == 3
+    assert run.class_names == tuple(f"line {i}" for i in range(10))
+    table = run.metrics()
+    epochs = table[table.kind == "epoch"]
+    assert epochs.epoch.tolist() == [1, 2, 3]
+    assert epochs[["train_loss", "train_top1", "validation_loss", "validation_top5"]].notna().all(axis=None)
+    assert (table[table.kind == "step"].learning_rate == run.config.optim.learning_rate).all()
+
+
+def test_best_is_the_checkpoint_with_the_highest_validation_accuracy(run):
+    epochs = run.metrics().query("kind == 'epoch'")
+    best = epochs.loc[epochs.validation_top1 == epochs.validation_top1.max()]
+    assert run.step("best") in best.step.tolist()
+    assert run.step("latest") == epochs.step.max()
+    assert run.evaluate("validation", "best")["top1"] == epochs.validation_top1.max()
+
+
+def test_evaluate_equals_numpy_on_the_models_own_logits(run):
+    scores = run.evaluate("test", "latest")
+    test = tiny_split(TINY_TEST_IMAGES, 1)
+    pixels = (test.images / 255 - np.array(run.preprocessing.mean)) / np.array(run.preprocessing.std)
+    logits = np.asarray(run.model.apply(run.variables("latest"), jnp.asarray(pixels, jnp.float32), train=False), np.float64)
+    order = np.argsort(-logits, axis=1)
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(test)), test.labels]
+    np.testing.assert_allclose(scores["loss"], losses.mean(), rtol=1e-5)
+    for k in (1, 2, 3, 5):
+        assert scores[f"top{k}"] == (order[:, :k] == test.labels[:, None]).any(1).mean()
+    assert scores["n"] == TINY_TEST_IMAGES
+
+
+def test_parameters_are_the_averaged_ones_where_the_run_kept_an_average(run):
+    state = run._state("latest")
+    assert not np.array_equal(state.params["logits"]["kernel"], state.ema["params"]["logits"]["kernel"])
+    np.testing.assert_array_equal(run.params("latest")["logits"]["kernel"], state.ema["params"]["logits"]["kernel"])
+    assert optax.tree_utils.tree_get(state.opt_state, "mu")["logits"]["kernel"].dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(run.params())} == {jnp.dtype("float32")}
+
+
+def test_train_and_validation_are_the_images_that_the_run_had(run):
+    train_set, validation = run.dataset("train"), run.dataset("validation")
+    assert (len(train_set), len(validation)) == (290, 30)
+    together = {image.tobytes() for image in [*train_set.images, *validation.images]}
+    assert len(together) == 320
+    with pytest.raises(UserError, match="expected one of train, validation, test"):
+        run.dataset("tset")
+
+
+def test_folders_that_are_no_runs_are_named(tmp_path, workdir):
+    with pytest.raises(UserError, match="no such run directory"):
+        cifar_flax.Run.open(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"config\.json"):
+        cifar_flax.Run.open(tmp_path)
+    broken = shutil.copytree(workdir, tmp_path / "broken")
+    (broken / "config.json").write_text((broken / "config.json").read_text()[:100])
+    with pytest.raises(UserError, match=r"config\.json"):
+        cifar_flax.Run.open(broken)
+    begun = shutil.copytree(workdir, tmp_path / "begun", ignore=lambda folder, names: {"checkpoints"} & set(names))
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        cifar_flax.Run.open(begun).params()
+    assert not (begun / "checkpoints").exists()
+
+
+def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    dataset = json.loads((copy / "dataset.json").read_text())
+    dataset["hashes"]["images"] = "0" * 64
+    (copy / "dataset.json").write_text(json.dumps(dataset))
+    with pytest.raises(UserError, match="tiny is not what it was"):
+        train(run.config, copy)
+
+
+def test_without_validation_the_last_checkpoint_is_the_best(tiny_data, tiny_config, tmp_path):
+    tiny_config.data.validation_fraction = 0.0
+    tiny_config.train.epochs = 1
+    train(checked(tiny_config), tmp_path / "run")
+    run = cifar_flax.Run.open(tmp_path / "run")
+    assert run.step("best") == run.step("latest") == 10
+    with pytest.raises(UserError, match="no validation split"):
+        run.evaluate("validation")
