@@ -27,6 +27,7 @@ def run(main: Callable[[], None]) -> None:
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
     )
+    sys.unraisablehook = _unraisable
     app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
 
 
@@ -77,6 +78,12 @@ def experiment_from_flags() -> Experiment:
     }
     digest = hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8] if overrides else ""
     return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))))
+
+
+def _unraisable(error: "sys.UnraisableHookArgs") -> None:
+    """Leaves out what TensorStore's threads say when a write has failed: that the event loop they report to is closed."""
+    if not (error.exc_type is RuntimeError and str(error.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(error)
 
 
 def _report(call: Callable[[], Any]) -> Any:

@@ -72,7 +72,9 @@ def prepare(name: str, image_size: int | None = None, allow_download: bool = Tru
     if directory is None and not allow_download:
         raise NotPrepared(f"{name} is not in {data_dir()}")
     if find_spec("tensorflow_datasets") is None or find_spec("tensorflow") is None:
-        raise NotInstalled(f"{name} is not in the cache, and TensorFlow Datasets, which fetches and reads it, is not installed.")
+        raise NotInstalled(
+            f"{name} is not in the cache, and TensorFlow Datasets, which fetches and reads it, is not installed."
+        )
     if directory is None:
         hosts = run_child({"action": "hosts", **request})["hosts"]
         open_hosts = reachable([BUCKET, *hosts])

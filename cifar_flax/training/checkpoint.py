@@ -74,6 +74,7 @@ class Checkpoints:
             return
         try:
             if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
                 self._manager.delete(step)
             info = {"sha256": digest(state), "epochs_done": epochs_done}
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))

@@ -61,7 +61,7 @@ def _run_epochs(
                 step += 1
                 track.step(step, metrics)
                 interrupt.check()
-                if checkpoints.due(step):
+                if step % setup.steps_per_epoch and checkpoints.due(step):
                     track.flush()
                     checkpoints.save(state, epochs_done)
             track.flush()

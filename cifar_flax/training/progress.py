@@ -30,10 +30,14 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints `text` to stay."""
-        if self._width:
-            print(f"\r{'':<{self._width}}\r", end="")
-            self._width = 0
+        self.clear()
         print(text, flush=True)
+
+    def clear(self) -> None:
+        """Removes the live line."""
+        if self._width:
+            print(f"\r{'':<{self._width}}\r", end="", flush=True)
+            self._width = 0
 
 
 def clock(seconds: float) -> str:

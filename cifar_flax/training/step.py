@@ -71,7 +71,7 @@ def make_train_step(
             ema=_average(state, {"params": params, "batch_stats": batch_stats}, ema_decay),
             metrics=so_far.merge(metrics),
         )
-        return new, {**metrics.compute(), "grad_norm": optax.global_norm(grads)}
+        return new, {**metrics.compute(), "grad_norm": optax.tree.norm(grads)}
 
     every, split = replicated(mesh), sharded(mesh)
     return jax.jit(

@@ -132,7 +132,7 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.say("") if kind else None
+        self._progress.clear()
         self._records.close()
         if self._tensorboard:
             self._tensorboard.close()

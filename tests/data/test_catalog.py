@@ -117,8 +117,8 @@ def test_missing_set_without_network_names_the_three_ways(no_network):
     first, *ways = str(error.value).splitlines()
     assert first.startswith("cifar100 is not here, and none of www.cs.toronto.edu, storage.googleapis.com can be reached.")
     assert len(ways) == 3
-    assert "python launch/import_data.py --name=cifar100 --archive=cifar-100-python.tar.gz" in ways[0]
-    assert "TFDS_DATA_DIR" in ways[1]
+    assert "python launch/import_data.py --name=cifar100 --archive=cifar-100-python.tar.gz" in ways[1]
+    assert "TFDS_DATA_DIR" in ways[0]
     assert "--config=configs/quickstart.py" in ways[2]
     with pytest.raises(UserError, match=r"--name=mnist --archive=FILE\.npz --image_size=28"):
         load_dataset(DataConfig(name="mnist", image_size=28), "train")

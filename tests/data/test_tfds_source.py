@@ -95,9 +95,9 @@ def test_unknown_set_is_refused_with_its_neighbours():
         tfds_source.prepare("cifar1000")
 
 
-def test_without_tensorflow_the_command_is_named(monkeypatch, no_child):
+def test_without_tensorflow_no_process_is_started(monkeypatch, no_child):
     monkeypatch.setattr(tfds_source, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install -e '\.\[tfds\]'"):
+    with pytest.raises(tfds_source.NotInstalled, match=r"TensorFlow Datasets, .* is not installed"):
         tfds_source.prepare("cifar100")
 
 
