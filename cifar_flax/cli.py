@@ -8,6 +8,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from logging import CRITICAL, getLogger
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -27,6 +28,7 @@ def run(main: Callable[[], None]) -> None:
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
     )
+    getLogger("asyncio").setLevel(CRITICAL)
     sys.unraisablehook = _unraisable
     app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
 
