@@ -3,6 +3,9 @@
     python launch/train.py --config=configs/wide.py
 
 The network of the write-up with the Flask demo. It prints no recipe; this one is ours.
+
+Claim: 17.1 % validation and 16.4 % test top-1 after the first epoch, n = 1, 6 min 25 s on two AVX-512 cores (2026-11-22). All
+100 epochs have not been run yet.
 """
 
 from cifar_flax.config import Activation, BlockConfig, Config, DenseConfig, Normalization, Padding, Schedule

@@ -51,7 +51,7 @@ def tiny_config():
 def launch(tiny_cache, tmp_path):
     """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder."""
 
-    def run(name, *args, env=None, **options):
+    def run(name, *args, env=None, timeout=300, **options):
         environment = {
             **os.environ,
             "CIFAR_FLAX_CACHE": str(tiny_cache),
@@ -60,7 +60,7 @@ def launch(tiny_cache, tmp_path):
         }
         command = [sys.executable, str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
         return subprocess.run(
-            command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, **options
+            command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, **options
         )
 
     return run

@@ -1,0 +1,51 @@
+"""Trainings that take minutes, on the data that people train on."""
+
+import json
+import os
+
+import pytest
+
+from cifar_flax import Run
+from cifar_flax.cli import load_config
+from cifar_flax.config import BlockConfig, Features
+from cifar_flax.config_file import checked
+from cifar_flax.training.loop import train
+from tests.conftest import ROOT, TINY_CONFIG
+
+pytestmark = pytest.mark.slow
+QUICKSTART = ROOT / "configs" / "quickstart.py"
+
+
+def test_quickstart_learns_shapes100_in_minutes(launch, tmp_path):
+    env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
+    result = launch("train", f"--config={QUICKSTART}", "--workdir=run", env=env, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert launch("evaluate", "--run=run", env=env).returncode == 0
+    scores = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
+    assert scores["n"] == 5000
+    assert 0.85 <= scores["top1"] <= 0.97
+
+
+def test_one_convolution_is_not_enough_for_shapes100(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    config = load_config(str(QUICKSTART))
+    config.model.blocks = (BlockConfig(features=(48,)),)
+    config.model.features = Features.FLATTEN
+    config.train.epochs = 5
+    config.optim.learning_rate = 1e-3
+    train(checked(config), tmp_path / "run")
+    assert 0.05 < Run.open(tmp_path / "run").evaluate("test")["top1"] < 0.70
+
+
+def test_real_cifar100_trains_and_every_test_image_counts(launch, tmp_path):
+    if not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
+    env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache"), "TFDS_DATA_DIR": os.environ["TFDS_DATA_DIR"]}
+    args = [f"--config={TINY_CONFIG}", "--config.data.name=cifar100", "--config.train.batch_size=250"]
+    result = launch("train", *args, "--workdir=run", "--config.checkpoint.every_steps=none", env=env)
+    assert result.returncode == 0, result.stderr
+    assert "45,000 training and 5,000 validation images" in result.stdout
+    assert launch("evaluate", "--run=run", "--split=test", env=env).returncode == 0
+    scores = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
+    assert scores["n"] == 10000
+    assert scores["top1"] > 0.03
