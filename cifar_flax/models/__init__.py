@@ -51,7 +51,7 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
       UserError: the images are too small for the network.
     """
     image = jnp.zeros((1, *image_shape), jnp.float32)
-    table = nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 120, "force_terminal": False})
+    table = nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 200, "force_terminal": False})
     with _fitting(image_shape[:2]):
         return table(image, train=False)
 
