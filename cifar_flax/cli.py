@@ -78,7 +78,7 @@ def experiment_from_flags() -> Experiment:
         for name, value in config_flags.get_override_values(flag).items()
         if not name.startswith(("log.", "checkpoint."))
     }
-    digest = hashlib.sha256(json.dumps(overrides, sort_keys=True).encode()).hexdigest()[:8] if overrides else ""
+    digest = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()[:8] if overrides else ""
     return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))))
 
 
@@ -124,7 +124,9 @@ def _parse(argv: list[str]) -> list[str]:
         if "parsing config file" in str(e):
             raise _explain_override(argv, config_path, e) from None
         raise UserError(str(e).removeprefix("flag ").splitlines()[0]) from None
-    except (KeyError, IndexError, TypeError, AttributeError) as e:
+    except CifarFlaxError:
+        raise
+    except Exception as e:  # of the config file's own, or what config_flags says of a field that does not exist
         raise _explain_override(argv, config_path, e) from e
     if rest:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")

@@ -97,6 +97,22 @@ def test_a_missing_file_costs_one_line_and_exit_code_2(launch, command, args, ex
     assert expected in one_line(launch(command, *args), 2)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("def get_config(: pass", "SyntaxError"),
+        ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("", "KeyError: 'get_config'"),
+        ("def get_config(): return 3", "must return a cifar_flax.config.Config"),
+        ("def get_config(): raise ValueError('seven')", "ValueError: seven"),
+        ("from cifar_flax.config import Config\ndef get_config():\n    c = Config()\n    c.sead = 1", "'Config' object has no"),
+    ],
+)
+def test_a_config_file_that_fails_costs_one_line(launch, tmp_path, content, expected):
+    (tmp_path / "broken.py").write_text(content)
+    assert expected in one_line(launch("train", "--config=broken.py"), 2)
+
+
 def test_a_config_that_does_not_match_the_workdir_is_refused_until_restart(launch, tmp_path):
     first = ["train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1"]
     assert launch(*first).returncode == 0

@@ -10,7 +10,7 @@ from cifar_flax.cli import load_config
 from cifar_flax.config import BlockConfig, Features
 from cifar_flax.config_file import checked
 from cifar_flax.training.loop import train
-from tests.conftest import ROOT, TINY_CONFIG
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 QUICKSTART = ROOT / "configs" / "quickstart.py"
@@ -41,11 +41,11 @@ def test_real_cifar100_trains_and_every_test_image_counts(launch, tmp_path):
     if not os.environ.get("TFDS_DATA_DIR"):
         pytest.skip("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
     env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache"), "TFDS_DATA_DIR": os.environ["TFDS_DATA_DIR"]}
-    args = [f"--config={TINY_CONFIG}", "--config.data.name=cifar100", "--config.train.batch_size=250"]
-    result = launch("train", *args, "--workdir=run", "--config.checkpoint.every_steps=none", env=env)
+    short = ["--config.train.epochs=1", "--config.optim.warmup_epochs=0", "--config.optim.learning_rate=1e-3"]
+    result = launch("train", f"--config={QUICKSTART}", "--config.data.name=cifar100", "--workdir=run", *short, env=env)
     assert result.returncode == 0, result.stderr
     assert "45,000 training and 5,000 validation images" in result.stdout
     assert launch("evaluate", "--run=run", "--split=test", env=env).returncode == 0
     scores = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
     assert scores["n"] == 10000
-    assert scores["top1"] > 0.03
+    assert scores["top1"] > 0.15
