@@ -57,7 +57,7 @@ class Tracker:
         epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
         text = f"trained {self._config.train.epochs} epochs in {clock(self.elapsed)}"
         if validated := [record for record in epochs if record.get("validation_top1") is not None]:
-            best = max(validated, key=lambda record: record["validation_top1"])
+            best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints has it
             text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
         self.say(text)
 
