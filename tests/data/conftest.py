@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -9,7 +10,9 @@ import tarfile
 import numpy as np
 import pytest
 
+from cifar_flax.data import archives
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.errors import UserError
 
 REAL_TFDS_DIR = os.environ.get("TFDS_DATA_DIR")
 CLASSES = tuple(f"class_{i}" for i in range(100))
@@ -174,3 +177,21 @@ def python_tarball(tiny, tmp_path):
 def tar_writer(tiny):
     """For tests of odd archives: (write_tar, members of the binary version, members of the python version)."""
     return write_tar, binary_members(tiny), python_members(tiny)
+
+
+def refused(path, *words, name="cifar100", allow_unverified=True):
+    """Reading ends in one line that holds all of `words`."""
+    with pytest.raises(UserError) as error:
+        archives.read(path, name, allow_unverified=allow_unverified)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message
+    return message
+
+
+def assert_same(splits, expected):
+    assert list(splits) == list(expected)
+    for split, data in splits.items():
+        for field in dataclasses.fields(data):
+            np.testing.assert_array_equal(getattr(data, field.name), getattr(expected[split], field.name))

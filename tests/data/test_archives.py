@@ -7,28 +7,9 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cifar_flax.data import archives, cache, tarballs
-from cifar_flax.errors import UserError
-
-
-def refused(path, *words, name="cifar100", allow_unverified=True):
-    """Reading ends in one line that holds all of `words`."""
-    with pytest.raises(UserError) as error:
-        archives.read(path, name, allow_unverified=allow_unverified)
-    message = str(error.value)
-    assert "\n" not in message
-    for word in (str(path), *words):
-        assert word in message
-    return message
-
-
-def assert_same(splits, expected):
-    assert list(splits) == list(expected)
-    for split, data in splits.items():
-        for field in dataclasses.fields(data):
-            np.testing.assert_array_equal(getattr(data, field.name), getattr(expected[split], field.name))
+from tests.data.conftest import assert_same, refused
 
 
 def test_binary_tarball(binary_tarball, tiny):
@@ -192,121 +173,6 @@ def test_pickles_that_want_more_than_arrays_are_refused(tar_writer, tmp_path, pr
 def test_damaged_batches(tar_writer, tmp_path, content):
     write, _, python = tar_writer
     refused(write(tmp_path / "a.tar.gz", {**python, "cifar-100-python/train": content}), "train")
-
-
-def npz_arrays(tiny):
-    return {
-        "train_images": tiny["train"].images,
-        "train_labels": tiny["train"].labels.astype(np.uint8),
-        "train_coarse": tiny["train"].coarse_labels,
-        "test_images": tiny["test"].images,
-        "test_labels": tiny["test"].labels,
-        "test_coarse": tiny["test"].coarse_labels,
-        "class_names": np.array(tiny["train"].class_names),
-        "coarse_names": np.array(tiny["train"].coarse_names),
-    }
-
-
-def test_npz(tiny, tmp_path):
-    path = tmp_path / "a.npz"
-    np.savez_compressed(path, **npz_arrays(tiny))
-    assert_same(archives.read(path, "mine").splits, tiny)
-
-
-def test_npz_of_the_least(tmp_path):
-    path = tmp_path / "a.npz"
-    np.savez(path, train_images=np.zeros((4, 5, 6), np.uint8), train_labels=[0, 1, 2, 0])
-    (data,) = archives.read(path, "mine").splits.values()
-    assert data.images.shape == (4, 5, 6, 1)
-    assert data.class_names == ("0", "1", "2")
-    assert data.coarse_labels is None
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"train_images": None}, "expected train_images"),
-        ({"train_labels": None}, "no array train_labels"),
-        ({"test_labels": None}, "no array test_labels"),
-        ({"test_coarse": None}, "no array test_coarse"),
-        ({"train_images": np.zeros((60, 8, 8, 3), np.float32)}, "float32"),
-        ({"train_images": np.zeros((60, 8, 8, 4), np.uint8)}, "expected uint8"),
-        ({"train_labels": np.zeros(59, int)}, "labels are"),
-        ({"train_labels": np.zeros(60)}, "float64"),
-        ({"test_labels": np.full(30, 100)}, "expected 0 to 99"),
-        ({"train_labels": np.array([None] * 60)}, "damaged, or not an .npz of plain arrays"),
-    ],
-)
-def test_npz_with_wrong_arrays(tiny, tmp_path, change, word):
-    path = tmp_path / "a.npz"
-    np.savez(path, **{name: array for name, array in {**npz_arrays(tiny), **change}.items() if array is not None})
-    refused(path, word)
-
-
-def test_damaged_npz(tiny, tmp_path):
-    path = tmp_path / "a.npz"
-    np.savez(path, **npz_arrays(tiny))
-    content = path.read_bytes()
-    flipped = bytearray(content)
-    flipped[5000] ^= 1
-    for damaged in (content[:-100], b"", b"text", bytes(flipped)):
-        path.write_bytes(damaged)
-        refused(path, "damaged")
-
-
-def make_folder(root):
-    for split, classes in {"train": ("cat", "dog"), "test": ("dog",)}.items():
-        for name in classes:
-            (root / split / name).mkdir(parents=True)
-    Image.new("RGB", (64, 32), (255, 0, 0)).save(root / "train" / "cat" / "b.png")
-    Image.new("L", (32, 32), 100).save(root / "train" / "cat" / "a.PNG")
-    Image.new("RGBA", (40, 40), (0, 255, 0, 128)).save(root / "train" / "dog" / "c.png")
-    Image.new("RGB", (32, 32), (0, 0, 255)).quantize(4).save(root / "test" / "dog" / "d.gif")
-    (root / "train" / "cat" / "notes.txt").write_text("not a picture, and not named like one")
-    (root / "train" / "cat" / ".hidden.png").write_text("nor this")
-    return root
-
-
-def test_folder(tmp_path):
-    splits = archives.read(make_folder(tmp_path / "pets"), "pets").splits
-    train, test = splits["train"], splits["test"]
-    assert train.class_names == test.class_names == ("cat", "dog")
-    assert train.labels.tolist() == [0, 0, 1]
-    assert test.labels.tolist() == [1]
-    assert train.images.shape == (3, 32, 32, 3)
-    assert train.images[:, 5, 5].tolist() == [[100, 100, 100], [255, 0, 0], [0, 255, 0]]
-    assert test.images[0, 5, 5].tolist() == [0, 0, 255]
-
-
-def test_folder_pictures_are_cropped_antialiased_and_turned_upright(tmp_path):
-    (tmp_path / "train" / "a").mkdir(parents=True)
-    stripes = np.zeros((96, 192, 3), np.uint8)
-    stripes[:, :48] = stripes[:, 144:] = 255  # what a central square does not show
-    stripes[::2, 48:144] = 200  # finer than the result can show
-    Image.fromarray(stripes).save(tmp_path / "train" / "a" / "a.png")
-    turned = np.zeros((32, 32, 3), np.uint8)
-    turned[:16] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 3  # taken upside down
-    Image.fromarray(turned).save(tmp_path / "train" / "a" / "b.png", exif=exif)
-    images = archives.read(tmp_path, "a", 24).splits["train"].images
-    assert images.shape[1:3] == (24, 24)
-    assert abs(images[0, 2:-2, 2:-2].astype(int) - 100).max() < 20
-    assert images[1, 3, 3, 0] < 20
-    assert images[1, -3, 3, 0] > 235
-
-
-def test_folders_that_cannot_be_read(tmp_path):
-    refused(tmp_path, "/train/CLASS/")
-    root = make_folder(tmp_path / "pets")
-    (root / "train" / "cat" / "z.jpg").write_bytes(b"no picture")
-    (root / "train" / "cat" / "y.png").write_bytes((root / "train" / "cat" / "b.png").read_bytes()[:60])
-    refused(root, "y.png", "and 1 more")
-    (root / "test" / "bird").mkdir()
-    refused(root, "bird", "no such class")
-    (root / "test" / "bird").rmdir()
-    (root / "train" / "eel").mkdir()
-    refused(root, "eel", "no pictures")
 
 
 def test_import_command(binary_tarball, tiny, cache_folder):
