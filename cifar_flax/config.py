@@ -255,5 +255,3 @@ def validate(config: Config) -> None:
     rising = (optim.warmup_epochs, *optim.boundaries)
     if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
         raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")
-    if optim.schedule is not Schedule.CONSTANT and optim.warmup_epochs >= config.train.epochs:
-        raise UserError(f"config.optim.warmup_epochs: {optim.warmup_epochs} leaves nothing of {config.train.epochs} epochs")

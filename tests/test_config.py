@@ -49,7 +49,6 @@ def test_checking_gives_every_value_its_declared_type():
         ({"model__blocks": (7,)}, "config.model.blocks[0]"),
         ({"optim__weight_decay": 0.1}, "config.optim.weight_decay: adam has none"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (3.0, 2.0)}, "config.optim.boundaries"),
-        ({"optim__schedule": Schedule.COSINE, "optim__warmup_epochs": 10.0}, "config.optim.warmup_epochs"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__warmup_epochs": 3.0}, "boundaries"),
         ({"train__dtype": object()}, "config"),
     ],

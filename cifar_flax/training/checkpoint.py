@@ -45,6 +45,8 @@ class Checkpoints:
             best_fn=_selection,
             preservation_policy=policies,
             read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
+            create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
         )
@@ -165,7 +167,13 @@ class Checkpoints:
                     raise UserError(f"checkpoint {step} in {self.directory} is damaged (unreadable scores)") from None
                 logging.warning("checkpoint %d in %s is damaged (unreadable scores); leaving it out", step, self.directory)
                 self._set_aside(step)
-        return ocp.CheckpointManager(self.directory, options=self._options)
+        verbosity = logging.get_verbosity()
+        if self._read_only:  # of which Orbax would warn
+            logging.set_verbosity(logging.ERROR)
+        try:
+            return ocp.CheckpointManager(self.directory, options=self._options)
+        finally:
+            logging.set_verbosity(verbosity)
 
     def _set_aside(self, step: int) -> None:
         aside = self.directory.with_name("damaged_checkpoints")

@@ -58,3 +58,10 @@ def test_only_the_schedules_that_end_somewhere_need_a_horizon():
         )
         same = all(float(long(step)) == float(short(step)) for step in range(0, TOTAL, 7))
         assert needs_horizon(schedule) != same
+
+
+@pytest.mark.parametrize("schedule", [Schedule.COSINE, Schedule.ONE_CYCLE])
+def test_a_training_shorter_than_its_warm_up_only_warms_up(schedule):
+    curve = rates(schedule=schedule, warmup_epochs=EPOCHS * 2.0)
+    assert (np.diff(curve) > 0).all()
+    assert curve[-1] < 0.5
