@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cifar_flax.atomic import write_text
 from cifar_flax.config import Config, validate
 from cifar_flax.errors import UserError
 
@@ -43,7 +44,7 @@ def checked(config: Config) -> Config:
 
 def write_config(config: Config, path: Path) -> None:
     """Writes `config` as JSON."""
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def read_config(path: Path) -> Config:

@@ -115,12 +115,14 @@ class Run:
     def _dtype(self) -> Any:
         return compute_dtype(self.config.train.dtype)
 
-    @cached_property
+    @property
     def _checkpoints(self) -> Checkpoints:
+        """Opened anew each time: a run that is still training writes new ones and removes old ones."""
         return Checkpoints(self.workdir, CheckpointConfig(), read_only=True)
 
     def _state(self, which: str | int) -> TrainState:
         optim = self.config.optim
         optimizer = create_optimizer(optim, create_schedule(optim, 1, 1))  # its state has the same shapes for any length
         like = abstract_state(self.config, self.model, optimizer, self.preprocessing.image_shape, data_parallel_mesh())
-        return self._checkpoints.restore(self._checkpoints.find(which), like).state
+        checkpoints = self._checkpoints
+        return checkpoints.restore(checkpoints.find(which), like).state

@@ -6,6 +6,7 @@ from pathlib import Path
 from absl import flags
 
 from cifar_flax import cli
+from cifar_flax.atomic import write_text
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
@@ -21,7 +22,7 @@ def main() -> None:
     scores = run.evaluate(_SPLIT.value, step)
     report = Path(_RUN.value) / "report" / f"{_SPLIT.value}.json"
     report.parent.mkdir(exist_ok=True)
-    report.write_text(json.dumps({**scores, "split": _SPLIT.value, "checkpoint": step}, indent=2) + "\n", encoding="utf-8")
+    write_text(report, json.dumps({**scores, "split": _SPLIT.value, "checkpoint": step}, indent=2) + "\n")
     guesses = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     print(f"{_SPLIT.value}: {guesses}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {step}) -> {report}")
 

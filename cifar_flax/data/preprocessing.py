@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
+from cifar_flax.atomic import write_text
 from cifar_flax.config import Normalization
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
@@ -58,7 +59,7 @@ class Preprocessing:
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":

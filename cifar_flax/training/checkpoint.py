@@ -38,7 +38,7 @@ class Checkpoints:
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(config.keep_latest),
-                checkpoint_managers.BestN(get_metric_fn=_selection, n=1),
+                checkpoint_managers.BestN(get_metric_fn=_selection, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         self._options = ocp.CheckpointManagerOptions(
@@ -143,30 +143,41 @@ class Checkpoints:
         return Restored(restored.state, restored.info["epochs_done"])
 
     def restore_latest(self, like: TrainState) -> Restored | None:
-        """Reads the newest intact checkpoint, moving damaged ones aside and saying so; None where there is none."""
-        while steps := self.steps():
+        """Reads the newest intact checkpoint, moving damaged newer ones aside and saying so; None where there is none at all.
+
+        Raises:
+          UserError: there are checkpoints, and all are damaged. They stay where they are.
+        """
+        steps = self.steps()[::-1]
+        for i, step in enumerate(steps):
             try:
-                restored = self.restore(steps[-1], like)
-                self._saved = (steps[-1], restored.epochs_done)
-                return restored
+                restored = self.restore(step, like)
             except UserError as e:
-                logging.warning("%s; falling back to %s", e, f"step {steps[-2]}" if len(steps) > 1 else "the beginning")
-                self._set_aside(steps[-1])
+                logging.warning("%s", e)
+                continue
+            if i:
+                logging.warning("falling back to checkpoint %d", step)
+                for damaged in steps[:i]:
+                    self._set_aside(damaged)
                 self._manager.close()
                 self._manager = self._open()
+            self._saved = (step, restored.epochs_done)
+            return restored
+        if steps:
+            raise UserError(f"no checkpoint in {self.directory} is intact; --restart begins again and keeps this run beside")
         return None
 
     def _open(self) -> ocp.CheckpointManager:
-        """Opens the manager, which reads the scores of all steps at once, without those whose scores are damaged."""
+        """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
         for scores in sorted(self.directory.glob("*/metrics/metrics")):
             try:
                 json.loads(scores.read_text(encoding="utf-8"))
             except ValueError:
-                step = int(scores.parts[-3])
+                step = scores.parts[-3]
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} is damaged (unreadable scores)") from None
-                logging.warning("checkpoint %d in %s is damaged (unreadable scores); leaving it out", step, self.directory)
-                self._set_aside(step)
+                logging.warning("checkpoint %s in %s is damaged (unreadable scores); they are left out", step, self.directory)
+                self._set_aside(f"{step}/metrics")
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
@@ -175,10 +186,10 @@ class Checkpoints:
         finally:
             logging.set_verbosity(verbosity)
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, part: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")
         aside.mkdir(exist_ok=True)
-        shutil.move(self.directory / str(step), aside / f"{step}-{time.time_ns()}")
+        shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
 
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()

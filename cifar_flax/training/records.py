@@ -1,11 +1,12 @@
 """metrics.jsonl: one JSON object a line, appended while training and cut back to the checkpoint when a run goes on."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, TextIO
 
 from absl import logging
+
+from cifar_flax.atomic import write_text
 
 FILE = "metrics.jsonl"
 
@@ -17,9 +18,7 @@ class Records:
         """Opens the file and drops what a run that goes on from `step`, `epochs_done` epochs validated, will write again."""
         self.path = workdir / FILE
         kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
-        replacement = self.path.with_suffix(".tmp")
-        replacement.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        os.replace(replacement, self.path)
+        write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
         self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
         self._file: TextIO = self.path.open("a", encoding="utf-8")
 

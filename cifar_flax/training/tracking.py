@@ -32,7 +32,7 @@ class Tracker:
         self._progress = Progress()
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._before: float = self._records.last.get("elapsed", 0.0)
-        self._clock = _Clock(first_step)
+        self._clock = _Clock()
         self._epoch_start = self.elapsed
 
     @property
@@ -141,7 +141,7 @@ class Tracker:
 class _Clock:
     """Steps per second: a mean that forgets within about ten seconds, from which compilation and validation are left out."""
 
-    def __init__(self, first_step: int) -> None:
+    def __init__(self) -> None:
         self._start = time.monotonic()
         self._last: tuple[int, float] | None = None
         self.steps_per_second = 0.0

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
 from cifar_flax.config_file import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
@@ -79,4 +80,4 @@ def _write_environment(path: Path) -> None:
         earlier = [*before.pop("earlier", []), before]
     except (FileNotFoundError, ValueError):
         earlier = []
-    path.write_text(json.dumps({**describe_environment(), "earlier": earlier}, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({**describe_environment(), "earlier": earlier}, indent=2) + "\n")

@@ -92,11 +92,12 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(writte
             assert restored is not None
             step = int(restored.state.step)
             assert digest(restored.state) == digest(state(step)), file
+            if "is damaged" in caplog.text:
+                assert "checkpoint 18" in caplog.text
+                assert list((workdir / "damaged_checkpoints").iterdir())
             if step != 18:
                 assert step == 16
-                assert "18" in caplog.text
-                assert "damaged" in caplog.text
-                assert list((workdir / "damaged_checkpoints").iterdir())
+                assert "falling back to checkpoint 16" in caplog.text
                 checkpoints.save(state(18), 4)  # the step can be written again
                 checkpoints.wait()
                 assert checkpoints.steps()[-1] == 18
@@ -104,12 +105,22 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(writte
     assert fell_back >= 2
 
 
-def test_without_an_intact_checkpoint_a_run_begins_anew(workdir, caplog):
+def test_a_run_without_an_intact_checkpoint_is_left_as_it_is(workdir):
     for path in (workdir / "checkpoints").rglob("d/*"):
         damage(path, "truncate")
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
-        assert checkpoints.restore_latest(like()) is None
-    assert "the beginning" in caplog.text
+        with pytest.raises(UserError, match=r"no checkpoint in .* is intact; --restart"):
+            checkpoints.restore_latest(like())
+        assert checkpoints.steps() == [8, 16, 18]
+
+
+def test_scores_that_cannot_be_read_cost_nothing_but_themselves(workdir, caplog):
+    damage(workdir / "checkpoints" / "16" / "metrics" / "metrics", "truncate")
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert "unreadable scores" in caplog.text
+        assert checkpoints.steps() == [8, 16, 18]
+        assert checkpoints.find("best") == 8
+        assert digest(checkpoints.restore(16, like()).state) == digest(state(16))
 
 
 def test_a_reader_is_told_of_damage(workdir):
