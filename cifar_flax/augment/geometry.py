@@ -1,13 +1,38 @@
-"""Flips, crops and shifts of a whole batch at once, each image by its own draw."""
+"""Flips, crops and affine maps of a whole batch at once, each image by its own draw."""
 
 import jax
 import jax.numpy as jnp
 
+from cifar_flax.augment.hashing import hash_bits
+from cifar_flax.augment.warp import affine, warp
+from cifar_flax.choices import FillMode
+
 
 def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     """Mirrors each image left-right with probability 1/2; [N, H, W, C] of any dtype."""
-    flip = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
-    return jnp.where(flip, images[:, :, ::-1], images)
+    return mirror(images, jax.random.bernoulli(key, 0.5, (len(images),)))
+
+
+def alternating_flip(images: jax.Array, indices: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Mirrors half of the images in even epochs and the other half in odd ones.
+
+    So two epochs in a row show both sides of each image, where `random_flip` shows the same side twice half the time.
+
+    Args:
+      images: [N, H, W, C] of any dtype.
+      indices: int32 [N], the images' rows in the training set, whose hash says which half an image belongs to.
+      epoch: int32 [], from 0.
+
+    References:
+      Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, section 3.6.
+    """
+    half = (hash_bits(indices) >> 31).astype(jnp.int32)
+    return mirror(images, (half + epoch) % 2 == 1)
+
+
+def mirror(images: jax.Array, which: jax.Array) -> jax.Array:
+    """Mirrors left-right the images [N, H, W, C] for which bool [N] `which` holds."""
+    return jnp.where(which[:, None, None, None], images[:, :, ::-1], images)
 
 
 def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
@@ -31,37 +56,38 @@ def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
     return jax.vmap(crop)(padded, offsets)
 
 
-def random_shift(key: jax.Array, images: jax.Array, fraction: float) -> jax.Array:
-    """Shifts each image by up to `fraction` of its height and of its width, drawn evenly, subpixel, edges repeated.
+def random_affine(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    rotation: float = 0.0,
+    height_shift: float = 0.0,
+    width_shift: float = 0.0,
+    zoom: float = 0.0,
+    mode: FillMode = FillMode.NEAREST,
+    value: float = 0.0,
+) -> jax.Array:
+    """Turns, shifts and zooms each image by its own draws, composed into one map and resampled once.
 
-    What Keras' ImageDataGenerator does for `width_shift_range` and `height_shift_range` below 1.
+    What Keras' ImageDataGenerator does for `rotation_range`, `height_shift_range` and `width_shift_range` below 1, and
+    `zoom_range`; every amount is drawn evenly, and whether one is 0 does not change the draws of the others.
 
     Args:
       key: a PRNG key.
       images: float [N, H, W, C].
-      fraction: in [0, 1).
+      rotation: largest angle either way, in degrees.
+      height_shift: largest shift either way, as a share of the height.
+      width_shift: likewise of the width.
+      zoom: the scales of height and of width are drawn, apart, from [1 - zoom, 1 + zoom].
+      mode: what lies outside an image.
+      value: what fills the outside in mode `constant`.
     """
     n, height, width, _ = images.shape
-    limits = jnp.array([fraction * height, fraction * width])
-    return shift(images, jax.random.uniform(key, (n, 2), minval=-limits, maxval=limits))
+    limits = jnp.array([rotation, height_shift * height, width_shift * width, zoom, zoom])
+    draws = jax.random.uniform(key, (n, 5), minval=-limits, maxval=limits)
 
+    def one(image: jax.Array, draw: jax.Array) -> jax.Array:
+        matrix, offset = affine(draw[0], draw[1:3], 1 + draw[3:5], (height, width))
+        return warp(image, matrix, offset, mode, value)
 
-def shift(images: jax.Array, offsets: jax.Array) -> jax.Array:
-    """Samples image i at (row + offsets[i, 0], column + offsets[i, 1]), bilinearly, with the edge pixels repeated outside.
-
-    A shift is separable: two small matrix products an image, which is faster than a gather on every backend.
-
-    Args:
-      images: float [N, H, W, C].
-      offsets: float32 [N, 2], in pixels; a positive one moves the picture up, or left.
-    """
-    rows, columns = _interpolation(offsets[:, 0], images.shape[1]), _interpolation(offsets[:, 1], images.shape[2])
-    exact = jax.lax.Precision.HIGHEST  # no TF32: pixels have 8 bits and so has its mantissa, nearly
-    images = jnp.einsum("nij,njwc->niwc", rows.astype(images.dtype), images, precision=exact)
-    return jnp.einsum("nij,nhjc->nhic", columns.astype(images.dtype), images, precision=exact)
-
-
-def _interpolation(offsets: jax.Array, size: int) -> jax.Array:
-    """Matrices [N, size, size] whose row i holds the bilinear weights of the pixels around i + offset."""
-    positions = jnp.clip(jnp.arange(size) + offsets[:, None], 0, size - 1)
-    return jnp.maximum(0, 1 - jnp.abs(positions[:, :, None] - jnp.arange(size)))
+    return jax.vmap(one)(images, draws)
