@@ -1,60 +1,142 @@
+"""Every update rule against its definition, written out in NumPy; float64, rates that change from step to step."""
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from cifar_flax.config import OptimConfig, Optimizer
+from cifar_flax.choices import Normalization, Optimizer
+from cifar_flax.config import BatchNorm, BlockConfig, CheckpointConfig, Config, GroupConfig, OptimConfig
+from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.training.checkpoint import Checkpoints, digest
+from cifar_flax.training.devices import data_parallel_mesh
+from cifar_flax.training.state import abstract_state
+from tests.conftest import tiny_split
 
 RATE = 0.1
-GRADS = np.random.default_rng(0).normal(size=(5, 2, 3))
+SIZES = np.array([1.0, 0.05, 0.5, 0.1, 0.02])  # so different that signs and maxima depend on what is remembered
+GRADS = np.random.default_rng(0).normal(size=(5, 2, 3)) * SIZES[:, None, None]
 START = np.random.default_rng(1).normal(size=(2, 3))
 
 
-def ours(config, grads=GRADS, start=START):
+def descend(config, params, grads):
+    """The parameters after an update with each of the trees of gradients, at rates of RATE, RATE / 2, RATE / 3, ..."""
     optimizer = create_optimizer(config, lambda step: RATE / (1 + step))
-    params = {"kernel": jnp.asarray(start, jnp.float32), "bias": jnp.asarray(start[0], jnp.float32)}
-    state = optimizer.init(params)
+
+    @jax.jit
+    def update(params, state, grad):
+        updates, state = optimizer.update(grad, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)
+    state = jax.jit(optimizer.init)(params)
     for grad in grads:
-        updates, state = optimizer.update({"kernel": jnp.asarray(grad), "bias": jnp.asarray(grad[0])}, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = update(params, state, grad)
     return params
 
 
-def adam(start, grads, decay):
-    """Kingma & Ba, algorithm 1; with the decoupled decay of Loshchilov & Hutter, algorithm 2."""
-    p, m, v = start.copy(), 0.0, 0.0
-    for t, g in enumerate(grads):
-        rate = RATE / (1 + t)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        p = p - rate * (m / (1 - 0.9 ** (t + 1)) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-7) + decay * p)
-    return p
+def ours(config, grads=GRADS, start=START):
+    return descend(config, {"kernel": start, "bias": start[0]}, [{"kernel": grad, "bias": grad[0]} for grad in grads])
 
 
-def sgd(start, grads, decay, momentum, nesterov):
+def sgd(start, grads, decay=0.0, momentum=0.0, nesterov=False, rate=RATE):
     """torch.optim.SGD's documented update."""
     p, b = start.copy(), 0.0
     for t, grad in enumerate(grads):
         g = grad + decay * p
         b = momentum * b + g
-        p = p - RATE / (1 + t) * (g + momentum * b if nesterov else b)
+        p = p - rate / (1 + t) * (g + momentum * b if nesterov else b)
     return p
 
 
-@pytest.mark.parametrize(("name", "decay"), [(Optimizer.ADAM, 0.0), (Optimizer.ADAMW, 0.3)])
-def test_adam_follows_its_paper(name, decay):
-    params = ours(OptimConfig(name=name, weight_decay=decay))
-    np.testing.assert_allclose(params["kernel"], adam(START, GRADS, decay), rtol=1e-5)
-    np.testing.assert_allclose(params["bias"], adam(START[0], GRADS[:, 0], 0.0), rtol=1e-5)  # biases do not decay
+def adam(start, grads, decay=0.0, b1=0.9, b2=0.999, eps=1e-7, rate=RATE):
+    """Kingma & Ba, ICLR 2015, algorithm 1; with the decoupled decay of Loshchilov & Hutter, ICLR 2019, algorithm 2."""
+    p, m, v = start.copy(), 0.0, 0.0
+    for t, g in enumerate(grads, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        p = p - rate / t * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * p)
+    return p
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
-def test_sgd_follows_its_definition(decay, momentum, nesterov):
-    config = OptimConfig(name=Optimizer.SGD, weight_decay=decay, momentum=momentum, nesterov=nesterov)
-    params = ours(config)
-    np.testing.assert_allclose(params["kernel"], sgd(START, GRADS, decay, momentum, nesterov), rtol=1e-5)
-    np.testing.assert_allclose(params["bias"], sgd(START[0], GRADS[:, 0], 0.0, momentum, nesterov), rtol=1e-5)
+def adamax(start, grads, b1=0.9, b2=0.999):
+    """Kingma & Ba, algorithm 2; Keras adds its epsilon of 1e-7 to the norm."""
+    p, m, u = start.copy(), 0.0, 0.0
+    for t, g in enumerate(grads, 1):
+        m, u = b1 * m + (1 - b1) * g, np.maximum(b2 * u, abs(g))
+        p = p - RATE / t * m / (1 - b1**t) / (u + 1e-7)
+    return p
+
+
+def adagrad(start, grads, eps=1e-7):
+    """Duchi et al., JMLR 2011, figure 1; the accumulator starts at Keras' 0.1."""
+    p, total = start.copy(), 0.1
+    for t, g in enumerate(grads, 1):
+        total = total + g**2
+        p = p - RATE / t * g / np.sqrt(total + eps)
+    return p
+
+
+def adadelta(start, grads, rho=0.95, eps=1e-7):
+    """Zeiler, 2012, algorithm 1, with Keras' learning rate on top."""
+    p, squares, moves = start.copy(), 0.0, 0.0
+    for t, g in enumerate(grads, 1):
+        squares = rho * squares + (1 - rho) * g**2
+        move = np.sqrt(moves + eps) / np.sqrt(squares + eps) * g
+        moves = rho * moves + (1 - rho) * move**2
+        p = p - RATE / t * move
+    return p
+
+
+def rmsprop(start, grads, rho=0.9, momentum=0.0, eps=1e-7):
+    """Hinton's lecture 6e as in Keras 2, with epsilon outside the root; momentum as in tf.keras, over whole updates."""
+    p, v, move = start.copy(), 0.0, 0.0
+    for t, g in enumerate(grads, 1):
+        v = rho * v + (1 - rho) * g**2
+        move = momentum * move + RATE / t * g / (np.sqrt(v) + eps)
+        p = p - move
+    return p
+
+
+def lion(start, grads, decay=0.0, b1=0.9, b2=0.99, rate=RATE):
+    """Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, algorithm 2."""
+    p, m = start.copy(), 0.0
+    for t, g in enumerate(grads, 1):
+        p = p - rate / t * (np.sign(b1 * m + (1 - b1) * g) + decay * p)
+        m = b2 * m + (1 - b2) * g
+    return p
+
+
+RULES = {
+    Optimizer.SGD: (sgd, [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}]),
+    Optimizer.ADAM: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
+    Optimizer.ADAMW: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
+    Optimizer.ADAMAX: (adamax, [{}, {"b1": 0.8, "b2": 0.5}]),
+    Optimizer.ADAGRAD: (adagrad, [{}, {"eps": 0.1}]),
+    Optimizer.ADADELTA: (adadelta, [{}, {"rho": 0.6, "eps": 0.1}]),
+    Optimizer.RMSPROP: (rmsprop, [{}, {"rho": 0.6, "eps": 0.1}, {"momentum": 0.9}]),
+    Optimizer.LION: (lion, [{}, {"b1": 0.2, "b2": 0.5}]),
+}
+DECAYING = (Optimizer.SGD, Optimizer.ADAMW, Optimizer.LION)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "decay"),
+    [
+        (name, options, decay)
+        for name, (_, variants) in RULES.items()
+        for options in variants
+        for decay in ((0.0, 0.3) if name in DECAYING else (0.0,))
+    ],
+)
+def test_update_rules_follow_their_definitions(name, options, decay):
+    reference = RULES[name][0]
+    params = ours(OptimConfig(name=name, weight_decay=decay, **options))
+    decayed = {"decay": decay} if decay else {}
+    np.testing.assert_allclose(params["kernel"], reference(START, GRADS, **options, **decayed), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(params["bias"], reference(START[0], GRADS[:, 0], **options), rtol=2e-6, atol=1e-6)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
@@ -65,6 +147,85 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(np.linalg.norm(moved), RATE * 1.5, rtol=1e-5)
 
 
-def test_every_optimizer_of_the_config_can_be_built():
-    for name in Optimizer:
-        assert np.isfinite(ours(OptimConfig(name=name))["kernel"]).all()
+SHAPES = {
+    "block0_conv0": {"kernel": (3, 3, 4, 8), "bias": (8,)},
+    "block0_norm": {"scale": (8,)},
+    "dense0": {"kernel": (6, 20)},
+    "logits": {"kernel": (20, 5), "bias": (5,)},
+}
+
+
+def draw(seed):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda shape: rng.normal(size=shape), SHAPES, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def muon(start, grads, decay=0.0, momentum=0.95, nesterov=False, rate=RATE):
+    """Jordan et al., 2024, with the updates of Liu et al., 2025, eq. 4; momentum's bias is corrected as in NAdam's."""
+    p, m = start.copy(), 0.0
+    rows, columns = p.size // p.shape[-1], p.shape[-1]
+    for t, g in enumerate(grads, 1):
+        m = momentum * m + (1 - momentum) * g
+        ahead = momentum * m / (1 - momentum ** (t + 1)) + (1 - momentum) * g / (1 - momentum**t)
+        x = (ahead if nesterov else m).reshape(rows, columns)
+        x = x / np.linalg.norm(x)
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        p = p - rate / t * (0.2 * np.sqrt(max(rows, columns)) * x.reshape(p.shape) + decay * p)
+    return p
+
+
+@pytest.mark.parametrize(("options", "momentum"), [({}, 0.95), ({"momentum": 0.8, "nesterov": True}, 0.8)])
+def test_muon_orthogonalizes_hidden_kernels_and_leaves_the_rest_to_adam(options, momentum):
+    start, grads = draw(0), [draw(seed) for seed in range(1, 5)]
+    params = descend(OptimConfig(name=Optimizer.MUON, weight_decay=0.3, b2=0.95, **options), start, grads)
+    for module, leaves in SHAPES.items():
+        for name in leaves:
+            p, gs, decay = start[module][name], [g[module][name] for g in grads], 0.3 if name == "kernel" else 0.0
+            if name == "kernel" and module != "logits":
+                expected = muon(p, gs, decay, momentum, options.get("nesterov", False))
+            else:
+                expected = adam(p, gs, decay, b2=0.95)
+            np.testing.assert_allclose(params[module][name], expected, rtol=1e-4, atol=1e-5, err_msg=f"{module}/{name}")
+
+
+def test_a_muon_update_has_singular_values_near_1_and_the_size_of_adams():
+    start, grads = draw(0), draw(1)
+    params = descend(OptimConfig(name=Optimizer.MUON), start, [grads])
+    for module in ("block0_conv0", "dense0"):
+        kernel = start[module]["kernel"]
+        moved = ((kernel - params[module]["kernel"]) / RATE).reshape(-1, kernel.shape[-1])
+        assert np.sqrt((moved**2).mean()) == pytest.approx(0.2, rel=0.15)
+        values = np.linalg.svd(moved / (0.2 * np.sqrt(max(moved.shape))), compute_uv=False)
+        assert len(values) == min(moved.shape)
+        assert (abs(values - 1) < 0.35).all()
+
+
+NETWORK = (BlockConfig(features=(4,), batch_norm=BatchNorm.CONV),) * 2
+GROUPS = (GroupConfig("block1_*", learning_rate=0.1, weight_decay=0.01),)
+STATES = {name: OptimConfig(name=name) for name in Optimizer} | {
+    "rmsprop with momentum": OptimConfig(name=Optimizer.RMSPROP, momentum=0.9),
+    "frozen, in groups": OptimConfig(name=Optimizer.ADAMW, freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
+    "muon, frozen, in groups": OptimConfig(name=Optimizer.MUON, freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
+}
+
+
+@pytest.mark.parametrize("optim", STATES.values(), ids=map(str, STATES))
+def test_states_survive_a_checkpoint_whatever_the_length_of_the_schedule(optim, tmp_path):
+    config = Config(optim=optim)
+    config.model.blocks = NETWORK
+    like = abstract_state(config, Preprocessing.of(tiny_split(10, 0), Normalization.UNIT, {}), data_parallel_mesh())
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), like)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        checkpoints.save(state, 1)
+        checkpoints.wait()
+        assert digest(checkpoints.restore(0, like).state) == digest(state)
+
+    optimizer = create_optimizer(optim, create_schedule(optim, 1000, 100))
+    _, after = jax.eval_shape(optimizer.update, like.params, like.opt_state, like.params)
+    for found in (jax.eval_shape(optimizer.init, like.params), after):
+        assert jax.tree.structure(found) == jax.tree.structure(like.opt_state)
+        for x, y in zip(*map(jax.tree.leaves, (found, like.opt_state)), strict=True):
+            assert (x.shape, x.dtype) == (y.shape, y.dtype)

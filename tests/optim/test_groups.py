@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from cifar_flax.choices import Optimizer
+from cifar_flax.config import GroupConfig, OptimConfig
+from cifar_flax.errors import UserError
+from cifar_flax.optim.groups import check_patterns
+from tests.optim.test_optimizers import RATE, adam, descend, draw, lion, muon, sgd
+
+START, GRADS = draw(0), [draw(seed) for seed in range(1, 5)]
+GROUPS = (
+    GroupConfig("block0_*", learning_rate=0.0),
+    GroupConfig("*/bias", learning_rate=3.0),
+    GroupConfig("logits/*", learning_rate=0.5, weight_decay=0.2),
+    GroupConfig("dense0/kernel", learning_rate=2.0, weight_decay=0.0),
+)
+HELD = {  # by the first group that matches: factor of the rate, weight decay
+    ("block0_conv0", "kernel"): (0.0, 0.1),
+    ("block0_conv0", "bias"): (0.0, 0.0),
+    ("dense0", "kernel"): (2.0, 0.0),
+    ("logits", "kernel"): (0.5, 0.2),
+    ("logits", "bias"): (3.0, 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), [(Optimizer.SGD, sgd), (Optimizer.ADAMW, adam), (Optimizer.LION, lion), (Optimizer.MUON, None)]
+)
+def test_the_first_group_that_matches_sets_rate_and_decay(name, rule):
+    params = descend(OptimConfig(name=name, weight_decay=0.1, groups=GROUPS), START, GRADS)
+    for (module, leaf), (factor, decay) in HELD.items():
+        expected = (rule or (muon if leaf == "kernel" and module != "logits" else adam))(
+            START[module][leaf], [g[module][leaf] for g in GRADS], decay=decay, rate=factor * RATE
+        )
+        np.testing.assert_allclose(params[module][leaf], expected, rtol=1e-4, atol=1e-5, err_msg=f"{module}/{leaf}")
+
+
+def test_the_common_decay_may_be_0():
+    groups = (GroupConfig("logits/*", weight_decay=0.2),)
+    params = descend(OptimConfig(name=Optimizer.ADAMW, groups=groups), START, GRADS)
+    for module, decay in (("dense0", 0.0), ("logits", 0.2)):
+        expected = adam(START[module]["kernel"], [g[module]["kernel"] for g in GRADS], decay=decay)
+        np.testing.assert_allclose(params[module]["kernel"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ("block0_*", "block9_*")}, r"^config\.optim\.freeze\[1\]: 'block9_\*' matches no parameter; .*block0_\w+/"),
+        ({"freeze": ("dense0",)}, r"freeze\[0\]: 'dense0' matches no parameter; .* such as dense0/kernel"),
+        ({"groups": (GroupConfig("Logits/*"),)}, r"^config\.optim\.groups\[0\]\.pattern: 'Logits/\*' .* logits/"),
+        ({"groups": (GroupConfig("*/bias", weight_decay=0.1),)}, r"groups\[0\]\.weight_decay: '\*/bias' matches no kernel"),
+        ({"freeze": ("*/kernel", "*/bias", "*/scale")}, r"^config\.optim\.freeze: .* leaves nothing to train"),
+    ],
+)
+def test_patterns_without_effect_and_a_network_all_frozen_are_refused(options, message):
+    with pytest.raises(UserError, match=message) as error:
+        check_patterns(OptimConfig(**options), START)
+    assert "\n" not in str(error.value)
+
+
+def test_patterns_that_match_pass():
+    check_patterns(OptimConfig(groups=GROUPS, freeze=("block0_*", "*/b[ij]as")), START)
