@@ -1,0 +1,161 @@
+"""Running the trials of a search one after another, each an ordinary run directory."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optuna
+from optuna.trial import Trial
+
+from cifar_flax.config import Config
+from cifar_flax.errors import Diverged, Preempted
+from cifar_flax.search.space import Space, Values, describe
+from cifar_flax.search.study import Study, slot_of
+from cifar_flax.training.interrupt import Interrupt, StopRequested
+from cifar_flax.training.loop import train
+from cifar_flax.training.records import read_records
+
+POLL_SECONDS = 1.0  # between looks at what the other processes do, when there is nothing left to begin
+AGAIN = "run the same command to go on"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and where.
+
+    Attributes:
+      base: the config that trials differ from.
+      space: in what.
+      workdir: holds the trials, `trials/0000` and so on.
+      folds: of cross-validation, each a run in `trials/0000/fold0` and so on; None for one run with `base`'s validation set.
+    """
+
+    base: Config
+    space: Space
+    workdir: Path
+    folds: int | None = None
+
+    def config(self, values: Values) -> Config:
+        """The config of a trial, as one would train it by itself, without folds of the search's making."""
+        return self.space.configure(self.base, values)
+
+    def folder(self, slot: int) -> Path:
+        """Where a trial is."""
+        return self.workdir / "trials" / f"{slot:04d}"
+
+    def runs(self, slot: int, values: Values) -> list[tuple[Path, Config]]:
+        """The run directories of a trial and what is trained in them."""
+        folder, config = self.folder(slot), self.config(values)
+        if self.folds is None:
+            return [(folder, config)]
+        data = [replace(config.data, folds=self.folds, fold=fold) for fold in range(self.folds)]
+        return [(folder / f"fold{fold}", replace(config, data=part)) for fold, part in enumerate(data)]
+
+
+def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) -> None:
+    """Runs trials until all of the study's are finished, by this process or by others.
+
+    Args:
+      search: what to run.
+      study: who runs which.
+      after_trial: called after each trial of this process.
+
+    Raises:
+      UserError: a config cannot be trained, or the data are missing. The trial is left to be run again.
+      RunFailed: the disk is full. Likewise.
+      Preempted: SIGTERM or SIGINT came; everything is saved. Likewise.
+    """
+    print(f"{study.trials} trials, each in a folder of {search.workdir / 'trials'} with its progress in output.txt", flush=True)
+    while (trial := _next(study)) is not None:
+        slot = slot_of(trial)
+        print(f"trial {slot}: {describe(trial.params)}", flush=True)
+        try:
+            with study.alive(trial):
+                result = _run(search, study, trial)
+        except optuna.exceptions.UpdateFinishedTrialError:  # silent for too long, as when the machine was asleep
+            print(f"trial {slot}: another process has taken it over", flush=True)
+            continue
+        except BaseException:
+            study.give_back(trial)
+            raise
+        finally:
+            jax.clear_caches()  # each trial compiles anew; what it compiled would stay for good
+            gc.collect()
+        if study.finish(trial, **result):
+            print(f"trial {slot}: {_outcome(**result)}  ({len(study.finished())} of {study.trials} finished)", flush=True)
+            after_trial()
+
+
+def _next(study: Study) -> Trial | None:
+    """Waits for a trial to run, which may be one that another process leaves when it dies; None once all are finished."""
+    told = False
+    with Interrupt() as interrupt:
+        while (trial := study.claim()) is None and len(study.finished()) < study.trials:
+            if not told:
+                slots = ", ".join(map(str, study.running()))
+                print(f"waiting for trials {slots}: other processes run them, or died and have left them", flush=True)
+                told = True
+            try:
+                interrupt.check()
+            except StopRequested as stop:
+                raise Preempted(f"{stop}: no trial was running here; {AGAIN}") from None
+            time.sleep(POLL_SECONDS)
+    if interrupt.signal_name and trial is not None:
+        study.give_back(trial)
+        raise Preempted(f"{interrupt.signal_name}: no trial was running here; {AGAIN}")
+    return trial
+
+
+def _run(search: Search, study: Study, trial: Trial) -> dict[str, Any]:
+    """Trains a trial's runs and returns what `Study.finish` is to be told."""
+    top1: list[float] = []
+    try:
+        for fold, (folder, config) in enumerate(search.runs(slot_of(trial), trial.params)):
+            folder.mkdir(parents=True, exist_ok=True)
+            report = _reporter(study, trial, folder) if fold == 0 else None
+            with (search.folder(slot_of(trial)) / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
+                train(config, folder, after_epoch=report)
+            top1.append(max(score for _, score in _validated(folder)))
+    except optuna.TrialPruned as e:
+        return {"value": None, "note": str(e)}
+    except Diverged as e:
+        return {"value": None, "failed": True, "note": str(e).partition(";")[0]}
+    except jax.errors.JaxRuntimeError as e:
+        if "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        return {"value": None, "failed": True, "note": "out of memory"}
+    spread = {} if search.folds is None else {"sd": float(np.std(top1, ddof=1)), "folds": top1}
+    return {"value": float(np.mean(top1)), **spread}
+
+
+def _reporter(study: Study, trial: Trial, folder: Path) -> Callable[[int, dict[str, float]], None]:
+    """What to call after each epoch: it reports the score, and ends a trial that is hopeless."""
+    reported = study.reported(trial)
+
+    def report(epoch: int, scores: dict[str, float]) -> None:
+        for done, top1 in [*_validated(folder), (epoch, scores["top1"])]:  # those of before this process, too
+            if done not in reported:
+                trial.report(top1, done)
+                reported.add(done)
+        if trial.should_prune():
+            raise optuna.TrialPruned(f"pruned after epoch {epoch}")
+
+    return report
+
+
+def _validated(folder: Path) -> Iterator[tuple[int, float]]:
+    """Yields (epoch, validation top-1) of the epochs that a run has recorded."""
+    for record in read_records(folder):
+        if record["kind"] == "epoch" and record.get("validation_top1") is not None:
+            yield record["epoch"], record["validation_top1"]
+
+
+def _outcome(value: float | None, sd: float | None = None, note: str = "", **_: Any) -> str:
+    spread = "" if sd is None else f" +- {sd:.2%}"
+    return note if value is None else f"validation top-1 {value:.2%}{spread}"

@@ -1,0 +1,197 @@
+"""What a search varies: a space file's domains, and the config that a choice of values makes."""
+
+import copy
+import enum
+import hashlib
+import inspect
+import itertools
+import math
+import re
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_flax.cli import missing_field
+from cifar_flax.config import Config
+from cifar_flax.config_file import from_dict, leaves, to_dict
+from cifar_flax.errors import UserError
+
+CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values, each a number, a string, an enum of strings, a boolean or None."""
+
+    values: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        plain = tuple(value.value if isinstance(value, enum.Enum) else value for value in self.values)
+        object.__setattr__(self, "values", plain)
+        if not plain or not all(value is None or isinstance(value, str | int | float) for value in plain):
+            raise UserError(f"{self}: expected numbers, strings, booleans or None; for anything else name it and use apply()")
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """Every `step`-th integer from `low` to `high`, which is one of them."""
+
+    low: int
+    high: int
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        if self.step < 1 or self.low >= self.high or (self.high - self.low) % self.step:
+            raise UserError(f"{self}: expected low < high, a whole number of steps apart")
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Any number from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise UserError(f"{self}: expected low < high")
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Any number from `low` to `high`, each factor as likely as another: for what matters by its order of magnitude."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise UserError(f"{self}: expected 0 < low < high")
+
+
+Domain = Choice | IntRange | Uniform | LogUniform
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space file.
+
+    Attributes:
+      path: the file.
+      domains: of config paths such as `optim.learning_rate`, and of whatever names `apply` understands.
+      apply: the file's `apply(config, values)`, which edits the config for what paths cannot say and takes those values out of
+        `values`; None where there is no such function.
+    """
+
+    path: Path
+    domains: dict[str, Domain]
+    apply: Callable[[Config, Values], None] | None
+
+    @classmethod
+    def load(cls, path: Path) -> "Space":
+        """Runs the file's `get_space()`.
+
+        Raises:
+          UserError: there is no such file, or it does not give domains by name.
+        """
+        if not path.is_file():
+            others = ", ".join(sorted(other.name for other in path.parent.glob("*.py")))
+            raise UserError(f"--space={path}: no such file{f'. Spaces there: {others}' if others else ''}")
+        try:
+            namespace = runpy.run_path(str(path))
+            domains = dict(namespace["get_space"]())
+        except UserError as e:
+            raise UserError(f"--space={path}: {e}") from None
+        except Exception as e:  # whatever a user's own file raises
+            raise UserError(f"--space={path}: {type(e).__name__}: {e}") from e
+        for name, domain in domains.items():
+            if not isinstance(domain, Domain):
+                raise UserError(f"--space={path}: {name}: expected Choice, IntRange, Uniform or LogUniform, not {domain!r}")
+        if not domains:
+            raise UserError(f"--space={path}: get_space() names nothing to vary")
+        return cls(path, domains, namespace.get("apply"))
+
+    def configure(self, base: Config, values: Values) -> Config:
+        """The config that `values`, one for each domain, make of `base`.
+
+        Raises:
+          UserError: a name is no config path, or the config refuses a value.
+        """
+        config, paths = copy.deepcopy(base), dict(values)
+        try:
+            if self.apply is not None:
+                self.apply(config, paths)
+            tree = to_dict(config)
+            for path, value in paths.items():
+                if problem := missing_field(config, path):
+                    raise UserError(problem)
+                _set(tree, path, value)
+            return from_dict(tree)
+        except UserError as e:
+            raise UserError(f"--space={self.path}: {e} (at {describe(values)})") from None
+        except Exception as e:  # of the user's own apply()
+            raise UserError(f"--space={self.path}: apply: {type(e).__name__}: {e} (at {describe(values)})") from e
+
+    def check(self, base: Config) -> None:
+        """Configures combinations of all choices and of the ends of all ranges; raises as `configure` does."""
+        edges = {name: d.values if isinstance(d, Choice) else (d.low, d.high) for name, d in self.domains.items()}
+        for values in _combinations(edges, CHECKED_COMBINATIONS):
+            self.configure(base, values)
+
+    def grid(self) -> list[Values]:
+        """All combinations, the last domain's values changing fastest.
+
+        Raises:
+          UserError: a domain has too many values to list.
+        """
+        lists: dict[str, Sequence[Any]] = {}
+        for name, domain in self.domains.items():
+            if isinstance(domain, Uniform | LogUniform):
+                raise UserError(f"--space={self.path}: {name} is {domain}; --strategy=grid needs Choice or IntRange")
+            lists[name] = domain.values if isinstance(domain, Choice) else range(domain.low, domain.high + 1, domain.step)
+        return list(_combinations(lists))
+
+    def fingerprint(self) -> dict[str, str]:
+        """What makes this space the same as another: {name: value}."""
+        parts = {f"space {name}": str(domain) for name, domain in self.domains.items()}
+        if self.apply is not None:
+            parts["space apply()"] = hashlib.sha256(inspect.getsource(self.apply).encode()).hexdigest()[:8]
+        return parts
+
+
+def fingerprint(base: Config, folds: int | None) -> dict[str, str]:
+    """What else makes a search the same as another: {name: value}, of all in the config that bears on results."""
+    parts = {path: str(value) for path, value in leaves(to_dict(base))}
+    kept = {path: value for path, value in parts.items() if not path.startswith(("config.log.", "config.checkpoint."))}
+    return {**kept, "folds": str(folds)}
+
+
+def describe(values: Values) -> str:
+    """The values in a line, numbers short."""
+    return ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+
+
+def _combinations(lists: Mapping[str, Sequence[Any]], most: float = math.inf) -> Iterator[Values]:
+    """Yields all combinations, or, of more than `most`, about so many in which every single value occurs."""
+    if math.prod(map(len, lists.values())) <= most:
+        yield from (dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values()))
+        return
+    for i in range(max(map(len, lists.values()))):
+        yield {name: values[i % len(values)] for name, values in lists.items()}
+    rng = np.random.default_rng(0)
+    for _ in range(int(most)):
+        yield {name: values[int(rng.integers(len(values)))] for name, values in lists.items()}
+
+
+def _set(tree: Any, path: str, value: Any) -> None:
+    """Sets the leaf of `to_dict`'s result that a path such as `model.dense[1].features` names."""
+    *parents, last = (int(part) if part.lstrip("-").isdigit() else part for part in re.findall(r"[^.\[\]]+", path))
+    for part in parents:
+        tree = tree[part]
+    tree[last] = value

@@ -1,0 +1,14 @@
+"""How fast, how long a memory, how much noise: a first search for any network and any set. For Adam, RMSprop, SGD and others.
+
+python launch/search.py --config=configs/quickstart.py --space=configs/search/learning_rate.py --strategy=tpe --trials=20
+"""
+
+from cifar_flax.search.space import Choice, Domain, LogUniform, Uniform
+
+
+def get_space() -> dict[str, Domain]:
+    return {
+        "optim.learning_rate": LogUniform(3e-4, 3e-2),
+        "optim.label_smoothing": Uniform(0.0, 0.2),
+        "train.batch_size": Choice((32, 64, 128)),
+    }

@@ -1,0 +1,18 @@
+"""The grid of the write-up with the Flask demo: learning rate, decay, batch size and activation, 54 points.
+
+    python launch/search.py --config=configs/wide.py --space=configs/search/wide_grid.py --strategy=grid
+
+What it varied; the values are ours.
+"""
+
+from cifar_flax.config import Activation
+from cifar_flax.search.space import Choice, Domain
+
+
+def get_space() -> dict[str, Domain]:
+    return {
+        "optim.learning_rate": Choice((1e-3, 1e-4, 1e-5)),
+        "optim.decay": Choice((0.0, 1e-6)),
+        "train.batch_size": Choice((32, 64, 128)),
+        "model.activation": Choice((Activation.RELU, Activation.ELU, Activation.TANH)),
+    }

@@ -1,0 +1,87 @@
+"""Searches hyper-parameters, or goes on with it; as many processes as you like may share one search.
+
+    python launch/search.py --config=configs/quickstart.py --space=configs/search/learning_rate.py --strategy=tpe --trials=20
+
+Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
+"""
+
+import importlib.util
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from cifar_flax import cli
+from cifar_flax.errors import UserError
+from cifar_flax.search.space import Space, fingerprint
+
+_SPACE = flags.DEFINE_string("space", None, "what to vary: configs/search/NAME.py", required=True)
+_STRATEGY = flags.DEFINE_enum("strategy", None, ["grid", "random", "tpe"], "how values are chosen", required=True)
+_TRIALS = flags.DEFINE_integer("trials", None, "of all processes together; default: all points of a grid", lower_bound=1)
+_FOLDS = flags.DEFINE_integer("folds", None, "runs a trial, each with another part of train held out", lower_bound=2)
+_PRUNE = flags.DEFINE_bool("prune", True, "give up trials that are worse than the median of those before at the same epoch")
+_STORAGE = flags.DEFINE_string("storage", None, "SQLAlchemy URL of the database; default: SQLite in WORKDIR/study.db")
+_STUDY = flags.DEFINE_string("study", None, "name in the database; default: from the config, the space and the strategy")
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the trials; default: runs/search/STUDY")
+_HEARTBEAT = flags.DEFINE_integer(
+    "heartbeat",
+    15,
+    "seconds between signs of life; a process that is silent six times as long is taken for dead",
+    lower_bound=1,
+)
+cli.define_config_flag()
+
+
+def main() -> None:
+    """Checks what the flags ask for, runs trials until all are finished, and says what was found."""
+    experiment = cli.experiment_from_flags()
+    base, space = experiment.config, Space.load(Path(_SPACE.value))
+    space.check(base)
+    trials = _trials(space)
+    if not (_FOLDS.value or base.data.folds or base.data.validation_fraction):
+        raise UserError(
+            "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds"
+        )
+    if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{' and '.join(missing)} not installed; a search needs  pip install -e '.[search]'")
+    name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"
+    workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
+
+    from cifar_flax.data.catalog import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
+    from cifar_flax.search import report
+    from cifar_flax.search.loop import Search, run_trials
+    from cifar_flax.search.study import Study, database_errors_explained
+
+    load_dataset(base.data, "train")  # before the study is made: one without data has no trials
+    workdir.mkdir(parents=True, exist_ok=True)
+    study = Study(
+        _STORAGE.value or f"sqlite:///{workdir / 'study.db'}",
+        name,
+        space,
+        _STRATEGY.value,
+        trials,
+        seed=base.seed,
+        prune_from=max(1, base.train.epochs // 5) if _PRUNE.value else None,
+        fingerprint=fingerprint(base, folds=_FOLDS.value),
+        heartbeat=_HEARTBEAT.value,
+    )
+    search = Search(base, space, workdir, _FOLDS.value)
+    with database_errors_explained():
+        run_trials(search, study, after_trial=lambda: report.write_table(search, study))
+        print(report.conclude(search, study, config_flags.get_config_filename(flags.FLAGS["config"])))
+
+
+def _trials(space: Space) -> int:
+    """How many trials to run: of a grid, no more than it has points."""
+    if _STRATEGY.value == "grid":
+        points = len(space.grid())
+        trials: int = min(_TRIALS.value or points, points)
+        print(f"a grid of {points} points{'' if trials == points else f', of which the first {trials} are run'}", flush=True)
+        return trials
+    if _TRIALS.value is None:
+        raise UserError(f"--trials: --strategy={_STRATEGY.value} needs a number of trials")
+    return int(_TRIALS.value)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,168 @@
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import optuna
+import pytest
+
+from tests.conftest import ROOT, TINY_CONFIG
+
+EPOCHS = 6
+STEPS = 9  # an epoch: 290 images in batches of 32
+SPACE = """
+from cifar_flax.search.space import Choice, LogUniform
+
+def get_space():
+    return {"optim.learning_rate": LogUniform(1e-3, 1e-1), "model.kernel_init": Choice(("he_normal", "lecun_normal"))}
+"""
+LINEAR = f"""
+from cifar_flax.config import Config, Optimizer
+
+def get_config():
+    c = Config()
+    c.data.name = "tiny"
+    c.optim.name = Optimizer.SGD
+    c.train.epochs, c.train.batch_size, c.train.eval_batch_size = {EPOCHS}, 32, 40
+    c.log.every_steps, c.log.tensorboard = 1, False
+    return c
+"""
+ARGS = ("--config=linear.py", "--space=space.py", "--strategy=random", "--workdir=search", "--heartbeat=1")
+
+
+@pytest.fixture
+def search(tiny_cache, tmp_path):
+    """Starts the command in a process of its own, in a folder with a config of a linear classifier and a space for it."""
+    (tmp_path / "linear.py").write_text(LINEAR)
+    (tmp_path / "space.py").write_text(SPACE)
+    processes = []
+
+    def start(*args):
+        command = [sys.executable, str(ROOT / "launch" / "search.py"), *ARGS, *args]
+        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def records(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(run, step, process):
+    deadline = time.monotonic() + 200
+    while not ((run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def attempts(folder):
+    study = optuna.load_study(study_name="linear-space-random", storage=f"sqlite:///{folder}/search/study.db")
+    return Counter((trial.user_attrs["slot"], trial.state.name) for trial in study.get_trials())
+
+
+def assert_whole(run, steps_per_epoch):
+    """Every epoch and every step was trained and recorded once."""
+    epochs = [record["epoch"] for record in records(run) if record["kind"] == "epoch"]
+    steps = [record["step"] for record in records(run) if record["kind"] == "step"]
+    assert epochs == list(range(1, EPOCHS + 1))
+    assert steps == list(range(1, steps_per_epoch * EPOCHS + 1))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_search_and_one_of_them_is_killed(search, launch, tmp_path):
+    trials = tmp_path / "search" / "trials"
+    first = search("--trials=4", "--noprune")
+    wait_for_step(trials / "0000", 2 * STEPS + 1, first)
+    second = search("--trials=4", "--noprune")
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    stdout, stderr = second.communicate(timeout=300)
+    assert second.returncode == 0, stderr
+    assert attempts(tmp_path) == {(0, "FAIL"): 1, **{(slot, "COMPLETE"): 1 for slot in range(4)}}
+
+    assert sorted(run.name for run in trials.iterdir()) == [f"{slot:04d}" for slot in range(4)]
+    for run in trials.iterdir():
+        assert_whole(run, STEPS)
+    earlier = {run.name: len(json.loads((run / "environment.json").read_text())["earlier"]) for run in trials.iterdir()}
+    assert earlier == {"0000": 1, "0001": 0, "0002": 0, "0003": 0}
+    assert "going on from step" in (trials / "0000" / "output.txt").read_text(), "the killed trial began anew"
+
+    with (tmp_path / "search" / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = {run.name: max(r["validation_top1"] for r in records(run) if r["kind"] == "epoch") for run in trials.iterdir()}
+    assert {f"{int(row['trial']):04d}": float(row["top1"]) for row in rows} == best
+    assert [float(row["top1"]) for row in rows] == sorted(best.values(), reverse=True)
+
+    again = shlex.split(stdout.split("train it again: ")[1].splitlines()[0])
+    assert again[:2] == ["python", "launch/train.py"]
+    assert launch("train", *again[2:], "--workdir=again").returncode == 0
+    winner = trials / f"{int(rows[0]['trial']):04d}"
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads((winner / "config.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_search_that_is_told_to_stop_goes_on_where_it_was(search, tmp_path):
+    trials = tmp_path / "search" / "trials"
+    first = search("--trials=2", "--folds=2")
+    wait_for_step(trials / "0000" / "fold1", STEPS + 1, first)
+    first.send_signal(signal.SIGTERM)
+    _, stderr = first.communicate(timeout=100)
+    assert first.returncode == 75
+    assert len(stderr.splitlines()) == 1
+    assert "run the same command to go on" in stderr
+    assert attempts(tmp_path) == {(0, "WAITING"): 1}
+
+    second = search("--trials=2", "--folds=2")
+    stdout, stderr = second.communicate(timeout=300)
+    assert second.returncode == 0, stderr
+    assert attempts(tmp_path) == {(0, "COMPLETE"): 1, (1, "COMPLETE"): 1}
+    assert "importances.png" in stdout
+    for slot in range(2):
+        for fold in range(2):
+            assert_whole(trials / f"{slot:04d}" / f"fold{fold}", 5)  # 160 images
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--space=typo.py", "--trials=1"), "--space=typo.py: no such file. Spaces there: linear.py, space.py"),
+        ((), "--trials: --strategy=random needs a number of trials"),
+        (("--trials=1", "--config.data.validation_fraction=0"), "a search chooses by validation top-1"),
+        (("--trials=1", "--config.data.name=nothing_here"), "nothing_here"),
+        (
+            ("--trials=1", "--storage=sqlite:////nonexistent/study.db"),
+            "--storage=sqlite:////nonexistent/study.db: cannot be opened",
+        ),
+        (("--trials=1", "--strategy=grid"), "--strategy=grid needs Choice or IntRange"),
+        (("--trials=1", "--config.model.dense=(3,)"), "config.model.dense"),
+    ],
+)
+def test_mistakes_end_in_a_line_before_anything_trains(search, tmp_path, args, said):
+    process = search(*args)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 2, stderr
+    assert said in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "search" / "trials").exists()
+
+
+def test_the_tiny_config_is_searched_like_any_other(launch, tmp_path):
+    (tmp_path / "space.py").write_text(
+        'from cifar_flax.search.space import *\ndef get_space(): return {"optim.learning_rte": Uniform(1, 2)}'
+    )
+    result = launch("search", f"--config={TINY_CONFIG}", "--space=space.py", "--strategy=random", "--trials=1")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "config.optim.learning_rte: no such field. Did you mean learning_rate?" in result.stderr

@@ -1,0 +1,109 @@
+import csv
+import shlex
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from cifar_flax.cli import load_config
+from cifar_flax.config import Activation
+from cifar_flax.errors import Diverged
+from cifar_flax.search import report
+from cifar_flax.search.loop import Search
+from cifar_flax.search.space import Choice, LogUniform, Space, Uniform
+from tests.conftest import ROOT
+
+QUICKSTART = str(ROOT / "configs" / "quickstart.py")
+
+
+@pytest.fixture
+def found(start, trainings):
+    """A search of eight trials: 3 is the best, 6 is pruned, 7 fails."""
+
+    def score(config, epoch):
+        if config.augment.cutout == 7:
+            raise Diverged("the loss is not finite; try a lower rate")
+        return (0.2, 0.3, 0.4, 0.5, 0.35, 0.45, 0.05)[config.augment.cutout]
+
+    trainings.score = score
+    return start(trials=8, epochs=1, prune_from=1)
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_ranks_all_trials(found):
+    search, study = found
+    rows = read(report.write_table(search, study))
+    assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 9)]
+    assert [row["trial"] for row in rows] == ["3", "5", "2", "4", "1", "0", "6", "7"]
+    assert [row["state"] for row in rows] == ["complete"] * 6 + ["pruned", "failed"]
+    assert [float(row["top1"] or "nan") for row in rows[:7]] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3, 0.2, 0.05])
+    assert [row["note"] for row in rows[6:]] == ["pruned after epoch 1", "the loss is not finite"]
+    for row in rows:
+        assert row["augment.cutout"] == row["trial"]
+        assert row["run"] == str(search.workdir / "trials" / f"000{row['trial']}")
+
+
+def test_what_is_printed_names_the_best_and_the_files(found):
+    search, study = found
+    said = report.conclude(search, study, QUICKSTART)
+    lines = said.splitlines()
+    assert lines[0].split() == ["rank", "trial", "state", "top1", "augment.cutout"]
+    assert lines[1].split() == ["1", "3", "complete", "50.00%", "3"]
+    assert f"best: {search.folder(3)}" in lines
+    for name in ("trials.csv", "parallel_coordinates.png", "importances.png"):
+        assert str(search.workdir / name) in said
+    for name in ("parallel_coordinates.png", "importances.png"):
+        with Image.open(search.workdir / name) as picture:
+            assert min(picture.size) > 200
+            assert len(picture.convert("RGB").getcolors(10**6)) > 20
+
+
+def test_one_trial_makes_no_pictures_and_says_so(start):
+    search, study = start(trials=1)
+    assert report.draw(search, study) == ["no pictures: 1 trial came to an end, in 0 values different"]
+    assert not list(search.workdir.glob("*.png"))
+
+
+def test_folds_have_a_column_for_their_standard_deviation(start, trainings):
+    trainings.score = lambda config, epoch: 0.4 + 0.2 * config.data.fold
+    search, study = start(trials=2, folds=2)
+    assert [float(row["sd"]) for row in read(report.write_table(search, study))] == pytest.approx([0.02**0.5] * 2)
+    assert report.table(study, ["augment.cutout"]).splitlines()[1].split() == ["1", "0", "complete", "50.00%", "14.14%", "0"]
+    assert f"best: {search.folder(0)}" in report.conclude(search, study, QUICKSTART).splitlines()
+
+
+def test_the_command_names_what_differs_from_the_config_file_and_no_more(found):
+    base = load_config(QUICKSTART)
+    base.train.epochs, base.optim.boundaries = 3, (1.0, 2.5)
+    domains = {
+        "model.activation": Choice((Activation.ELU,)),
+        "optim.b2": Uniform(0.1, 0.9),
+        "optim.learning_rate": LogUniform(1e-5, 1),
+    }
+    search = Search(base, Space(ROOT / "space.py", domains, None), ROOT, folds=5)
+    trial = found[1].finished()[0]
+    trial.params = {"model.activation": "elu", "optim.b2": 0.123456789012345, "optim.learning_rate": 3e-3}
+    words = shlex.split(report.command(search, trial, QUICKSTART))
+    assert words[:3] == ["python", "launch/train.py", f"--config={QUICKSTART}"]
+    assert sorted(words[3:]) == [
+        "--config.model.activation=elu",
+        "--config.optim.b2=0.123456789012345",
+        "--config.optim.boundaries=(1.0, 2.5)",
+        "--config.train.epochs=3",
+    ]
+
+
+def test_what_no_flag_can_say_is_pointed_to(found):
+    def drop_a_block(config, values):
+        config.model.blocks = config.model.blocks[: values.pop("blocks")]
+
+    search, study = found
+    trial = study.finished()[0]
+    trial.params = {"blocks": 2}
+    base = load_config(QUICKSTART)
+    search = replace(search, base=base, space=Space(ROOT / "space.py", {"blocks": Choice((2, 3))}, drop_a_block))
+    assert report.command(search, trial, QUICKSTART).endswith(f"it is {search.folder(0)}/config.json")

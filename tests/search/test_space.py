@@ -1,0 +1,145 @@
+import itertools
+
+import pytest
+
+from cifar_flax.config import Activation, Config, DenseConfig, Optimizer
+from cifar_flax.errors import UserError
+from cifar_flax.search.space import Choice, IntRange, LogUniform, Space, Uniform, fingerprint
+from tests.conftest import ROOT
+
+SPACES = ROOT / "configs" / "search"
+
+
+@pytest.fixture
+def space(tmp_path):
+    """Builds a Space from the lines of a space file."""
+
+    def build(domains, apply=""):
+        path = tmp_path / "space.py"
+        head = "from cifar_flax.config import *\nfrom cifar_flax.search.space import *\n"
+        path.write_text(f"{head}def get_space():\n    return {domains}\n{apply}")
+        return Space.load(path)
+
+    return build
+
+
+def test_values_reach_the_fields_that_their_paths_name(space):
+    base = Config()
+    base.model.dense = (DenseConfig(8), DenseConfig(9))
+    found = space('{"optim.learning_rate": LogUniform(1e-4, 1e-2), "model.dense[1].features": IntRange(1, 64)}')
+    config = found.configure(base, {"optim.learning_rate": 0.002, "model.dense[1].features": 17})
+    assert (config.optim.learning_rate, config.model.dense[1].features, config.model.dense[0].features) == (0.002, 17, 8)
+    assert base == Config(model=base.model), "the base is left as it was"
+    assert base.model.dense[1].features == 9
+
+
+def test_enums_come_back_as_enums(space):
+    found = space('{"model.activation": Choice((Activation.ELU, "tanh"))}')
+    assert [found.configure(Config(), values).model.activation for values in found.grid()] == [Activation.ELU, Activation.TANH]
+
+
+def test_a_grid_is_every_combination_once_in_order(space):
+    found = space('{"train.batch_size": Choice((32, 64)), "augment.cutout": IntRange(0, 16, 8), "optim.eps": Choice((1e-7,))}')
+    assert [tuple(values.values()) for values in found.grid()] == list(itertools.product((32, 64), (0, 8, 16), (1e-7,)))
+    with pytest.raises(UserError, match=r"optim\.learning_rate is LogUniform.*--strategy=grid needs Choice or IntRange"):
+        space('{"optim.learning_rate": LogUniform(1e-4, 1e-2)}').grid()
+
+
+@pytest.mark.parametrize(
+    ("domains", "said"),
+    [
+        (
+            '{"optim.learning_rte": Uniform(0.1, 0.2)}',
+            r"config\.optim\.learning_rte: no such field\. Did you mean learning_rate\?",
+        ),
+        ('{"model.dense[1].features": IntRange(1, 9)}', r"config\.model\.dense\[1\]: no such entry"),
+        ('{"model.activation": Choice(("relu", "relux"))}', r"config\.model\.activation: .*'relux'"),
+        ('{"optim.learning_rate": Uniform(-1.0, 1.0)}', r"config\.optim\.learning_rate: .*greater than 0.*-1\.0"),
+        ('{"train.batch_size": Uniform(8, 9.5)}', r"config\.train\.batch_size: .*9\.5"),
+        (
+            '{"optim.name": Choice(("adamw", "adam")), "optim.weight_decay": Choice((0.0, 0.1))}',
+            r"weight_decay: adam has none.*\(at optim\.name=adam, optim\.weight_decay=0\.1\)",
+        ),
+    ],
+)
+def test_what_the_config_refuses_is_said_before_anything_trains(space, domains, said):
+    with pytest.raises(UserError, match=said) as error:
+        space(domains).check(Config())
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_space_too_large_to_check_whole_has_each_value_checked(space, monkeypatch):
+    monkeypatch.setattr("cifar_flax.search.space.CHECKED_COMBINATIONS", 20)
+    choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "rho", "decay_rate"))
+    space(f"{{{choices}}}").check(Config())
+    bad = "'optim.momentum': Choice((0.1,) * 30 + (1.5,))"
+    with pytest.raises(UserError, match=r"config\.optim\.momentum"):
+        space(f"{{{choices}, {bad}}}").check(Config())
+
+
+def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
+    found = space(
+        '{"extra.units": IntRange(0, 4), "optim.eps": Choice((1e-5,))}',
+        "def apply(config, values):\n"
+        "    units = values.pop('extra.units')\n"
+        "    config.model.dense += (DenseConfig(units),) if units else ()\n",
+    )
+    found.check(Config())
+    assert found.configure(Config(), {"extra.units": 0, "optim.eps": 1e-5}).model.dense == ()
+    config = found.configure(Config(), {"extra.units": 3, "optim.eps": 1e-5})
+    assert (config.model.dense, config.optim.eps) == ((DenseConfig(3),), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Choice(()), "Choice"),
+        (lambda: Choice((("block*",),)), r"use apply\(\)"),
+        (lambda: IntRange(5, 5), "low < high"),
+        (lambda: IntRange(0, 5, 2), "whole number of steps"),
+        (lambda: Uniform(1.0, 0.0), "low < high"),
+        (lambda: LogUniform(0.0, 1.0), "0 < low < high"),
+    ],
+)
+def test_domains_that_make_no_sense_are_refused(build, said):
+    with pytest.raises(UserError, match=said):
+        build()
+
+
+def test_files_that_are_no_spaces_are_refused(space, tmp_path):
+    with pytest.raises(UserError, match=r"none\.py: no such file"):
+        Space.load(tmp_path / "none.py")
+    with pytest.raises(UserError, match=r"Spaces there: .*learning_rate\.py"):
+        Space.load(SPACES / "none.py")
+    for domains, said in (("1 / 0", "ZeroDivisionError"), ("{}", "nothing to vary"), ("{'seed': 3}", "seed: expected Choice")):
+        with pytest.raises(UserError, match=said):
+            space(domains)
+
+
+def test_fingerprints_differ_where_results_may(space):
+    assert space("{'seed': IntRange(0, 3)}").fingerprint() != space("{'seed': IntRange(0, 4)}").fingerprint()
+    other = Config()
+    other.log.every_steps, other.checkpoint.keep_latest = 7, 9
+    assert fingerprint(other, None) == fingerprint(Config(), None) != fingerprint(Config(), 5)
+    other.optim.learning_rate = 0.5
+    assert fingerprint(other, None) != fingerprint(Config(), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("wide_grid", "wide"), ("vgg_bn_random", "vgg_bn"), ("learning_rate", "quickstart")]
+)
+def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
+    from cifar_flax.cli import load_config
+
+    Space.load(SPACES / f"{name}.py").check(load_config(str(ROOT / "configs" / f"{config}.py")))
+
+
+def test_vgg_bn_random_adds_a_layer_of_the_units_drawn():
+    from cifar_flax.cli import load_config
+
+    found, base = Space.load(SPACES / "vgg_bn_random.py"), load_config(str(ROOT / "configs" / "vgg_bn.py"))
+    values = {"optim.name": "adamax", "second_dense.units": 0, "second_dense.activation": "linear"}
+    assert found.configure(base, values).model.dense == base.model.dense
+    config = found.configure(base, {**values, "second_dense.units": 512})
+    assert config.model.dense == (*base.model.dense, DenseConfig(512, Activation.LINEAR))
+    assert (config.optim.name, config.optim.freeze) == (Optimizer.ADAMAX, ("block*",))
