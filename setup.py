@@ -20,6 +20,11 @@ TFDS = [
     "tensorflow>=2.20; platform_machine != 'x86_64' or sys_platform == 'darwin'",  # where there is no CPU-only wheel
 ]
 
+SEARCH = [
+    "matplotlib>=3.10",  # its pictures
+    "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
+]
+
 setup(
     name="cifar_flax",
     version=VERSION,
@@ -42,17 +47,20 @@ setup(
         "pandas>=2.2",  # Run.metrics() as a table
         "pillow>=11",  # decodes and resizes image folders
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
+        "scipy>=1.15",  # quantiles of the Beta distribution, for mixup
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
     ],
     extras_require={
         "tfds": TFDS,
+        "search": SEARCH,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
+            *SEARCH,
             *TFDS,  # the data tests compare TFDS with the tarballs
             "mypy>=1.15",  # type checker
             "pytest>=8.3",  # runs the tests
             "ruff>=0.9",  # linter and formatter
-            "scipy>=1.15",  # independent reference for the augmentations
+            "scikit-learn>=1.6",  # independent reference for the metrics
         ],
     },
 )

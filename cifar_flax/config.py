@@ -5,112 +5,39 @@ overridden on the command line: `--config.optim.learning_rate=3e-4`. The datacla
 ranges off their annotations when `config_file` validates one.
 """
 
-import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict
 
+from cifar_flax.choices import (
+    Activation,
+    Architecture,
+    BatchNorm,
+    Count,
+    Degrees,
+    Dtype,
+    Features,
+    FillMode,
+    Fraction,
+    Half,
+    Initializer,
+    Monitor,
+    NonNegative,
+    Normalization,
+    Optimizer,
+    Padding,
+    Patience,
+    Policy,
+    Positive,
+    Schedule,
+    Section,
+    Seed,
+    Share,
+    Size,
+)
 from cifar_flax.errors import UserError
-
-Fraction = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
-Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
-Seed = Annotated[int, Ge(0), Lt(2**32)]
-
-
-class Section:
-    """Base of the config dataclasses: no fields beyond the declared, no conversions but int to float, no NaN."""
-
-    __slots__ = ()
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Normalization(enum.StrEnum):
-    """What is done to pixels before the network sees them."""
-
-    UNIT = "unit"  # pixels / 255, as the write-ups do
-    STANDARDIZE = "standardize"  # then minus the mean, over the standard deviation, of each channel of the training images
-
-
-class Architecture(enum.StrEnum):
-    """The network families."""
-
-    CONVNET = "convnet"
-
-
-class Activation(enum.StrEnum):
-    """Activation functions."""
-
-    LINEAR = "linear"
-    RELU = "relu"
-    ELU = "elu"
-    GELU = "gelu"
-    SILU = "silu"
-    TANH = "tanh"
-    SIGMOID = "sigmoid"
-    HARD_SIGMOID = "hard_sigmoid"
-
-
-class Padding(enum.StrEnum):
-    """Of convolutions."""
-
-    SAME = "SAME"
-    VALID = "VALID"
-
-
-class BatchNorm(enum.StrEnum):
-    """Where BatchNorm goes."""
-
-    NONE = "none"
-    CONV = "conv"  # after every convolution, before its activation
-    BLOCK = "block"  # once, at the end of the block, before pooling
-
-
-class Initializer(enum.StrEnum):
-    """Of kernels; biases start at 0."""
-
-    GLOROT_UNIFORM = "glorot_uniform"  # what Keras uses
-    HE_NORMAL = "he_normal"
-    LECUN_NORMAL = "lecun_normal"  # what Flax uses
-
-
-class Features(enum.StrEnum):
-    """How the last feature map becomes the vector that the dense layers see."""
-
-    FLATTEN = "flatten"
-    MEAN = "mean"
-    MAX = "max"
-
-
-class Optimizer(enum.StrEnum):
-    """Update rules."""
-
-    ADAM = "adam"
-    ADAMW = "adamw"
-    SGD = "sgd"
-
-
-class Schedule(enum.StrEnum):
-    """Learning rate over time."""
-
-    CONSTANT = "constant"
-    INVERSE_TIME = "inverse_time"  # Keras' `decay`: lr / (1 + decay * step)
-    EXPONENTIAL = "exponential"
-    PIECEWISE = "piecewise"
-    COSINE = "cosine"
-    ONE_CYCLE = "one_cycle"
-
-
-class Dtype(enum.StrEnum):
-    """Of activations and gradients."""
-
-    AUTO = "auto"  # bfloat16 on accelerators, float32 on CPU
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
 
 
 @dataclass(slots=True)
@@ -120,17 +47,36 @@ class DataConfig(Section):
     name: str = "shapes100"  # shapes100, cifar100, cifar10, any TFDS image-classification set, or folder:PATH
     image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
     validation_fraction: Fraction = 0.1  # of train, stratified; 0 trains on all of it
+    folds: Annotated[int, Ge(2)] | None = None  # cross-validation: of this many stratified parts of train, ...
+    fold: Annotated[int, Ge(0)] = 0  # ... the one that is held out, in place of `validation_fraction`
     split_seed: Seed = 0  # chooses the validation images; apart from `seed`, so that seeds share one split
     normalization: Normalization = Normalization.STANDARDIZE
 
 
 @dataclass(slots=True)
 class AugmentConfig(Section):
-    """Random changes to training images, in this order: shift, crop, flip."""
+    """Random changes to training images, in the order of the fields; each image has its own draws."""
 
     flip: bool = False  # mirror left-right with probability 1/2
-    crop_padding: Annotated[int, Ge(0), Le(512)] = 0  # pixels of zero padding before a random crop to the old size
-    shift: Fraction = 0.0  # largest shift, as a fraction of width and of height, with subpixels
+    alternating_flip: bool = False  # `flip`: each image every other epoch instead, half of them in the even ones
+    rotation: Degrees = 0.0  # largest, either way
+    width_shift: Fraction = 0.0  # largest, either way, of the width; with subpixels
+    height_shift: Fraction = 0.0
+    zoom: Fraction = 0.0  # scales of height and of width, drawn apart from [1 - zoom, 1 + zoom]
+    fill_mode: FillMode = FillMode.NEAREST  # what rotation, shift and zoom bring into the picture
+    fill_value: Share = 0.0  # of fill_mode constant
+    crop_padding: Size = 0  # pixels of zero padding before a random crop to the old size
+    policy: Policy = Policy.NONE
+    rand_augment_layers: Annotated[int, Ge(1), Le(8)] = 2  # operations an image
+    rand_augment_magnitude: Annotated[int, Ge(0), Le(30)] = 9  # of each, in thirtieths of its range
+    brightness: Fraction = 0.0  # factor drawn from [1 - brightness, 1 + brightness]; so too the next two
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+    hue: Half = 0.0  # largest turn of the colour circle, either way, in turns
+    cutout: Size = 0  # pixels a side of a square set to grey; the paper has 16 for CIFAR-10, 8 for CIFAR-100
+    random_erasing: Share = 0.0  # probability of a random rectangle of noise
+    mixup: NonNegative = 0.0  # alpha of the Beta distribution of the weights; 0 is off, the paper has 1 for CIFAR
+    cutmix: NonNegative = 0.0  # likewise, of the areas; where both are on, each batch takes one of them
 
 
 @dataclass(slots=True)
@@ -170,17 +116,30 @@ class ModelConfig(Section):
 
 
 @dataclass(slots=True)
+class GroupConfig(Section):
+    """Settings of the parameters whose path, such as `block0_conv0/kernel`, matches a shell pattern."""
+
+    pattern: str = "*"
+    learning_rate: NonNegative = 1.0  # times the common rate
+    weight_decay: NonNegative | None = None  # None: the common one
+
+
+@dataclass(slots=True)
 class OptimConfig(Section):
     """Loss, update rule and learning rate."""
 
     name: Optimizer = Optimizer.ADAM
     learning_rate: Positive = 1e-3  # the schedule's peak
-    b1: Fraction = 0.9  # Adam, AdamW
-    b2: Fraction = 0.999  # Adam, AdamW
-    eps: Positive = 1e-7  # Adam, AdamW; Keras' default
-    momentum: Fraction = 0.0  # SGD
-    nesterov: bool = False  # SGD
-    weight_decay: NonNegative = 0.0  # AdamW: decoupled; SGD: added to the gradient; kernels only
+    b1: Fraction = 0.9  # Adam, AdamW, Adamax, Lion, Muon's Adam
+    b2: Fraction | None = None  # likewise; None is .999, for Lion .99
+    eps: Positive = 1e-7  # of all that divide by a norm; Keras' default
+    rho: Fraction | None = None  # RMSprop, Adadelta: forgetting of the squares; None is Keras' .9 and .95
+    momentum: Fraction | None = None  # SGD, RMSprop: None is 0; Muon: None is .95
+    nesterov: bool = False  # SGD, Muon
+    weight_decay: NonNegative = 0.0  # AdamW, Lion, Muon: decoupled; SGD: added to the gradient; kernels only
+    groups: tuple[GroupConfig, ...] = ()  # the first whose pattern matches a parameter holds
+    freeze: tuple[str, ...] = ()  # patterns of parameters that stay as they are, BatchNorm's statistics with them
+    sam_rho: NonNegative = 0.0  # sharpness-aware minimisation: how far up the slope the gradient is taken; 0 is off
     clip_norm: Positive | None = None  # largest global norm of the gradient
     label_smoothing: Fraction = 0.0
     ema_decay: Fraction | None = None  # of params and batch statistics; evaluation then uses them
@@ -194,12 +153,34 @@ class OptimConfig(Section):
 
 
 @dataclass(slots=True)
+class PlateauConfig(Section):
+    """Lowers the learning rate, on top of its schedule, when validation stops improving: Keras' ReduceLROnPlateau."""
+
+    patience: Patience = 0  # epochs without improvement after which the rate falls; 0 is off
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1  # new rate / old
+    cooldown: Patience = 0  # epochs after a fall in which none is counted
+    min_delta: NonNegative = 1e-4  # what counts as an improvement
+    min_learning_rate: NonNegative = 0.0
+    monitor: Monitor = Monitor.LOSS
+
+
+@dataclass(slots=True)
+class EarlyStoppingConfig(Section):
+    """Ends training when validation stops improving; the best checkpoint stays."""
+
+    patience: Patience = 0  # epochs without improvement after which training ends; 0 is off
+    min_delta: NonNegative = 0.0
+    monitor: Monitor = Monitor.LOSS
+
+
+@dataclass(slots=True)
 class TrainConfig(Section):
     """How long, in what portions and with what precision."""
 
     epochs: Count = 10
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
+    init_from: str = ""  # a run directory; parameters of its best checkpoint are taken over where name and shape agree
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32
 
 
@@ -229,9 +210,27 @@ class Config(Section):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    plateau: PlateauConfig = field(default_factory=PlateauConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+
+
+Variants = Mapping[str, Callable[[Config], object]]  # name -> what it changes in the config, in place
+
+
+def vary(config: Config, variant: str, variants: Variants) -> Config:
+    """Applies the variant of a config file that `--config=FILE.py:VARIANT` asks for; "" is the file's own recipe.
+
+    Raises:
+      UserError: there is no such variant; those that there are are named.
+    """
+    if variant:
+        if variant not in variants:
+            raise UserError(f"no variant {variant!r}; expected one of {', '.join(variants) or 'none'}")
+        variants[variant](config)
+    return config
 
 
 def validate(config: Config) -> None:
@@ -247,11 +246,29 @@ def validate(config: Config) -> None:
                 raise UserError(
                     f"config.model.blocks[{i}].{name}: {given} entries for {wanted} convolutions; give 1 or {wanted}"
                 )
-    optim = config.optim
-    if optim.nesterov and optim.momentum == 0:
+    data, augment, optim = config.data, config.augment, config.optim
+    if data.folds is not None and data.fold >= data.folds:
+        raise UserError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
+    if augment.alternating_flip and not augment.flip:
+        raise UserError("config.augment.alternating_flip: needs config.augment.flip")
+    for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
+        if section.patience and data.folds is None and data.validation_fraction == 0:
+            raise UserError(f"config.{name}: needs a validation split; set config.data.validation_fraction above 0")
+    _validate_optim(optim)
+
+
+def _validate_optim(optim: OptimConfig) -> None:
+    with_momentum = (Optimizer.SGD, Optimizer.RMSPROP, Optimizer.MUON)
+    if optim.momentum and optim.name not in with_momentum:
+        raise UserError(f"config.optim.momentum: {optim.name} has none; expected one of {', '.join(with_momentum)}")
+    if optim.nesterov and not optim.momentum and optim.name is not Optimizer.MUON:
         raise UserError("config.optim.nesterov: needs config.optim.momentum above 0")
-    if optim.weight_decay and optim.name is Optimizer.ADAM:
-        raise UserError("config.optim.weight_decay: adam has none; use --config.optim.name=adamw")
+    if optim.nesterov and optim.name is Optimizer.RMSPROP:
+        raise UserError("config.optim.nesterov: rmsprop has none; expected sgd or muon")
+    decaying = (Optimizer.ADAMW, Optimizer.LION, Optimizer.MUON, Optimizer.SGD)
+    if (optim.weight_decay or any(group.weight_decay for group in optim.groups)) and optim.name not in decaying:
+        hint = "use --config.optim.name=adamw" if optim.name is Optimizer.ADAM else f"expected one of {', '.join(decaying)}"
+        raise UserError(f"config.optim.weight_decay: {optim.name} has none; {hint}")
     rising = (optim.warmup_epochs, *optim.boundaries)
     if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
         raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")

@@ -19,6 +19,10 @@ class RunFailed(CifarFlaxError):
     exit_code = 1
 
 
+class Diverged(RunFailed):
+    """The loss or the gradient is not finite: the same config would end the same way again."""
+
+
 class Preempted(CifarFlaxError):
     """SIGTERM or Ctrl-C, after everything was saved. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 

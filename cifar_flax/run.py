@@ -5,22 +5,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import numpy as np
 
 from cifar_flax.config import CheckpointConfig, Config
 from cifar_flax.config_file import read_config
 from cifar_flax.data.catalog import load_dataset
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables, create_model
-from cifar_flax.optim.optimizers import create_optimizer
-from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.scores import scores
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
-from cifar_flax.training.evaluation import evaluate
+from cifar_flax.training.prediction import PredictStep, make_predict_step, predict
 from cifar_flax.training.records import read_records
 from cifar_flax.training.state import TrainState, abstract_state
-from cifar_flax.training.step import make_eval_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,23 +97,36 @@ class Run:
         if split == "test":
             found: Dataset | None = load_dataset(self.config.data, "test")
         else:
-            data = self.config.data
-            train, validation = load_dataset(data, "train").split(data.validation_fraction, data.split_seed)
+            train, validation = training_splits(self.config.data)
             found = train if split == "train" else validation
         if found is None:
             raise UserError(f"{self.workdir} trained on all images (config.data.validation_fraction=0): no validation split")
         return found
 
-    def evaluate(self, split: str = "test", which: str | int = "best") -> dict[str, float]:
-        """Scores a checkpoint on every image of a split once: loss, top1, top2, top3, top5 (shares in [0, 1]) and n."""
+    def predict(self, data: str | Dataset, which: str | int = "best") -> np.ndarray:
+        """The logits of a checkpoint for a split or any other images of the same shape: float32 [N, C], in their order."""
+        dataset = self.dataset(data) if isinstance(data, str) else data
         mesh = data_parallel_mesh()
-        data = place(self.dataset(split), mesh)
-        step = make_eval_step(self.model, self.preprocessing, self._dtype, mesh)
-        return evaluate(step, self.variables(which), data, self.config.train.eval_batch_size, mesh)
+        images = place(dataset, mesh).images
+        return predict(self._predict_step, self.variables(which), images, self.config.train.eval_batch_size, mesh)
+
+    def evaluate(self, split: str = "test", which: str | int = "best") -> dict[str, Any]:
+        """Scores a checkpoint on every image of a split once: n, loss, top1 and whatever else `scores.scores` returns."""
+        dataset = self.dataset(split)
+        return self.score(self.predict(dataset, which), dataset.labels)
+
+    def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        """Scores logits, float32 [N, C], against labels, int32 [N], by `scores.scores`."""
+        known = self.preprocessing
+        return scores(logits, labels, known.class_names, known.coarse_names, known.coarse_of_fine)
 
     @property
     def _dtype(self) -> Any:
         return compute_dtype(self.config.train.dtype)
+
+    @cached_property
+    def _predict_step(self) -> PredictStep:
+        return make_predict_step(self.model, self.preprocessing, self._dtype, data_parallel_mesh())
 
     @property
     def _checkpoints(self) -> Checkpoints:
@@ -121,8 +134,6 @@ class Run:
         return Checkpoints(self.workdir, CheckpointConfig(), read_only=True)
 
     def _state(self, which: str | int) -> TrainState:
-        optim = self.config.optim
-        optimizer = create_optimizer(optim, create_schedule(optim, 1, 1))  # its state has the same shapes for any length
-        like = abstract_state(self.config, self.model, optimizer, self.preprocessing.image_shape, data_parallel_mesh())
+        like = abstract_state(self.config, self.preprocessing, data_parallel_mesh())
         checkpoints = self._checkpoints
         return checkpoints.restore(checkpoints.find(which), like).state

@@ -4,13 +4,10 @@ Claim: 92.3 +- 0.6 % test top-1 after 7 epochs, n = 3, 1 min 48 s each on two AV
     python launch/train.py --config=configs/quickstart.py
 """
 
-from cifar_flax.config import BatchNorm, BlockConfig, Config, Schedule
-from cifar_flax.errors import UserError
+from cifar_flax.config import BatchNorm, BlockConfig, Config, Schedule, vary
 
 
 def get_config(variant: str = "") -> Config:
-    if variant:
-        raise UserError(f"configs/quickstart.py has no variant {variant!r}")
     c = Config()
     c.data.name = "shapes100"
 
@@ -31,4 +28,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 7
-    return c
+    return vary(c, variant, {})

@@ -15,6 +15,13 @@ TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
 TINY_TEST_IMAGES = 103  # not a multiple of any batch size in use
 
 
+def pytest_configure(config):
+    """Keeps compiled programs from test to test, for the processes that tests start too: most of their time is XLA's."""
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
 def tiny_split(rows, seed):
     """Ten classes of 8x8 pictures: a bright row or column, in noise."""
     rng = np.random.default_rng(seed)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -48,7 +49,10 @@ def test_best_is_the_checkpoint_with_the_highest_validation_accuracy(run):
     best = epochs.loc[epochs.validation_top1 == epochs.validation_top1.max()]
     assert run.step("best") in best.step.tolist()
     assert run.step("latest") == epochs.step.max()
-    assert run.evaluate("validation", "best")["top1"] == epochs.validation_top1.max()
+    scores, recorded = run.evaluate("validation", "best"), epochs.set_index("step").loc[run.step("best")]
+    assert scores["top1"] == recorded.validation_top1 == epochs.validation_top1.max()
+    assert scores["loss"] == pytest.approx(recorded.validation_loss, rel=1e-5)
+    assert scores["macro_f1"] == pytest.approx(recorded.validation_f1, rel=1e-5)
 
 
 def test_evaluate_equals_numpy_on_the_models_own_logits(run):
@@ -56,12 +60,30 @@ def test_evaluate_equals_numpy_on_the_models_own_logits(run):
     test = tiny_split(TINY_TEST_IMAGES, 1)
     pixels = (test.images / 255 - np.array(run.preprocessing.mean)) / np.array(run.preprocessing.std)
     logits = np.asarray(run.model.apply(run.variables("latest"), jnp.asarray(pixels, jnp.float32), train=False), np.float64)
+    found = run.predict("test", "latest")
+    assert (found.dtype, found.shape) == (np.float32, (TINY_TEST_IMAGES, 10))
+    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
     order = np.argsort(-logits, axis=1)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(test)), test.labels]
     np.testing.assert_allclose(scores["loss"], losses.mean(), rtol=1e-5)
     for k in (1, 2, 3, 5):
         assert scores[f"top{k}"] == (order[:, :k] == test.labels[:, None]).any(1).mean()
     assert scores["n"] == TINY_TEST_IMAGES
+
+
+def test_any_images_can_be_predicted_in_any_order(run):
+    rows = np.random.default_rng(0).permutation(TINY_TEST_IMAGES)
+    shuffled = run.predict(run.dataset("test").take(rows))
+    np.testing.assert_allclose(shuffled, run.predict("test")[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_superclasses_are_scored_where_the_set_has_them(run):
+    odd = dataclasses.replace(run.preprocessing, coarse_names=("even", "odd"), coarse_of_fine=(0, 1) * 5)
+    scores = cifar_flax.Run(run.workdir, run.config, odd).evaluate("test")
+    predicted, labels = run.predict("test").argmax(1), run.dataset("test").labels
+    assert scores["superclass_top1"] == (predicted % 2 == labels % 2).mean()
+    assert scores["per_superclass"]["odd"] == {"accuracy": (predicted % 2)[labels % 2 == 1].mean(), "support": 51}
+    assert "superclass_top1" not in run.evaluate("test")
 
 
 def test_parameters_are_the_averaged_ones_where_the_run_kept_an_average(run):

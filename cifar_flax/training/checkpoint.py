@@ -55,6 +55,11 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._saved = (-1, -1)
 
+    @staticmethod
+    def any_in(workdir: Path) -> bool:
+        """Whether a run that can be gone on with is there."""
+        return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+
     def due(self, step: int) -> bool:
         """Whether the config wants a checkpoint after `step`, within an epoch."""
         by_step = self._every_steps is not None and step % self._every_steps == 0

@@ -1,7 +1,9 @@
 """Evaluation of a split on the device: every image counts exactly once."""
 
 from collections.abc import Callable
+from functools import reduce
 
+import jax
 from jax.sharding import Mesh
 
 from cifar_flax.data.batches import masked_batches
@@ -30,11 +32,13 @@ def evaluate(
       between_batches: called after each batch; what it raises ends the evaluation.
 
     Returns:
-      loss (mean cross-entropy, nats), top1, top2, top3, top5 (shares in [0, 1]), and n, the number of images.
+      loss (mean cross-entropy, nats), top1, top2, top3, top5, f1 and batch_f1 (in [0, 1]; see `metrics`), and n, the number
+      of images. Of them all only `batch_f1` depends on `batch_size`.
     """
     batch_size = -(-batch_size // mesh.size) * mesh.size
-    metrics = Metrics.empty()
+    batches = []
     for indices, mask in masked_batches(len(data.labels), batch_size):
-        metrics = step(metrics, variables, data, indices, mask)
+        batches.append(step(variables, data, indices, mask))
         between_batches()
+    metrics = reduce(Metrics.merge, jax.device_get(batches))
     return {**means(metrics), "n": int(metrics.loss.count)}

@@ -1,29 +1,40 @@
 """Training, from a config to a run directory."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+
+import jax
 
 from cifar_flax.config import Config
 from cifar_flax.data.batches import epoch_batches
 from cifar_flax.errors import Preempted
 from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.devices import place
+from cifar_flax.training.devices import place, replicated
 from cifar_flax.training.evaluation import evaluate
 from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.metrics import means
+from cifar_flax.training.patience import at_an_end, count_epochs_without_improvement, lower_on_plateau
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.step import make_eval_step, make_train_step
 from cifar_flax.training.tracking import Tracker
 from cifar_flax.training.workdir import open_workdir
 
+Scores = dict[str, float]
+AfterEpoch = Callable[[int, Scores], None]
 
-def train(config: Config, workdir: Path, restart: bool = False) -> TrainState:
+
+def train(config: Config, workdir: Path, restart: bool = False, after_epoch: AfterEpoch | None = None) -> TrainState:
     """Trains `config` in `workdir`, going on from its latest checkpoint, and returns the final state.
 
     Args:
       config: a checked config.
       workdir: the run directory, made where it is not there.
       restart: moves the run that is there aside and begins again.
+      after_epoch: called with the number of each epoch that ends, counted from 1, and its validation scores, empty where there
+        is no validation set. What it raises ends the run, with everything saved. A run that goes on does not call it for the
+        epochs before.
 
     Raises:
       UserError: the config cannot be trained as it stands, the data are missing, or the workdir belongs to another run.
@@ -32,29 +43,37 @@ def train(config: Config, workdir: Path, restart: bool = False) -> TrainState:
     """
     setup = Setup.load(config)
     layers = setup.layers()
+    # Before the folder is made: a run that cannot begin leaves nothing behind.
+    initial = setup.initial_state() if restart or not Checkpoints.any_in(workdir) else None
     with open_workdir(workdir, config, setup.preprocessing, restart), Interrupt() as interrupt:
         with Checkpoints(workdir, config.checkpoint) as checkpoints:
-            state, epochs_done = checkpoints.restore_latest(setup.abstract_state()) or (setup.initial_state(), 0)
+            state, epochs_done = checkpoints.restore_latest(setup.abstract_state()) or (initial or setup.initial_state(), 0)
             with Tracker(workdir, config, setup.schedule, setup.steps_per_epoch, int(state.step), epochs_done) as track:
                 track.say(layers)
                 track.start(len(setup.train_set), len(setup.validation_set or ()), setup.mesh.size)
-                state = _run_epochs(setup, state, epochs_done, checkpoints, track, interrupt)
+                state = _run_epochs(setup, state, epochs_done, checkpoints, track, interrupt, after_epoch)
                 checkpoints.wait()
-                track.finish()
+                track.finish(int(state.step), at_an_end(state.stopping, config.early_stopping))
     return state
 
 
 def _run_epochs(
-    setup: Setup, state: TrainState, epochs_done: int, checkpoints: Checkpoints, track: Tracker, interrupt: Interrupt
+    setup: Setup,
+    state: TrainState,
+    epochs_done: int,
+    checkpoints: Checkpoints,
+    track: Tracker,
+    interrupt: Interrupt,
+    after_epoch: AfterEpoch | None,
 ) -> TrainState:
     config, mesh, model, preprocessing = setup.config, setup.mesh, setup.model, setup.preprocessing
     train_step = make_train_step(config, model, setup.optimizer, preprocessing, setup.steps_per_epoch, setup.dtype, mesh)
-    eval_step = make_eval_step(model, preprocessing, setup.dtype, mesh)
+    validate = _validator(setup, interrupt)
     data = place(setup.train_set, mesh)
-    validation_data = None if setup.validation_set is None else place(setup.validation_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
     try:
-        while epochs_done < config.train.epochs:
+        while epochs_done < config.train.epochs and not at_an_end(state.stopping, config.early_stopping):
+            track.scale_learning_rate(state.learning_rate_scale)
             first = step - epochs_done * setup.steps_per_epoch
             for indices in epoch_batches(size, batch_size, config.seed, epochs_done, first):
                 state, metrics = train_step(state, data, indices)
@@ -65,14 +84,13 @@ def _run_epochs(
                     track.flush()
                     checkpoints.save(state, epochs_done)
             track.flush()
-            scores: dict[str, float] = {}
-            if validation_data is not None:
-                scores = evaluate(
-                    eval_step, state.eval_variables, validation_data, config.train.eval_batch_size, mesh, interrupt.check
-                )
+            scores = validate(state)
             epochs_done += 1
             track.epoch(epochs_done, step, means(state.metrics), scores)
+            state = _heed(setup, state, scores)
             checkpoints.save(state, epochs_done, scores)
+            if after_epoch is not None:
+                after_epoch(epochs_done, scores)
             interrupt.check()
     except StopRequested as stop:
         track.flush()
@@ -82,3 +100,23 @@ def _run_epochs(
             f"{stop}: saved at step {step} in {checkpoints.directory.parent}; run the same command to go on"
         ) from None
     return state
+
+
+def _validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Scores]:
+    """From a state to its scores on the validation set; none where there is no such set."""
+    if setup.validation_set is None:
+        return lambda state: {}
+    step = make_eval_step(setup.model, setup.preprocessing, setup.dtype, setup.mesh)
+    data, batch_size = place(setup.validation_set, setup.mesh), setup.config.train.eval_batch_size
+    return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, interrupt.check)
+
+
+def _heed(setup: Setup, state: TrainState, scores: Scores) -> TrainState:
+    """Takes the scores of an epoch into account: for the learning rate, and for when to stop."""
+    config, plateau, stopping = setup.config, state.plateau, state.stopping
+    if plateau is not None:
+        plateau = lower_on_plateau(plateau, config.plateau, config.optim.learning_rate, scores)
+    if stopping is not None:
+        stopping = count_epochs_without_improvement(stopping, config.early_stopping, scores)
+    plateau, stopping = jax.device_put((plateau, stopping), replicated(setup.mesh))
+    return dataclasses.replace(state, plateau=plateau, stopping=stopping)

@@ -1,6 +1,7 @@
 """What a config, its data set and the devices at hand determine before training begins."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -9,15 +10,18 @@ import optax
 from jax.sharding import Mesh
 
 from cifar_flax.config import Config
-from cifar_flax.data.catalog import data_hashes, load_dataset
+from cifar_flax.data.catalog import data_hashes
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
 from cifar_flax.models import create_model, describe
+from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.training.devices import compute_dtype, data_parallel_mesh
 from cifar_flax.training.state import TrainState, abstract_state, create_state
+from cifar_flax.training.transfer import take_over
 
 FIRST_IMAGES = 5000  # for networks whose first layer is learnt from data; what the CIFAR speed runs whiten with
 
@@ -52,12 +56,11 @@ class Setup:
         """Loads the training split and builds the rest.
 
         Raises:
-          UserError: the data are missing, or batch size and devices, or images and network, do not go together.
+          UserError: the data are missing, or batch size and devices, images and network, or network and the patterns of
+            `config.optim`, do not go together.
         """
         mesh = data_parallel_mesh()
-        train_set, validation_set = load_dataset(config.data, "train").split(
-            config.data.validation_fraction, config.data.split_seed
-        )
+        train_set, validation_set = training_splits(config.data)
         _check_batch_size(config.train.batch_size, len(train_set), mesh.size)
         steps_per_epoch = len(train_set) // config.train.batch_size
         preprocessing = Preprocessing.of(train_set, config.data.normalization, data_hashes(config.data, "train"))
@@ -65,16 +68,27 @@ class Setup:
         model = create_model(config.model, preprocessing.num_classes, dtype)
         schedule = create_schedule(config.optim, config.train.epochs * steps_per_epoch, steps_per_epoch)
         optimizer = create_optimizer(config.optim, schedule)
-        return cls(config, mesh, train_set, validation_set, steps_per_epoch, preprocessing, dtype, model, schedule, optimizer)
+        setup = cls(config, mesh, train_set, validation_set, steps_per_epoch, preprocessing, dtype, model, schedule, optimizer)
+        if config.optim.groups or config.optim.freeze:
+            check_patterns(config.optim, setup.abstract_state().params)
+        return setup
 
     def initial_state(self) -> TrainState:
-        """The state that training begins with."""
+        """The state that training begins with; says what is taken over of another run.
+
+        Raises:
+          UserError: that run is missing, damaged, or of another network.
+        """
         images = jnp.asarray(self.train_set.images[:FIRST_IMAGES]) / jnp.float32(255)
-        return create_state(self.config, self.model, self.optimizer, self.preprocessing.normalize(images), self.mesh)
+        state = create_state(self.config, self.model, self.optimizer, self.preprocessing.normalize(images), self.mesh)
+        if self.config.train.init_from:
+            state, line = take_over(state, Path(self.config.train.init_from), self.mesh)
+            print(line, flush=True)
+        return state
 
     def abstract_state(self) -> TrainState:
         """Its shapes, for restoring."""
-        return abstract_state(self.config, self.model, self.optimizer, self.preprocessing.image_shape, self.mesh)
+        return abstract_state(self.config, self.preprocessing, self.mesh)
 
     def layers(self) -> str:
         """The table of layers."""

@@ -11,9 +11,13 @@ from flax import struct
 from jax.sharding import Mesh
 
 from cifar_flax.config import Config
-from cifar_flax.models import Variables, initialize
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.models import Variables, create_model, initialize
+from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.training.devices import replicated
 from cifar_flax.training.metrics import Metrics
+from cifar_flax.training.patience import Plateau, Stopping
 
 
 @struct.dataclass
@@ -27,6 +31,8 @@ class TrainState:
       opt_state: of the optax transform.
       ema: {"params", "batch_stats"} averaged over the updates, or None.
       metrics: accumulated over the current epoch.
+      plateau: what lowers the learning rate, or None.
+      stopping: what ends training early, or None.
     """
 
     step: jax.Array
@@ -35,6 +41,13 @@ class TrainState:
     opt_state: optax.OptState
     ema: Variables | None
     metrics: Metrics
+    plateau: Plateau | None = None
+    stopping: Stopping | None = None
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """What the scheduled learning rate is multiplied with."""
+        return 1.0 if self.plateau is None else float(self.plateau.scale)
 
     @property
     def eval_variables(self) -> Variables:
@@ -55,7 +68,16 @@ def initial_state(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), ema, Metrics.empty())
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        ema=ema,
+        metrics=Metrics.empty(model.num_classes),
+        plateau=Plateau.create(config.plateau),
+        stopping=Stopping.create(config.early_stopping),
+    )
 
 
 def create_state(
@@ -65,11 +87,11 @@ def create_state(
     return cast(TrainState, jax.jit(_builder(config, model, optimizer), out_shardings=replicated(mesh))(first_images))
 
 
-def abstract_state(
-    config: Config, model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int], mesh: Mesh
-) -> TrainState:
-    """The shapes, dtypes and shardings of the state, for restoring into; `image_shape` is [H, W, C]."""
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+def abstract_state(config: Config, preprocessing: Preprocessing, mesh: Mesh) -> TrainState:
+    """The shapes, dtypes and shardings of the state, for restoring into; those of a run that has ended as well."""
+    model = create_model(config.model, preprocessing.num_classes)
+    optimizer = create_optimizer(config.optim, create_schedule(config.optim, 1, 1))  # the same shapes for any length
+    images = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
     shapes = jax.eval_shape(_builder(config, model, optimizer), images)
     sharding = replicated(mesh)
     return cast(TrainState, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))

@@ -13,12 +13,15 @@ from cifar_flax.augment.policy import Batch, create_augmentation
 from cifar_flax.config import Config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables
+from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.training.devices import DeviceData, compiler_options, replicated, sharded
 from cifar_flax.training.metrics import Metrics, batch_metrics
 from cifar_flax.training.state import TrainState, run_key
 
 TrainStep = Callable[[TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Metrics, Variables, DeviceData, Any, Any], Metrics]
+EvalStep = Callable[[Variables, DeviceData, Any, Any], Metrics]
+
+SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
 
 
 def make_train_step(
@@ -32,10 +35,12 @@ def make_train_step(
 ) -> TrainStep:
     """Builds the jitted (state, data, indices int32 [batch_size]) -> (state, metrics of the batch); the state is donated.
 
-    The metrics are float32 scalars: loss (label smoothing included), top1, top2, top3, top5 and grad_norm.
+    The metrics are float32 scalars: loss (label smoothing included), top1, top2, top3, top5 and grad_norm. They, and the
+    statistics of BatchNorm, come from the parameters before the step, with sharpness-aware minimisation too.
     """
     augment = create_augmentation(config.augment)
-    smoothing, ema_decay = config.optim.label_smoothing, config.optim.ema_decay
+    apply = apply_frozen(model, config.optim.freeze)
+    smoothing, ema_decay, sam_rho = config.optim.label_smoothing, config.optim.ema_decay, config.optim.sam_rho
 
     def train_step(state: TrainState, data: DeviceData, indices: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(run_key(config.seed), state.step)
@@ -43,7 +48,7 @@ def make_train_step(
         labels = data.labels[indices]
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            logits, updates = model.apply(
+            logits, updates = apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
@@ -56,13 +61,16 @@ def make_train_step(
         batch = Batch(data.images[indices] / jnp.float32(255), jax.nn.one_hot(labels, preprocessing.num_classes), indices)
         batch = augment(augment_key, batch, state.step // steps_per_epoch)
         images = preprocessing.normalize(batch.images)
-        grads, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        grads, grad_norm, (losses, logits, batch_stats) = _gradient(loss_fn, state.params, sam_rho)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        if state.plateau is not None:
+            updates = optax.tree.scale(state.plateau.scale, updates)
         params = optax.apply_updates(state.params, updates)
 
         metrics = batch_metrics(losses, logits, labels)
         new_epoch = state.step % steps_per_epoch == 0
-        so_far = jax.tree.map(lambda empty, old: jnp.where(new_epoch, empty, old), Metrics.empty(), state.metrics)
+        empty = Metrics.empty(preprocessing.num_classes)
+        so_far = jax.tree.map(lambda empty, old: jnp.where(new_epoch, empty, old), empty, state.metrics)
         new = TrainState(
             step=state.step + 1,
             params=params,
@@ -70,8 +78,10 @@ def make_train_step(
             opt_state=opt_state,
             ema=_average(state, {"params": params, "batch_stats": batch_stats}, ema_decay),
             metrics=so_far.merge(metrics),
+            plateau=state.plateau,
+            stopping=state.stopping,
         )
-        return new, {**metrics.compute(), "grad_norm": optax.tree.norm(grads)}
+        return new, {**metrics.of_step(), "grad_norm": grad_norm}
 
     every, split = replicated(mesh), sharded(mesh)
     return jax.jit(
@@ -84,22 +94,38 @@ def make_train_step(
 
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> EvalStep:
-    """Builds the jitted (metrics so far, variables, data, indices int32 [N], mask bool [N]) -> metrics with this batch."""
+    """Builds the jitted (variables, data, indices int32 [N], mask bool [N]) -> metrics of the batch."""
 
-    def eval_step(so_far: Metrics, variables: Variables, data: DeviceData, indices: jax.Array, mask: jax.Array) -> Metrics:
+    def eval_step(variables: Variables, data: DeviceData, indices: jax.Array, mask: jax.Array) -> Metrics:
         images = preprocessing.normalize(data.images[indices] / jnp.float32(255))
         labels = data.labels[indices]
         logits: Any = model.apply(variables, images, train=False)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return so_far.merge(batch_metrics(losses, logits, labels, mask))
+        return batch_metrics(losses, logits, labels, mask)
 
     every, split = replicated(mesh), sharded(mesh)
     return jax.jit(
         eval_step,
-        in_shardings=(every, every, every, split, split),
+        in_shardings=(every, every, split, split),
         out_shardings=every,
         compiler_options=compiler_options(dtype),
     )
+
+
+def _gradient(loss_fn: Callable[[Any], tuple[jax.Array, Any]], params: Any, sam_rho: float) -> tuple[Any, jax.Array, Any]:
+    """The gradient to descend by; the norm of the gradient at `params`; what `loss_fn` returns beside the loss there.
+
+    The first two differ with sharpness-aware minimisation only, which takes its gradient `sam_rho` up the slope.
+
+    References:
+      Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021, algorithm 1 with p = 2.
+    """
+    grad_fn = jax.grad(loss_fn, has_aux=True)
+    grads, aux = grad_fn(params)
+    norm = optax.tree.norm(grads)
+    if sam_rho:
+        grads, _ = grad_fn(optax.tree.add_scale(params, sam_rho / (norm + SAM_EPSILON), grads))
+    return grads, norm, aux
 
 
 def _average(state: TrainState, new: Variables, decay: float | None) -> Variables | None:

@@ -10,7 +10,7 @@ import jax
 import optax
 
 from cifar_flax.config import Config
-from cifar_flax.errors import RunFailed
+from cifar_flax.errors import Diverged
 from cifar_flax.training.progress import Progress, clock
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.tensorboard import TensorBoard
@@ -26,6 +26,7 @@ class Tracker:
     ) -> None:
         self._config, self._schedule, self._steps_per_epoch = config, schedule, steps_per_epoch
         self._workdir, self._first_step = workdir, first_step
+        self._scale = 1.0
         self._total_steps = config.train.epochs * steps_per_epoch
         self._records = Records(workdir, first_step, epochs_done)
         self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard else None
@@ -52,10 +53,24 @@ class Tracker:
             f"{training_images:,} training and {validation_images:,} validation images, on {backend}; {self._workdir}{going_on}"
         )
 
-    def finish(self) -> None:
-        """Says how it went."""
+    def scale_learning_rate(self, scale: float) -> None:
+        """Takes note of what the scheduled learning rate is multiplied with from now on, and says so where that is new."""
+        if scale != self._scale:
+            self.say(f"the learning rate is {scale:.3g} times its schedule")
+        self._scale = scale
+
+    def finish(self, step: int, stopped_early: bool) -> None:
+        """Says how it went, after update number `step`."""
+        epochs_done, planned, stopping = step // self._steps_per_epoch, self._config.train.epochs, self._config.early_stopping
+        if step == self._first_step:
+            self.say("nothing is left to train")
+        if stopped_early and epochs_done < planned:
+            self.say(
+                f"stopped early, after epoch {epochs_done} of {planned}: validation {stopping.monitor} has not improved "
+                f"for {stopping.patience} epochs (config.early_stopping)"
+            )
         epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
-        text = f"trained {self._config.train.epochs} epochs in {clock(self.elapsed)}"
+        text = f"trained {epochs_done} epochs in {clock(self.elapsed)}"
         if validated := [record for record in epochs if record.get("validation_top1") is not None]:
             best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints has it
             text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
@@ -65,7 +80,7 @@ class Tracker:
         """Takes note that update number `step` was dispatched; looks at the metrics of one that has ended.
 
         Raises:
-          RunFailed: its loss or gradient is not finite.
+          Diverged: its loss or gradient is not finite.
         """
         self._in_flight.append((step, metrics))
         if len(self._in_flight) > IN_FLIGHT:
@@ -91,9 +106,9 @@ class Tracker:
                 f"{'validation' if k.startswith('validation') else 'train'}/{k.partition('_')[2]}": v for k, v in values.items()
             }
             self._tensorboard.scalars(step, curves)
-        text = f"epoch {epoch}/{self._config.train.epochs}  train loss {train['loss']:.4f} top-1 {train['top1']:.2%}"
+        text = f"epoch {epoch}/{self._config.train.epochs}  train {_summary(train)}"
         if validation:
-            text += f"  validation loss {validation['loss']:.4f} top-1 {validation['top1']:.2%}"
+            text += f"  validation {_summary(validation)}"
         self.say(f"{text}  {clock(seconds)}")
 
     def _look(self, step: int, metrics: dict[str, jax.Array], must: bool = False) -> None:
@@ -109,7 +124,7 @@ class Tracker:
             self._record(step, epoch, values, speed)
         if not all(math.isfinite(values[name]) for name in ("loss", "grad_norm")):
             name = "gradient" if math.isfinite(values["loss"]) else "loss"
-            raise RunFailed(
+            raise Diverged(
                 f"the {name} is not finite at step {step} (epoch {epoch}); try a lower config.optim.learning_rate. "
                 "What was saved before is intact."
             )
@@ -121,7 +136,7 @@ class Tracker:
             )
 
     def _record(self, step: int, epoch: int, values: dict[str, float], speed: float) -> None:
-        rate = float(self._schedule(step - 1))
+        rate = float(self._schedule(step - 1)) * self._scale
         line: dict[str, Any] = {"kind": "step", "step": step, "epoch": epoch, **values, "learning_rate": rate}
         self._records.append({**line, "images_per_second": speed, "elapsed": self.elapsed})
         if self._tensorboard:
@@ -136,6 +151,10 @@ class Tracker:
         self._records.close()
         if self._tensorboard:
             self._tensorboard.close()
+
+
+def _summary(scores: dict[str, float]) -> str:
+    return f"loss {scores['loss']:.4f} top-1 {scores['top1']:.2%} F1 {scores['f1']:.2%}"
 
 
 class _Clock:

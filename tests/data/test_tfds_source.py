@@ -217,6 +217,7 @@ def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(
     assert sorted(cache.read("spots", "train").images[:, 0, 0, 0]) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_real_cifar100(real_tfds_dir, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
     tfds_source.prepare("cifar100", allow_download=False)

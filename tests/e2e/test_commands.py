@@ -6,9 +6,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+import scipy.special
+import sklearn.metrics
 
 from cifar_flax import Run
-from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES
+from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
 
 
 def records(run, kind):
@@ -42,10 +44,41 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
 
     scored = launch("evaluate", f"--run={run}", "--split=test")
     assert scored.returncode == 0, scored.stderr
+    scores, logits = assert_report_is_scikit_learns(run / "report")
+    assert scores["checkpoint"] == Run.open(run).step("best")
+    assert f"top-1 {scores['top1']:.2%}" in scored.stdout
+    assert f"macro F1 {scores['macro_f1']:.2%}" in scored.stdout
+
+    eight = launch("evaluate", f"--run={run}", "--split=test", env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    assert eight.returncode == 0, eight.stderr
+    _, same_logits = assert_report_is_scikit_learns(run / "report")
+    np.testing.assert_allclose(same_logits, logits, rtol=1e-4, atol=1e-5)
+
+    facts = json.loads((run / "dataset.json").read_text())
+    (run / "dataset.json").write_text(json.dumps({**facts, "std": [0.0, 0.0, 0.0]}))  # divided by which, all logits are NaN
+    diverged = launch("evaluate", f"--run={run}", "--split=test")
+    assert diverged.returncode == 0, diverged.stderr
     scores = json.loads((run / "report" / "test.json").read_text())
-    assert {"loss", "top1", "top2", "top3", "top5", "n"} <= scores.keys()
-    assert scores["n"] == TINY_TEST_IMAGES
-    assert scores["top1"] <= scores["top2"] <= scores["top3"] <= scores["top5"]
+    assert (scores["loss"], scores["ece"], scores["top1"], scores["macro_f1"]) == (None, None, 0, 0)
+
+
+def assert_report_is_scikit_learns(report):
+    """Recomputes the scores from the predictions beside them; returns both the scores and the logits."""
+    scores = json.loads((report / "test.json").read_text())
+    with np.load(report / scores["predictions"]) as predictions:
+        logits, labels = predictions["logits"], predictions["labels"]
+    assert (logits.dtype, logits.shape, labels.dtype) == (np.float32, (TINY_TEST_IMAGES, 10), np.int32)
+    np.testing.assert_array_equal(labels, tiny_split(TINY_TEST_IMAGES, 1).labels)
+    assert (scores["split"], scores["n"]) == ("test", TINY_TEST_IMAGES)
+    for k in (1, 2, 3, 5):
+        assert scores[f"top{k}"] == sklearn.metrics.top_k_accuracy_score(labels, logits, k=k)
+    assert scores["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, scipy.special.softmax(logits.astype(float), 1)))
+    assert scores["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, logits.argmax(1), average="macro"))
+    confusion = np.load(report / scores["confusion"])
+    np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10)))
+    accuracies = [row["accuracy"] for row in scores["per_class"].values()]
+    np.testing.assert_allclose(accuracies, np.diag(confusion) / confusion.sum(1))
+    return scores, logits
 
 
 def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monkeypatch):
@@ -66,7 +99,7 @@ def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monke
         (["--config.optim.learning_rte=1"], "config.optim.learning_rte: no such field. Did you mean learning_rate?"),
         (["--config.nothing.at=1"], "config.nothing: no such field"),
         (["--config.model.blocks[7].dropout=.1"], "config.model.blocks has 1 entries"),
-        (["--config.optim.name=adamz"], "value should be one of <adam|adamw|sgd>"),
+        (["--config.optim.name=adamz"], "value should be one of <adam|adamw|adamax|adagrad|adadelta|rmsprop|lion|muon|sgd>"),
         (["--config.train.epochs=many"], "config.train.epochs"),
         (["--config.train.batch_size=-1"], "config.train.batch_size: should be greater than or equal to 1"),
         (["--config.model.blocks[0].dropout=1.5"], "config.model.blocks[0].dropout: should be less than 1, not 1.5"),

@@ -1,11 +1,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from cifar_flax import Run
 from tests.conftest import TINY_CONFIG
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one_does_and_their_checkpoint_opens_on_one(launch, tiny_data, tmp_path):
     losses = {}
     for devices in (1, 8):

@@ -18,7 +18,7 @@ QUICKSTART = ROOT / "configs" / "quickstart.py"
 
 def test_quickstart_learns_shapes100_in_minutes(launch, tmp_path):
     env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
-    result = launch("train", f"--config={QUICKSTART}", "--workdir=run", env=env, timeout=600)
+    result = launch("train", f"--config={QUICKSTART}", "--workdir=run", env=env, timeout=1500)
     assert result.returncode == 0, result.stderr
     assert launch("evaluate", "--run=run", env=env).returncode == 0
     scores = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
@@ -42,7 +42,9 @@ def test_real_cifar100_trains_and_every_test_image_counts(launch, tmp_path):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
     env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache"), "TFDS_DATA_DIR": os.environ["TFDS_DATA_DIR"]}
     short = ["--config.train.epochs=1", "--config.optim.warmup_epochs=0", "--config.optim.learning_rate=1e-3"]
-    result = launch("train", f"--config={QUICKSTART}", "--config.data.name=cifar100", "--workdir=run", *short, env=env)
+    result = launch(
+        "train", f"--config={QUICKSTART}", "--config.data.name=cifar100", "--workdir=run", *short, env=env, timeout=1500
+    )
     assert result.returncode == 0, result.stderr
     assert "45,000 training and 5,000 validation images" in result.stdout
     assert launch("evaluate", "--run=run", "--split=test", env=env).returncode == 0

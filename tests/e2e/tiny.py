@@ -9,7 +9,7 @@ def get_config(variant: str = "") -> Config:
         raise UserError(f"no variant {variant!r}")
     c = Config()
     c.data.name = "tiny"
-    c.augment.flip, c.augment.shift, c.augment.crop_padding = True, 0.1, 1
+    c.augment.flip, c.augment.width_shift, c.augment.height_shift, c.augment.crop_padding = True, 0.1, 0.1, 1
     c.model.blocks = (BlockConfig(features=(8,), batch_norm=BatchNorm.CONV, dropout=0.1),)
     c.model.dense = (DenseConfig(16, dropout=0.2),)
     c.optim.ema_decay, c.optim.label_smoothing = 0.9, 0.1

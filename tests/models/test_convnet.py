@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from cifar_flax.cli import load_config
 from cifar_flax.config import Activation, BatchNorm, BlockConfig, DenseConfig, Features, ModelConfig, Padding
 from cifar_flax.errors import UserError
 from cifar_flax.models import create_model, describe, initialize
-from tests.conftest import ROOT
 
 
 def init(config, shape=(32, 32, 3), classes=10):
@@ -44,40 +42,6 @@ def reference_pool(x, window):
         for j in range(w // window):
             out[:, i, j] = x[:, i * window : (i + 1) * window, j * window : (j + 1) * window].max((1, 2))
     return out
-
-
-def test_wide_has_the_published_number_of_parameters():
-    config = load_config(str(ROOT / "configs" / "wide.py"))
-    model, variables = init(config.model, classes=100)
-    assert count(variables["params"]) == 6_777_060
-    assert "6,777,060" in describe(model, (32, 32, 3))
-
-
-@pytest.mark.parametrize(
-    ("blocks", "dense", "activation", "parameters"),
-    [
-        (((64,), (32,)), (100,), Activation.RELU, 226_166),  # Keras tutorial, two convolutions
-        (((128,), (64,), (64,)), (256, 100), Activation.RELU, 403_414),  # its bigger network
-        ((), (100, 100), Activation.SIGMOID, 318_410),  # its multilayer perceptron
-    ],
-)
-def test_specs_have_the_published_number_of_parameters(blocks, dense, activation, parameters):
-    config = ModelConfig(
-        activation=activation,
-        blocks=tuple(BlockConfig(features=features) for features in blocks),
-        dense=tuple(DenseConfig(width) for width in dense),
-    )
-    assert count(init(config)[1]) == parameters
-
-
-def test_batch_norm_once_a_block_has_the_published_number_of_parameters_and_statistics():
-    features = ((64, 64), (128, 128), (256,) * 3, (512,) * 3)
-    config = ModelConfig(
-        blocks=tuple(BlockConfig(features=f, batch_norm=BatchNorm.BLOCK) for f in features),
-        dense=(DenseConfig(512, Activation.SIGMOID, 0.5),),
-    )
-    _, variables = init(config, classes=100)
-    assert (count(variables["params"]), count(variables["batch_stats"])) == (8_737_572, 1_920)
 
 
 def test_forward_equals_scipy():

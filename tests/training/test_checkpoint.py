@@ -15,7 +15,7 @@ SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
 
 def state(step):
     params = {"kernel": jax.random.normal(jax.random.key(step), (64, 64)), "bias": jnp.arange(3.0)}
-    return TrainState(jnp.int32(step), params, {}, (jnp.int32(step), params), None, Metrics.empty())
+    return TrainState(jnp.int32(step), params, {}, (jnp.int32(step), params), None, Metrics.empty(10))
 
 
 def like():

@@ -1,0 +1,24 @@
+"""No convolution at all on CIFAR-10: dense layers 100-100 with sigmoids, 318,410 parameters.
+
+    python launch/train.py --config=configs/mlp.py
+
+Where the tutorial begins, at about .40. It does not say for how many epochs; 30 are those of its next network.
+"""
+
+from cifar_flax.config import Activation, Config, DenseConfig, Normalization, Optimizer, vary
+
+
+def get_config(variant: str = "") -> Config:
+    c = Config()
+    c.data.name = "cifar10"
+    c.data.normalization = Normalization.UNIT
+
+    c.model.activation = Activation.SIGMOID
+    c.model.dense = (DenseConfig(100), DenseConfig(100))
+
+    c.optim.name = Optimizer.SGD
+    c.optim.learning_rate = 0.01
+
+    c.train.batch_size = 128
+    c.train.epochs = 30
+    return vary(c, variant, {})

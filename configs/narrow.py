@@ -1,0 +1,43 @@
+"""Narrow ELU network on CIFAR-100: 32-32 / 64-64, 1,297,028 parameters.
+
+    python launch/train.py --config=configs/narrow.py
+
+Keras' CIFAR-10 example, with which the search of the wide network's author began: he blames its 32 first filters for leaning
+on colour. `configs/search/wide_grid.py` holds the grid that he searched.
+"""
+
+from cifar_flax.config import (
+    Activation,
+    BlockConfig,
+    Config,
+    DenseConfig,
+    Normalization,
+    Optimizer,
+    Padding,
+    Schedule,
+    vary,
+)
+
+
+def get_config(variant: str = "") -> Config:
+    c = Config()
+    c.data.name = "cifar100"
+    c.data.normalization = Normalization.UNIT
+
+    c.augment.flip = True
+    c.augment.width_shift = c.augment.height_shift = 0.1
+
+    c.model.activation = Activation.ELU
+    c.model.blocks = tuple(
+        BlockConfig(features=(width, width), paddings=(Padding.SAME, Padding.VALID), dropout=0.25) for width in (32, 64)
+    )
+    c.model.dense = (DenseConfig(512, dropout=0.5),)
+
+    c.optim.name = Optimizer.RMSPROP
+    c.optim.learning_rate = 1e-4
+    c.optim.schedule = Schedule.INVERSE_TIME
+    c.optim.decay = 1e-6
+
+    c.train.batch_size = 64
+    c.train.epochs = 200
+    return vary(c, variant, {})

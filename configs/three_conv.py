@@ -1,0 +1,112 @@
+"""Three convolutions on CIFAR-100: 32, 64, 128 filters and a dense layer of 512, 1,193,636 parameters.
+
+    python launch/train.py --config=configs/three_conv.py
+
+The write-up's own recipe, Adam at 1e-4 for 150 epochs, reports test .5602. How it augments we do not know: flips and shifts of
+a tenth are ours. Its 150 epochs have not been run here yet.
+
+Claim: `:short` has 57.3 % test top-1 after 37 epochs, which are a quarter of the images, n = 1, 70 min beside other work on two
+cores without AVX-512, which make 850 images/s (2026-11-22).
+    python launch/train.py --config=configs/three_conv.py:short
+
+The other variants are the write-up's experiments: 100 epochs without augmentation. Each of them differs in one thing from
+`:no_augment`; `:sgd_tuned`, which is ours, is `:sgd` at a rate and a momentum that SGD is used with.
+"""
+
+from cifar_flax.config import (
+    AugmentConfig,
+    BlockConfig,
+    Config,
+    DenseConfig,
+    Normalization,
+    OptimConfig,
+    Optimizer,
+    Schedule,
+    vary,
+)
+
+
+def get_config(variant: str = "") -> Config:
+    c = Config()
+    c.data.name = "cifar100"
+    c.data.validation_fraction = 0.17
+    c.data.normalization = Normalization.UNIT
+
+    c.augment.flip = True
+    c.augment.width_shift = c.augment.height_shift = 0.1
+
+    c.model.blocks = tuple(BlockConfig(features=(width,)) for width in (32, 64, 128))
+    c.model.dense = (DenseConfig(512),)
+    dropout(c, 0.0, 0.1, 0.25, 0.5)
+
+    c.optim.learning_rate = 1e-4
+
+    c.train.batch_size = 32
+    c.train.epochs = 150
+    return vary(c, variant, VARIANTS)
+
+
+def short(c: Config) -> None:
+    """A quarter of the images: a rate twenty times higher that falls to 0, an average of the weights, smoothed labels.
+
+    The published dropouts hold so short a run back: with them it ended at 56.2 % of validation, and 55.4 % of training.
+    """
+    c.data.normalization = Normalization.STANDARDIZE
+    dropout(c, 0.0, 0.05, 0.1, 0.3)
+    c.optim = OptimConfig(name=Optimizer.ADAMW, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.1, ema_decay=0.999)
+    c.optim.schedule = Schedule.COSINE
+    c.optim.warmup_epochs = 2.0
+    c.train.batch_size = 64
+    c.train.epochs = 37
+
+
+def dropout(c: Config, *rates: float) -> None:
+    """Sets the rates after the three blocks and after the dense layer."""
+    for block, rate in zip(c.model.blocks, rates[:3], strict=True):
+        block.dropout = rate
+    c.model.dense[0].dropout = rates[3]
+
+
+def no_augment(c: Config) -> None:
+    c.augment = AugmentConfig()
+    c.train.epochs = 100
+    dropout(c, 0.0, 0.25, 0.25, 0.5)
+
+
+def lighter_dropout(c: Config) -> None:
+    no_augment(c)
+    dropout(c, 0.0, 0.0, 0.25, 0.4)
+
+
+def high_rate(c: Config) -> None:
+    no_augment(c)
+    c.optim.learning_rate = 1e-3
+
+
+def decay(c: Config) -> None:
+    no_augment(c)
+    c.optim.schedule = Schedule.INVERSE_TIME
+    c.optim.decay = 0.05
+
+
+def sgd(c: Config) -> None:
+    no_augment(c)
+    c.optim.name = Optimizer.SGD
+
+
+def sgd_tuned(c: Config) -> None:
+    sgd(c)
+    c.optim.learning_rate = 0.01
+    c.optim.momentum = 0.9
+    c.optim.nesterov = True
+
+
+VARIANTS = {
+    "short": short,
+    "lr_1e-3": high_rate,
+    "dropout": lighter_dropout,
+    "decay": decay,
+    "sgd": sgd,
+    "sgd_tuned": sgd_tuned,
+    "no_augment": no_augment,
+}

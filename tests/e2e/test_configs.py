@@ -1,0 +1,77 @@
+"""Every config and variant in configs/ is valid, and trains."""
+
+import json
+import math
+import runpy
+
+import jax
+import numpy as np
+import pytest
+
+from cifar_flax.cli import load_config
+from cifar_flax.config_file import checked
+from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.errors import UserError
+from cifar_flax.training.loop import train
+from tests.conftest import ROOT
+
+FILES = sorted((ROOT / "configs").glob("*.py"))
+VARIANTS = {path.stem: tuple(runpy.run_path(str(path)).get("VARIANTS", ())) for path in FILES}
+EXPERIMENTS = [f"{stem}:{variant}".rstrip(":") for stem, variants in VARIANTS.items() for variant in ("", *variants)]
+
+
+def load(experiment):
+    stem, _, variant = experiment.partition(":")
+    return load_config(str(ROOT / "configs" / f"{stem}.py:{variant}"))
+
+
+@pytest.fixture
+def thumbnails(tmp_path, monkeypatch):
+    """A set of 100 classes and 32x32 pictures that is learnt in no time: 100 images."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(100, dtype=np.int32), 2)
+    images = rng.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
+    split = Dataset(images, labels, tuple(f"class {i}" for i in range(100)))
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    cache.write("thumbnails", {"train": split, "test": split}, "tests")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_is_valid(experiment):
+    config = load(experiment)
+    assert checked(config) == config
+
+
+@pytest.mark.parametrize("stem", VARIANTS)
+def test_an_unknown_variant_is_refused_and_the_others_named(stem):
+    with pytest.raises(UserError, match="no variant 'sort'; expected one of " + (", ".join(VARIANTS[stem]) or "none")):
+        load(f"{stem}:sort")
+
+
+def test_variants_differ_from_their_config_and_from_each_other():
+    configs = [json.dumps(load(experiment), default=vars_of) for experiment in EXPERIMENTS]
+    assert len(set(configs)) == len(configs)
+
+
+def vars_of(section):
+    return {name: getattr(section, name) for name in section.__slots__}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_trains_for_a_few_steps(experiment, thumbnails, tmp_path):
+    config = load(experiment)
+    config.data.name = "thumbnails"
+    config.data.validation_fraction = 0.5
+    config.train.epochs, config.train.batch_size, config.train.eval_batch_size = 2, 25, 50
+    config.log.every_steps = 1
+    state = train(checked(config), tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [record for record in records if record["kind"] == "step"]
+    assert [record["step"] for record in steps] == list(range(1, 9))
+    assert all(math.isfinite(record["loss"]) and record["grad_norm"] > 0 for record in steps)
+    assert records[-1]["kind"] == "epoch"
+    assert math.isfinite(records[-1]["validation_loss"])
+    jax.clear_caches()
+    assert int(state.step) == 8

@@ -1,0 +1,94 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_flax.cli import load_config
+from cifar_flax.config import AugmentConfig, DenseConfig
+from cifar_flax.config_file import checked
+from cifar_flax.errors import UserError
+from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.devices import data_parallel_mesh
+from cifar_flax.training.loop import train
+from cifar_flax.training.setup import Setup
+from cifar_flax.training.transfer import take_over
+from cifar_flax.training.workdir import open_workdir
+from tests.conftest import TINY_CONFIG
+
+KERNEL, NORM, DENSE = 3 * 3 * 3 * 8, 8 + 8, (4 * 4 * 8 + 1) * 16  # parameters; the convolution's bias is BatchNorm's
+
+
+def config(init_from=""):
+    """One convolution with BatchNorm, a hidden layer of 16 and an average of the parameters."""
+    c = load_config(str(TINY_CONFIG))
+    c.augment, c.train.epochs, c.train.init_from = AugmentConfig(), 1, str(init_from)
+    return c
+
+
+def write_run(c, folder):
+    """A run as training would leave it, whose best checkpoint is the older, and whose averages are the initial values + 1."""
+    setup = Setup.load(checked(c))
+    state = setup.initial_state()
+    open_workdir(folder, checked(c), setup.preprocessing).close()
+    with Checkpoints(folder, c.checkpoint) as checkpoints:
+        for step, top1, change in ((9, 0.5, 1.0), (18, 0.4, 2.0)):
+            average = jax.tree.map(lambda x, change=change: x + change, state.ema)
+            checkpoints.save(dataclasses.replace(state, step=jnp.int32(step), ema=average), step // 9, {"top1": top1})
+    return state
+
+
+@pytest.fixture(scope="module")
+def donor(tiny_cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("donor") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        return folder, write_run(config(), folder)
+
+
+def test_what_fits_is_taken_over_and_the_rest_is_drawn(donor, tiny_data, capsys):
+    workdir, there = donor
+    c = config(workdir)
+    c.seed = 1
+    c.model.dense = (DenseConfig(16), DenseConfig(12))  # the logits see 12 features, not 16
+    found = Setup.load(checked(c)).initial_state()
+    c.train.init_from = ""
+    fresh = Setup.load(checked(c)).initial_state()
+    for name in ("block0_conv0", "block0_conv0_norm", "dense0"):
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.params[name], there.params[name])
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.batch_stats, there.batch_stats)
+    jax.tree.map(np.testing.assert_array_equal, found.params["dense1"], fresh.params["dense1"])
+    np.testing.assert_array_equal(found.params["logits"]["kernel"], fresh.params["logits"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, found.ema, {"params": found.params, "batch_stats": found.batch_stats})
+    assert jax.tree.structure(found) == jax.tree.structure(fresh)
+    taken, rest = KERNEL + NORM + DENSE + 10, 17 * 12 + 12 * 10  # the bias of the logits fits too
+    expected = f"took over 6 of 9 parameter tensors, {taken:,} of {taken + rest:,} parameters, from {workdir}, checkpoint 9\n"
+    assert expected in capsys.readouterr().out
+
+
+def test_a_run_begins_with_the_others_parameters_but_goes_on_with_its_own(tiny_data, tmp_path, capsys):
+    c = config()
+    c.model.blocks, c.model.dense, c.optim.learning_rate = (), (), 1e-6
+    there = write_run(c, tmp_path / "donor").params["logits"]["kernel"]
+    c.seed, c.train.init_from = 1, str(tmp_path / "donor")
+    state = train(checked(c), tmp_path / "run")
+    np.testing.assert_allclose(state.params["logits"]["kernel"], there + 1, atol=1e-4)
+    assert "took over 2 of 2 parameter tensors" in capsys.readouterr().out
+
+    (tmp_path / "donor").rename(tmp_path / "gone")
+    c.train.epochs = 2
+    state = train(checked(c), tmp_path / "run")
+    assert int(state.step) == 18
+    np.testing.assert_allclose(state.params["logits"]["kernel"], there + 1, atol=1e-4)
+    assert "took over" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_data, tmp_path):
+    with pytest.raises(UserError, match=r"^config\.train\.init_from: .*nowhere: no such run directory$"):
+        train(checked(config(tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+    other = dataclasses.replace(Setup.load(checked(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}})
+    with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
+        take_over(other, donor[0], data_parallel_mesh())
