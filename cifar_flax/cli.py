@@ -6,6 +6,7 @@ import hashlib
 import json
 import runpy
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from logging import CRITICAL, getLogger
@@ -29,6 +30,7 @@ def run(main: Callable[[], None]) -> None:
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
     )
     getLogger("asyncio").setLevel(CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of its, where a write has failed
     sys.unraisablehook = _unraisable
     app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
 
