@@ -1,0 +1,123 @@
+"""Trains the experiments of docs/experiments.md one after another, and keeps a line of figures on each.
+
+    python benchmarks/experiments.py --only=three_conv_20_epochs      # any of GROUPS; without --only, all of them
+    python benchmarks/experiments.py --table                          # what has been measured, as Markdown
+
+Run directories are `runs/experiments/NAME`: after an interruption the same command goes on. Figures are added to
+`benchmarks/results/experiments.jsonl` as each experiment ends, and those that are there already are not run again.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from cifar_flax import cli
+from cifar_flax.errors import RunFailed
+from cifar_flax.training.records import read_records
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "experiments.jsonl"
+SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "superclass_top1", "loss", "n", "checkpoint")
+
+# Group -> the configs in it, and the number of epochs where it is not the config's own.
+GROUPS: dict[str, tuple[tuple[str, ...], int | None]] = {
+    "three_conv_short": (("three_conv:short",), None),
+    "three_conv": (("three_conv",), None),
+    "three_conv_20_epochs": (
+        tuple(f"three_conv:{name}" for name in ("no_augment", "sgd", "sgd_tuned", "lr_1e-3", "decay", "dropout")),
+        20,
+    ),
+    "vgg_bn_5_epochs": (tuple(f"vgg_bn:{name}" for name in ("baseline", "base", "augment", "dropout")), 5),
+    "vgg_bn_short": (("vgg_bn:short",), None),
+    "wide_short": (("wide:short",), None),
+}
+
+_ONLY = flags.DEFINE_multi_enum("only", [], list(GROUPS), "groups to run")
+_TABLE = flags.DEFINE_bool("table", False, "run nothing; print what has been measured")
+
+
+def main() -> None:
+    """Runs what is missing, or prints what is there."""
+    if not _TABLE.value:
+        for group in _ONLY.value or GROUPS:
+            configs, epochs = GROUPS[group]
+            for config in configs:
+                if not any(line["config"] == config and line["planned"] == epochs for line in measured()):
+                    run(config, epochs)
+    print(table())
+
+
+def run(config: str, epochs: int | None) -> None:
+    """Trains and evaluates one experiment, and adds its line; `epochs` None takes the config's own.
+
+    Raises:
+      RunFailed: a command failed; its own line stands above.
+    """
+    name = config.replace(":", "-") + (f"-{epochs}" if epochs else "")
+    workdir = ROOT / "runs" / "experiments" / name
+    stem, _, variant = config.partition(":")
+    arguments = [f"--config=configs/{stem}.py{variant and ':' + variant}"]
+    arguments += [f"--config.train.epochs={epochs}"] if epochs else []
+    launch("train", *arguments, f"--workdir={workdir}")
+    launch("evaluate", f"--run={workdir}", "--split=test")
+    line = {"config": config, "planned": epochs, "command": f"python launch/train.py {' '.join(arguments)}", **figures(workdir)}
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def figures(workdir: Path) -> dict[str, Any]:
+    """What a finished and evaluated run has to show."""
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    scores = json.loads((workdir / "report" / "test.json").read_text(encoding="utf-8"))
+    environment = json.loads((workdir / "environment.json").read_text(encoding="utf-8"))
+    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
+    best = max(epochs, key=lambda record: (record["validation_top1"], record["step"]))
+    return {
+        "seed": config["seed"],
+        "epochs": len(epochs),
+        "images": epochs[-1]["step"] * config["train"]["batch_size"],
+        "test": {name: scores[name] for name in SCORES if name in scores},
+        "best_epoch": best["epoch"],
+        "validation_top1": best["validation_top1"],
+        "train_top1": best["train_top1"],
+        "seconds": round(epochs[-1]["elapsed"]),
+        "commit": (environment["git_commit"] or "")[:10],
+        "cpu": environment["cpu"],
+        "cpus": environment["cpus"],
+        "devices": environment["devices"],
+        "jaxlib": environment["packages"]["jaxlib"],
+        "date": environment["time"][:10],
+    }
+
+
+def measured() -> list[dict[str, Any]]:
+    """The lines so far."""
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+
+
+def table() -> str:
+    """They as Markdown."""
+    head = "| experiment | epochs | seed | validation, % | test top-1 / 2 / 3 / 5, % | images | minutes | date |"
+    rows = [head, "| --- " * head.count(" |") + "|"]
+    for line in measured():
+        guesses = " / ".join(f"{100 * line['test'][f'top{k}']:.2f}" for k in (1, 2, 3, 5))
+        rows.append(
+            f"| `{line['config']}` | {line['epochs']} | {line['seed']} | {100 * line['validation_top1']:.2f} | {guesses} | "
+            f"{line['images']:,} | {line['seconds'] / 60:.0f} | {line['date']} |"
+        )
+    return "\n".join(rows)
+
+
+def launch(app: str, *arguments: str) -> None:
+    """Runs launch/APP.py to its end."""
+    process = subprocess.run([sys.executable, f"launch/{app}.py", *arguments], check=False, cwd=ROOT)
+    if process.returncode:
+        raise RunFailed(f"launch/{app}.py {' '.join(arguments)} ended with exit code {process.returncode}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
