@@ -59,6 +59,7 @@ setup(
             *TFDS,  # the data tests compare TFDS with the tarballs
             "mypy>=1.15",  # type checker
             "pytest>=8.3",  # runs the tests
+            "pytest-xdist>=3.6",  # on all cores
             "ruff>=0.9",  # linter and formatter
             "scikit-learn>=1.6",  # independent reference for the metrics
         ],
