@@ -10,10 +10,10 @@ train: setup  ## trains the quickstart network on the embedded data
 	$(BIN)/python launch/train.py --config=configs/quickstart.py
 
 test: $(VENV)/test.stamp  ## the tests that take seconds each
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
 lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/ruff check .

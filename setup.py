@@ -25,6 +25,12 @@ SEARCH = [
     "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
 ]
 
+DEMO = [
+    "flask>=3.1",  # routes, templates and forms of the demo
+    "mpld3>=0.5.10",  # ships D3 5, which draws its bars
+    "waitress>=3.0",  # serves it
+]
+
 setup(
     name="cifar_flax",
     version=VERSION,
@@ -34,6 +40,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["cifar_flax", "cifar_flax.*"]),
+    package_data={
+        "cifar_flax.pretrained": ["*.safetensors"],
+        "cifar_flax.serving": ["openapi.yaml", "static/*", "templates/*"],
+    },
     install_requires=[
         "absl-py>=2.1",  # flags and logging of the apps in launch/
         "annotated-types>=0.7",  # ranges of config fields
@@ -47,21 +57,29 @@ setup(
         "pandas>=2.2",  # Run.metrics() as a table
         "pillow>=11",  # decodes and resizes image folders
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
+        "safetensors>=0.5",  # weights in one file that other frameworks read
         "scipy>=1.15",  # quantiles of the Beta distribution, for mixup
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
+        "tqdm>=4.67",  # progress bar of predict
     ],
     extras_require={
         "tfds": TFDS,
         "search": SEARCH,
+        "demo": DEMO,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
+            *DEMO,
             *SEARCH,
             *TFDS,  # the data tests compare TFDS with the tarballs
+            "hypothesis>=6.120",  # inputs that nobody thinks of
             "mypy>=1.15",  # type checker
+            "openapi-core>=0.23",  # checks answers of the demo against its description
+            "playwright>=1.50",  # drives a browser through the demo
             "pytest>=8.3",  # runs the tests
             "pytest-xdist>=3.6",  # on all cores
             "ruff>=0.9",  # linter and formatter
-            "scikit-learn>=1.6",  # independent reference for the metrics
+            "scikit-image>=0.25",  # ships photographs
+            "scikit-learn>=1.6",  # ships two more, and is an independent reference for the metrics
         ],
     },
 )

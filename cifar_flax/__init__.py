@@ -1,15 +1,23 @@
 """Train, understand and show CIFAR image classifiers in JAX."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cifar_flax.pretrained import load_pretrained as load_pretrained
+    from cifar_flax.run import Run as Run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__"]
+__all__ = ["Run", "__version__", "load_pretrained"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `Run` when it is asked for, so that a command which does not need JAX does not pay for it."""
+    """Imports what is asked for, so that a command which does not need JAX does not pay for it."""
     if name == "Run":
         from cifar_flax.run import Run
 
         return Run
+    if name == "load_pretrained":
+        from cifar_flax.pretrained import load_pretrained
+
+        return load_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,7 +35,9 @@ class Normalization(enum.StrEnum):
 class Architecture(enum.StrEnum):
     """The network families."""
 
-    CONVNET = "convnet"
+    CONVNET = "convnet"  # plain convolutions and dense layers
+    SPEEDNET = "speednet"  # the CIFAR speed runs': a whitening stem, then stages
+    RESNET = "resnet"
 
 
 class Activation(enum.StrEnum):
@@ -89,6 +91,8 @@ class Initializer(enum.StrEnum):
     GLOROT_UNIFORM = "glorot_uniform"  # what Keras uses
     HE_NORMAL = "he_normal"
     LECUN_NORMAL = "lecun_normal"  # what Flax uses
+    TORCH_UNIFORM = "torch_uniform"  # what PyTorch uses: within 1 / sqrt(inputs) of 0
+    DIRAC = "dirac"  # convolutions hand on their input channels first, other filters as in torch_uniform
 
 
 class Features(enum.StrEnum):
@@ -97,6 +101,7 @@ class Features(enum.StrEnum):
     FLATTEN = "flatten"
     MEAN = "mean"
     MAX = "max"
+    MAX_PLUS_MEAN = "max_plus_mean"
 
 
 class Optimizer(enum.StrEnum):
@@ -110,6 +115,7 @@ class Optimizer(enum.StrEnum):
     RMSPROP = "rmsprop"
     LION = "lion"
     MUON = "muon"
+    MUON_SGD = "muon_sgd"  # for convolution kernels and for all else, each with a learning rate of its own
     SGD = "sgd"
 
 
@@ -121,6 +127,7 @@ class Schedule(enum.StrEnum):
     EXPONENTIAL = "exponential"
     PIECEWISE = "piecewise"
     COSINE = "cosine"
+    LINEAR = "linear"
     ONE_CYCLE = "one_cycle"
 
 

@@ -1,4 +1,4 @@
-"""Every knob, with its type, default, range and meaning; `validate` refuses what makes no sense.
+"""Every knob, with its type, default, range and meaning; `config_checks` refuses what makes no sense together.
 
 A config file in `configs/` returns a `Config` that differs from the defaults where the experiment does; single values are
 overridden on the command line: `--config.optim.learning_rate=3e-4`. The dataclasses are plain; pydantic reads types and
@@ -65,7 +65,8 @@ class AugmentConfig(Section):
     zoom: Fraction = 0.0  # scales of height and of width, drawn apart from [1 - zoom, 1 + zoom]
     fill_mode: FillMode = FillMode.NEAREST  # what rotation, shift and zoom bring into the picture
     fill_value: Share = 0.0  # of fill_mode constant
-    crop_padding: Size = 0  # pixels of zero padding before a random crop to the old size
+    crop_padding: Size = 0  # pixels of padding before a random crop to the old size
+    crop_fill_mode: FillMode = FillMode.CONSTANT  # what the padding shows: constant is black
     policy: Policy = Policy.NONE
     rand_augment_layers: Annotated[int, Ge(1), Le(8)] = 2  # operations an image
     rand_augment_magnitude: Annotated[int, Ge(0), Le(30)] = 9  # of each, in thirtieths of its range
@@ -102,14 +103,39 @@ class DenseConfig(Section):
 
 
 @dataclass(slots=True)
+class StageConfig(Section):
+    """Of a speednet: a convolution, 2x2 max pooling, BatchNorm and activation, then a branch of further convolutions."""
+
+    features: Count = 64  # output channels of the first convolution
+    kernel_size: Count = 3
+    branch_features: tuple[Count, ...] = (64,)  # one entry a convolution, each with BatchNorm and activation
+    branch_kernel_sizes: tuple[Count, ...] = (3,)  # likewise
+    residual: bool = False  # add what the branch began with to its end
+
+
+@dataclass(slots=True)
+class ResNetConfig(Section):
+    """Of a residual network of basic blocks, two 3x3 convolutions each; every stage but the first halves the map."""
+
+    stem: Count = 64  # channels of the first convolution
+    features: tuple[Count, ...] = (64, 128, 256, 512)  # channels of each stage
+    blocks: tuple[Count, ...] = (2, 2, 2, 2)  # in each stage
+    preactivation: bool = False  # BatchNorm and activation before each convolution, as in wide residual networks
+    dropout: Fraction = 0.0  # between the convolutions of a block
+
+
+@dataclass(slots=True)
 class ModelConfig(Section):
     """The network."""
 
     name: Architecture = Architecture.CONVNET
     activation: Activation = Activation.RELU
-    blocks: tuple[BlockConfig, ...] = ()
+    blocks: tuple[BlockConfig, ...] = ()  # of a convnet
+    stages: tuple[StageConfig, ...] = ()  # of a speednet
+    resnet: ResNetConfig = field(default_factory=ResNetConfig)  # of a resnet
     features: Features = Features.FLATTEN
     dense: tuple[DenseConfig, ...] = ()  # hidden layers; the logits come after them
+    logit_scale: Positive = 1.0  # what a speednet's logits are multiplied with
     kernel_init: Initializer = Initializer.GLOROT_UNIFORM
     batch_norm_momentum: Fraction = 0.99  # of the running statistics: old * m + new * (1 - m)
     batch_norm_epsilon: Positive = 1e-3
@@ -125,6 +151,15 @@ class GroupConfig(Section):
 
 
 @dataclass(slots=True)
+class MuonConfig(Section):
+    """The part of muon_sgd that updates convolution kernels; the schedule is that of `optim.learning_rate`."""
+
+    learning_rate: Positive = 0.18  # the schedule's peak
+    momentum: Fraction = 0.6  # Nesterov's
+    newton_schulz_steps: Count = 3
+
+
+@dataclass(slots=True)
 class OptimConfig(Section):
     """Loss, update rule and learning rate."""
 
@@ -136,6 +171,7 @@ class OptimConfig(Section):
     rho: Fraction | None = None  # RMSprop, Adadelta: forgetting of the squares; None is Keras' .9 and .95
     momentum: Fraction | None = None  # SGD, RMSprop: None is 0; Muon: None is .95
     nesterov: bool = False  # SGD, Muon
+    muon: MuonConfig = field(default_factory=MuonConfig)  # of muon_sgd
     weight_decay: NonNegative = 0.0  # AdamW, Lion, Muon: decoupled; SGD: added to the gradient; kernels only
     groups: tuple[GroupConfig, ...] = ()  # the first whose pattern matches a parameter holds
     freeze: tuple[str, ...] = ()  # patterns of parameters that stay as they are, BatchNorm's statistics with them
@@ -145,11 +181,12 @@ class OptimConfig(Section):
     ema_decay: Fraction | None = None  # of params and batch statistics; evaluation then uses them
 
     schedule: Schedule = Schedule.CONSTANT
-    warmup_epochs: NonNegative = 0.0  # linear from 0 (one_cycle: from peak / 25), before the schedule starts
+    warmup_epochs: NonNegative = 0.0  # linear, before the schedule starts
+    initial_fraction: Share = 0.0  # first rate / peak, of the warm-up (one_cycle has its own: 1 / 25)
     decay: NonNegative = 0.0  # inverse_time: per step
     decay_rate: Annotated[float, Gt(0), Le(1)] = 0.96  # exponential: factor per epoch; piecewise: factor per boundary
     boundaries: tuple[Positive, ...] = ()  # piecewise: epochs at which the rate falls
-    final_fraction: Share = 0.0  # cosine: last rate / peak
+    final_fraction: Share = 0.0  # cosine, linear: last rate / peak
 
 
 @dataclass(slots=True)
@@ -174,13 +211,22 @@ class EarlyStoppingConfig(Section):
 
 
 @dataclass(slots=True)
+class ResolutionConfig(Section):
+    """Training on smaller images in the beginning: progressive resizing."""
+
+    until: Share = 0.5  # share of all updates after which the next resolution, or the images' own, takes over
+    size: Annotated[int, Ge(4), Le(1024)] = 16  # pixels a side
+
+
+@dataclass(slots=True)
 class TrainConfig(Section):
     """How long, in what portions and with what precision."""
 
     epochs: Count = 10
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
-    init_from: str = ""  # a run directory; parameters of its best checkpoint are taken over where name and shape agree
+    resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size
+    init_from: str = ""  # a run directory or pretrained:NAME; parameters are taken over where name and shape agree
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32
 
 
@@ -231,44 +277,3 @@ def vary(config: Config, variant: str, variants: Variants) -> Config:
             raise UserError(f"no variant {variant!r}; expected one of {', '.join(variants) or 'none'}")
         variants[variant](config)
     return config
-
-
-def validate(config: Config) -> None:
-    """Checks what crosses fields; each field by itself is checked against its annotation by `config_file.from_dict`.
-
-    Raises:
-      UserError: names the field, its value and what was expected.
-    """
-    for i, block in enumerate(config.model.blocks):
-        for name in ("kernel_sizes", "paddings", "activations"):
-            given, wanted = len(getattr(block, name)), len(block.features)
-            if given not in (1, wanted) and not (name == "activations" and given == 0):
-                raise UserError(
-                    f"config.model.blocks[{i}].{name}: {given} entries for {wanted} convolutions; give 1 or {wanted}"
-                )
-    data, augment, optim = config.data, config.augment, config.optim
-    if data.folds is not None and data.fold >= data.folds:
-        raise UserError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
-    if augment.alternating_flip and not augment.flip:
-        raise UserError("config.augment.alternating_flip: needs config.augment.flip")
-    for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
-        if section.patience and data.folds is None and data.validation_fraction == 0:
-            raise UserError(f"config.{name}: needs a validation split; set config.data.validation_fraction above 0")
-    _validate_optim(optim)
-
-
-def _validate_optim(optim: OptimConfig) -> None:
-    with_momentum = (Optimizer.SGD, Optimizer.RMSPROP, Optimizer.MUON)
-    if optim.momentum and optim.name not in with_momentum:
-        raise UserError(f"config.optim.momentum: {optim.name} has none; expected one of {', '.join(with_momentum)}")
-    if optim.nesterov and not optim.momentum and optim.name is not Optimizer.MUON:
-        raise UserError("config.optim.nesterov: needs config.optim.momentum above 0")
-    if optim.nesterov and optim.name is Optimizer.RMSPROP:
-        raise UserError("config.optim.nesterov: rmsprop has none; expected sgd or muon")
-    decaying = (Optimizer.ADAMW, Optimizer.LION, Optimizer.MUON, Optimizer.SGD)
-    if (optim.weight_decay or any(group.weight_decay for group in optim.groups)) and optim.name not in decaying:
-        hint = "use --config.optim.name=adamw" if optim.name is Optimizer.ADAM else f"expected one of {', '.join(decaying)}"
-        raise UserError(f"config.optim.weight_decay: {optim.name} has none; {hint}")
-    rising = (optim.warmup_epochs, *optim.boundaries)
-    if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
-        raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.atomic import write_text
-from cifar_flax.config import Config, validate
+from cifar_flax.config import Config
+from cifar_flax.config_checks import validate
 from cifar_flax.errors import UserError
 
 

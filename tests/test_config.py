@@ -1,6 +1,6 @@
 import pytest
 
-from cifar_flax.config import BlockConfig, Config, Optimizer, Padding, Schedule
+from cifar_flax.config import BlockConfig, Config, Optimizer, Padding, ResolutionConfig, Schedule, StageConfig
 from cifar_flax.config_file import checked, differences, from_dict, read_config, to_dict, write_config
 from cifar_flax.errors import UserError
 
@@ -48,8 +48,11 @@ def test_checking_gives_every_value_its_declared_type():
         ({"model__blocks": (BlockConfig(features=(3, 4, 5), kernel_sizes=(3, 3)),)}, "2 entries for 3 convolutions"),
         ({"model__blocks": (7,)}, "config.model.blocks[0]"),
         ({"optim__weight_decay": 0.1}, "config.optim.weight_decay: adam has none"),
-        ({"optim__name": "rmsprop", "optim__weight_decay": 0.1}, "rmsprop has none; expected one of adamw, lion, muon, sgd"),
-        ({"optim__momentum": 0.9}, "config.optim.momentum: adam has none; expected one of sgd, rmsprop, muon"),
+        (
+            {"optim__name": "rmsprop", "optim__weight_decay": 0.1},
+            "rmsprop has none; expected one of adamw, lion, muon, muon_sgd, sgd",
+        ),
+        ({"optim__momentum": 0.9}, "config.optim.momentum: adam has none; expected one of sgd, rmsprop, muon, muon_sgd"),
         ({"optim__name": "sgd", "optim__nesterov": True}, "config.optim.nesterov: needs config.optim.momentum above 0"),
         (
             {"optim__name": "rmsprop", "optim__momentum": 0.9, "optim__nesterov": True},
@@ -61,6 +64,15 @@ def test_checking_gives_every_value_its_declared_type():
         ({"early_stopping__patience": 2, "data__validation_fraction": 0.0}, "config.early_stopping: needs a validation split"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (3.0, 2.0)}, "config.optim.boundaries"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__warmup_epochs": 3.0}, "boundaries"),
+        ({"model__stages": (StageConfig(),)}, "config.model.stages: a convnet has none; they are of a speednet"),
+        ({"model__name": "resnet", "model__blocks": (BlockConfig(),)}, "config.model.blocks: a resnet has none"),
+        ({"model__name": "speednet", "model__stages": (StageConfig(branch_features=(8, 8)),)}, "1 entries for 2 convolutions"),
+        (
+            {"model__name": "speednet", "model__stages": (StageConfig(branch_features=(8,), residual=True),)},
+            "config.model.stages[0].branch_features: a residual branch ends with as many channels as it begins with, 64",
+        ),
+        ({"model__resnet__blocks": (2, 2)}, "config.model.resnet: features and blocks"),
+        ({"train__resolutions": (ResolutionConfig(0.5), ResolutionConfig(0.5))}, "config.train.resolutions: expected rising"),
         ({"train__dtype": object()}, "config"),
     ],
 )

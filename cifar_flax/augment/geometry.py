@@ -35,19 +35,23 @@ def mirror(images: jax.Array, which: jax.Array) -> jax.Array:
     return jnp.where(which[:, None, None, None], images[:, :, ::-1], images)
 
 
-def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
-    """Pads with zeros and crops back to the old size at an offset drawn evenly from the (2 * padding + 1)^2.
+PAD_MODES = {FillMode.NEAREST: "edge", FillMode.REFLECT: "symmetric", FillMode.CONSTANT: "constant", FillMode.WRAP: "wrap"}
+
+
+def random_crop(key: jax.Array, images: jax.Array, padding: int, mode: FillMode = FillMode.CONSTANT) -> jax.Array:
+    """Pads and crops back to the old size at an offset drawn evenly from the (2 * padding + 1)^2.
 
     Args:
       key: a PRNG key.
       images: [N, H, W, C] of any dtype.
       padding: pixels on each side.
+      mode: what the padding shows; zeros for `constant`.
 
     References:
       He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2 (padding 4 on CIFAR).
     """
     _, height, width, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), PAD_MODES[mode])
     offsets = jax.random.randint(key, (len(images), 2), 0, 2 * padding + 1)
 
     def crop(image: jax.Array, offset: jax.Array) -> jax.Array:

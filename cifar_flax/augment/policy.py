@@ -70,7 +70,7 @@ def _changes(config: AugmentConfig) -> dict[str, Change]:
     every: dict[str, tuple[object, Change]] = {
         "flip": (config.flip and not config.alternating_flip, random_flip),
         "affine": (config.rotation or config.width_shift or config.height_shift or config.zoom, affine),
-        "crop": (config.crop_padding, partial(random_crop, padding=config.crop_padding)),
+        "crop": (config.crop_padding, partial(random_crop, padding=config.crop_padding, mode=config.crop_fill_mode)),
         "rand_augment": (config.policy is Policy.RAND_AUGMENT, partial(rand_augment, layers=layers, level=level)),
         "trivial_augment": (config.policy is Policy.TRIVIAL_AUGMENT, trivial_augment),
         "brightness": (config.brightness, partial(random_brightness, strength=config.brightness)),

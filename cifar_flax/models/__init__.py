@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from cifar_flax.config import Architecture, ModelConfig
 from cifar_flax.errors import UserError
 from cifar_flax.models.convnet import ConvNet
+from cifar_flax.models.resnet import ResNet
+from cifar_flax.models.speednet import SpeedNet
 
+ARCHITECTURES = {Architecture.CONVNET: ConvNet, Architecture.SPEEDNET: SpeedNet, Architecture.RESNET: ResNet}
 Variables = Mapping[str, Any]  # "params", and "batch_stats" where there is BatchNorm
 
 
@@ -23,7 +26,7 @@ def create_model(config: ModelConfig, num_classes: int, dtype: Any = jnp.float32
       num_classes: width of the logits.
       dtype: of activations; parameters and statistics are float32 whatever it is.
     """
-    return {Architecture.CONVNET: ConvNet}[config.name](config, num_classes, dtype)
+    return ARCHITECTURES[config.name](config, num_classes, dtype)
 
 
 def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Variables:
@@ -41,7 +44,8 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
       UserError: the images are too small for the network.
     """
     with _fitting(first_images.shape[1:3]):
-        return model.init(key, first_images[:1], train=False)
+        # Within jit the forward pass is left out, so that all images cost nothing where no layer asks for them.
+        return model.init(key, first_images, train=False)
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.config import Activation, BatchNorm, BlockConfig, Features, ModelConfig
-from cifar_flax.models.layers import ACTIVATIONS, INITIALIZERS, Conv, max_pool
+from cifar_flax.config import Activation, BatchNorm, BlockConfig, ModelConfig
+from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, max_pool, pool_features
 
 
 class ConvNet(nn.Module):
@@ -33,17 +33,12 @@ class ConvNet(nn.Module):
         x = x.astype(self.dtype)
         for i, block in enumerate(c.blocks):
             x = _block(x, block, c, self.dtype, train, f"block{i}")
-        if c.features is Features.FLATTEN:
-            x = x.reshape(len(x), -1)
-        elif c.features is Features.MEAN:
-            x = x.mean((1, 2))
-        else:
-            x = x.max((1, 2))
+        x = pool_features(x, c.features)
         for i, layer in enumerate(c.dense):
-            x = nn.Dense(layer.features, kernel_init=INITIALIZERS[c.kernel_init], dtype=self.dtype, name=f"dense{i}")(x)
+            x = nn.Dense(layer.features, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name=f"dense{i}")(x)
             x = ACTIVATIONS[layer.activation or c.activation](x)
             x = nn.Dropout(layer.dropout, deterministic=not train)(x)
-        logits = nn.Dense(self.num_classes, kernel_init=INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits")(x)
+        logits = nn.Dense(self.num_classes, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits")(x)
         return logits.astype(jnp.float32)
 
 

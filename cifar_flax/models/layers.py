@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.config import Activation, Initializer
+from cifar_flax.choices import Activation, Features, Initializer
 
 
 @jax.custom_jvp
@@ -34,11 +34,31 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     Activation.HARD_SIGMOID: nn.hard_sigmoid,
 }
 
+TORCH_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch.nn.Conv2d's and Linear's default
+
+
+def dirac(key: jax.Array, shape: tuple[int, int, int, int], dtype: Any = jnp.float32) -> jax.Array:
+    """Kernels [size, size, in, out] whose first min(in, out) outputs are the inputs; the others as in TORCH_UNIFORM.
+
+    References:
+      Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, section 3.3.
+    """
+    size, _, inputs, outputs = shape
+    same = min(inputs, outputs)
+    kernel = TORCH_UNIFORM(key, shape, dtype).at[..., :same].set(0)
+    centre = (size - 1) // 2  # SAME padding of an even kernel has the odd row at the end
+    return kernel.at[centre, centre, jnp.arange(same), jnp.arange(same)].set(1)
+
+
 INITIALIZERS: dict[Initializer, nn.initializers.Initializer] = {
     Initializer.GLOROT_UNIFORM: nn.initializers.glorot_uniform(),
     Initializer.HE_NORMAL: nn.initializers.he_normal(),
     Initializer.LECUN_NORMAL: nn.initializers.lecun_normal(),
+    Initializer.TORCH_UNIFORM: TORCH_UNIFORM,
+    Initializer.DIRAC: dirac,
 }
+
+DENSE_INITIALIZERS = {**INITIALIZERS, Initializer.DIRAC: TORCH_UNIFORM}  # of matrices
 
 
 class Conv(nn.Module):
@@ -126,6 +146,18 @@ def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.A
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def pool_features(x: jax.Array, how: Features) -> jax.Array:
+    """A feature map [N, H, W, C] as a vector: [N, C], or [N, H * W * C] where it is flattened."""
+    if how is Features.FLATTEN:
+        return x.reshape(x.shape[0], -1)
+    pooled = {
+        Features.MEAN: lambda: x.mean((1, 2)),
+        Features.MAX: lambda: x.max((1, 2)),
+        Features.MAX_PLUS_MEAN: lambda: x.max((1, 2)) + x.mean((1, 2)),
+    }
+    return pooled[how]()
 
 
 def _windows(x: jax.Array, window: int) -> jax.Array:

@@ -11,6 +11,7 @@ from cifar_flax.choices import Optimizer
 from cifar_flax.config import OptimConfig
 from cifar_flax.optim.freezing import leave_out_frozen
 from cifar_flax.optim.groups import decay_kernels, path_name, scale_groups
+from cifar_flax.optim.muon import renormalize, scale_by_orthogonalized_momentum
 
 MUON_RMS = 0.2  # of its updates, as large as AdamW's are; Liu et al., "Muon is Scalable for LLM Training", 2025, section 2.2
 
@@ -67,6 +68,21 @@ def _scale_by_muon(c: OptimConfig) -> optax.GradientTransformation:
     return optax.partition({"muon": muon, "adam": optax.scale_by_adam(c.b1, _or(c.b2, 0.999), c.eps)}, _muon_or_adam)
 
 
+def _muon_sgd(c: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Muon with kernels kept at one norm for convolutions, SGD for the rest; the schedules differ in their peaks only."""
+    ratio = c.muon.learning_rate / c.learning_rate
+    muon = optax.chain(
+        scale_by_orthogonalized_momentum(c.muon.momentum, c.muon.newton_schulz_steps),
+        optax.scale_by_learning_rate(lambda step: ratio * schedule(step)),
+        renormalize(),
+    )
+
+    def label(p: jax.Array) -> str:
+        return "muon" if p.ndim == 4 else "sgd"
+
+    return optax.partition({"muon": muon, "sgd": _sgd(c, schedule)}, lambda params: jax.tree.map(label, params))
+
+
 def _as_matrices(kernels: Any) -> Any:
     return jax.tree.map(lambda k: optax.contrib.MuonDimensionNumbers(tuple(range(k.ndim - 1)), k.ndim - 1), kernels)
 
@@ -91,5 +107,6 @@ OPTIMIZERS: dict[Optimizer, Callable[[OptimConfig, optax.Schedule], optax.Gradie
     Optimizer.RMSPROP: _rmsprop,
     Optimizer.LION: lambda c, schedule: _decoupled(optax.scale_by_lion(c.b1, _or(c.b2, 0.99)), c, schedule),
     Optimizer.MUON: lambda c, schedule: _decoupled(_scale_by_muon(c), c, schedule),
+    Optimizer.MUON_SGD: _muon_sgd,
     Optimizer.SGD: _sgd,
 }

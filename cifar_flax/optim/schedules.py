@@ -18,13 +18,13 @@ Builder = Callable[[OptimConfig, int, int], optax.Schedule]
 def create_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int) -> optax.Schedule:
     """Builds the learning rate as a function of the number of updates already made, int32 [] -> float32 [].
 
-    Warm-up rises linearly from 0 to the peak over `warmup_epochs`; the schedule proper then counts its steps from 0. One-cycle
-    has its own warm-up: a cosine from peak / 25, over `warmup_epochs` or else 30 % of the steps, and a cosine down to
-    peak / 250,000.
+    Warm-up rises linearly from `initial_fraction` of the peak to the peak over `warmup_epochs`; the schedule then counts its
+    steps from 0. One-cycle has its own warm-up: a cosine from peak / 25, over `warmup_epochs` or else 30 % of the steps, and
+    a cosine down to peak / 250,000.
 
     Args:
       config: names the schedule and its constants.
-      total_steps: of the whole training, warm-up included; cosine and one-cycle end there.
+      total_steps: of the whole training, warm-up included; cosine, linear and one-cycle end there.
       steps_per_epoch: converts the epochs of `warmup_epochs` and `boundaries` to steps.
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
@@ -33,12 +33,13 @@ def create_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int)
     after = SCHEDULES[config.schedule](config, max(1, total_steps - warmup), steps_per_epoch)
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), after], [warmup])
+    rise = optax.linear_schedule(config.initial_fraction * config.learning_rate, config.learning_rate, warmup)
+    return optax.join_schedules([rise, after], [warmup])
 
 
 def needs_horizon(schedule: Schedule) -> bool:
     """Whether the rate at a step depends on how many epochs are planned; if not, training longer only continues a run."""
-    return schedule in (Schedule.COSINE, Schedule.ONE_CYCLE)
+    return schedule in (Schedule.COSINE, Schedule.LINEAR, Schedule.ONE_CYCLE)
 
 
 def _one_cycle(config: OptimConfig, warmup: int, total_steps: int) -> optax.Schedule:
@@ -69,4 +70,7 @@ SCHEDULES: dict[Schedule, Builder] = {
     Schedule.EXPONENTIAL: lambda c, steps, per_epoch: optax.exponential_decay(c.learning_rate, per_epoch, c.decay_rate),
     Schedule.PIECEWISE: _piecewise,
     Schedule.COSINE: lambda c, steps, per_epoch: optax.cosine_decay_schedule(c.learning_rate, steps, c.final_fraction),
+    Schedule.LINEAR: lambda c, steps, per_epoch: optax.linear_schedule(
+        c.learning_rate, c.final_fraction * c.learning_rate, steps
+    ),
 }

@@ -1,6 +1,7 @@
 """Training, from a config to a run directory."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cifar_flax.training.metrics import means
 from cifar_flax.training.patience import at_an_end, count_epochs_without_improvement, lower_on_plateau
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import TrainState
-from cifar_flax.training.step import make_eval_step, make_train_step
+from cifar_flax.training.step import TrainStep, make_eval_step, make_train_step
 from cifar_flax.training.tracking import Tracker
 from cifar_flax.training.workdir import open_workdir
 
@@ -66,8 +67,7 @@ def _run_epochs(
     interrupt: Interrupt,
     after_epoch: AfterEpoch | None,
 ) -> TrainState:
-    config, mesh, model, preprocessing = setup.config, setup.mesh, setup.model, setup.preprocessing
-    train_step = make_train_step(config, model, setup.optimizer, preprocessing, setup.steps_per_epoch, setup.dtype, mesh)
+    config, mesh, train_step = setup.config, setup.mesh, _training_steps(setup)
     validate = _validator(setup, interrupt)
     data = place(setup.train_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
@@ -76,7 +76,7 @@ def _run_epochs(
             track.scale_learning_rate(state.learning_rate_scale)
             first = step - epochs_done * setup.steps_per_epoch
             for indices in epoch_batches(size, batch_size, config.seed, epochs_done, first):
-                state, metrics = train_step(state, data, indices)
+                state, metrics = train_step(step)(state, data, indices)
                 step += 1
                 track.step(step, metrics)
                 interrupt.check()
@@ -100,6 +100,22 @@ def _run_epochs(
             f"{stop}: saved at step {step} in {checkpoints.directory.parent}; run the same command to go on"
         ) from None
     return state
+
+
+def _training_steps(setup: Setup) -> Callable[[int], TrainStep]:
+    """From the number of updates already made to the step that comes next: one program for each resolution."""
+    config, total = setup.config, setup.config.train.epochs * setup.steps_per_epoch
+
+    @functools.cache
+    def at(size: int | None) -> TrainStep:
+        return make_train_step(
+            config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, setup.dtype, setup.mesh, size
+        )
+
+    def of(step: int) -> TrainStep:
+        return at(next((part.size for part in config.train.resolutions if step < part.until * total), None))
+
+    return of
 
 
 def _validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Scores]:

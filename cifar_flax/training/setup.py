@@ -1,7 +1,6 @@
 """What a config, its data set and the devices at hand determine before training begins."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -82,7 +81,7 @@ class Setup:
         images = jnp.asarray(self.train_set.images[:FIRST_IMAGES]) / jnp.float32(255)
         state = create_state(self.config, self.model, self.optimizer, self.preprocessing.normalize(images), self.mesh)
         if self.config.train.init_from:
-            state, line = take_over(state, Path(self.config.train.init_from), self.mesh)
+            state, line = take_over(state, self.config.train.init_from, self.mesh)
             print(line, flush=True)
         return state
 

@@ -32,8 +32,11 @@ def make_train_step(
     steps_per_epoch: int,
     dtype: Any,
     mesh: Mesh,
+    image_size: int | None = None,
 ) -> TrainStep:
     """Builds the jitted (state, data, indices int32 [batch_size]) -> (state, metrics of the batch); the state is donated.
+
+    Images are resized to `image_size` pixels a side after augmentation, bilinearly and with antialiasing; None leaves them.
 
     The metrics are float32 scalars: loss (label smoothing included), top1, top2, top3, top5 and grad_norm. They, and the
     statistics of BatchNorm, come from the parameters before the step, with sharpness-aware minimisation too.
@@ -60,7 +63,7 @@ def make_train_step(
 
         batch = Batch(data.images[indices] / jnp.float32(255), jax.nn.one_hot(labels, preprocessing.num_classes), indices)
         batch = augment(augment_key, batch, state.step // steps_per_epoch)
-        images = preprocessing.normalize(batch.images)
+        images = preprocessing.normalize(_resize(batch.images, image_size))
         grads, grad_norm, (losses, logits, batch_stats) = _gradient(loss_fn, state.params, sam_rho)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if state.plateau is not None:
@@ -110,6 +113,13 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, m
         out_shardings=every,
         compiler_options=compiler_options(dtype),
     )
+
+
+def _resize(images: jax.Array, size: int | None) -> jax.Array:
+    n, height, width, channels = images.shape
+    if size is None or (height, width) == (size, size):
+        return images
+    return jax.image.resize(images, (n, size, size, channels), "bilinear")
 
 
 def _gradient(loss_fn: Callable[[Any], tuple[jax.Array, Any]], params: Any, sam_rho: float) -> tuple[Any, jax.Array, Any]:

@@ -1,4 +1,4 @@
-"""Parameters of another run as a starting point."""
+"""Parameters of another run, or of a pretrained network, as a starting point."""
 
 import dataclasses
 from pathlib import Path
@@ -14,38 +14,43 @@ from cifar_flax.config_file import read_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables
+from cifar_flax.pretrained import PREFIX, load_pretrained
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.state import TrainState, abstract_state
 
 PARAMS = "params"
 
 
-def take_over(state: TrainState, workdir: Path, mesh: Mesh) -> tuple[TrainState, str]:
-    """Replaces parameters and batch statistics by those of another run's best checkpoint, where path and shape agree.
+def take_over(state: TrainState, source: str, mesh: Mesh) -> tuple[TrainState, str]:
+    """Replaces parameters and batch statistics by those of another network, where path and shape agree.
 
-    They are the ones that the other run is evaluated with: averaged, where it kept an average. The average that `state` keeps
-    begins with them too.
+    They are the ones that the other network is evaluated with: averaged, where its run kept an average. The average that
+    `state` keeps begins with them too.
 
     Args:
       state: before the first update.
-      workdir: of the other run.
+      source: the directory of the other run, of which the best checkpoint is taken, or `pretrained:NAME`.
       mesh: the devices.
 
     Returns:
       The new state, and a line that says how much was taken over.
 
     Raises:
-      UserError: there is no such run, it has no intact checkpoint, or none of its parameters fits.
+      UserError: there is no such run or network, the run has no intact checkpoint, or none of its parameters fits.
     """
-    theirs, step = _best(workdir, mesh)
+    if source.startswith(PREFIX):
+        theirs, origin = flatten_dict(dict(load_pretrained(source.removeprefix(PREFIX)).variables())), source
+    else:
+        theirs, step = _best(Path(source), mesh)
+        origin = f"{source}, checkpoint {step}"
     ours: dict[tuple[str, ...], Any] = flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
     fitting = {path: theirs[path] for path, x in ours.items() if path in theirs and theirs[path].shape == x.shape}
     sizes = {path: x.size for path, x in ours.items() if path[0] == PARAMS}
     taken = {path: size for path, size in sizes.items() if path in fitting}
     if not taken:
         raise UserError(
-            f"config.train.init_from: no parameter of {workdir} has the name and shape of one of this network's; "
-            f"expected a run of a similar network (there: {_names(theirs)}; here: {_names(ours)})"
+            f"config.train.init_from: no parameter of {source} has the name and shape of one of this network's; "
+            f"expected a similar network (there: {_names(theirs)}; here: {_names(ours)})"
         )
     merged = unflatten_dict({**ours, **fitting})
     variables: Variables = {PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}
@@ -53,7 +58,7 @@ def take_over(state: TrainState, workdir: Path, mesh: Mesh) -> tuple[TrainState,
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
     line = (
         f"took over {len(taken)} of {len(sizes)} parameter tensors, {sum(taken.values()):,} of {sum(sizes.values()):,} "
-        f"parameters, from {workdir}, checkpoint {step}"
+        f"parameters, from {origin}"
     )
     return dataclasses.replace(state, **variables, ema=ema), line
 

@@ -53,7 +53,7 @@ def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, re
 def may_differ(path: str, config: Config) -> bool:
     """Whether a run may go on with another value of this field: it leaves the sequence of updates as it is."""
     if path == "config.train.epochs":
-        return not needs_horizon(config.optim.schedule)
+        return not (needs_horizon(config.optim.schedule) or config.train.resolutions)
     return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
 
 

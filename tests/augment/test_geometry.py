@@ -71,10 +71,11 @@ def test_alternating_flip_mirrors_half_of_the_images_without_a_pattern():
     assert abs((first[1:] == first[:-1]).mean() - 0.5) < 0.02
 
 
-def test_random_crop_gives_each_window_of_the_padded_image_evenly(key, images):
+@pytest.mark.parametrize(("mode", "pad"), [(FillMode.CONSTANT, "constant"), (FillMode.REFLECT, "symmetric")])
+def test_random_crop_gives_each_window_of_the_padded_image_evenly(key, images, mode, pad):
     single = jnp.asarray(np.repeat(images[:1], 4000, axis=0))
-    crops = np.asarray(random_crop(key, single, 1))
-    padded = np.pad(images[0], ((1, 1), (1, 1), (0, 0)))
+    crops = np.asarray(random_crop(key, single, 1, mode))
+    padded = np.pad(images[0], ((1, 1), (1, 1), (0, 0)), pad)
     windows = [padded[i : i + 12, j : j + 10] for i in range(3) for j in range(3)]
     counts = [sum(np.array_equal(crop, window) for crop in crops) for window in windows]
     assert sum(counts) == 4000

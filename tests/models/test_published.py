@@ -1,4 +1,4 @@
-"""Every network of the write-ups has the number of parameters that its write-up, or Keras' summary of it, gives."""
+"""Every network has the number of parameters that its write-up or paper, or Keras' or PyTorch's summary of it, gives."""
 
 import jax
 import numpy as np
@@ -34,7 +34,11 @@ PARAMETERS = {
     "vgg_bn:base": 8_737_572,
     "vgg_bn:augment": 8_737_572,
     "vgg_bn:dropout": 8_737_572,
+    "fast": 8_605_368,  # of which 288 are the whitening kernel
+    "resnet18": 11_220_132,
+    "wrn_28_10": 36_536_884,
 }
+STATISTICS = {"vgg_bn": 1_920, "fast": 2 * 2_944, "resnet18": 2 * 4_800, "wrn_28_10": 2 * 8_976}
 CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
@@ -50,7 +54,7 @@ def test_parameters(name):
     images = np.zeros((1, 32, 32, 3), np.float32)
     variables = jax.eval_shape(lambda: initialize(model, jax.random.key(0), images))
     assert count(variables["params"]) == PARAMETERS[name]
-    assert count(variables.get("batch_stats", {})) == (1_920 if stem == "vgg_bn" else 0)
+    assert count(variables.get("batch_stats", {})) == STATISTICS.get(stem, 0)
 
 
 def test_the_table_of_layers_gives_the_total():

@@ -21,6 +21,7 @@ EXPECTED = {
     Schedule.INVERSE_TIME: 0.5 / (1 + 0.01 * steps),
     Schedule.EXPONENTIAL: 0.5 * 0.9 ** (steps / PER_EPOCH),
     Schedule.PIECEWISE: 0.5 * 0.9 ** ((steps >= 3 * PER_EPOCH).astype(int) + (steps >= 7.5 * PER_EPOCH)),
+    Schedule.LINEAR: 0.5 * (1 - 0.9 * steps / TOTAL),
     Schedule.COSINE: 0.5 * (0.1 + 0.9 * (1 + np.cos(math.pi * steps / TOTAL)) / 2),
 }
 OPTIONS = {"decay": 0.01, "decay_rate": 0.9, "boundaries": (3.0, 7.5), "final_fraction": 0.1}
@@ -38,6 +39,11 @@ def test_one_cycle_rises_to_the_peak_and_falls_far_below_its_start():
     assert (np.diff(curve[:61]) > 0).all()
     assert (np.diff(curve[60:]) < 0).all()
     np.testing.assert_allclose(curve[30], (curve[0] + 0.5) / 2, rtol=1e-4)
+
+
+def test_a_warm_up_can_begin_above_zero():
+    curve = rates(schedule=Schedule.LINEAR, warmup_epochs=2.0, initial_fraction=0.2, final_fraction=0.07)
+    np.testing.assert_allclose(curve[[0, PER_EPOCH, 2 * PER_EPOCH, -1]], [0.1, 0.3, 0.5, 0.035], rtol=1e-5)
 
 
 @pytest.mark.parametrize("schedule", list(Schedule))

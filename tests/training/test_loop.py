@@ -3,10 +3,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import cifar_flax
-from cifar_flax.choices import Optimizer
-from cifar_flax.config import AugmentConfig
+from cifar_flax.choices import Features, Optimizer
+from cifar_flax.config import AugmentConfig, BlockConfig, ResolutionConfig
 from cifar_flax.config_file import checked
+from cifar_flax.training import loop
 from cifar_flax.training.loop import train
+from cifar_flax.training.step import make_train_step
 
 NEVER = 1e3  # no score gets better by as much
 
@@ -81,3 +83,19 @@ def test_after_each_epoch_its_scores_are_handed_over_and_what_is_raised_ends_the
     seen.clear()
     train(config, tmp_path / "run", after_epoch=lambda epoch, scores: seen.update({epoch: scores}))
     assert list(seen) == [3]
+
+
+def test_images_grow_at_the_shares_of_training_that_the_config_names(config, tmp_path, monkeypatch):
+    config.plateau.patience = config.early_stopping.patience = 0
+    config.train.epochs, config.train.batch_size = 2, 96  # 3 steps each
+    config.model.features, config.model.blocks = Features.MEAN, (BlockConfig(features=(4,)),)
+    config.train.resolutions = (ResolutionConfig(until=0.3, size=4), ResolutionConfig(until=0.5, size=6))
+    seen = []
+
+    def make(*arguments):
+        step = make_train_step(*arguments)
+        return lambda *inputs: (seen.append(arguments[-1]), step(*inputs))[1]
+
+    monkeypatch.setattr(loop, "make_train_step", make)
+    train(checked(config), tmp_path / "run")
+    assert seen == [4, 4, 6, None, None, None]

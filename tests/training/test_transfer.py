@@ -91,4 +91,4 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
 
     other = dataclasses.replace(Setup.load(checked(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}})
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        take_over(other, donor[0], data_parallel_mesh())
+        take_over(other, str(donor[0]), data_parallel_mesh())

@@ -1,0 +1,25 @@
+"""Networks that come with the package: trained weights with all that is needed to use them."""
+
+from pathlib import Path
+
+from cifar_flax.errors import UserError
+from cifar_flax.pretrained.weights import Pretrained, read_weights
+
+FOLDER = Path(__file__).parent
+PREFIX = "pretrained:"  # of a name where a run directory could stand too
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """What `load_pretrained` knows."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
+
+
+def load_pretrained(name: str) -> Pretrained:
+    """Loads one of the networks in the box.
+
+    Raises:
+      UserError: there is none of that name, or its file is damaged.
+    """
+    if name not in pretrained_names():
+        raise UserError(f"no pretrained network {name!r}; expected one of {', '.join(pretrained_names()) or '(none yet)'}")
+    return read_weights(FOLDER / f"{name}.safetensors")

@@ -1,0 +1,67 @@
+"""The CIFAR-100 speed run: 8.6 M parameters, a whitening stem, Muon, images that grow while it trains.
+
+    python launch/train.py --config=configs/fast.py
+
+The recipe is that of Keller Jordan's cifar10-airbench for CIFAR-100, which reports 75.2 % (sd .26, 40 seeds, one A100) without
+test-time augmentation after 8.75 epochs; here they are 9.
+"""
+
+from cifar_flax.config import (
+    Activation,
+    Architecture,
+    Config,
+    Features,
+    FillMode,
+    GroupConfig,
+    Initializer,
+    MuonConfig,
+    OptimConfig,
+    Optimizer,
+    ResolutionConfig,
+    Schedule,
+    StageConfig,
+    vary,
+)
+
+
+def get_config(variant: str = "") -> Config:
+    c = Config()
+    c.data.name = "cifar100"
+    c.data.validation_fraction = 0.0
+
+    c.augment.flip = c.augment.alternating_flip = True
+    c.augment.crop_padding = 2
+    c.augment.crop_fill_mode = FillMode.REFLECT
+
+    c.model.name = Architecture.SPEEDNET
+    c.model.activation = Activation.SILU
+    c.model.stages = (
+        StageConfig(64, 3, branch_features=(64, 64), branch_kernel_sizes=(1, 1), residual=True),
+        StageConfig(256, 3, branch_features=(192, 256), branch_kernel_sizes=(3, 1), residual=True),
+        StageConfig(768, 2, branch_features=(512, 768), branch_kernel_sizes=(3, 3), residual=True),
+    )
+    c.model.features = Features.MAX_PLUS_MEAN
+    c.model.logit_scale = 1.25 / 9
+    c.model.kernel_init = Initializer.DIRAC
+    c.model.batch_norm_momentum = 0.6
+    c.model.batch_norm_epsilon = 1e-8
+
+    c.optim = OptimConfig(name=Optimizer.MUON_SGD, learning_rate=1.38, momentum=0.9, nesterov=True, label_smoothing=0.25)
+    c.optim.muon = MuonConfig(learning_rate=0.18, momentum=0.6, newton_schulz_steps=3)
+    c.optim.groups = (GroupConfig("logits/kernel", weight_decay=5e-4),)
+    c.optim.freeze = ("whitening/kernel",)
+    c.optim.schedule = Schedule.LINEAR
+    c.optim.warmup_epochs = 2.25
+
+    c.train.batch_size = 1024
+    c.train.epochs = 9
+    c.train.resolutions = (ResolutionConfig(until=0.15, size=20), ResolutionConfig(until=0.5, size=24))
+    return vary(c, variant, VARIANTS)
+
+
+def select(c: Config) -> None:
+    """What everything was chosen with: 45,000 images to train on, 5,000 to choose by."""
+    c.data.validation_fraction = 0.1
+
+
+VARIANTS = {"select": select}

@@ -1,0 +1,38 @@
+"""Writes a run's network to one file: python launch/export.py --run=runs/fast --format=safetensors."""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from cifar_flax import cli
+from cifar_flax.errors import UserError
+
+_RUN = flags.DEFINE_string("run", None, "run directory", required=True)
+_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo"], "of the file")
+_OUTPUT = flags.DEFINE_string("output", None, "the file; default: RUN/export/NAME.FORMAT")
+
+
+def main() -> None:
+    """Exports what the flags ask for, with the test scores of the run where it has been evaluated."""
+    from cifar_flax.export import Format, export  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.run import Run
+
+    run, how = Run.open(_RUN.value), Format(_FORMAT.value)
+    path = Path(_OUTPUT.value or run.workdir / "export" / f"{run.workdir.name}.{how}")
+    if not path.parent.is_dir() and _OUTPUT.value:
+        raise UserError(f"--output={path}: no such folder as {path.parent}")
+    path.parent.mkdir(exist_ok=True)
+    export(run, how, path, _figures(run.workdir / "report" / "test.json", run.step("best")))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _figures(report: Path, step: int) -> dict[str, float]:
+    """The test scores in single numbers, of this very checkpoint."""
+    scores = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    known = scores if scores.get("checkpoint") == step else {}
+    return {name: value for name, value in known.items() if isinstance(value, int | float)}
+
+
+if __name__ == "__main__":
+    cli.run(main)

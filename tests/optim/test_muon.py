@@ -1,0 +1,52 @@
+"""Muon and its companions against NumPy, in float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_flax.config import MuonConfig, OptimConfig, Optimizer
+from cifar_flax.optim.muon import orthogonalize
+from tests.optim.test_optimizers import RATE, descend, sgd
+
+
+def newton_schulz(matrix, steps=3):
+    """Jordan's iteration on singular values alone: it leaves the singular vectors as they are."""
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for _ in range(steps):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return u * s @ vt
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 5), (1, 1, 4, 40), (2, 2, 6, 24)])
+def test_orthogonalize_changes_singular_values_alone(shape):
+    kernel = np.random.default_rng(0).normal(size=shape)
+    expected = newton_schulz(kernel.reshape(-1, shape[-1])).reshape(shape)
+    np.testing.assert_allclose(orthogonalize(jnp.asarray(kernel, jnp.float32), 3), expected, atol=2e-5)
+
+
+def test_orthogonalize_brings_singular_values_close_to_one():
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 16, 32))
+    values = np.linalg.svd(np.asarray(orthogonalize(jnp.asarray(kernel, jnp.float32), 5)).reshape(-1, 32), compute_uv=False)
+    assert 0.6 < values.min() < values.max() < 1.3
+
+
+def test_muon_sgd_is_muon_for_convolutions_and_nesterov_sgd_for_the_rest():
+    rng = np.random.default_rng(2)
+    kernel, head, bias = rng.normal(size=(3, 3, 2, 5)), rng.normal(size=(4, 3)), rng.normal(size=3)
+    params = {"conv": kernel, "head": head, "bias": bias}
+    grads = [{name: rng.normal(size=p.shape) for name, p in params.items()} for _ in range(4)]
+    config = OptimConfig(name=Optimizer.MUON_SGD, learning_rate=RATE, momentum=0.9, nesterov=True, weight_decay=0.05)
+    config.muon = MuonConfig(learning_rate=0.03, momentum=0.6, newton_schulz_steps=3)
+    found = descend(config, params, grads)
+
+    momentum = np.zeros_like(kernel)
+    for t, grad in enumerate(grads, 1):
+        momentum = 0.6 * momentum + grad["conv"]
+        step = newton_schulz((grad["conv"] + 0.6 * momentum).reshape(-1, 5)).reshape(kernel.shape)
+        kernel = kernel * (np.sqrt(5) / np.linalg.norm(kernel)) - 0.03 / t * step
+    np.testing.assert_allclose(found["conv"], kernel, atol=2e-5)
+    expected = sgd(head, [grad["head"] for grad in grads], decay=0.05, momentum=0.9, nesterov=True)
+    np.testing.assert_allclose(found["head"], expected, rtol=1e-4)
+    expected = sgd(bias, [grad["bias"] for grad in grads], momentum=0.9, nesterov=True)
+    np.testing.assert_allclose(found["bias"], expected, rtol=1e-4)
