@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.choices import Activation, Features, Initializer
+from cifar_flax.models.convolution import convolve
 
 
 @jax.custom_jvp
@@ -84,13 +85,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [N, H, W, C] to [N, H', W', features]."""
         kernel = self.param("kernel", self.kernel_init, (self.size, self.size, x.shape[-1], self.features))
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(1, 1),
-            padding=self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.padding)
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import ModelConfig
+from cifar_flax.models.convolution import convolve
 from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, add_bias, max_pool, pool_features
 
 WHITENING_SIZE = 2  # pixels a side of the patches
@@ -83,10 +84,7 @@ class Whitening(nn.Module):
         """Maps [N, H, W, C] to [N, H - 1, W - 1, 8 C]: each direction and its negative."""
         kernel = self.param("kernel", lambda key: whitening_kernel(x.astype(jnp.float32), WHITENING_SIZE, WHITENING_EPSILON))
         bias = self.param("bias", nn.initializers.zeros, (kernel.shape[-1],))
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return add_bias(y, bias.astype(self.dtype))
+        return add_bias(convolve(x.astype(self.dtype), kernel.astype(self.dtype), "VALID"), bias.astype(self.dtype))
 
 
 def whitening_kernel(images: jax.Array, size: int, epsilon: float) -> jax.Array:
