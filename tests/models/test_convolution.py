@@ -21,14 +21,12 @@ def reference(x, kernel, padding):
     return np.stack([np.stack([one(image, o) for o in range(features)], -1) for image in x])
 
 
-SHAPES = [(1, 5, 4), (2, 5, 5), (2, 1, 1), (3, 2, 2), (3, 1, 2), (3, 2, 1), (3, 3, 2), (5, 3, 3), (5, 4, 2)]
+SIZES = [(1, 5, 4), (2, 5, 5), (2, 1, 1), (3, 2, 2), (3, 1, 2), (3, 2, 1), (3, 3, 2), (5, 3, 3), (5, 4, 2)]
+SHAPES = [(*size, "SAME") for size in SIZES] + [(1, 5, 4, "VALID"), (2, 5, 5, "VALID"), (3, 4, 3, "VALID")]
 
 
-@pytest.mark.parametrize(("size", "height", "width"), SHAPES)
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(("size", "height", "width", "padding"), SHAPES)
 def test_equals_scipy_with_its_gradients(size, height, width, padding):
-    if padding == "VALID" and min(height, width) < size:
-        pytest.skip("no output")
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, height, width, 3)), rng.normal(size=(size, size, 3, 4))
     expected = reference(x, kernel, padding)
@@ -37,10 +35,7 @@ def test_equals_scipy_with_its_gradients(size, height, width, padding):
 
     cotangent = rng.normal(size=expected.shape)
     dx, dkernel = pullback(jnp.float32(cotangent))
-    direction = rng.normal(size=x.shape), rng.normal(size=kernel.shape)  # it is linear in each
-    np.testing.assert_allclose(
-        (dx * direction[0]).sum(), (reference(direction[0], kernel, padding) * cotangent).sum(), rtol=1e-3
-    )
-    np.testing.assert_allclose(
-        (dkernel * direction[1]).sum(), (reference(x, direction[1], padding) * cotangent).sum(), rtol=1e-3
-    )
+    changed_x, changed_kernel = rng.normal(size=x.shape), rng.normal(size=kernel.shape)  # it is linear in each
+    by_x = (reference(changed_x, kernel, padding) * cotangent).sum()
+    by_kernel = (reference(x, changed_kernel, padding) * cotangent).sum()
+    np.testing.assert_allclose([(dx * changed_x).sum(), (dkernel * changed_kernel).sum()], [by_x, by_kernel], rtol=1e-3)
