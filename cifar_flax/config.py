@@ -245,6 +245,7 @@ class LogConfig(Section):
 
     every_steps: Count = 50  # steps between the training records in metrics.jsonl
     tensorboard: bool = True
+    pictures: bool = True  # in TensorBoard: first-layer weights each epoch, confusion and predictions at the end
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from cifar_flax import cli
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
 _RESTART = flags.DEFINE_bool("restart", False, "begin again, keeping the run that is there beside")
+_PROFILE = flags.DEFINE_bool("profile", False, "record a trace of a few steps for TensorBoard and Perfetto")
 cli.define_config_flag()
 
 
@@ -18,7 +19,11 @@ def main() -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
     from cifar_flax.training.loop import train  # after the flags are checked: a typo should not wait for JAX
 
-    train(experiment.config, workdir, _RESTART.value)
+    train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value)
+    if experiment.config.log.tensorboard:
+        from cifar_flax.analysis.board import write_board  # matplotlib only where pictures are drawn
+
+        write_board(workdir)
     print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={workdir} --split=test")
 
 

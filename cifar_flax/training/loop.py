@@ -16,6 +16,7 @@ from cifar_flax.training.evaluation import evaluate
 from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.metrics import means
 from cifar_flax.training.patience import at_an_end, count_epochs_without_improvement, lower_on_plateau
+from cifar_flax.training.profiling import profiled
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.step import TrainStep, make_eval_step, make_train_step
@@ -26,7 +27,9 @@ Scores = dict[str, float]
 AfterEpoch = Callable[[int, Scores], None]
 
 
-def train(config: Config, workdir: Path, restart: bool = False, after_epoch: AfterEpoch | None = None) -> TrainState:
+def train(
+    config: Config, workdir: Path, restart: bool = False, after_epoch: AfterEpoch | None = None, profile: bool = False
+) -> TrainState:
     """Trains `config` in `workdir`, going on from its latest checkpoint, and returns the final state.
 
     Args:
@@ -36,6 +39,7 @@ def train(config: Config, workdir: Path, restart: bool = False, after_epoch: Aft
       after_epoch: called with the number of each epoch that ends, counted from 1, and its validation scores, empty where there
         is no validation set. What it raises ends the run, with everything saved. A run that goes on does not call it for the
         epochs before.
+      profile: records a trace of a few steps.
 
     Raises:
       UserError: the config cannot be trained as it stands, the data are missing, or the workdir belongs to another run.
@@ -43,7 +47,9 @@ def train(config: Config, workdir: Path, restart: bool = False, after_epoch: Aft
       Preempted: SIGTERM or SIGINT came; everything is saved.
     """
     setup = Setup.load(config)
-    layers = setup.layers()
+    layers, step_of = setup.layers(), _training_steps(setup)
+    if profile:
+        step_of = profiled(step_of, workdir)
     # Before the folder is made: a run that cannot begin leaves nothing behind.
     initial = setup.initial_state() if restart or not Checkpoints.any_in(workdir) else None
     with open_workdir(workdir, config, setup.preprocessing, restart), Interrupt() as interrupt:
@@ -52,7 +58,7 @@ def train(config: Config, workdir: Path, restart: bool = False, after_epoch: Aft
             with Tracker(workdir, config, setup.schedule, setup.steps_per_epoch, int(state.step), epochs_done) as track:
                 track.say(layers)
                 track.start(len(setup.train_set), len(setup.validation_set or ()), setup.mesh.size)
-                state = _run_epochs(setup, state, epochs_done, checkpoints, track, interrupt, after_epoch)
+                state = _run_epochs(setup, state, epochs_done, checkpoints, track, interrupt, after_epoch, step_of)
                 checkpoints.wait()
                 track.finish(int(state.step), at_an_end(state.stopping, config.early_stopping))
     return state
@@ -66,8 +72,9 @@ def _run_epochs(
     track: Tracker,
     interrupt: Interrupt,
     after_epoch: AfterEpoch | None,
+    step_of: Callable[[int], TrainStep],
 ) -> TrainState:
-    config, mesh, train_step = setup.config, setup.mesh, _training_steps(setup)
+    config, mesh = setup.config, setup.mesh
     validate = _validator(setup, interrupt)
     data = place(setup.train_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
@@ -76,7 +83,7 @@ def _run_epochs(
             track.scale_learning_rate(state.learning_rate_scale)
             first = step - epochs_done * setup.steps_per_epoch
             for indices in epoch_batches(size, batch_size, config.seed, epochs_done, first):
-                state, metrics = train_step(step)(state, data, indices)
+                state, metrics = step_of(step)(state, data, indices)
                 step += 1
                 track.step(step, metrics)
                 interrupt.check()
@@ -87,6 +94,7 @@ def _run_epochs(
             scores = validate(state)
             epochs_done += 1
             track.epoch(epochs_done, step, means(state.metrics), scores)
+            track.first_layer(step, state.params, setup.preprocessing.image_shape)
             state = _heed(setup, state, scores)
             checkpoints.save(state, epochs_done, scores)
             if after_epoch is not None:

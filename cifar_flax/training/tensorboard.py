@@ -3,14 +3,16 @@
 import math
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.summary import hparams, image, scalar
 
 
 class TensorBoard:
-    """Writes scalars in the calling thread, so that a full disk is an error there and not a thread that died unseen."""
+    """Writes in the calling thread, so that a full disk is an error there and not a thread that died unseen."""
 
     def __init__(self, workdir: Path, first_step: int) -> None:
         """Opens a new event file; TensorBoard drops what older files of the run say of `first_step` and later."""
@@ -27,6 +29,17 @@ class TensorBoard:
                 continue
             self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         self._writer.flush()
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Adds a picture, uint8 [H, W, C], C 1 or 3."""
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=image(name, picture, dataformats="HWC")))
+        self._writer.flush()
+
+    def hyperparameters(self, step: int, values: dict[str, Any], scores: dict[str, float]) -> None:
+        """Adds a row to the hparams tab: what was chosen, as strings, booleans and numbers, and what came of it."""
+        for summary in hparams(values, scores):
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self.scalars(step, scores)
 
     def close(self) -> None:
         """Closes the file."""

@@ -11,6 +11,7 @@ import optax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
+from cifar_flax.training.first_layer import first_layer_picture
 from cifar_flax.training.progress import Progress, clock
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.tensorboard import TensorBoard
@@ -110,6 +111,13 @@ class Tracker:
         if validation:
             text += f"  validation {_summary(validation)}"
         self.say(f"{text}  {clock(seconds)}")
+
+    def first_layer(self, step: int, params: Any, image_shape: tuple[int, int, int]) -> None:
+        """Shows TensorBoard the weights that see the image, after update number `step`."""
+        if self._tensorboard and self._config.log.pictures:
+            picture = first_layer_picture(params, image_shape)
+            if picture is not None:
+                self._tensorboard.picture(step, "first layer", picture)
 
     def _look(self, step: int, metrics: dict[str, jax.Array], must: bool = False) -> None:
         jax.block_until_ready(metrics)

@@ -15,5 +15,5 @@ def get_config(variant: str = "") -> Config:
     c.optim.ema_decay, c.optim.label_smoothing = 0.9, 0.1
     c.train.epochs, c.train.batch_size, c.train.eval_batch_size = 2, 32, 40
     c.checkpoint.every_steps = 5
-    c.log.every_steps = 1
+    c.log.every_steps, c.log.pictures = 1, False
     return c

@@ -1,3 +1,6 @@
+import gzip
+import json
+
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
@@ -99,3 +102,18 @@ def test_images_grow_at_the_shares_of_training_that_the_config_names(config, tmp
     monkeypatch.setattr(loop, "make_train_step", make)
     train(checked(config), tmp_path / "run")
     assert seen == [4, 4, 6, None, None, None]
+
+
+def test_a_trace_of_a_few_steps_is_recorded(config, tmp_path, capsys):
+    config.train.epochs = 1
+    train(config, tmp_path / "run", profile=True)
+    folder = tmp_path / "run" / "tensorboard" / "plugins" / "profile"
+    assert "traced 5 steps into" in capsys.readouterr().out
+    (trace,) = folder.glob("*/perfetto_trace.json.gz")
+    named = [
+        event["args"]["step_num"]
+        for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+        if event.get("name") == "train" and "step_num" in event.get("args", {})
+    ]
+    assert sorted({int(step) for step in named}) == [3, 4, 5, 6, 7]
+    assert list(folder.glob("*/*.xplane.pb"))

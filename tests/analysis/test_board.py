@@ -1,0 +1,66 @@
+"""TensorBoard, as TensorBoard would read it: by its own event files."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+
+from cifar_flax import Run
+from cifar_flax.analysis.board import hyperparameters, write_board
+from cifar_flax.cli import load_config
+from cifar_flax.config import Config
+from cifar_flax.config_file import checked
+from cifar_flax.training.loop import train
+from tests.conftest import TINY_CONFIG
+from tests.training.test_tensorboard import events
+
+
+@pytest.fixture(scope="module")
+def run(tiny_cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("board") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        config = load_config(str(TINY_CONFIG))
+        config.log.pictures = True
+        train(checked(config), folder)
+        write_board(folder)
+    return folder
+
+
+def values(run):
+    return [(event.step, value) for event in events(run / "tensorboard") for value in event.summary.value]
+
+
+def test_pictures_of_weights_each_epoch_and_of_confusion_and_predictions_at_the_end(run):
+    pictures = [
+        (step, value.tag, Image.open(io.BytesIO(value.image.encoded_image_string)))
+        for step, value in values(run)
+        if value.HasField("image")
+    ]
+    weights = [(step, picture) for step, tag, picture in pictures if tag == "first_layer"]
+    assert [step for step, _ in weights] == [9, 18]
+    assert not np.array_equal(weights[0][1], weights[1][1])
+    final = {tag: picture for _, tag, picture in pictures if tag != "first_layer"}
+    assert final.keys() == {"confusion", *(f"prediction/{k}" for k in range(6))}
+    assert all(picture.width > 200 and np.asarray(picture).std() > 5 for picture in final.values())
+
+
+def test_the_hparams_tab_has_what_was_chosen_and_what_came_of_it(run):
+    best = Run.open(run).step("best")
+    epoch = Run.open(run).metrics().query(f"kind == 'epoch' and step == {best}").iloc[0]
+    scalars = {value.tag: value.simple_value for _, value in values(run) if value.tag.startswith("best/")}
+    assert scalars["best/top1"] == pytest.approx(epoch["validation_top1"])
+    sessions = [value for _, value in values(run) if value.tag == "_hparams_/session_start_info"]
+    chosen = HParamsPluginData.FromString(sessions[0].metadata.plugin_data.content).session_start_info.hparams
+    assert chosen["train.batch_size"].number_value == 32
+    assert chosen["data.name"].string_value == "tiny"
+    assert chosen["augment.flip"].bool_value
+
+
+def test_hyperparameters_are_the_differences_from_the_defaults():
+    config = Config()
+    config.optim.clip_norm, config.optim.boundaries = 2.0, (1.0, 2.0)
+    found = hyperparameters(config)
+    assert found == {"optim.boundaries": "[1.0, 2.0]", "optim.clip_norm": 2.0, "optim.learning_rate": 1e-3}

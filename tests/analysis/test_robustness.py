@@ -1,0 +1,73 @@
+import colorsys
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_flax.analysis import robustness
+from cifar_flax.analysis.corruptions import corrupt
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.errors import UserError
+
+RNG = np.random.default_rng(0)
+COLORS = RNG.integers(40, 200, (90, 1, 1, 3))
+IMAGES = np.clip(COLORS + RNG.integers(-20, 20, (90, 8, 8, 3)), 0, 255).astype(np.uint8)
+
+
+class Looker:
+    """A network that takes the strongest channel for the class."""
+
+    def predict(self, dataset, which):
+        assert which == "best"
+        return dataset.images.mean((1, 2)).astype(np.float32)
+
+
+DATASET = Dataset(IMAGES, IMAGES.mean((1, 2)).argmax(1).astype(np.int32), ("red", "green", "blue"))
+
+
+def test_a_network_that_sees_colour_alone_is_lost_without_it():
+    found = robustness.color_accuracy(Looker(), DATASET, "best")
+    assert found["clean"] == 1
+    assert found["grey"] == (DATASET.labels == 0).mean()  # all channels tie
+    assert found["hue"]["120"] == found["hue"]["240"] == 0  # red has become green, or blue
+    assert found["mean_hue"] == pytest.approx(np.mean(list(found["hue"].values())))
+    table = robustness.color_table(found)
+    assert "as they are  100.00" in table
+    assert "(90 images)" in table
+
+
+def test_turn_hue_is_colorsys_and_grey_is_pillows():
+    turned = robustness.turn_hue(IMAGES[:2], 60)
+
+    def turn(pixel):
+        h, s, v = colorsys.rgb_to_hsv(*(pixel / 255))
+        return np.array(colorsys.hsv_to_rgb((h + 60 / 360) % 1, s, v)) * 255
+
+    expected = np.array([[turn(pixel) for pixel in row] for row in IMAGES[0]])
+    np.testing.assert_allclose(turned[0], expected, atol=0.5 + 1e-6)
+    pillow = np.asarray(Image.fromarray(IMAGES[0]).convert("L"))
+    np.testing.assert_allclose(robustness.to_grey(IMAGES[:1])[0], np.repeat(pillow[..., None], 3, -1), atol=1)
+
+
+def test_corruption_accuracy_is_that_of_the_corrupted_images(tmp_path):
+    found = robustness.corruption_accuracy(Looker(), DATASET, "best", ["gaussian_noise", "contrast"])
+    noisy = corrupt(IMAGES, "gaussian_noise", 5).mean((1, 2)).argmax(1)
+    assert found["corruptions"]["gaussian_noise"][4] == (noisy == DATASET.labels).mean()
+    assert found["clean"] == 1
+    assert found["mean"] == pytest.approx(np.mean([found["corruptions"]["gaussian_noise"], found["corruptions"]["contrast"]]))
+    table = robustness.corruption_table(found)
+    assert [line.split()[0] for line in table.splitlines()] == ["top-1,", "gaussian_noise", "contrast", "all"]
+
+    path = robustness.write_robustness(tmp_path / "report", "test_corruptions", found)
+    assert json.loads(path.read_text()) == found
+    picture = robustness.draw_corruptions(tmp_path / "report", "test", DATASET, found)
+    assert picture.name == "test_corruptions.png"
+    assert Image.open(picture).width > 600
+
+
+def test_grey_images_are_refused():
+    grey = Dataset(IMAGES[..., :1], DATASET.labels, DATASET.class_names)
+    for probe in (robustness.color_accuracy, robustness.corruption_accuracy):
+        with pytest.raises(UserError, match="1 channel have no colour; this needs three"):
+            probe(Looker(), grey, "best")
