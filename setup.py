@@ -13,15 +13,18 @@ VERSION = next(
     if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__"
 )
 
-TFDS = [
-    "importlib_resources>=6",  # which TFDS 4.9.10 imports without asking for it
-    "tensorflow-datasets>=4.9.9",  # prepares CIFAR and other sets, in a child process, once
-    "tensorflow-cpu>=2.20; platform_machine == 'x86_64' and sys_platform != 'darwin'",  # which TFDS reads them with
+TENSORFLOW = [
+    "tensorflow-cpu>=2.20; platform_machine == 'x86_64' and sys_platform != 'darwin'",  # which TFDS reads its sets with
     "tensorflow>=2.20; platform_machine != 'x86_64' or sys_platform == 'darwin'",  # where there is no CPU-only wheel
 ]
 
+TFDS = [
+    *TENSORFLOW,
+    "importlib_resources>=6",  # which TFDS 4.9.10 imports without asking for it
+    "tensorflow-datasets>=4.9.9",  # prepares CIFAR and other sets, in a child process, once
+]
+
 SEARCH = [
-    "matplotlib>=3.10",  # its pictures
     "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
 ]
 
@@ -41,6 +44,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["cifar_flax", "cifar_flax.*"]),
     package_data={
+        "cifar_flax.analysis": ["templates/*"],
         "cifar_flax.pretrained": ["*.safetensors"],
         "cifar_flax.serving": ["openapi.yaml", "static/*", "templates/*"],
     },
@@ -50,12 +54,14 @@ setup(
         "clu>=0.0.12",  # metrics that accumulate over batches and devices
         "flax>=0.12",  # Linen modules
         "jax>=0.10",  # arrays, gradients, compilation, devices
+        "jinja2>=3.1",  # the page that evaluate writes
+        "matplotlib>=3.10",  # its pictures
         "ml-collections>=1.1",  # config files with overrides on the command line
         "numpy>=2.0",  # images on the host
         "optax>=0.2.5",  # optimizers and schedules
         "orbax-checkpoint>=0.12",  # asynchronous, atomic checkpoints that open on any number of devices
         "pandas>=2.2",  # Run.metrics() as a table
-        "pillow>=11",  # decodes and resizes image folders
+        "pillow>=13",  # decodes and resizes pictures; older ones let overlapping tags of a small TIFF fill the memory
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
         "safetensors>=0.5",  # weights in one file that other frameworks read
         "scipy>=1.15",  # quantiles of the Beta distribution, for mixup
@@ -63,6 +69,11 @@ setup(
         "tqdm>=4.67",  # progress bar of predict
     ],
     extras_require={
+        "bench": [
+            *TENSORFLOW,  # runs Keras
+            "keras>=3.10",  # the same network again
+            "torch>=2.9",  # and again; its CPU build is on PyTorch's own index
+        ],
         "tfds": TFDS,
         "search": SEARCH,
         "demo": DEMO,
@@ -72,7 +83,9 @@ setup(
             *SEARCH,
             *TFDS,  # the data tests compare TFDS with the tarballs
             "hypothesis>=6.120",  # inputs that nobody thinks of
+            "ipykernel>=6.29",  # runs the notebook, ...
             "mypy>=1.15",  # type checker
+            "nbclient>=0.10",  # ... driven by this
             "openapi-core>=0.23",  # checks answers of the demo against its description
             "playwright>=1.50",  # drives a browser through the demo
             "pytest>=8.3",  # runs the tests
@@ -80,6 +93,7 @@ setup(
             "ruff>=0.9",  # linter and formatter
             "scikit-image>=0.25",  # ships photographs
             "scikit-learn>=1.6",  # ships two more, and is an independent reference for the metrics
+            "trustme>=1.2",  # certificates for servers inside the tests
         ],
     },
 )

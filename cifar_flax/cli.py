@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from logging import CRITICAL, getLogger
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, overload
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -21,8 +21,22 @@ from cifar_flax.config_file import checked
 from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; exits 0, or 2 for a user's mistake, 1 for a failed run, 75 when interrupted."""
+@overload
+def run(main: Callable[[], None]) -> None: ...
+
+
+@overload
+def run(main: Callable[[list[str]], None], *, arguments: str) -> None: ...
+
+
+def run(main: Callable[..., None], *, arguments: str = "") -> None:
+    """Parses the flags and calls `main`; exits 0, or 2 for a user's mistake, 1 for a failed run, 75 when interrupted.
+
+    Args:
+      main: the command.
+      arguments: what may stand beside the flags, before or after them, such as "RUN RUN..."; `main` is then given the list of
+        them, at least one. Without, anything that is no flag is refused.
+    """
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setFormatter(None)
     # What goes wrong in Orbax reaches us as exceptions; its own logs, tracebacks among them, are for --verbosity=0.
@@ -32,7 +46,10 @@ def run(main: Callable[[], None]) -> None:
     getLogger("asyncio").setLevel(CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of its, where a write has failed
     sys.unraisablehook = _unraisable
-    app.run(lambda _: _report(main), flags_parser=lambda argv: _report(lambda: _parse(argv)))
+    app.run(
+        lambda argv: _report(lambda: main(argv[1:]) if arguments else main()),
+        flags_parser=lambda argv: _report(lambda: _parse(argv, arguments)),
+    )
 
 
 class Experiment(NamedTuple):
@@ -112,7 +129,10 @@ def _explain_os_error(e: OSError) -> CifarFlaxError:
     raise e
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], arguments: str) -> list[str]:
+    """Parses the flags and returns the program's name and what is no flag; --max-minutes is --max_minutes."""
+    flags_end = argv.index("--") if "--" in argv else len(argv)
+    argv = [*map(_underscored, argv[:flags_end]), *argv[flags_end:]]
     config_path = next((arg.partition("=")[2] for arg in argv if arg.startswith(("--config=", "-config="))), None)
     if config_path is not None and not Path(config_path.partition(":")[0]).is_file():
         raise UserError(f"--config={config_path}: no such file{_near(config_path)}")
@@ -130,9 +150,16 @@ def _parse(argv: list[str]) -> list[str]:
         raise
     except Exception as e:  # of the config file's own, or what config_flags says of a field that does not exist
         raise _explain_override(argv, config_path, e) from e
-    if rest:
+    if rest and not arguments:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
-    return argv
+    if arguments and not rest:
+        raise UserError(f"{arguments}: missing; expected  python {argv[0]} {arguments}")
+    return [argv[0], *rest]
+
+
+def _underscored(arg: str) -> str:
+    name, equals, value = arg.partition("=")
+    return f"--{name[2:].replace('-', '_')}{equals}{value}" if arg.startswith("--") else arg
 
 
 def load_config(config_path: str) -> Config:

@@ -1,8 +1,11 @@
 """A run directory, opened: what the notebook, the report and the demo read."""
 
-from functools import cached_property
+import contextlib
+import time
+from collections.abc import Callable
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flax.linen as nn
 import numpy as np
@@ -16,15 +19,19 @@ from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables, create_model
 from cifar_flax.scores import scores
-from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
-from cifar_flax.training.prediction import PredictStep, make_predict_step, predict
+from cifar_flax.training.prediction import TTA, PredictStep, make_predict_step, predict
 from cifar_flax.training.records import read_records
 from cifar_flax.training.state import TrainState, abstract_state
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cifar_flax.training.checkpoint import Checkpoints
+
+T = TypeVar("T")
+ATTEMPTS = 20  # to read checkpoints that a training replaces
+REMOVAL_SECONDS = 0.2  # in which a checkpoint, the files of which go one by one, is gone altogether
 SPLITS = ("train", "validation", "test")
 
 
@@ -39,6 +46,7 @@ class Run:
 
     def __init__(self, workdir: Path, config: Config, preprocessing: Preprocessing) -> None:
         self.workdir, self.config, self.preprocessing = workdir, config, preprocessing
+        self._held: tuple[int, Variables] | None = None
 
     @classmethod
     def open(cls, workdir: str | Path) -> "Run":
@@ -76,7 +84,20 @@ class Run:
         Raises:
           UserError: there is no such checkpoint, or it is damaged.
         """
-        return self._state(which).eval_variables
+        if self._held is None or self._held[0] != which:
+            state = self._state(which)
+            self._held = int(state.step), state.eval_variables
+        return self._held[1]
+
+    def hold(self, which: str | int = "best") -> int:
+        """Reads a checkpoint and returns its step, by which it can be used even after a training that goes on has removed it.
+
+        The last one read is held; raises as `variables`.
+        """
+        self._held = None
+        self.variables(which)
+        assert self._held is not None
+        return self._held[0]
 
     def params(self, which: str | int = "best") -> Any:
         """The tree of parameters of `variables(which)`."""
@@ -84,7 +105,7 @@ class Run:
 
     def step(self, which: str | int = "best") -> int:
         """The step that "best" or "latest" stands for."""
-        return self._checkpoints.find(which)
+        return self._read_checkpoints(lambda checkpoints: checkpoints.find(which))
 
     def dataset(self, split: str) -> Dataset:
         """The images of "train" (without the validation images), "validation" or "test", as the run had them.
@@ -103,12 +124,22 @@ class Run:
             raise UserError(f"{self.workdir} trained on all images (config.data.validation_fraction=0): no validation split")
         return found
 
-    def predict(self, data: str | Dataset, which: str | int = "best") -> np.ndarray:
-        """The logits of a checkpoint for a split or any other images of the same shape: float32 [N, C], in their order."""
+    def predict(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
+        """The logits of a checkpoint for a split or any other images of the same shape: float32 [N, C], in their order.
+
+        Args:
+          data: the name of a split, or images.
+          which: as in `variables`.
+          tta: test-time augmentation, "none", "flip" or "flip+shift"; see `training.prediction.views`.
+        Raises:
+          UserError: no such split, checkpoint or test-time augmentation.
+        """
+        if tta not in TTA:
+            raise UserError(f"no test-time augmentation {tta!r}; expected one of {', '.join(TTA)}")
         dataset = self.dataset(data) if isinstance(data, str) else data
         mesh = data_parallel_mesh()
         images = place(dataset, mesh).images
-        return predict(self._predict_step, self.variables(which), images, self.config.train.eval_batch_size, mesh)
+        return predict(self._predict_step(tta), self.variables(which), images, self.config.train.eval_batch_size, mesh)
 
     def evaluate(self, split: str = "test", which: str | int = "best") -> dict[str, Any]:
         """Scores a checkpoint on every image of a split once: n, loss, top1 and whatever else `scores.scores` returns."""
@@ -125,15 +156,30 @@ class Run:
         return compute_dtype(self.config.train.dtype)
 
     @cached_property
-    def _predict_step(self) -> PredictStep:
-        return make_predict_step(self.model, self.preprocessing, self._dtype, data_parallel_mesh())
-
-    @property
-    def _checkpoints(self) -> Checkpoints:
-        """Opened anew each time: a run that is still training writes new ones and removes old ones."""
-        return Checkpoints(self.workdir, CheckpointConfig(), read_only=True)
+    def _predict_step(self) -> Callable[[str], PredictStep]:
+        """From a test-time augmentation to the program, compiled once."""
+        return cache(lambda tta: make_predict_step(self.model, self.preprocessing, self._dtype, data_parallel_mesh(), tta))
 
     def _state(self, which: str | int) -> TrainState:
         like = abstract_state(self.config, self.preprocessing, data_parallel_mesh())
-        checkpoints = self._checkpoints
-        return checkpoints.restore(checkpoints.find(which), like).state
+
+        def restore(checkpoints: "Checkpoints") -> TrainState:
+            step = checkpoints.find(which)
+            try:
+                return checkpoints.restore(step, like).state
+            except UserError as e:
+                time.sleep(REMOVAL_SECONDS)
+                if step in self._read_checkpoints(lambda checkpoints: checkpoints.steps()):
+                    raise
+                raise FileNotFoundError(step) from e
+
+        return self._read_checkpoints(restore)
+
+    def _read_checkpoints(self, read: Callable[["Checkpoints"], T]) -> T:
+        """Opens them anew each time: a run that is still training writes new ones, and removes old ones while we read."""
+        from cifar_flax.training.checkpoint import Checkpoints  # Orbax, for which those who read the table need not wait
+
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):
+                return read(Checkpoints(self.workdir, CheckpointConfig(), read_only=True))
+        raise UserError(f"{self.workdir}: its checkpoints are replaced faster than they can be read; try again")

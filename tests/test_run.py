@@ -11,6 +11,7 @@ import pytest
 import cifar_flax
 from cifar_flax.config_file import checked
 from cifar_flax.errors import UserError
+from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
@@ -135,3 +136,53 @@ def test_without_validation_the_last_checkpoint_is_the_best(tiny_data, tiny_conf
     assert run.step("best") == run.step("latest") == 10
     with pytest.raises(UserError, match="no validation split"):
         run.evaluate("validation")
+
+
+def test_test_time_augmentation_averages_logits(run):
+    data = run.dataset("test")
+    mirrored = dataclasses.replace(data, images=np.ascontiguousarray(data.images[:, :, ::-1]))
+    expected = (run.predict(data) + run.predict(mirrored)) / 2
+    np.testing.assert_allclose(run.predict(data, tta="flip"), expected, rtol=1e-4, atol=1e-5)
+    shifted = run.predict(data, tta="flip+shift")
+    assert shifted.shape == expected.shape
+    assert not np.allclose(shifted, expected, atol=1e-3)
+    with pytest.raises(UserError, match="expected one of none, flip, flip\\+shift"):
+        run.predict(data, tta="crop")
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_replaced_by_what_is_best_now(run, workdir, tmp_path, monkeypatch):
+    copy = cifar_flax.Run.open(shutil.copytree(workdir, tmp_path / "copy"))
+    latest = copy.step("latest")
+    restore = Checkpoints.restore
+
+    def remove_first(self, step, like):
+        if step == latest:
+            shutil.rmtree(copy.workdir / "checkpoints" / str(step))
+        return restore(self, step, like)
+
+    monkeypatch.setattr(Checkpoints, "restore", remove_first)
+    assert copy.hold("latest") == copy.step("latest") < latest
+    with pytest.raises(UserError, match=f"no checkpoint {latest}"):
+        copy.variables(latest)
+
+
+def test_a_folder_listed_while_it_changes_is_listed_again(run, monkeypatch):
+    find, calls = Checkpoints.find, []
+
+    def fail_first(self, which):
+        calls.append(which)
+        if len(calls) == 1:
+            raise FileNotFoundError("checkpoints/20")
+        return find(self, which)
+
+    monkeypatch.setattr(Checkpoints, "find", fail_first)
+    assert run.step("latest") == 27
+
+
+def test_folders_that_never_stay_are_given_up(run, monkeypatch):
+    def fail(self, which):
+        raise FileNotFoundError("checkpoints/20")
+
+    monkeypatch.setattr(Checkpoints, "find", fail)
+    with pytest.raises(UserError, match="replaced faster than they can be read"):
+        run.step("latest")

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from matplotlib.figure import Figure
 
-from cifar_flax.analysis.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from cifar_flax.analysis.corruptions import CHUNK, CORRUPTIONS, SEVERITIES, corrupt
 from cifar_flax.analysis.pictures import Album
 from cifar_flax.atomic import write_text
 from cifar_flax.data.dataset import Dataset
@@ -73,9 +73,12 @@ def to_grey(images: np.ndarray) -> np.ndarray:
 
 def turn_hue(images: np.ndarray, degrees: float) -> np.ndarray:
     """Uint8 [N, H, W, 3] with every hue turned on the colour circle of HSV; 120 makes red green."""
-    hsv = rgb_to_hsv(images / 255)
-    hsv[..., 0] = (hsv[..., 0] + degrees / 360) % 1
-    return np.rint(hsv_to_rgb(hsv) * 255).astype(np.uint8)
+    out = np.empty_like(images)
+    for start in range(0, len(images), CHUNK):  # or all of them would be floating-point numbers at once
+        hsv = rgb_to_hsv(images[start : start + CHUNK] / 255)
+        hsv[..., 0] = (hsv[..., 0] + degrees / 360) % 1
+        out[start : start + CHUNK] = np.rint(hsv_to_rgb(hsv) * 255)
+    return out
 
 
 def corruption_table(found: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Logits of a split: the forward pass that evaluation, analysis and comparison read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -14,14 +14,25 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables
 from cifar_flax.training.devices import compiler_options, replicated, sharded
 
+TTA = ("none", "flip", "flip+shift")
 PredictStep = Callable[[Variables, jax.Array, Any], jax.Array]
 
 
-def make_predict_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> PredictStep:
-    """Builds the jitted (variables, images uint8 [M, H, W, C], indices int32 [N]) -> logits float32 [N, num_classes]."""
+def make_predict_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh, tta: str = "none") -> PredictStep:
+    """Builds the jitted (variables, images uint8 [M, H, W, C], indices int32 [N]) -> logits float32 [N, num_classes].
+
+    Args:
+      model: the network.
+      preprocessing: of the run.
+      dtype: of activations.
+      mesh: the devices.
+      tta: test-time augmentation, one of `TTA`: the logits are the weighted mean of those of the views that `views` gives.
+    """
 
     def predict_step(variables: Variables, images: jax.Array, indices: jax.Array) -> Any:
-        return model.apply(variables, preprocessing.normalize(images[indices] / jnp.float32(255)), train=False)
+        normal = preprocessing.normalize(images[indices] / jnp.float32(255))
+        logits: Any = (weight * jnp.asarray(model.apply(variables, view, train=False)) for view, weight in views(normal, tta))
+        return sum(logits)
 
     every, split = replicated(mesh), sharded(mesh)
     return jax.jit(
@@ -30,6 +41,28 @@ def make_predict_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any
         out_shardings=every,
         compiler_options=compiler_options(dtype),
     )
+
+
+def views(images: jax.Array, tta: str) -> Iterator[tuple[jax.Array, float]]:
+    """Yields what the network is to see of each image, [N, H, W, C], with weights that sum to 1.
+
+    "none" is the image; "flip" the image and its mirror image, half each; "flip+shift" those two with half the weight, and with
+    the other half both moved by one pixel to the upper left and both to the lower right, the edge reflected into the gap.
+
+    References:
+      Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498, 2024, section 3.6: its multi-crop evaluation.
+    """
+    moved = [images]
+    if tta == "flip+shift":
+        height, width = images.shape[1:3]
+        padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        moved += [padded[:, corner : corner + height, corner : corner + width] for corner in (2, 0)]
+    for view, weight in zip(moved, (1.0,) if len(moved) == 1 else (0.5, 0.25, 0.25), strict=True):
+        if tta == "none":
+            yield view, weight
+        else:
+            yield view, weight / 2
+            yield view[:, :, ::-1], weight / 2
 
 
 def predict(step: PredictStep, variables: Variables, images: jax.Array, batch_size: int, mesh: Mesh) -> np.ndarray:

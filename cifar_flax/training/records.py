@@ -36,17 +36,20 @@ class Records:
 
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The records so far; none where there is no file. A line cut short by a kill or a full disk is left out, and said."""
+    """The records so far; none where there is no file. Lines cut short by a kill or a full disk are left out, and said."""
     path = workdir / FILE
     if not path.exists():
         return []
-    records = []
+    records, damaged = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
             record = json.loads(line)
             record["kind"], record["step"], record["epoch"]
         except (ValueError, KeyError, TypeError):
-            logging.warning("%s, line %d: cut short or damaged; left out", path, number)
+            damaged.append(str(number))
             continue
         records.append(record)
+    if damaged:
+        shown = ", ".join([*damaged[:3], *(["..."] if damaged[3:] else [])])
+        logging.warning("%s: line %s cut short or damaged, left out; the other %d are read", path, shown, len(records))
     return records

@@ -41,7 +41,17 @@ def test_a_line_cut_short_is_left_out_and_said(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text()[:-20])
     assert len(read_records(tmp_path)) == 7
-    assert "line 8: cut short" in caplog.text
+    assert "line 8 cut short or damaged, left out; the other 7 are read" in caplog.text
+
+
+def test_many_damaged_lines_cost_one_line(tmp_path, caplog):
+    fill(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("{\n[]\n" + path.read_text() + "\x00\n7\n")
+    assert len(read_records(tmp_path)) == 8
+    assert [record.getMessage().partition("jsonl: ")[2] for record in caplog.records] == [
+        "line 1, 2, 11, ... cut short or damaged, left out; the other 8 are read"
+    ]
 
 
 def test_numbers_that_json_does_not_have_become_null(tmp_path):

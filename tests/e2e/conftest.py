@@ -1,0 +1,64 @@
+import functools
+import http.server
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import pytest
+
+from cifar_flax.cli import load_config
+from cifar_flax.config_file import checked
+from tests.conftest import ROOT, TINY_CONFIG
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_cache, tmp_path_factory):
+    """A run of tests/e2e/tiny.py."""
+    from cifar_flax.training.loop import train
+
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        train(checked(load_config(str(TINY_CONFIG))), folder)
+    return folder
+
+
+@contextmanager
+def serving(*flags):
+    """A running `launch/serve.py`; yields its process and its address, and ends it as an operator would."""
+    command = [sys.executable, str(ROOT / "launch" / "serve.py"), "--port=0", *map(str, flags)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        ready = server.stdout.readline()
+        found = re.search(r"ready on (http://\S+/)", ready)
+        assert found, ready + server.communicate(timeout=60)[1]
+        yield server, found[1]
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=60)
+        assert (server.returncode, out, err) == (0, "", "")
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server for the files in tmp_path / "web": (folder, address, list of the requests' headers)."""
+    folder, seen = tmp_path / "web", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()

@@ -1,0 +1,155 @@
+import html
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.analysis.conftest import train_tiny
+from tests.conftest import ROOT, TINY_CONFIG
+from tests.e2e.test_commands import one_line
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_cache, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        return train_tiny(tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture
+def workdir(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_evaluate_writes_scores_and_the_report_they_are_in(launch, workdir):
+    done = launch("evaluate", f"--run={workdir}", "--split=validation", "--tta=flip")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((workdir / "report" / "validation.json").read_text())
+    page = (workdir / "report" / "report.html").read_text()
+    assert (scores["split"], scores["tta"], scores["n"]) == ("validation", "flip", 30)
+    assert f"run: {scores['top1']:.1%}".replace("%", " %") + " top-1 on validation" in page
+    assert "test-time augmentation flip" in page
+    assert str(workdir / "report" / "report.html") in done.stdout
+
+
+def test_without_report_there_are_the_numbers_alone(launch, workdir):
+    assert launch("evaluate", f"--run={workdir}", "--noreport").returncode == 0
+    names = {path.name for path in (workdir / "report").iterdir()}
+    assert names == {"test.json", "test_confusion.npy", "test_predictions.npz"}
+
+
+def test_a_truncated_metrics_file_costs_one_line_and_the_rest_is_drawn(launch, workdir):
+    path = workdir / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"kind": "step", "step": 10, "ep')
+    done = launch("evaluate", f"--run={workdir}")
+    assert done.returncode == 0
+    assert "metrics.jsonl: line 11 cut short or damaged, left out; the other 10 are read" in one_line(done, 0)
+    assert (workdir / "report" / "test_curve_loss.png").exists()
+
+
+def test_a_run_without_checkpoint_costs_one_line(launch, workdir):
+    shutil.rmtree(workdir / "checkpoints")
+    assert "holds no checkpoint yet; has it trained?" in one_line(launch("evaluate", f"--run={workdir}"), 2)
+    (workdir / "dataset.json").unlink()
+    assert "dataset.json: no such file; is" in one_line(launch("evaluate", f"--run={workdir}"), 2)
+
+
+def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={run}"]
+    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
+    training = subprocess.Popen([*command, "--config.train.epochs=100000"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while training.poll() is None and not list((run / "checkpoints").glob("[0-9]*")):
+            time.sleep(0.05)
+        done = launch("evaluate", f"--run={run}")
+        assert done.returncode == 0, done.stderr
+        assert training.poll() is None
+    finally:
+        training.send_signal(signal.SIGTERM)
+    assert training.wait(timeout=60) == 75
+    assert "of 100000" in (run / "report" / "report.html").read_text()
+
+
+def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(trained):
+    script = (
+        "import sys, time, jax, cifar_flax\n"
+        f"run = cifar_flax.Run.open({str(trained)!r})\n"
+        "run.metrics()\n"
+        "print([name for name in ('matplotlib', 'jinja2', 'sklearn', 'tensorflow', 'optuna') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "[]\n"
+
+
+MEASURE = """
+<body style="margin:0"><iframe srcdoc="{page}" style="border:0;width:{width}px;height:900px"></iframe>
+<script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement
+  const out = [...page.body.querySelectorAll("*")].filter(
+    e => e.getBoundingClientRect().right > {width} && !e.closest(".wide, .zoom, details:not([open])"))
+  const blank = [...page.images].filter(i => !i.complete || !i.naturalWidth)
+  document.title = JSON.stringify([root.scrollWidth, out.map(e => e.outerHTML.slice(0, 80)), blank.length, page.images.length])
+}})
+</script>
+"""
+
+
+def browse(page, width, folder):
+    """Opens a page so wide: (its scroll width, what sticks out, pictures that do not show, pictures, console messages)."""
+    (folder / "measure.html").write_text(MEASURE.format(page=html.escape(page), width=width))
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+    flags += f" --disable-sync --user-data-dir={folder / 'browser'} --window-size=1400,1000 --hide-scrollbars"
+    command = [BROWSER, *flags.split(), "--enable-logging=stderr", "--dump-dom", f"file://{folder / 'measure.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0])
+    return *json.loads(title), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_report_fits_its_window_and_says_nothing_on_the_console(hundred_classes, width, tmp_path):
+    page = (hundred_classes / "report" / "report.html").read_text()
+    scroll_width, sticking_out, blank, pictures, console = browse(page, width, tmp_path)
+    assert (scroll_width, sticking_out, blank, console) == (width, [], 0, [])
+    assert pictures == len(list((hundred_classes / "report").glob("test_*.png")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_the_browser_would_see_what_sticks_out(tmp_path):
+    page = '<body><div style="width:500px">wide</div><img src="nothing.png"><script>console.log("said")</script></body>'
+    scroll_width, sticking_out, blank, pictures, console = browse(page, 400, tmp_path)
+    assert scroll_width > 400
+    assert sticking_out[0].startswith("<div")
+    assert (blank, pictures) == (1, 1)
+    assert "said" in " ".join(console)
+
+
+@pytest.fixture(scope="module")
+def hundred_classes(tmp_path_factory):
+    """The report of a network on shapes100, trained for one epoch: 100 classes in 20 superclasses, 5,000 test images."""
+    folder = tmp_path_factory.mktemp("hundred")
+    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(folder / "cache")}
+    overrides = ["--config.data.name=shapes100", "--config.train.epochs=1", "--config.train.batch_size=256"]
+    train = ["train.py", f"--config={ROOT / 'configs' / 'three_conv.py'}", *overrides, f"--workdir={folder / 'run'}"]
+    for name, *args in (train, ["evaluate.py", f"--run={folder / 'run'}"]):
+        command = [sys.executable, str(ROOT / "launch" / name), *args]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_the_report_of_a_hundred_classes_stays_small(hundred_classes):
+    report = hundred_classes / "report"
+    assert (report / "report.html").stat().st_size < 6e6
+    assert (report / "test_confusion_coarse.png").exists()
