@@ -1,0 +1,43 @@
+"""Takes docs/serving.png, the picture of the demo in the README, with Debian's chromium.
+
+    python launch/serve.py --run=runs/three_conv-short &
+    python benchmarks/screenshot.py
+
+It shows scikit-image's photograph of a rocket, which is in the public domain (skimage.data.rocket).
+"""
+
+import shutil
+from importlib.resources import as_file, files
+
+from absl import flags
+from playwright.sync_api import sync_playwright
+
+from cifar_flax import cli
+from cifar_flax.errors import UserError
+
+_ADDRESS = flags.DEFINE_string("address", "http://127.0.0.1:8000/", "of the running demo")
+_OUT = flags.DEFINE_string("out", "docs/serving.png", "file to write")
+_DARK = flags.DEFINE_bool("dark", False, "in its dark colours")
+_WIDTH = flags.DEFINE_integer("width", 1280, "of the window, in pixels", lower_bound=300)
+
+
+def main() -> None:
+    """Uploads the photograph, waits until the bars have grown, and takes the picture."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        raise UserError("chromium is not installed (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright, as_file(files("skimage") / "data" / "rocket.jpg") as photograph:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(
+            viewport={"width": _WIDTH.value, "height": 820}, color_scheme="dark" if _DARK.value else "light"
+        )
+        page.goto(_ADDRESS.value)
+        page.get_by_label("Choose a file").set_input_files(photograph)
+        page.wait_for_selector("g.bar")
+        page.wait_for_timeout(2500)
+        page.screenshot(path=_OUT.value, full_page=_WIDTH.value < 800)
+        browser.close()
+
+
+if __name__ == "__main__":
+    cli.run(main)

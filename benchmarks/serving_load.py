@@ -1,0 +1,139 @@
+"""How soon launch/serve.py is ready, how fast it answers uploads, what 50 clients at once get, and whether its memory grows.
+
+    python benchmarks/serving_load.py --run=runs/three_conv-short [--requests=5000] [--json=FILE]
+
+The server and the clients share the machine. What is uploaded are three photographs of 640x427 pixels, as JPEG, in turns.
+"""
+
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from absl import flags
+
+from cifar_flax import cli
+
+_RUN = flags.DEFINE_string("run", None, "run directory")
+_PRETRAINED = flags.DEFINE_string("pretrained", None, "name of a network that comes with cifar_flax")
+_RATE = flags.DEFINE_integer("rate", 20, "uploads a second", lower_bound=1)
+_SECONDS = flags.DEFINE_integer("seconds", 30, "for which they come at that rate", lower_bound=1)
+_CLIENTS = flags.DEFINE_integer("clients", 50, "who upload at once", lower_bound=1)
+_REQUESTS = flags.DEFINE_integer("requests", 5000, "over which memory is watched", lower_bound=100)
+_JSON = flags.DEFINE_string("json", None, "a file to write the figures to, such as benchmarks/results/serving_load.json")
+
+MARK = "----------------a-boundary"
+HEAD = f'--{MARK}\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n\r\n'
+PICTURES = (("skimage", "data/rocket.jpg"), ("sklearn", "datasets/images/flower.jpg"), ("sklearn", "datasets/images/china.jpg"))
+BODIES = [HEAD.encode() + (files(package) / path).read_bytes() + f"\r\n--{MARK}--\r\n".encode() for package, path in PICTURES]
+
+
+class Server:
+    """`launch/serve.py` in a process of its own, which ends with the context."""
+
+    def __init__(self) -> None:
+        network = [f"--run={_RUN.value}"] if _RUN.value else [f"--pretrained={_PRETRAINED.value}"]
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent.parent / "launch" / "serve.py"), "--port=0", *network],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        found = re.search(r"http://([^/]+)/", self._process.stdout.readline())
+        if not found:
+            sys.exit("the server did not start")
+        self.ready_seconds, self._address = time.perf_counter() - start, found[1]
+
+    def upload(self, number: int) -> tuple[int, float]:
+        """Uploads a picture over a new connection; returns the status of the answer and the milliseconds until it was there."""
+        start = time.perf_counter()
+        connection = http.client.HTTPConnection(self._address, timeout=60)
+        headers = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
+        connection.request("POST", "/api/predict", BODIES[number % len(BODIES)], headers)
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        return response.status, 1000 * (time.perf_counter() - start)
+
+    def megabytes(self) -> float:
+        """Resident memory."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return int(found[1]) / 1024 if found else float("nan")
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+def at_a_rate(upload: Callable[[int], tuple[int, float]], rate: int, seconds: int) -> dict[str, float]:
+    """Uploads at a fixed rate, whether or not earlier ones are answered; returns quantiles of the time each took."""
+    start = time.perf_counter()
+
+    def one(number: int) -> float:
+        time.sleep(max(0, start + number / rate - time.perf_counter()))
+        status, milliseconds = upload(number)
+        assert status == 200, status
+        return milliseconds
+
+    with ThreadPoolExecutor(rate) as clients:
+        taken = sorted(clients.map(one, range(rate * seconds)))
+    percentiles = statistics.quantiles(taken, n=100)
+    return {"p50_ms": percentiles[49], "p99_ms": percentiles[98], "max_ms": taken[-1]}
+
+
+def at_once(upload: Callable[[int], tuple[int, float]], clients: int) -> dict[str, object]:
+    """Ten uploads by each client, without a pause; counts the answers by status."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(upload, range(10 * clients)))
+    seconds = time.perf_counter() - start
+    counts = Counter(str(status) for status, _ in answers)
+    return {"answers": dict(counts), "per_second": len(answers) / seconds, "max_ms": max(ms for _, ms in answers)}
+
+
+def memory(server: Server, requests: int) -> list[float]:
+    """Resident megabytes after 0, 10, ... 100 % of as many uploads by eight clients."""
+    found = [server.megabytes()]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            list(pool.map(server.upload, range(requests // 10)))
+            found.append(server.megabytes())
+    return found
+
+
+def main() -> None:
+    """Takes the figures and prints them."""
+    with Server() as server:
+        upload = partial(server.upload)
+        for number in range(50):
+            upload(number)
+        figures = {
+            "ready_seconds": server.ready_seconds,
+            f"at_{_RATE.value}_per_second": at_a_rate(upload, _RATE.value, _SECONDS.value),
+            f"{_CLIENTS.value}_clients": at_once(upload, _CLIENTS.value),
+            f"megabytes_over_{_REQUESTS.value}_requests": memory(server, _REQUESTS.value),
+            "load_average": os.getloadavg(),
+            "cpus": os.cpu_count(),
+        }
+    print(json.dumps(figures, indent=2))
+    if _JSON.value:
+        Path(_JSON.value).write_text(json.dumps(figures) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)

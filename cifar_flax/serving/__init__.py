@@ -1,0 +1,1 @@
+"""A trained network at work: a classifier for any picture, and the web application around it."""

@@ -1,0 +1,173 @@
+"""The web application: one page, and the API under it, which openapi.yaml describes."""
+
+import base64
+from dataclasses import dataclass
+from importlib.resources import files
+from io import BytesIO
+from typing import Any
+
+from flask import Flask, Response, jsonify, render_template, request, send_file
+from PIL import Image
+from werkzeug.exceptions import HTTPException
+
+from cifar_flax.data.resize import to_picture
+from cifar_flax.serving import images, received, samples
+from cifar_flax.serving.classifier import Classifier
+from cifar_flax.serving.fetch import fetch
+from cifar_flax.serving.formats import as_json
+from cifar_flax.serving.gate import Gate
+from cifar_flax.serving.refusal import Refusal
+
+PREVIEW = (640, 640)  # pixels at most of the picture that is shown
+DAY = 86400  # seconds
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the application allows itself and others.
+
+    Attributes:
+      allow_private: whether addresses may lead into private networks: for intranets and tests.
+      upload_bytes: largest request.
+      classifying: pictures that are decoded and classified together; one of 50 million pixels takes some 400 MB meanwhile.
+      fetching: addresses that are fetched together. Fewer than the server has threads, so that other servers, however slow,
+        cannot keep uploads waiting.
+      patience: seconds after which who waits for either is told to come back.
+    """
+
+    allow_private: bool = False
+    upload_bytes: int = 10 * 2**20
+    classifying: int = 4
+    fetching: int = 24
+    patience: float = 10.0
+
+
+def create_app(classifier: Classifier, name: str, options: Options = Options()) -> Flask:
+    """Builds the application.
+
+    Args:
+      classifier: what answers.
+      name: of the network, for the page.
+      options: limits.
+    """
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = options.upload_bytes
+    _serve_page(app, classifier, name)
+    _serve_api(app, classifier, name, options)
+    _answer_errors(app)
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    return app
+
+
+def _serve_page(app: Flask, classifier: Classifier, name: str) -> None:
+    known = classifier.preprocessing
+    pictures = {sample.slug: sample for sample in samples.draw(known.class_names)}
+    d3 = (files("mpld3") / "js" / "d3.v5.min.js").read_bytes()  # D3 5.7; mpld3 draws with it
+    openapi = (files("cifar_flax.serving") / "openapi.yaml").read_bytes()
+
+    @app.get("/")
+    def page() -> str:
+        return render_template("index.html", name=name, known=known, samples=pictures.values())
+
+    @app.get("/d3.js")
+    def serve_d3() -> Response:
+        return send_file(BytesIO(d3), "text/javascript", max_age=DAY)
+
+    @app.get("/samples/<slug>.png")
+    def sample(slug: str) -> Response:
+        if slug not in pictures:
+            raise Refusal("There is no such sample picture.", "not_found", 404)
+        return send_file(BytesIO(pictures[slug].png), "image/png", max_age=DAY)
+
+    @app.get("/openapi.yaml")
+    def serve_openapi() -> Response:
+        return send_file(BytesIO(openapi), "application/yaml")
+
+
+def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) -> None:
+    known = classifier.preprocessing
+    classifying, fetching = (Gate(places, options.patience) for places in (options.classifying, options.fetching))
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return jsonify(status="ok")
+
+    @app.get("/api/model")
+    def model() -> Response:
+        classes = [{"class": fine, "superclass": classifier.superclass(k)} for k, fine in enumerate(known.class_names)]
+        return jsonify(name=name, image_shape=known.image_shape, fit=classifier.fit, flip=classifier.flip, classes=classes)
+
+    @app.post("/api/predict")
+    def predict() -> Response:
+        top, show = received.top(request), request.args.get("pictures") == "true"
+        if request.mimetype == "application/json":
+            url = received.address(request)
+            with fetching:
+                data = fetch(url, allow_private=options.allow_private)
+        elif request.mimetype == "multipart/form-data":
+            data = received.upload(request)
+        else:
+            raise Refusal("Expected JSON with an address, or a form with a file.", "unsupported_media_type", 415)
+        with classifying:
+            return jsonify(_answer(classifier, images.decode(data), top, show))
+
+
+def _answer(classifier: Classifier, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
+    seen = classifier.view(picture)
+    found = classifier.rank(classifier.probabilities(seen[None])[0], top)
+    answer: dict[str, Any] = {"predictions": [as_json(prediction) for prediction in found]}
+    if show:
+        picture.thumbnail(PREVIEW)
+        answer["pictures"] = {"preview": _data_url(picture, "JPEG"), "seen": _data_url(to_picture(seen), "PNG")}
+    return answer
+
+
+def _data_url(picture: Image.Image, kind: str) -> str:
+    out = BytesIO()
+    picture.save(out, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def _answer_errors(app: Flask) -> None:
+    """Every error becomes JSON with a code and a sentence; what went wrong inside goes to the log only."""
+
+    @app.errorhandler(Refusal)
+    def refuse(e: Refusal) -> Response:
+        return _error(e.status, e.code, str(e))
+
+    @app.errorhandler(HTTPException)
+    def explain(e: HTTPException) -> Response:
+        status = e.code or 500
+        if status == 413:
+            megabytes = app.config["MAX_CONTENT_LENGTH"] / 2**20
+            return _error(status, "too_large", f"The upload is too large. At most {megabytes:.0f} MB are taken.")
+        response = _error(status, e.name.lower().replace(" ", "_"), e.description or f"{e.name}.")
+        response.headers.extend((key, value) for key, value in e.get_headers() if key == "Allow")
+        return response
+
+    @app.errorhandler(Exception)
+    def apologize(e: Exception) -> Response:
+        app.logger.exception("%s %s", request.method, request.path)
+        return _error(500, "internal_server_error", "Something went wrong here. It has been logged.")
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    response = jsonify(error={"code": code, "message": message})
+    response.status_code = status
+    if status == 503:
+        response.headers["Retry-After"] = "5"
+    return response

@@ -1,0 +1,65 @@
+"""Classifies pictures.
+
+    python launch/predict.py --run=runs/wide cat.jpg holidays/ https://example.org/rocket.png
+    python launch/predict.py --run=runs/wide --json holidays/ > holidays.jsonl
+
+Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from cifar_flax import cli
+from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
+from cifar_flax.serving.flags import define_network_flags, network_from_flags
+
+_TOP = flags.DEFINE_integer("top", 5, "classes a picture", lower_bound=1)
+_JSON = flags.DEFINE_bool("json", False, "write a line of JSON a picture")
+_CSV = flags.DEFINE_bool("csv", False, "write CSV, a row a class")
+_ALLOW_PRIVATE = flags.DEFINE_bool("allow_private", False, "fetch from addresses in private networks too")
+define_network_flags()
+
+
+def main(arguments: list[str]) -> None:
+    """Classifies what the arguments name and writes it to stdout."""
+    if _JSON.value and _CSV.value:
+        raise UserError("--json and --csv: expected one of them")
+    classifier = network_from_flags().classifier
+
+    from tqdm import tqdm  # after the flags are checked: a typo should not wait for JAX
+
+    from cifar_flax.serving import formats
+    from cifar_flax.serving.many import classify_all, find
+
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # file names need not be text, nor terminals Unicode
+    write = formats.json_line if _JSON.value else formats.csv_lines if _CSV.value else formats.table
+    if _CSV.value:
+        print(formats.CSV_HEADER)
+    names, skipped = find(arguments), 0
+    with tqdm(total=len(names), unit=" pictures", disable=None, leave=False) as progress:
+        for name, answer in classify_all(classifier, names, _TOP.value, _ALLOW_PRIVATE.value):
+            if isinstance(answer, CifarFlaxError):
+                skipped += 1
+                progress.write(f"skipped {name}: {answer}", file=sys.stderr)
+            else:
+                progress.write(write(name, answer), file=sys.stdout)
+            progress.update()
+    if skipped == len(names):
+        sys.exit(UserError.exit_code)
+    if skipped:
+        sys.exit(RunFailed.exit_code)
+
+
+def _quietly(arguments: list[str]) -> None:
+    """`main`, ending without a word when nobody reads any more: predict ... | head."""
+    try:
+        main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    cli.run(_quietly, arguments="IMAGE|FOLDER|URL...")

@@ -1,0 +1,70 @@
+"""Serves a page on which pictures are classified, and its API: python launch/serve.py --run=runs/wide."""
+
+import importlib.util
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+from absl import flags
+
+from cifar_flax import cli
+from cifar_flax.errors import UserError
+from cifar_flax.serving.flags import define_network_flags, network_from_flags
+
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine's")
+_PORT = flags.DEFINE_integer("port", 8000, "port to listen on; 0 for any free one", lower_bound=0, upper_bound=65535)
+_ALLOW_PRIVATE = flags.DEFINE_bool("allow_private", False, "fetch from addresses in private networks too")
+define_network_flags()
+
+THREADS = 32  # most wait for other servers or in line; Options says how many may do what
+CONNECTIONS = 200
+BODY_BYTES = 64 * 2**20  # up to which the application still answers in its own words that a body is too large
+
+
+def main() -> None:
+    """Serves until SIGTERM or Ctrl-C."""
+    if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
+    listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
+    network = network_from_flags()
+
+    import waitress
+
+    from cifar_flax.serving.app import Options, create_app
+
+    server = waitress.create_server(
+        create_app(network.classifier, network.name, Options(allow_private=_ALLOW_PRIVATE.value)),
+        sockets=[listener],
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=30,
+        max_request_body_size=BODY_BYTES,
+        ident="",
+    )
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which would say each time that a request waits in line
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    host, port = listener.getsockname()[:2]
+    print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)
+    server.run()  # until SystemExit; it lets requests that have begun end
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as e:
+        raise UserError(f"--host={host} --port={port}: cannot listen there ({e.strerror}); choose another") from None
+    return listener
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,215 @@
+"""The page of the demo, in a real browser."""
+
+import base64
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+from benchmarks.photographs import PHOTOGRAPHS
+from tests.e2e.conftest import serving
+
+pytestmark = pytest.mark.slow
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # which containers and root do without
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+CLASSES = (
+    "<img src=x onerror=document.title='owned'>",
+    "a_name_that_is_much_too_long_for_any_telephone_and_most_tables",
+    *(f"line_{k}" for k in range(2, 10)),
+)
+COARSE = ("large_man-made_outdoor_things_and_more", "<script>document.title='owned'</script>")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium here (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(tiny_run, tmp_path_factory):
+    """A server whose classes have names that no page should choke on."""
+    run = tmp_path_factory.mktemp("named") / "tiny"
+    shutil.copytree(tiny_run, run)
+    known = json.loads((run / "dataset.json").read_text())
+    known.update(class_names=CLASSES, coarse_names=COARSE, coarse_of_fine=[0] * 5 + [1] * 5)
+    (run / "dataset.json").write_text(json.dumps(known))
+    with serving(f"--run={run}", "--allow_private") as (_, url):
+        yield url
+
+
+@pytest.fixture(params=[(1280, 860), (390, 844)], ids=["desktop", "telephone"])
+def visit(request, browser, address):
+    """The page at two sizes; afterwards, whether it has kept to itself, and to its width."""
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page, seen = context.new_page(), SimpleNamespace(requests=[], errors=[])
+    page.on("request", lambda request: seen.requests.append(request.url))
+    page.on("console", lambda message: message.type in ("error", "warning") and seen.errors.append(message.text))
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.goto(address)
+    yield SimpleNamespace(page=page, errors=seen.errors)
+    assert seen.errors == []
+    assert seen.requests
+    assert [url for url in seen.requests if not url.startswith((address, "data:", "blob:"))] == []
+    assert page.title() == "What is in the picture?"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    context.close()
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    path = tmp_path / "rocket.jpg"
+    path.write_bytes(PHOTOGRAPHS[0].read())
+    return path
+
+
+def answer_to(page, act):
+    """Does something, and returns what the API answered."""
+    with page.expect_response("**/api/predict**") as waiting:
+        act()
+    return waiting.value.json()
+
+
+MEASURE = """() => [...document.querySelectorAll("g.bar")].map(bar => {
+  const [track, fill, label, value] = ["track", "fill", "label", "value"].map(part => bar.querySelector("." + part));
+  const width = part => part.getBoundingClientRect().width;
+  return {
+    name: bar.dataset.class, number: value.textContent, share: width(fill) / width(track),
+    top: track.getBoundingClientRect().top, gap: value.getBoundingClientRect().left - label.getBoundingClientRect().right,
+  };
+})"""
+
+
+def assert_bars_show(page, answer):
+    """The five bars become as long as the API's numbers say, in their order, and named and numbered so."""
+    expected = [p["probability"] for p in answer["predictions"]]
+    page.wait_for_function(
+        f"""expected => {{
+          const shares = ({MEASURE})().map(bar => bar.share);
+          return shares.length === 5 && shares.every((share, k) => Math.abs(share - expected[k]) < 0.003);
+        }}""",
+        arg=expected,
+    )
+    bars = page.evaluate(MEASURE)
+    assert [bar["name"] for bar in bars] == [p["class"] for p in answer["predictions"]]
+    assert [bar["number"] for bar in bars] == [f"{probability:.1%}" for probability in expected]
+    assert [bar["top"] for bar in bars] == sorted(bar["top"] for bar in bars)
+    assert all(bar["gap"] > 0 for bar in bars)
+
+
+def test_an_address_is_typed(visit, web):
+    folder, url, requests = web
+    (folder / "a.jpg").write_bytes(PHOTOGRAPHS[1].read())
+    page = visit.page
+    page.keyboard.press("Tab")
+    page.keyboard.type(f"{url}/a.jpg")
+    answer = answer_to(page, lambda: page.keyboard.press("Enter"))
+    assert_bars_show(page, answer)
+    expect(page.locator("#preview")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("Most likely")
+    assert len(requests) == 1
+    assert not {"Cookie", "Authorization", "Referer"} & set(requests[0])
+
+
+def test_files_are_chosen_dropped_and_pasted_and_the_bars_follow(visit, photograph, tmp_path):
+    page = visit.page
+    answer = answer_to(page, lambda: page.get_by_label("Choose a file").set_input_files(photograph))
+    assert_bars_show(page, answer)
+    side = page.evaluate("document.getElementById('seen').naturalWidth")
+    assert side == 8  # of the network that answers; shown larger
+    assert page.locator("#seen").bounding_box()["width"] > 100
+
+    others = []
+    for k in range(2):
+        array = np.random.default_rng(k).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+        Image.fromarray(array).save(tmp_path / f"{k}.png")
+        others.append(base64.b64encode((tmp_path / f"{k}.png").read_bytes()).decode())
+    send = """([type, data]) => {
+      const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0)), transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], "<b>.png", { type: "image/png" }));
+      const carried = type === "drop" ? { dataTransfer: transfer } : { clipboardData: transfer };
+      const Kind = type === "drop" ? DragEvent : ClipboardEvent;
+      document.body.dispatchEvent(new Kind(type, { bubbles: true, cancelable: true, ...carried }));
+    }"""
+    for type_, data in zip(("drop", "paste"), others, strict=True):
+        answer = answer_to(page, lambda type_=type_, data=data: page.evaluate(send, [type_, data]))
+        assert_bars_show(page, answer)
+
+
+def test_a_sample_and_a_bar_are_reached_by_keyboard(visit):
+    page = visit.page
+    page.get_by_role("button", name="Sample: apple").focus()
+    answer = answer_to(page, lambda: page.keyboard.press("Enter"))
+    assert_bars_show(page, answer)
+    first = answer["predictions"][0]
+    page.locator("g.bar").first.focus()
+    tip = page.get_by_role("tooltip")
+    expect(tip).to_contain_text(f"{first['probability']:.2%}")
+    expect(tip).to_contain_text(first["class"].replace("_", " "))
+    expect(tip).to_contain_text(first["superclass"].replace("_", " "))
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("ftp://example.org/a.png", "http"),
+        ("http://no.such.host.invalid/", "no.such.host.invalid"),
+        ("not an address", "address"),
+    ],
+)
+def test_a_bad_address_gets_a_clear_message(visit, typed, message):
+    page = visit.page
+    page.get_by_label("Address of a picture").fill(typed)
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Classify").click())
+    alert = page.get_by_role("alert")
+    expect(alert).to_be_visible()
+    expect(alert).to_have_text(answer["error"]["message"])
+    expect(alert).to_contain_text(message)
+    assert [error for error in visit.errors if "the server responded with a status of 4" not in error] == []
+    visit.errors.clear()  # the browser itself notes every 4xx
+
+    page.get_by_role("button", name="Sample: rocket").click()
+    expect(alert).to_be_hidden()
+    page.wait_for_selector("g.bar")
+
+
+def test_what_is_no_picture_gets_a_clear_message(visit, tmp_path):
+    (tmp_path / "a.png").write_text("<script>document.title='owned'</script>")
+    visit.page.get_by_label("Choose a file").set_input_files(tmp_path / "a.png")
+    expect(visit.page.get_by_role("alert")).to_contain_text("not a picture")
+    (tmp_path / "b.png").write_bytes(bytes(11 * 2**20))
+    visit.page.get_by_label("Choose a file").set_input_files(tmp_path / "b.png")
+    expect(visit.page.get_by_role("alert")).to_have_text("The file is too large. At most 10 MB are taken.")
+    visit.errors.clear()
+
+
+def test_the_colours_follow_the_system(browser, address):
+    grounds = []
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(address)
+        grounds.append(sum(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")))
+        page.close()
+    assert grounds[0] > 600 > 150 > grounds[1]

@@ -1,0 +1,167 @@
+import http.client
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_flax import Run
+from cifar_flax.serving.classifier import Classifier
+from tests.conftest import ROOT
+from tests.e2e.conftest import serving
+
+
+@pytest.fixture(scope="module")
+def address(tiny_run):
+    with serving(f"--run={tiny_run}") as (_, url):
+        yield url
+
+
+def png(seed=0, side=40):
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def connect(address, timeout=60):
+    return http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=timeout)
+
+
+def form(data):
+    mark = uuid.uuid4().hex
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    return head.encode() + data + f"\r\n--{mark}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={mark}"}
+
+
+def post(address, body, headers):
+    connection = connect(address)
+    connection.request("POST", "/api/predict", body, headers)
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer
+
+
+def test_an_upload_gets_what_the_classifier_says(address, tiny_run):
+    status, answer = post(address, *form(png()))
+    assert status == 200
+    expected = Classifier(Run.open(tiny_run)).classify(png())
+    assert [p["class"] for p in answer["predictions"]] == [p.name for p in expected]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"\0" * 50 * 2**20, {"Content-Type": "application/json"}, 413, "too_large"),
+        (form(b"\0" * 50 * 2**20)[0], {"Content-Type": "multipart/form-data; boundary=x"}, 413, "too_large"),
+        (*form(b"<html>"), 415, None),
+        (*form(png()[:400]), 422, None),
+        (b'{"url": "http://\xff"}', {"Content-Type": "application/json"}, 400, "bad_json"),
+        (b'{"url": "http://[::1]/"}', {"Content-Type": "application/json"}, 400, None),
+        (b"{}", {}, 415, "unsupported_media_type"),
+    ],
+    ids=["50 MB of JSON", "50 MB upload", "html", "truncated", "not utf-8", "loopback", "no type"],
+)
+def test_bad_input_gets_a_sentence_and_the_server_lives(address, body, headers, status, code):
+    found, answer = post(address, body, headers)
+    assert (found, answer["error"]["code"]) == (status, code or answer["error"]["code"])
+    assert answer["error"]["message"].endswith(".")
+    assert post(address, *form(png()))[0] == 200
+
+
+def test_fifty_clients_at_once_get_answers(address):
+    bodies, found, failed = [form(png(k)) for k in range(50)], Counter(), []
+
+    def client(body, headers):
+        try:
+            for _ in range(4):
+                found[post(address, body, headers)[0]] += 1
+        except Exception as e:  # what the thread would swallow
+            failed.append(e)
+
+    threads = [threading.Thread(target=client, args=body) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert found[200] + found[503] == 200
+    assert found[200] >= 100
+
+
+def test_clients_that_dawdle_do_not_keep_others_waiting(address):
+    netloc = urllib.parse.urlsplit(address)
+    idle = [socket.create_connection((netloc.hostname, netloc.port)) for _ in range(60)]
+    for k, dawdler in enumerate(idle):
+        dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
+    started = time.monotonic()
+    assert post(address, *form(png()))[0] == 200
+    assert time.monotonic() - started < 20  # they themselves are given 30
+    for dawdler in idle:
+        dawdler.close()
+
+
+def test_half_a_request_leaves_no_trace(address):
+    netloc = urllib.parse.urlsplit(address)
+    for start in (
+        b"",
+        b"POST /api/predict HTTP/1.1\r\n",
+        b"\0\xff\r\n\r\n",
+        b"POST /api/predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    ):
+        with socket.create_connection((netloc.hostname, netloc.port)) as half:
+            half.sendall(start)
+    assert post(address, *form(png()))[0] == 200  # and `serving` checks that nothing was written to stderr
+
+
+def test_a_port_that_is_taken_costs_one_line(launch, tiny_run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = launch("serve", f"--run={tiny_run}", f"--port={port}")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"--host=127.0.0.1 --port={port}: cannot listen there (Address already in use); choose another\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--run=nowhere", "--port=0"], "nowhere: no such run directory"),
+        (["--run=x", "--host=no.such.host.invalid"], "--host=no.such.host.invalid"),
+        (["--run=x", "--port=65536"], "--port"),
+        (["--run=x", "stray"], "stray: unexpected argument"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
+    result = launch("serve", *args)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert expected in result.stderr
+
+
+def test_ctrl_c_ends_it_in_the_middle_of_a_request(tiny_run):
+    with serving(f"--run={tiny_run}", "--host=localhost") as (server, address):
+        netloc = urllib.parse.urlsplit(address)
+        with socket.create_connection((netloc.hostname, netloc.port)) as half:
+            half.sendall(b"POST /api/predict HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_an_installed_package_has_the_page(tmp_path):
+    build = [sys.executable, "setup.py", "--quiet", "build", f"--build-base={tmp_path / 'build'}", "build_py"]
+    subprocess.run([*build, f"--build-lib={tmp_path / 'lib'}"], check=True, cwd=ROOT, timeout=120)
+    source, built = ROOT / "cifar_flax" / "serving", tmp_path / "lib" / "cifar_flax" / "serving"
+    files = {path.relative_to(source) for path in source.rglob("*") if path.suffix not in (".pyc", "")}
+    assert {"index.html", "style.css", "page.js", "openapi.yaml"} <= {path.name for path in files}
+    assert files == {path.relative_to(built) for path in built.rglob("*") if path.is_file()}
