@@ -2,27 +2,27 @@
 
     python benchmarks/augmentation_cost.py --config=configs/three_conv.py [--rounds=15] [--steps=5] [--json=FILE]
 
-Steps are whole ones, gradients and optimizer included, in one process and on the images of shapes100, whichever set the config
-names: how long a step takes does not depend on what is on the images.
+Steps are whole ones, gradients and optimizer included, in one process and on random images: how long a step takes does not
+depend on what is on them.
 """
 
 import copy
+import dataclasses
+import functools
 import json
 import os
-import statistics
-import time
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.jax_network import draw, training_step
+from benchmarks.timing import in_turns, speeds, time_steps
+from benchmarks.workload import Workload
 from cifar_flax import cli
-from cifar_flax.config import AugmentConfig, Config, Policy
-from cifar_flax.training.devices import place
-from cifar_flax.training.setup import Setup
-from cifar_flax.training.step import make_train_step
+from cifar_flax.config import AugmentConfig, Policy
 
 cli.define_config_flag()
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "times that each variant is timed", lower_bound=1)
@@ -36,38 +36,20 @@ VARIANTS = {
 }
 
 
-def build(config: Config, augment: AugmentConfig) -> Callable[[], None]:
-    """Compiles the training step of `config` with `augment`; returns a function that makes one step and waits for it."""
-    config = copy.deepcopy(config)
-    config.augment, config.data.name = augment, "shapes100"
-    setup = Setup.load(config)
-    state = setup.initial_state()
-    step = make_train_step(
-        config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, setup.dtype, setup.mesh
-    )
-    data, indices = place(setup.train_set, setup.mesh), np.arange(config.train.batch_size, dtype=np.int32)
-
-    def one() -> None:
-        nonlocal state
-        state, metrics = step(state, data, indices)
-        jax.block_until_ready(metrics)
-
-    one()  # compiles
-    return one
+def augmented(workload: Workload, augment: AugmentConfig) -> Workload:
+    """The same with another augmentation."""
+    config = copy.deepcopy(workload.config)
+    config.augment = augment
+    return dataclasses.replace(workload, config=config)
 
 
 def main() -> None:
     """Times the variants in turns and prints medians and ratios."""
     config = cli.experiment_from_flags().config
-    variants = {name: build(config, augment) for name, augment in VARIANTS.items()}
-    speeds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(_ROUNDS.value):
-        for name, step in variants.items():
-            start = time.perf_counter()
-            for _ in range(_STEPS.value):
-                step()
-            speeds[name].append(_STEPS.value * config.train.batch_size / (time.perf_counter() - start))
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    workload = draw(config, config.train.batch_size)
+    steps = {name: training_step(augmented(workload, augment)) for name, augment in VARIANTS.items()}
+    variants = {name: functools.partial(time_steps, step, _STEPS.value) for name, step in steps.items()}
+    medians = speeds(in_turns(variants, _ROUNDS.value), config.train.batch_size)
     ratios = {name: value / medians["none"] for name, value in medians.items()}
     for name, value in medians.items():
         print(f"{name:20} {value:8.1f} images/s   {ratios[name]:.3f} of none")

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from cifar_flax.analysis.weather import fog, snow
 from cifar_flax.analysis.movement import motion_blur, zoom_blur
+from cifar_flax.analysis.weather import fog, snow
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CHUNK = 1000  # images that share a random stream

@@ -30,7 +30,8 @@ def gradient_saliency(run: Run, image: np.ndarray, label: int) -> np.ndarray:
     variables = run.variables()
 
     def logit(pixels: jax.Array) -> Any:
-        return run.model.apply(variables, run.preprocessing.normalize(pixels)[None], train=False)[0, label]
+        logits: Any = run.model.apply(variables, run.preprocessing.normalize(pixels)[None], train=False)
+        return logits[0, label]
 
     gradient = jax.jit(jax.grad(logit))(jnp.asarray(image) / jnp.float32(255))
     return np.asarray(jnp.abs(gradient).max(-1), np.float32)

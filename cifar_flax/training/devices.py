@@ -17,7 +17,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 
 # XLA's CPU backend of jaxlib 0.10 fuses convolutions into loops of its own that run at half the speed of the library kernels
-# it would call otherwise; see benchmarks/step_speed.py.
+# it would call otherwise; see benchmarks/throughput.py.
 CPU_FLOAT32_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 

@@ -1,0 +1,157 @@
+"""The training step of ours, and the same as JAX compiles it by default and as Flax's own layers make it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from benchmarks.workload import CLASSES, PRODUCT, Answer, Workload
+from cifar_flax.choices import Activation
+from cifar_flax.config import Config
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.models import convnet, create_model, initialize, speednet
+from cifar_flax.models.layers import ACTIVATIONS
+from cifar_flax.optim.freezing import apply_frozen
+from cifar_flax.optim.groups import matches
+from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.training.devices import compiler_options, compute_dtype, data_parallel_mesh, place, replicated
+from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.state import initial_state
+from cifar_flax.training.step import make_train_step
+
+Step = Callable[[], object]
+
+
+@contextlib.contextmanager
+def default_options() -> Iterator[None]:
+    """Our step as `jax.jit` compiles it by default."""
+    with mock.patch("cifar_flax.training.step.compiler_options", return_value={}):
+        yield
+
+
+@contextlib.contextmanager
+def plain_layers() -> Iterator[None]:
+    """Convolution, ELU and max pooling as Flax has them."""
+
+    def conv(features: int, size: int, padding: str, kernel_init: Any, use_bias: bool, dtype: Any, name: str) -> nn.Module:
+        return nn.Conv(
+            features, (size, size), padding=padding, kernel_init=kernel_init, use_bias=use_bias, dtype=dtype, name=name
+        )
+
+    def max_pool(x: jax.Array, window: int) -> jax.Array:
+        return nn.max_pool(x, (window, window), (window, window)) if window > 1 else x
+
+    def convolve(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    with (
+        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool),
+        mock.patch.multiple(speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add),
+        mock.patch.dict(ACTIVATIONS, {Activation.ELU: nn.elu}),
+    ):
+        yield
+
+
+def draw(config: Config, batch_size: int) -> Workload:
+    """Random images, and parameters and statistics as initialised but with noise on them, so that none is 0 or 1 by chance."""
+    rng = np.random.default_rng(0)
+    size = config.data.image_size or 32
+    images = rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
+    model = create_model(config.model, CLASSES, jnp.float32)
+    variables = jax.jit(lambda x: initialize(model, jax.random.key(0), x))(images / np.float32(255))
+
+    def noisy(tree: Any) -> dict[str, np.ndarray]:
+        arrays = {path: np.array(x) for path, x in flatten_dict(tree, sep="/").items()}
+        return {path: (x + rng.uniform(0, 0.2, x.shape)).astype(np.float32) if x.ndim == 1 else x for path, x in arrays.items()}
+
+    params = noisy(variables["params"])
+    frozen = frozenset(path for path in params if matches(config.optim.freeze, path))
+    labels = rng.integers(0, CLASSES, batch_size, dtype=np.int32)
+    return Workload(config, images, labels, params, noisy(variables.get("batch_stats", {})), frozen)
+
+
+def answers(workload: Workload) -> dict[str, Answer]:
+    """What ours, and Flax's own layers, make of a workload without dropout; in float32."""
+    found = {"ours": _answer(workload, compiler_options(jnp.float32))}
+    with plain_layers():
+        return {**found, "plain_jit": _answer(workload, {})}
+
+
+def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
+    """Compiled training steps, each making one update and waiting for it, and a matrix product; and no remarks."""
+    made: dict[str, Step] = {"ours": training_step(workload)}
+    with default_options():
+        made["default_options"] = training_step(workload)
+        with plain_layers():
+            made["plain_jit"] = training_step(workload)
+    multiply = jax.jit(jnp.matmul, compiler_options=compiler_options(jnp.float32))
+    matrix = jnp.ones((PRODUCT, PRODUCT))
+    return {**made, "matrix_product_jax": lambda: multiply(matrix, matrix).block_until_ready()}, []
+
+
+def training_step(workload: Workload) -> Step:
+    """Compiles the step of launch/train.py, gather, augmentation and metrics included, for the workload's config and images."""
+    config, mesh = workload.config, data_parallel_mesh()
+    dtype = compute_dtype(config.train.dtype)
+    dataset = Dataset(workload.images, workload.labels, tuple(map(str, range(CLASSES))))
+    preprocessing = Preprocessing.of(dataset, config.data.normalization, {})
+    model = create_model(config.model, CLASSES, dtype)
+    optimizer = create_optimizer(config.optim, create_schedule(config.optim, 1000, 100))
+    shapes = jax.eval_shape(lambda images: initial_state(config, model, optimizer, images), workload.inputs)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)  # drawing parameters takes long to compile
+    ours = jax.tree.map(jnp.array, _variables(workload))  # copies, since the step donates its state
+    state = dataclasses.replace(zeros, **ours, opt_state=optimizer.init(ours["params"]))
+    state = jax.device_put(state, replicated(mesh))
+    step = make_train_step(config, model, optimizer, preprocessing, 100, dtype, mesh)
+    data, indices = place(dataset, mesh), np.arange(len(dataset), dtype=np.int32)
+
+    def one() -> None:
+        nonlocal state
+        state, metrics = step(state, data, indices)
+        jax.block_until_ready((state.params, metrics))
+
+    one()  # compiles
+    return one
+
+
+def environment() -> dict[str, Any]:
+    """What all is measured on."""
+    return describe_environment()
+
+
+def _answer(workload: Workload, options: dict[str, Any]) -> Answer:
+    config = workload.config
+    model = create_model(config.model, CLASSES, jnp.float32)
+    apply = apply_frozen(model, config.optim.freeze)
+    targets = optax.smooth_labels(jax.nn.one_hot(workload.labels, CLASSES), config.optim.label_smoothing)
+
+    def compute(variables: Any, images: jax.Array) -> Any:
+        def loss(params: Any) -> Any:
+            logits, _ = apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy(logits, targets).mean(), logits
+
+        grads, logits = jax.grad(loss, has_aux=True)(variables["params"])
+        return logits, model.apply(variables, images, train=False), grads
+
+    logits, eval_logits, grads = jax.device_get(
+        jax.jit(compute, compiler_options=options)(_variables(workload), workload.inputs)
+    )
+    by_path = flatten_dict(grads, sep="/")
+    return Answer(logits, eval_logits, {path: g for path, g in by_path.items() if path not in workload.frozen})
+
+
+def _variables(workload: Workload) -> dict[str, Any]:
+    return {
+        "params": unflatten_dict(workload.params, sep="/"),
+        "batch_stats": unflatten_dict(workload.batch_stats, sep="/"),
+    }

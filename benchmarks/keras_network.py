@@ -1,0 +1,142 @@
+"""The same network and step in Keras on TensorFlow, as a graph and through XLA. Never in a process that has JAX."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.plan import Activate, Conv, Dense, Dropout, Layer, MaxPool, Norm, Residual, Scale, Vector, layers_of
+from benchmarks.workload import CLASSES, Answer, Workload
+from cifar_flax.choices import Activation, Features, Optimizer
+
+Step = Callable[[], object]
+
+ACTIVATIONS = {
+    Activation.LINEAR: keras.activations.linear,
+    Activation.RELU: keras.activations.relu,
+    Activation.ELU: keras.activations.elu,
+    Activation.GELU: lambda x: keras.activations.gelu(x, approximate=False),
+    Activation.SILU: keras.activations.silu,
+    Activation.TANH: keras.activations.tanh,
+    Activation.SIGMOID: keras.activations.sigmoid,
+    Activation.HARD_SIGMOID: keras.activations.hard_sigmoid,
+}
+
+# Our names of a layer's variables -> Keras'.
+VARIABLES = {"kernel": "kernel", "bias": "bias", "mean": "moving_mean", "var": "moving_variance", "scale": "gamma"}
+
+
+class Network:
+    """A workload's network with its parameters loaded.
+
+    Attributes:
+      model: images [N, H, W, 3] to logits [N, CLASSES].
+      inputs, targets: the workload's batch, float32, the labels as one-hot rows.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._named: dict[str, Any] = {}
+        start = keras.Input(workload.images.shape[1:])
+        self.model = keras.Model(start, self._apply(layers_of(workload.config.model, CLASSES), start))
+        for path, value in {**workload.params, **workload.batch_stats}.items():
+            self._variable(path).assign(value)
+        for path in workload.frozen:
+            self._variable(path).trainable = False
+        self.inputs = tf.constant(workload.inputs)
+        self.targets = tf.one_hot(workload.labels, CLASSES)
+        self._loss = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=workload.config.optim.label_smoothing
+        )
+
+    def answer(self) -> Answer:
+        """Logits and gradients."""
+        eval_logits = self.model(self.inputs, training=False)
+        with tf.GradientTape() as tape:
+            logits = self.model(self.inputs, training=True)
+            loss = self._loss(self.targets, logits)
+        trained = {path: self._variable(path) for path in self._workload.params if path not in self._workload.frozen}
+        gradients = tape.gradient(loss, {path: variable.value for path, variable in trained.items()})
+        return Answer(
+            np.asarray(logits), np.asarray(eval_logits), {path: np.asarray(gradient) for path, gradient in gradients.items()}
+        )
+
+    def step(self, xla: bool) -> Step:
+        """A function that makes one update and waits for it."""
+        self.model.compile(self._optimizer(), self._loss, jit_compile=xla)
+
+        def one() -> None:
+            self.model.train_on_batch(self.inputs, self.targets)
+
+        one()  # compiles
+        return one
+
+    def _optimizer(self) -> Any:
+        optim = self._workload.config.optim
+        if optim.name is Optimizer.ADAM:
+            b2 = 0.999 if optim.b2 is None else optim.b2
+            return keras.optimizers.Adam(optim.learning_rate, optim.b1, b2, optim.eps)
+        return keras.optimizers.SGD(optim.learning_rate, optim.momentum or 0.0, optim.nesterov)
+
+    def _apply(self, layers: tuple[Layer, ...], x: Any) -> Any:
+        for layer in layers:
+            x = keras.layers.add([x, self._apply(layer.layers, x)]) if isinstance(layer, Residual) else self._build(layer)(x)
+        return x
+
+    def _build(self, layer: Layer) -> Callable[[Any], Any]:
+        model = self._workload.config.model
+        match layer:
+            case Conv(name=name, features=features, size=size, padding=padding, bias=bias):
+                self._named[name] = keras.layers.Conv2D(features, size, padding=padding.lower(), use_bias=bias)
+                return self._named[name]
+            case Dense(name=name, features=features, bias=bias):
+                self._named[name] = keras.layers.Dense(features, use_bias=bias)
+                return self._named[name]
+            case Norm(name=name, scale=scale):
+                self._named[name] = keras.layers.BatchNormalization(
+                    momentum=model.batch_norm_momentum, epsilon=model.batch_norm_epsilon, scale=scale
+                )
+                return self._named[name]
+            case Activate(function=function):
+                return keras.layers.Activation(ACTIVATIONS[function])
+            case MaxPool(window=window):
+                return keras.layers.MaxPooling2D(window)
+            case Dropout(rate=rate):
+                return keras.layers.Dropout(rate)
+            case Vector(how=how):
+                return _vector(how)
+            case Scale(factor=factor):
+                return keras.layers.Rescaling(factor)
+        raise TypeError(layer)
+
+    def _variable(self, path: str) -> Any:
+        name, _, kind = path.rpartition("/")
+        layer = self._named[name]
+        return (
+            layer.beta
+            if kind == "bias" and isinstance(layer, keras.layers.BatchNormalization)
+            else getattr(layer, VARIABLES[kind])
+        )
+
+
+def answers(workload: Workload) -> dict[str, Answer]:
+    """What Keras makes of a workload without dropout, in float32."""
+    return {"keras": Network(workload).answer()}
+
+
+def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
+    """Training steps as TensorFlow's graph and as Keras compiles by default, with XLA; and no remarks."""
+    return {f"keras_{name}": Network(workload).step(xla) for name, xla in (("graph", False), ("xla", True))}, []
+
+
+def _vector(how: Features) -> Callable[[Any], Any]:
+    mean, largest = keras.layers.GlobalAveragePooling2D(), keras.layers.GlobalMaxPooling2D()
+    pooled: dict[Features, Callable[[Any], Any]] = {
+        Features.FLATTEN: keras.layers.Flatten(),
+        Features.MEAN: mean,
+        Features.MAX: largest,
+        Features.MAX_PLUS_MEAN: lambda x: keras.layers.add([largest(x), mean(x)]),
+    }
+    return pooled[how]

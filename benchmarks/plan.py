@@ -1,0 +1,167 @@
+"""A network as a list of layers, read off its config: what the other frameworks build, and how much work it is."""
+
+import math
+from dataclasses import dataclass
+
+from cifar_flax.choices import Activation, Architecture, BatchNorm, Features
+from cifar_flax.config import BlockConfig, ModelConfig
+from cifar_flax.errors import UserError
+
+WHITENING_SIZE = 2  # models.speednet's; importing it would bring JAX into TensorFlow's process
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Convolution with stride 1 and a square kernel; its parameters are `name/kernel` and `name/bias`."""
+
+    name: str
+    features: int
+    size: int
+    padding: str  # "SAME", whose odd row and column are at the end, or "VALID"
+    bias: bool
+
+
+@dataclass(frozen=True)
+class Norm:
+    """BatchNorm; its parameters are `name/scale` and `name/bias`, its statistics `name/mean` and `name/var`."""
+
+    name: str
+    scale: bool
+
+
+@dataclass(frozen=True)
+class Activate:
+    """An activation function."""
+
+    function: Activation
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max pooling, stride = window."""
+
+    window: int
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout of single activations."""
+
+    rate: float
+
+
+@dataclass(frozen=True)
+class Vector:
+    """The feature map as a vector; flattened, it is in the order rows, columns, channels."""
+
+    how: Features
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A matrix product; its parameters are `name/kernel` and `name/bias`."""
+
+    name: str
+    features: int
+    bias: bool
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A constant factor."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What comes in, plus what the layers make of it."""
+
+    layers: tuple["Layer", ...]
+
+
+Layer = Conv | Norm | Activate | MaxPool | Dropout | Vector | Dense | Scale | Residual
+
+
+def layers_of(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+    """The layers of a convnet or speednet, in the order in which they are applied.
+
+    Raises:
+      UserError: it is neither.
+    """
+    if model.name is Architecture.CONVNET:
+        return _convnet(model, num_classes)
+    if model.name is Architecture.SPEEDNET:
+        return _speednet(model, num_classes)
+    raise UserError(
+        f"config.model.name: the other frameworks have no {model.name} here; expected convnet or speednet, or --frameworks=jax"
+    )
+
+
+def multiply_adds(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one image [H, W, C] through convolutions and matrix products; products with padding count too."""
+    return _count(layers, image_shape)[0]
+
+
+def _convnet(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+    layers: list[Layer] = []
+    for i, block in enumerate(model.blocks):
+        layers += _block(block, model, f"block{i}")
+    layers.append(Vector(model.features))
+    for i, dense in enumerate(model.dense):
+        layers += [Dense(f"dense{i}", dense.features, True), Activate(dense.activation or model.activation)]
+        layers.append(Dropout(dense.dropout))
+    return (*layers, Dense("logits", num_classes, True))
+
+
+def _block(block: BlockConfig, model: ModelConfig, name: str) -> list[Layer]:
+    layers: list[Layer] = []
+    for i, features in enumerate(block.features):
+        size, padding = block.kernel_sizes[i % len(block.kernel_sizes)], block.paddings[i % len(block.paddings)]
+        activations = block.activations or (model.activation,)
+        layers.append(Conv(f"{name}_conv{i}", features, size, str(padding), block.batch_norm is not BatchNorm.CONV))
+        if block.batch_norm is BatchNorm.CONV:
+            layers.append(Norm(f"{name}_conv{i}_norm", scale=True))
+        layers.append(Activate(activations[i % len(activations)]))
+    if block.batch_norm is BatchNorm.BLOCK:
+        layers.append(Norm(f"{name}_norm", scale=True))
+    return [*layers, MaxPool(block.pool), Dropout(block.dropout)]
+
+
+def _speednet(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+    def normed(name: str, *layers: Layer) -> list[Layer]:
+        return [*layers, Norm(f"{name}_norm", scale=False), Activate(model.activation)]
+
+    channels = 2 * 3 * WHITENING_SIZE**2
+    layers: list[Layer] = [Conv("whitening", channels, WHITENING_SIZE, "VALID", True), Activate(model.activation)]
+    for i, stage in enumerate(model.stages):
+        name = f"stage{i}_conv"
+        layers += normed(name, Conv(name, stage.features, stage.kernel_size, "SAME", False), MaxPool(2))
+        branch: list[Layer] = []
+        for j, (features, size) in enumerate(zip(stage.branch_features, stage.branch_kernel_sizes, strict=True)):
+            name = f"stage{i}_branch{j}"
+            branch += normed(name, Conv(name, features, size, "SAME", False))
+        layers += [Residual(tuple(branch))] if stage.residual else branch
+    return (*layers, Vector(model.features), Dense("logits", num_classes, False), Scale(model.logit_scale))
+
+
+def _count(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    total = 0
+    for layer in layers:
+        match layer:
+            case Conv(features=features, size=size, padding=padding):
+                lost = 0 if padding == "SAME" else size - 1
+                height, width, channels = shape
+                shape = (height - lost, width - lost, features)
+                total += math.prod(shape) * size * size * channels
+            case MaxPool(window=window):
+                shape = (shape[0] // window, shape[1] // window, shape[2])
+            case Vector(how=how):
+                shape = (math.prod(shape),) if how is Features.FLATTEN else shape[2:]
+            case Dense(features=features):
+                total += shape[0] * features
+                shape = (features,)
+            case Residual(layers=inner):
+                more, shape = _count(inner, shape)
+                total += more
+    return total, shape

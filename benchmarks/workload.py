@@ -1,0 +1,115 @@
+"""The work that all frameworks do alike: recipe, images, parameters, and how far their results may differ."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cifar_flax.choices import Normalization, Optimizer
+from cifar_flax.config import AugmentConfig, Config, EarlyStoppingConfig, OptimConfig, PlateauConfig
+from cifar_flax.errors import RunFailed
+
+CLASSES = 100
+PRODUCT = 2048  # rows and columns of the matrices whose product stands for what the machine can do
+LEARNING_RATE = 1e-3  # low, so that no number leaves its range however long the same images are learnt
+TOLERANCE = 1e-3  # of ||theirs - ours|| / ||ours||, for logits and for the gradient of each parameter
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A batch and a network to train on it.
+
+    Attributes:
+      config: of the network and its step; from `common_recipe`.
+      images: uint8 [N, H, W, 3].
+      labels: int32 [N], in [0, CLASSES).
+      params: float32 arrays by path, such as `block0_conv0/kernel`, kernels being [size, size, in, out] or [in, out].
+      batch_stats: likewise, such as `block0_norm/mean`.
+      frozen: paths of the parameters that are not trained.
+    """
+
+    config: Config
+    images: np.ndarray
+    labels: np.ndarray
+    params: dict[str, np.ndarray]
+    batch_stats: dict[str, np.ndarray]
+    frozen: frozenset[str]
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """What the network is fed: float32 [N, H, W, 3], the images / 255."""
+        return self.images / np.float32(255)
+
+    def without_dropout(self) -> "Workload":
+        """The same without what is random."""
+        config = copy.deepcopy(self.config)
+        for block in config.model.blocks:
+            block.dropout = 0.0
+        for dense in config.model.dense:
+            dense.dropout = 0.0
+        return replace(self, config=config)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a framework makes of a workload without dropout: that of another must agree with it.
+
+    Attributes:
+      logits: float32 [N, CLASSES], BatchNorm using the batch.
+      eval_logits: likewise, BatchNorm using its statistics.
+      gradients: of the loss, by path and in the shapes of `Workload.params`; none of frozen parameters.
+    """
+
+    logits: np.ndarray
+    eval_logits: np.ndarray
+    gradients: dict[str, np.ndarray]
+
+
+def common_recipe(config: Config) -> Config:
+    """`config` with the training that all frameworks have, for the same network.
+
+    Adam, AdamW and SGD stay, as Adam and SGD; any other optimizer becomes SGD with Nesterov momentum. Label smoothing and
+    frozen parameters stay. Augmentation, weight decay, groups, clipping, averaging, sharpness-aware minimisation and schedules
+    go: they are ours, or cost little beside the network.
+    """
+    config = copy.deepcopy(config)
+    old = config.optim
+    new = OptimConfig(learning_rate=LEARNING_RATE, label_smoothing=old.label_smoothing, freeze=old.freeze)
+    if old.name in (Optimizer.ADAM, Optimizer.ADAMW):
+        new.name, new.b1, new.b2, new.eps = Optimizer.ADAM, old.b1, old.b2, old.eps
+    elif old.name is Optimizer.SGD:
+        new.name, new.momentum, new.nesterov = Optimizer.SGD, old.momentum, old.nesterov
+    else:
+        new.name, new.momentum, new.nesterov = Optimizer.SGD, 0.9, True
+    config.optim, config.augment = new, AugmentConfig()
+    config.plateau, config.early_stopping = PlateauConfig(), EarlyStoppingConfig()
+    config.data.normalization = Normalization.UNIT
+    return config
+
+
+def check_agreement(name: str, ours: Answer, theirs: Answer) -> float:
+    """The largest relative difference, in the Euclidean norm, over logits and gradients.
+
+    Raises:
+      RunFailed: it is above TOLERANCE, or other parameters have gradients; so the networks are not the same.
+    """
+    if ours.gradients.keys() != theirs.gradients.keys():
+        odd = ", ".join(sorted(ours.gradients.keys() ^ theirs.gradients.keys()))
+        raise RunFailed(f"{name} and ours do not train the same parameters ({odd}); nothing was timed")
+    pairs = {
+        "logits": (ours.logits, theirs.logits),
+        "logits in evaluation": (ours.eval_logits, theirs.eval_logits),
+        **{f"gradient of {path}": (g, theirs.gradients[path]) for path, g in ours.gradients.items()},
+    }
+    errors = {what: _relative_error(*pair) for what, pair in pairs.items()}
+    worst = max(errors, key=lambda what: np.inf if np.isnan(errors[what]) else errors[what])
+    if not errors[worst] <= TOLERANCE:
+        raise RunFailed(f"{name} differs from ours by {errors[worst]:.1e} in the {worst}, above {TOLERANCE:.0e}; not timed")
+    return errors[worst]
+
+
+def _relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    scale = max(float(np.linalg.norm(ours)), float(np.finfo(np.float32).tiny))
+    return float(np.linalg.norm(theirs.astype(np.float64) - ours) / scale)

@@ -1,0 +1,87 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, TINY_CONFIG
+
+
+@pytest.fixture
+def benchmark(tiny_cache, tmp_path):
+    """Runs `python benchmarks/NAME.py --config=tests/e2e/tiny.py ARGS` in an empty folder."""
+
+    def run(name, *args):
+        command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), f"--config={TINY_CONFIG}", *args]
+        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
+        return subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--frameworks=jax,theano", "--frameworks: no 'theano'; expected some of jax, torch, keras"),
+        ("--batch_sizes=32,0", "--batch_sizes: '0' is no batch size; expected whole numbers such as 32,64,128"),
+    ],
+)
+def test_a_mistake_is_one_line(benchmark, flag, message):
+    done = benchmark("throughput", flag)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message + "\n")
+
+
+@pytest.mark.slow
+def test_throughput_of_ours_beside_plain_jax(benchmark):
+    small = ("--config.data.image_size=8", "--frameworks=jax", "--rounds=3", "--steps=1")
+    done = benchmark("throughput", *small, "--batch_sizes=4", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["images_per_second"]) == {"32", "4"}
+    seconds, speeds = found["seconds_per_step"]["32"], found["images_per_second"]["32"]
+    assert set(speeds) == {"ours", "default_options", "plain_jit"}
+    assert speeds["ours"] == pytest.approx(32 / np.median(seconds["ours"]))
+    assert found["tiny_ratio_plain_jit"] == pytest.approx(speeds["ours"] / speeds["plain_jit"])
+    # 8x8 outputs of 27 products for 8 channels; 4x4x8 features to 16, and 16 to 100 classes.
+    assert found["multiply_adds"] == 64 * 27 * 8 + 128 * 16 + 1600
+    products = [np.median(found["seconds_per_step"][size]["matrix_product_jax"]) for size in ("32", "4")]
+    peak = max(2 * 2048**3 / product for product in products)
+    assert found["peak_gflops"] == pytest.approx(peak / 1e9)
+    assert found["tiny_share_of_peak"] == pytest.approx(speeds["ours"] * 6 * found["multiply_adds"] / peak)
+
+
+@pytest.mark.slow
+def test_time_to_accuracy_is_read_off_the_runs(benchmark, tmp_path):
+    flags = ("--config.train.epochs=3", "--target=.15", "--seeds=2", "--json")
+    done = benchmark("time_to_accuracy", *flags)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    workdirs = sorted((tmp_path / "runs" / "time_to_accuracy").iterdir())
+    assert [line["seed"] for line in found["seeds"]] == [0, 1]
+    for line, workdir in zip(found["seeds"], workdirs, strict=True):
+        records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        first = next((r for r in records if r["kind"] == "epoch" and r["validation_top1"] >= 0.15), None)
+        assert line["reached"] == (first is not None)
+        if first:
+            assert (line["epoch"], line["seconds_with_compilation"]) == (first["epoch"], first["elapsed"])
+            assert 0 < line["seconds"] < line["seconds_with_compilation"]
+    assert any(line["reached"] for line in found["seeds"])
+    again = benchmark("time_to_accuracy", *flags)
+    assert json.loads(again.stdout.splitlines()[-1]) == found
+
+
+@pytest.mark.slow
+def test_a_recipe_without_validation_is_scored_on_test_once(benchmark, tmp_path, tiny_data):
+    flags = ("--config.data.validation_fraction=0", "--target=.01")
+    done = benchmark("time_to_accuracy", *flags)
+    assert done.returncode == 0, done.stderr
+    (workdir,) = (tmp_path / "runs" / "time_to_accuracy").iterdir()
+    from cifar_flax.run import Run
+
+    top1 = json.loads((workdir / "time_to_accuracy.json").read_text())["test_top1"]
+    assert top1 == Run.open(workdir).evaluate("test", "latest")["top1"]
+    assert f"seed 0: {top1:.2%} after epoch 2" in done.stdout
+    (workdir / "time_to_accuracy.json").write_text('{"test_top1": 0.005}')  # what is there is not computed again
+    assert "no seed reached 1.0%" in benchmark("time_to_accuracy", *flags).stdout

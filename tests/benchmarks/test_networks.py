@@ -1,0 +1,85 @@
+"""The networks of the other frameworks are ours."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import jax_network
+from benchmarks.workers import Worker
+from benchmarks.workload import TOLERANCE, check_agreement
+
+NO_TORCH = importlib.util.find_spec("torch") is None
+needs_torch = pytest.mark.skipif(NO_TORCH, reason="PyTorch is not installed: pip install -e '.[bench]'")
+needs_keras = pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed: the bench extra")
+
+
+@pytest.fixture(scope="session", params=["tiny_convnet", pytest.param("tiny_speednet", marks=pytest.mark.slow)])
+def workload(request):
+    return jax_network.draw(request.getfixturevalue(request.param), 4)
+
+
+@pytest.fixture(scope="session")
+def answers(workload):
+    return jax_network.answers(workload.without_dropout())
+
+
+def test_flax_own_layers_are_the_same_network(answers):
+    check_agreement("plain", answers["ours"], answers["plain_jit"])
+    assert not np.array_equal(answers["ours"].logits, answers["ours"].eval_logits)  # BatchNorm has both its ways
+
+
+def test_flax_own_layers_are_none_of_ours(workload):
+    def program():
+        model = jax_network.create_model(workload.config.model, 100, np.float32)
+        variables = jax_network._variables(workload)
+        return str(jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(workload.inputs))
+
+    assert "custom_vjp" in program()
+    with jax_network.plain_layers():
+        plain = program()
+    assert "custom_vjp" not in plain
+    assert "reduce_window_max" in plain
+
+
+@needs_torch
+def test_torch_agrees(workload, answers):
+    from benchmarks import torch_network
+
+    theirs = torch_network.answers(workload.without_dropout())
+    assert 0 < check_agreement("torch", answers["ours"], theirs["torch"]) < TOLERANCE
+
+
+@needs_torch
+def test_a_step_of_torch_trains_what_is_not_frozen(workload):
+    import torch
+
+    from benchmarks import torch_network
+
+    network = torch_network.Network(workload)
+    before = {path: p.detach().clone() for path, p in network.parameters.items()}
+    network.step(False, torch.bfloat16)
+    changed = {path for path, p in network.parameters.items() if not torch.equal(p, before[path])}
+    assert changed == workload.params.keys() - workload.frozen
+
+
+@needs_keras
+@pytest.mark.slow
+def test_keras_agrees_and_trains(workload, answers):
+    with Worker("keras_network") as worker:
+        theirs = worker.call("answers", workload.without_dropout())
+        assert 0 < check_agreement("keras", answers["ours"], theirs["keras"]) < TOLERANCE
+        names, _ = worker.build(workload)
+        assert names == ["keras_graph", "keras_xla"]
+        assert all(worker.time_step(name, 1) > 0 for name in names)
+
+
+@needs_torch
+@pytest.mark.slow
+def test_every_step_of_torch_runs(workload):
+    with Worker("torch_network") as worker:
+        names, remarks = worker.build(workload)
+        assert {"torch_eager", "torch_bf16_eager", "matrix_product_torch"} <= set(names)
+        assert len(names) == 5 or "was left out" in remarks[0]
+        assert all(worker.time_step(name, 1) > 0 for name in names)

@@ -1,0 +1,53 @@
+import pytest
+
+from benchmarks.ratios import ratios, training_flops
+from benchmarks.timing import in_turns, speeds, time_steps
+
+SPEEDS = {"ours": 90.0, "plain_jit": 45.0, "torch_eager": 100.0, "torch_compiled": 120.0, "torch_bf16_eager": 180.0}
+
+
+def test_the_fastest_form_of_each_framework_counts():
+    keras = {"keras_graph": 60.0, "keras_xla": 150.0}
+    assert ratios({**SPEEDS, **keras}, "wide") == pytest.approx(
+        {
+            "wide_ratio_plain_jit": 2.0,
+            "wide_ratio_torch_f32": 0.75,
+            "wide_ratio_keras": 0.6,
+            "wide_ratio_best_f32": 0.6,
+            "wide_ratio_torch_bf16": 0.5,
+        }
+    )
+
+
+def test_the_best_is_not_named_where_one_of_them_was_not_measured():
+    found = ratios(SPEEDS, "fast")
+    assert found["fast_ratio_torch_f32"] == 0.75
+    assert "fast_ratio_best_f32" not in found
+    assert "fast_ratio_keras" not in found
+
+
+def test_speeds_are_those_of_the_median_round():
+    assert speeds({"a": [2.0, 1.0, 100.0], "b": [4.0, 4.0, 4.0]}, 64) == {"a": 32, "b": 16}
+
+
+def test_training_takes_three_forward_passes():
+    assert training_flops(10) == 60
+
+
+def test_variants_take_turns():
+    order = []
+    variants = {name: lambda name=name: order.append(name) or float(len(order)) for name in "abc"}
+    assert in_turns(variants, 2) == {"a": [1, 4], "b": [2, 5], "c": [3, 6]}
+    assert "".join(order) == "abcabc"
+
+
+def test_the_first_step_of_a_turn_is_not_counted(monkeypatch):
+    now = 0.0
+
+    def step():
+        nonlocal now
+        now += 100 if now == 0 else 2
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    assert time_steps(step, 3) == 2
+    assert now == 106

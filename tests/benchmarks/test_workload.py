@@ -1,0 +1,60 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks.workload import Answer, check_agreement, common_recipe
+from cifar_flax.choices import Optimizer
+from cifar_flax.cli import load_config
+from cifar_flax.config import AugmentConfig, Config
+from cifar_flax.errors import RunFailed
+from tests.conftest import ROOT
+
+ANSWER = Answer(np.ones((2, 3)), np.ones((2, 3)), {"a/kernel": np.ones((3, 4)), "a/bias": np.ones(4)})
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "momentum"),
+    [
+        ("wide", Optimizer.ADAM, None),
+        ("wide:short", Optimizer.ADAM, None),  # AdamW
+        ("wide:published", Optimizer.SGD, 0.9),  # RMSprop
+        ("three_conv:sgd_tuned", Optimizer.SGD, 0.9),
+        ("fast", Optimizer.SGD, 0.9),  # Muon
+    ],
+)
+def test_the_optimizer_is_one_that_all_have(name, optimizer, momentum):
+    stem, _, variant = name.partition(":")
+    before = load_config(str(ROOT / "configs" / f"{stem}.py:{variant}"))
+    after = common_recipe(before)
+    assert (after.optim.name, after.optim.momentum) == (optimizer, momentum)
+    assert (after.optim.freeze, after.optim.label_smoothing) == (before.optim.freeze, before.optim.label_smoothing)
+    assert (after.optim.weight_decay, after.optim.ema_decay, after.optim.groups) == (0, None, ())
+    assert (after.augment, after.model, after.train) == (AugmentConfig(), before.model, before.train)
+
+
+def test_the_config_that_it_is_made_from_stays_as_it_is():
+    before = load_config(str(ROOT / "configs" / "fast.py"))
+    common_recipe(before)
+    assert before == load_config(str(ROOT / "configs" / "fast.py"))
+    assert common_recipe(Config()).model is not Config().model
+
+
+def test_rounding_is_no_disagreement():
+    rounded = dataclasses.replace(ANSWER, logits=ANSWER.logits * (1 + 1e-4))
+    assert check_agreement("torch", ANSWER, rounded) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"logits": np.full((2, 3), 1.01)}, "logits"),
+        ({"eval_logits": np.full((2, 3), np.nan)}, "logits in evaluation"),
+        ({"gradients": {**ANSWER.gradients, "a/bias": np.array([1, 1, 1, 1.01])}}, "gradient of a/bias"),
+        ({"gradients": {**ANSWER.gradients, "a/kernel": np.ones((4, 3))}}, "gradient of a/kernel"),
+        ({"gradients": {"a/kernel": np.ones((3, 4))}}, "a/bias"),
+    ],
+)
+def test_another_network_is_not_timed(change, what):
+    with pytest.raises(RunFailed, match=what):
+        check_agreement("torch", ANSWER, dataclasses.replace(ANSWER, **change))
