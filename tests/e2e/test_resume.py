@@ -96,10 +96,12 @@ def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(whole, tiny_cache, t
 def test_two_processes_do_not_share_a_workdir(tiny_cache, tmp_path):
     workdir = tmp_path / "run"
     first = start(workdir, tiny_cache)
-    while not (workdir / ".lock").exists():
+    while not (workdir / "config.json").exists():  # which is written after the lock is taken
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # or it might have ended before the second has started
     second = start(workdir, tiny_cache)
     _, stderr = second.communicate(timeout=120)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process is training" in stderr
     assert first.wait(timeout=120) == 0
