@@ -45,7 +45,7 @@ PRODUCT_FLOPS = 2 * PRODUCT**3
 def main() -> None:
     """Checks that all do the same work, times it, and prints medians and ratios."""
     experiment = cli.experiment_from_flags()
-    config, names, sizes = common_recipe(experiment.config), _frameworks(), _batch_sizes(experiment.config)
+    config, sizes, names = common_recipe(experiment.config), _batch_sizes(experiment.config), _frameworks()
     work = multiply_adds(layers_of(config.model, CLASSES), _image_shape(config))
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(f"{name}_network")) for name in names}

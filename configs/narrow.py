@@ -3,7 +3,8 @@
     python launch/train.py --config=configs/narrow.py
 
 Keras' CIFAR-10 example, with which the search of the wide network's author began: he blames its 32 first filters for leaning
-on colour. `configs/search/wide_grid.py` holds the grid that he searched.
+on colour. `configs/search/wide_grid.py` searches what he searched. `:short` is the recipe of `wide:short`, so that the two can
+be compared after as few epochs.
 """
 
 from cifar_flax.config import (
@@ -12,6 +13,7 @@ from cifar_flax.config import (
     Config,
     DenseConfig,
     Normalization,
+    OptimConfig,
     Optimizer,
     Padding,
     Schedule,
@@ -40,4 +42,16 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 200
-    return vary(c, variant, {})
+    return vary(c, variant, VARIANTS)
+
+
+def short(c: Config) -> None:
+    """A falling rate, an average of the weights, smoothed labels."""
+    c.data.normalization = Normalization.STANDARDIZE
+    c.optim = OptimConfig(name=Optimizer.ADAMW, learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.1, ema_decay=0.999)
+    c.optim.schedule = Schedule.COSINE
+    c.optim.warmup_epochs = 2.0
+    c.train.epochs = 20
+
+
+VARIANTS = {"short": short}
