@@ -28,6 +28,10 @@ SEARCH = [
     "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
 ]
 
+ONNX = [
+    "onnx>=1.18",  # writes and checks the files of export --format=onnx
+]
+
 DEMO = [
     "flask>=3.1",  # routes, templates and forms of the demo
     "mpld3>=0.5.10",  # ships D3 5, which draws its bars
@@ -77,15 +81,18 @@ setup(
         "tfds": TFDS,
         "search": SEARCH,
         "demo": DEMO,
+        "onnx": ONNX,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
             *DEMO,
+            *ONNX,
             *SEARCH,
             *TFDS,  # the data tests compare TFDS with the tarballs
             "hypothesis>=6.120",  # inputs that nobody thinks of
             "ipykernel>=6.29",  # runs the notebook, ...
             "mypy>=1.15",  # type checker
             "nbclient>=0.10",  # ... driven by this
+            "onnxruntime>=1.22",  # runs them
             "openapi-core>=0.23",  # checks answers of the demo against its description
             "playwright>=1.50",  # drives a browser through the demo
             "pytest>=8.3",  # runs the tests

@@ -9,7 +9,7 @@ from cifar_flax import cli
 from cifar_flax.errors import UserError
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
-_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo"], "of the file")
+_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo", "onnx"], "of the file")
 _OUTPUT = flags.DEFINE_string("output", None, "the file; default: RUN/export/NAME.FORMAT")
 
 

@@ -159,9 +159,11 @@ def _windows(x: jax.Array, window: int) -> jax.Array:
     """[N, H, W, C] -> [N, rows, window, columns, window, C], without what is left over at the edges."""
     n, h, w, c = x.shape
     rows, columns = h // window, w // window
-    return x[:, : rows * window, : columns * window].reshape(n, rows, window, columns, window, c)
+    whole = jax.lax.slice_in_dim(jax.lax.slice_in_dim(x, 0, rows * window, axis=1), 0, columns * window, axis=2)
+    return whole.reshape(n, rows, window, columns, window, c)
 
 
 def _corners(blocks: jax.Array) -> list[jax.Array]:
     """The window^2 slices [N, rows, columns, C] of what `_windows` gives."""
-    return [blocks[:, :, i, :, j] for i in range(blocks.shape[2]) for j in range(blocks.shape[4])]
+    rows = [jax.lax.index_in_dim(blocks, i, axis=2, keepdims=False) for i in range(blocks.shape[2])]
+    return [jax.lax.index_in_dim(row, j, axis=3, keepdims=False) for row in rows for j in range(blocks.shape[4])]

@@ -106,7 +106,7 @@ def whitening_kernel(images: jax.Array, size: int, epsilon: float) -> jax.Array:
     shifted = [images[:, i : i + rows, j : j + columns] for i in range(size) for j in range(size)]
     patches = jnp.stack(shifted, axis=3).reshape(n * rows * columns, size * size * channels)
     patches = patches - patches.mean(0)
-    covariance = jnp.matmul(patches.T, patches, precision=jax.lax.Precision.HIGHEST) / len(patches)
+    covariance = jnp.matmul(patches.T, patches, precision=jax.lax.Precision.HIGHEST) / patches.shape[0]
     variances, vectors = jnp.linalg.eigh(covariance)
     kernel = (vectors / jnp.sqrt(variances + epsilon))[:, ::-1]
     return jnp.concatenate([kernel, -kernel], axis=1).reshape(size, size, channels, -1)
