@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -16,6 +17,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "the file; default: RUN/export/NAM
 def main() -> None:
     """Exports what the flags ask for, with the test scores of the run where it has been evaluated."""
     from cifar_flax.export import Format, export  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.pretrained.weights import read_weights
     from cifar_flax.run import Run
 
     run, how = Run.open(_RUN.value), Format(_FORMAT.value)
@@ -23,15 +25,23 @@ def main() -> None:
     if not path.parent.is_dir() and _OUTPUT.value:
         raise UserError(f"--output={path}: no such folder as {path.parent}")
     path.parent.mkdir(exist_ok=True)
-    export(run, how, path, _figures(run.workdir / "report" / "test.json", run.step("best")))
+    figures = _figures(run.workdir / "report" / "test.json", run.step("best"))
+    export(run, how, path, figures)
+    if figures and how is Format.SAFETENSORS:  # its kernels are rounded to float16, which may change a prediction
+        export(run, how, path, {"split": "test", **_numbers(read_weights(path).evaluate("test"))})
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _figures(report: Path, step: int) -> dict[str, float]:
-    """The test scores in single numbers, of this very checkpoint."""
+def _figures(report: Path, step: int) -> dict[str, Any]:
+    """The test scores in single numbers, of this very checkpoint; empty where it was not evaluated."""
     scores = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    known = scores if scores.get("checkpoint") == step else {}
-    return {name: value for name, value in known.items() if isinstance(value, int | float)}
+    if scores.get("checkpoint") != step or scores.get("tta", "none") != "none":
+        return {}
+    return {"split": "test", **_numbers(scores)}
+
+
+def _numbers(scores: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in scores.items() if isinstance(value, int | float) and name != "checkpoint"}
 
 
 if __name__ == "__main__":

@@ -18,10 +18,13 @@ from safetensors.numpy import save
 from cifar_flax.atomic import write_bytes
 from cifar_flax.config import Config
 from cifar_flax.config_file import from_dict, to_dict
+from cifar_flax.data.catalog import load_dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables, create_model
-from cifar_flax.training.devices import compute_dtype
+from cifar_flax.scores import scores
+from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
+from cifar_flax.training.prediction import make_predict_step, predict
 
 PARTS = ("config", "preprocessing", "figures")  # of the metadata, each as JSON
 
@@ -54,6 +57,23 @@ class Pretrained:
     def variables(self) -> Variables:
         """{"params", "batch_stats"}: float32 arrays, converted from what the file holds."""
         return self._variables
+
+    def evaluate(self, split: str = "test", tta: str = "none") -> dict[str, Any]:
+        """Scores it on every image of "test" or "train" of the set that it was trained on, once; see `scores.scores`.
+
+        Args:
+          split: the images.
+          tta: test-time augmentation, as in `training.prediction.views`.
+
+        Raises:
+          UserError: no such split, or the data are not here.
+        """
+        known, mesh = self.preprocessing, data_parallel_mesh()
+        dataset = load_dataset(self.config.data, split)
+        step = make_predict_step(self.model, known, compute_dtype(self.config.train.dtype), mesh, tta)
+        batch_size = self.config.train.eval_batch_size
+        logits = predict(step, self.variables(), place(dataset, mesh).images, batch_size, mesh)
+        return scores(logits, dataset.labels, known.class_names, known.coarse_names, known.coarse_of_fine)
 
 
 def write_weights(

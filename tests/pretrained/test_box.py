@@ -1,0 +1,36 @@
+"""The networks that come with the package are what their files and the README say of them."""
+
+import os
+
+import pytest
+
+from cifar_flax import load_pretrained
+from cifar_flax.pretrained import FOLDER, pretrained_names
+from tests.conftest import ROOT
+
+MEGABYTES = 20  # that a file may have
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_network_in_the_box_is_complete_and_small(name):
+    network = load_pretrained(name)
+    assert (FOLDER / f"{name}.safetensors").stat().st_size < MEGABYTES * 1e6
+    assert len(network.class_names) == len(set(network.class_names)) == 100
+    assert network.preprocessing.coarse_names
+    assert network.figures["split"] == "test"
+    assert network.figures["n"] == 10000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", pretrained_names())
+def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monkeypatch, tmp_path):
+    if not os.environ.get("TFDS_DATA_DIR"):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path))
+    network = load_pretrained(name)
+    found = network.evaluate("test")
+    for figure in ("top1", "top2", "top3", "top5", "superclass_top1"):
+        # Sums in another order may turn over an image or two whose best guesses are as good as even.
+        assert found[figure] == pytest.approx(network.figures[figure], abs=5e-4)
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"`pretrained:{name}`" in line)
+    assert f"{100 * network.figures['top1']:.2f}" in row
