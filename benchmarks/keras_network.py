@@ -21,7 +21,7 @@ ACTIVATIONS = {
     Activation.SILU: keras.activations.silu,
     Activation.TANH: keras.activations.tanh,
     Activation.SIGMOID: keras.activations.sigmoid,
-    Activation.HARD_SIGMOID: keras.activations.hard_sigmoid,
+    Activation.HARD_SIGMOID: lambda x: keras.ops.clip(0.2 * x + 0.5, 0, 1),  # Keras 2's
 }
 
 # Our names of a layer's variables -> Keras'.

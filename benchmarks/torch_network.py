@@ -23,7 +23,7 @@ ACTIVATIONS = {
     Activation.SILU: nn.SiLU,
     Activation.TANH: nn.Tanh,
     Activation.SIGMOID: nn.Sigmoid,
-    Activation.HARD_SIGMOID: nn.Hardsigmoid,
+    Activation.HARD_SIGMOID: lambda: Apply(lambda x: torch.clamp(0.2 * x + 0.5, 0, 1)),  # Keras 2's
 }
 
 POOLED = {

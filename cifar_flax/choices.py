@@ -50,7 +50,7 @@ class Activation(enum.StrEnum):
     SILU = "silu"
     TANH = "tanh"
     SIGMOID = "sigmoid"
-    HARD_SIGMOID = "hard_sigmoid"
+    HARD_SIGMOID = "hard_sigmoid"  # Keras 2's: clip(0.2 x + 0.5, 0, 1)
 
 
 class FillMode(enum.StrEnum):

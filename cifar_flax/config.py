@@ -226,7 +226,7 @@ class TrainConfig(Section):
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
     resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size
-    init_from: str = ""  # a run directory or pretrained:NAME; parameters are taken over where name and shape agree
+    init_from: str = ""  # a run directory or pretrained:NAME, of the same normalization; what fits by name and shape is taken
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32
 
 

@@ -4,6 +4,15 @@ from cifar_flax.choices import Architecture, Optimizer, Schedule
 from cifar_flax.config import Config, ModelConfig, OptimConfig, TrainConfig
 from cifar_flax.errors import UserError
 
+# The schedules in which a field has an effect.
+SCHEDULES_OF = {
+    "decay": (Schedule.INVERSE_TIME,),
+    "decay_rate": (Schedule.EXPONENTIAL, Schedule.PIECEWISE),
+    "boundaries": (Schedule.PIECEWISE,),
+    "final_fraction": (Schedule.COSINE, Schedule.LINEAR),
+}
+MADE_FROM_DATA = "whitening/"  # parameters that are worth freezing without having been trained
+
 
 def validate(config: Config) -> None:
     """Checks what crosses fields; each field by itself is checked against its annotation by `config_file.from_dict`.
@@ -22,6 +31,17 @@ def validate(config: Config) -> None:
         if section.patience and data.folds is None and data.validation_fraction == 0:
             raise UserError(f"config.{name}: needs a validation split; set config.data.validation_fraction above 0")
     _validate_optim(optim)
+    _validate_schedule(optim)
+    if not config.train.init_from and any(not pattern.startswith(MADE_FROM_DATA) for pattern in optim.freeze):
+        raise UserError(
+            f"config.optim.freeze: {optim.freeze!r} would keep random parameters as they are; "
+            "say with --config.train.init_from=RUN whose to take over"
+        )
+    if config.plateau.patience and optim.name is Optimizer.MUON_SGD:
+        raise UserError(
+            "config.plateau: muon_sgd brings kernels to their norm with every update, and would not with a part of it; "
+            "use a falling --config.optim.schedule"
+        )
 
 
 def _validate_model(model: ModelConfig) -> None:
@@ -66,6 +86,17 @@ def _validate_optim(optim: OptimConfig) -> None:
     if (optim.weight_decay or any(group.weight_decay for group in optim.groups)) and optim.name not in decaying:
         hint = "use --config.optim.name=adamw" if optim.name is Optimizer.ADAM else f"expected one of {', '.join(decaying)}"
         raise UserError(f"config.optim.weight_decay: {optim.name} has none; {hint}")
+
+
+def _validate_schedule(optim: OptimConfig) -> None:
+    default = OptimConfig()
+    for name, schedules in SCHEDULES_OF.items():
+        value, unused = getattr(optim, name), getattr(default, name)
+        if value != unused and optim.schedule not in schedules:
+            raise UserError(
+                f"config.optim.{name}: {value} has no effect with schedule {optim.schedule}; set it to {unused}, "
+                f"or --config.optim.schedule={' or '.join(schedules)}"
+            )
     rising = (optim.warmup_epochs, *optim.boundaries)
     if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
         raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")

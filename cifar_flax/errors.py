@@ -12,6 +12,18 @@ class UserError(CifarFlaxError):
 
     exit_code = 2
 
+    @property
+    def about_config(self) -> bool:
+        """Whether a field of the config is at fault, so that the same config would end the same way again.
+
+        Messages that say so begin with the field's path; missing data, a folder in use and the like have other beginnings.
+        """
+        return str(self).startswith("config.")
+
+
+class FolderInUse(UserError):
+    """Another process is training in the folder."""
+
 
 class RunFailed(CifarFlaxError):
     """A run that started well had to stop: NaN loss, full disk. What was saved stays."""

@@ -5,7 +5,7 @@
 The write-up reports .63, which it calls training accuracy, with dropout, augmentation and 120 epochs. `:base` is the network
 without either (.4856), `:augment` and `:dropout` have one of them (.592, .53). Built on `:base` are `:two_dense` (.51),
 `:one_block` (.48, of training), `:five_blocks` (.4875) and, with three plain convolutions, `:baseline` (.366). `:short` is for
-15 epochs.
+15 epochs; `:search` has the 20 of the write-up's random search, `configs/search/vgg_bn_random.py`.
 """
 
 from cifar_flax.config import (
@@ -90,8 +90,13 @@ def baseline(c: Config) -> None:
     c.model.dense = (DenseConfig(512),)
 
 
+def search(c: Config) -> None:
+    c.train.epochs = 20
+
+
 VARIANTS = {
     "short": short,
+    "search": search,
     "base": base,
     "augment": no_dropout,
     "dropout": no_augmentation,

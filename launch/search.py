@@ -43,7 +43,7 @@ def main() -> None:
             "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds"
         )
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{' and '.join(missing)} not installed; a search needs  pip install -e '.[search]'")
+        raise UserError(f"{' and '.join(missing)} not installed; a search needs  pip install -c constraints.txt -e '.[search]'")
     name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 

@@ -64,6 +64,16 @@ def test_checking_gives_every_value_its_declared_type():
         ({"early_stopping__patience": 2, "data__validation_fraction": 0.0}, "config.early_stopping: needs a validation split"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (3.0, 2.0)}, "config.optim.boundaries"),
         ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__warmup_epochs": 3.0}, "boundaries"),
+        (
+            {"optim__decay": 1e-6},
+            "decay: 1e-06 has no effect with schedule constant; set it to 0.0, or --config.optim.schedule=inverse_time",
+        ),
+        ({"optim__schedule": Schedule.COSINE, "optim__boundaries": (2.0,)}, "config.optim.boundaries: (2.0,) has no effect"),
+        ({"optim__schedule": Schedule.LINEAR, "optim__decay_rate": 0.5}, "--config.optim.schedule=exponential or piecewise"),
+        ({"optim__schedule": Schedule.ONE_CYCLE, "optim__final_fraction": 0.1}, "--config.optim.schedule=cosine or linear"),
+        ({"optim__freeze": ("block*",)}, "config.optim.freeze: ('block*',) would keep random parameters as they are"),
+        ({"optim__freeze": ("whitening/kernel", "stage0_*")}, "say with --config.train.init_from=RUN"),
+        ({"optim__name": "muon_sgd", "plateau__patience": 2}, "config.plateau: muon_sgd"),
         ({"model__stages": (StageConfig(),)}, "config.model.stages: a convnet has none; they are of a speednet"),
         ({"model__name": "resnet", "model__blocks": (BlockConfig(),)}, "config.model.blocks: a resnet has none"),
         ({"model__name": "speednet", "model__stages": (StageConfig(branch_features=(8, 8)),)}, "1 entries for 2 convolutions"),
@@ -81,6 +91,21 @@ def test_nonsense_is_refused_by_name(fields, message):
         checked(changed(**fields))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optim__schedule": Schedule.INVERSE_TIME, "optim__decay": 1e-6},
+        {"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__decay_rate": 0.5},
+        {"optim__schedule": Schedule.EXPONENTIAL, "optim__decay_rate": 0.5},
+        {"optim__schedule": Schedule.LINEAR, "optim__final_fraction": 0.5},
+        {"optim__freeze": ("block*",), "train__init_from": "runs/there"},
+        {"optim__freeze": ("whitening/kernel",)},
+    ],
+)
+def test_sense_is_not_refused(fields):
+    checked(changed(**fields))
 
 
 def test_unknown_fields_are_refused():

@@ -32,7 +32,8 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     Activation.SILU: nn.silu,
     Activation.TANH: jnp.tanh,
     Activation.SIGMOID: nn.sigmoid,
-    Activation.HARD_SIGMOID: nn.hard_sigmoid,
+    # Keras 2's, as the write-ups had; Keras 3 has relu6(x + 3) / 6.
+    Activation.HARD_SIGMOID: lambda x: jnp.clip(0.2 * x + 0.5, 0, 1),
 }
 
 TORCH_UNIFORM = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch.nn.Conv2d's and Linear's default

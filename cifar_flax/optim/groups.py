@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from cifar_flax.choices import Optimizer
 from cifar_flax.config import GroupConfig, OptimConfig
 from cifar_flax.errors import UserError
 
@@ -26,7 +27,7 @@ def scale_groups(config: OptimConfig) -> optax.GradientTransformation:
     """Multiplies each update by its group's learning rate."""
 
     def scale(path: Any, update: jax.Array) -> jax.Array:
-        return update * _group(config, path).learning_rate
+        return update * _group(config, path_name(path)).learning_rate
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
 
@@ -35,7 +36,7 @@ def decay_kernels(config: OptimConfig) -> optax.GradientTransformation:
     """Adds weight decay, the config's or the group's, times the parameter: matrices and convolution kernels only."""
 
     def decay(path: Any, update: jax.Array, p: jax.Array) -> jax.Array:
-        own = _group(config, path).weight_decay
+        own = _group(config, path_name(path)).weight_decay
         rate = config.weight_decay if own is None else own
         return update + rate * p if rate and p.ndim > 1 else update
 
@@ -50,7 +51,7 @@ def check_patterns(config: OptimConfig, params: Any) -> None:
       params: tree of arrays or of their shapes.
 
     Raises:
-      UserError: a pattern has no effect, or all parameters are frozen.
+      UserError: a pattern has no effect, or one that the optimizer does not allow, or all parameters are frozen.
     """
     ranks = {path_name(path): len(p.shape) for path, p in jax.tree_util.tree_leaves_with_path(params)}
     fields = [(f"freeze[{i}]", pattern) for i, pattern in enumerate(config.freeze)]
@@ -65,10 +66,16 @@ def check_patterns(config: OptimConfig, params: Any) -> None:
             raise UserError(
                 f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel, and only they decay; leave it out"
             )
+    if config.name is Optimizer.MUON_SGD:
+        for path, rank in ranks.items():
+            if rank == 4 and _group(config, path).learning_rate != 1:  # would scale what brings the kernel to its norm, too
+                raise UserError(
+                    f"config.optim.groups: {path} has a learning rate of its own, and muon_sgd one for all convolutions: "
+                    "set config.optim.muon.learning_rate, and groups for other parameters"
+                )
     if config.freeze and all(matches(config.freeze, path) for path in ranks):
         raise UserError(f"config.optim.freeze: {config.freeze!r} leaves nothing to train; name fewer parameters")
 
 
-def _group(config: OptimConfig, key_path: Any) -> GroupConfig:
-    path = path_name(key_path)
+def _group(config: OptimConfig, path: str) -> GroupConfig:
     return next((group for group in config.groups if fnmatchcase(path, group.pattern)), GroupConfig())

@@ -14,12 +14,13 @@ import optuna
 from optuna.trial import Trial
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Diverged, Preempted
+from cifar_flax.errors import Diverged, FolderInUse, Preempted, UserError
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, slot_of
 from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
+from cifar_flax.training.workdir import in_use
 
 POLL_SECONDS = 1.0  # between looks at what the other processes do, when there is nothing left to begin
 AGAIN = "run the same command to go on"
@@ -49,6 +50,11 @@ class Search:
         """Where a trial is."""
         return self.workdir / "trials" / f"{slot:04d}"
 
+    def in_use(self, slot: int) -> bool:
+        """Whether a process trains one of its runs, though it may have been silent for so long that it was taken for dead."""
+        folder = self.folder(slot)
+        return any(map(in_use, (folder, *folder.glob("fold*"))))
+
     def runs(self, slot: int, values: Values) -> list[tuple[Path, Config]]:
         """The run directories of a trial and what is trained in them."""
         folder, config = self.folder(slot), self.config(values)
@@ -67,12 +73,12 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) 
       after_trial: called after each trial of this process.
 
     Raises:
-      UserError: a config cannot be trained, or the data are missing. The trial is left to be run again.
+      UserError: what no trial can be run without is missing, such as the data. The trial is left to be run again.
       RunFailed: the disk is full. Likewise.
       Preempted: SIGTERM or SIGINT came; everything is saved. Likewise.
     """
     print(f"{study.trials} trials, each in a folder of {search.workdir / 'trials'} with its progress in output.txt", flush=True)
-    while (trial := _next(study)) is not None:
+    while (trial := _next(search, study)) is not None:
         slot = slot_of(trial)
         print(f"trial {slot}: {describe(trial.params)}", flush=True)
         try:
@@ -80,6 +86,10 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) 
                 result = _run(search, study, trial)
         except optuna.exceptions.UpdateFinishedTrialError:  # silent for too long, as when the machine was asleep
             print(f"trial {slot}: another process has taken it over", flush=True)
+            continue
+        except FolderInUse as e:  # that process was only silent, and has come back between two folds
+            study.give_back(trial)
+            print(f"trial {slot}: {e}", flush=True)
             continue
         except BaseException:
             study.give_back(trial)
@@ -92,14 +102,14 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) 
             after_trial()
 
 
-def _next(study: Study) -> Trial | None:
+def _next(search: Search, study: Study) -> Trial | None:
     """Waits for a trial to run, which may be one that another process leaves when it dies; None once all are finished."""
     told = False
     with Interrupt() as interrupt:
-        while (trial := study.claim()) is None and len(study.finished()) < study.trials:
+        while (trial := study.claim(search.in_use)) is None and (slots := study.unfinished()):
             if not told:
-                slots = ", ".join(map(str, study.running()))
-                print(f"waiting for trials {slots}: other processes run them, or died and have left them", flush=True)
+                these = ", ".join(map(str, slots))
+                print(f"waiting for trials {these}: other processes run them, are silent, or have died", flush=True)
                 told = True
             try:
                 interrupt.check()
@@ -118,24 +128,32 @@ def _run(search: Search, study: Study, trial: Trial) -> dict[str, Any]:
     try:
         for fold, (folder, config) in enumerate(search.runs(slot_of(trial), trial.params)):
             folder.mkdir(parents=True, exist_ok=True)
-            report = _reporter(study, trial, folder) if fold == 0 else None
+            last = config.train.epochs if search.folds is None else None
+            report = _reporter(study, trial, folder, last) if fold == 0 else None
             with (search.folder(slot_of(trial)) / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
                 train(config, folder, after_epoch=report)
             top1.append(max(score for _, score in _validated(folder)))
     except optuna.TrialPruned as e:
         return {"value": None, "note": str(e)}
-    except Diverged as e:
-        return {"value": None, "failed": True, "note": str(e).partition(";")[0]}
-    except jax.errors.JaxRuntimeError as e:
-        if "RESOURCE_EXHAUSTED" not in str(e):
+    except (Diverged, UserError, jax.errors.JaxRuntimeError) as e:
+        if not (note := _own_fault(e)):
             raise
-        return {"value": None, "failed": True, "note": "out of memory"}
+        return {"value": None, "failed": True, "note": note}
     spread = {} if search.folds is None else {"sd": float(np.std(top1, ddof=1)), "folds": top1}
     return {"value": float(np.mean(top1)), **spread}
 
 
-def _reporter(study: Study, trial: Trial, folder: Path) -> Callable[[int, dict[str, float]], None]:
-    """What to call after each epoch: it reports the score, and ends a trial that is hopeless."""
+def _own_fault(e: Diverged | UserError | jax.errors.JaxRuntimeError) -> str:
+    """Why a trial has failed by what its own config asks for; empty where something else is at fault, such as missing data."""
+    if isinstance(e, Diverged):
+        return str(e).partition(";")[0]
+    if isinstance(e, UserError):
+        return str(e) if e.about_config else ""
+    return "out of memory" if "RESOURCE_EXHAUSTED" in str(e) else ""
+
+
+def _reporter(study: Study, trial: Trial, folder: Path, last: int | None) -> Callable[[int, dict[str, float]], None]:
+    """What to call after each epoch: it reports the score, and ends a trial that is hopeless, unless `last` ends it anyway."""
     reported = study.reported(trial)
 
     def report(epoch: int, scores: dict[str, float]) -> None:
@@ -143,7 +161,7 @@ def _reporter(study: Study, trial: Trial, folder: Path) -> Callable[[int, dict[s
             if done not in reported:
                 trial.report(top1, done)
                 reported.add(done)
-        if trial.should_prune():
+        if epoch != last and trial.should_prune():
             raise optuna.TrialPruned(f"pruned after epoch {epoch}")
 
     return report

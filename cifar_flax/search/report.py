@@ -17,6 +17,7 @@ from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_param
 
 from cifar_flax.cli import load_config, missing_field
 from cifar_flax.config_file import checked, differences
+from cifar_flax.errors import RunFailed
 from cifar_flax.search.loop import Search
 from cifar_flax.search.study import Study, slot_of
 
@@ -27,7 +28,7 @@ COLUMNS = ("rank", "trial", "state", "top1", "sd")
 def ranking(study: Study) -> list[FrozenTrial]:
     """The finished trials, the best first: those that came to their end, then the pruned ones, then those that failed."""
     states = ("complete", "pruned", "failed")
-    return sorted(study.finished(), key=lambda t: (states.index(_state(t)), -(t.values or [0.0])[0], slot_of(t)))
+    return sorted(study.finished(), key=lambda t: (states.index(_state(t)), -(_top1(t) or 0.0), slot_of(t)))
 
 
 def conclude(search: Search, study: Study, config_flag: str) -> str:
@@ -37,10 +38,16 @@ def conclude(search: Search, study: Study, config_flag: str) -> str:
       search: what was searched.
       study: all of whose trials are finished.
       config_flag: the config, "FILE.py" or "FILE.py:VARIANT".
+
+    Raises:
+      RunFailed: all trials failed.
     """
-    path = write_table(search, study)
+    path, best = write_table(search, study), ranking(study)[0]
+    if _state(best) == "failed":
+        raise RunFailed(
+            f"all {study.trials} trials failed, trial {slot_of(best)} with: {best.user_attrs['note']} (all: {path})"
+        )
     lines = [table(study, list(search.space.domains)), f"all {study.trials} trials: {path}", *draw(search, study)]
-    best = ranking(study)[0]
     if _state(best) == "complete":
         folder = search.runs(slot_of(best), best.params)[0][0].parent if search.folds else search.folder(slot_of(best))
         lines += [f"best: {folder}", f"train it again: {command(search, best, config_flag)}"]
@@ -128,9 +135,17 @@ def _state(trial: FrozenTrial) -> str:
     return "failed" if trial.user_attrs.get("failed") else trial.state.name.lower()
 
 
+def _top1(trial: FrozenTrial) -> float | None:
+    """Its value, or the best epoch of one that was pruned, of which Optuna keeps the last; None if it failed."""
+    if _state(trial) == "pruned":
+        return max(trial.intermediate_values.values(), default=None)
+    return trial.value if _state(trial) == "complete" else None
+
+
 def _row(rank: int, trial: FrozenTrial) -> dict[str, Any]:
-    top1 = trial.values[0] if trial.values else ""
-    return dict(zip(COLUMNS, (rank, slot_of(trial), _state(trial), top1, trial.user_attrs.get("sd", "")), strict=True))
+    top1 = _top1(trial)
+    shown = (rank, slot_of(trial), _state(trial), "" if top1 is None else top1, trial.user_attrs.get("sd", ""))
+    return dict(zip(COLUMNS, shown, strict=True))
 
 
 @contextmanager

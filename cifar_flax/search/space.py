@@ -134,7 +134,7 @@ class Space:
                 _set(tree, path, value)
             return from_dict(tree)
         except UserError as e:
-            raise UserError(f"--space={self.path}: {e} (at {describe(values)})") from None
+            raise UserError(f"{e} (--space={self.path} at {describe(values)})") from None
         except Exception as e:  # of the user's own apply()
             raise UserError(f"--space={self.path}: apply: {type(e).__name__}: {e} (at {describe(values)})") from e
 

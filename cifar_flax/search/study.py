@@ -9,7 +9,7 @@ no slot is ever finished twice. Nothing else decides, so that a process may be k
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -97,19 +97,25 @@ class Study:
         ours = {"strategy": strategy, "heartbeat": str(heartbeat), **space.fingerprint(), **(fingerprint or {})}
         self._check_same(ours, url)
 
-    def claim(self) -> Trial | None:
-        """Makes one of the trials that nobody runs this process' own, and draws its `params`; None if there is none now."""
+    def claim(self, in_use: Callable[[int], bool] = lambda slot: False) -> Trial | None:
+        """Makes one of the trials that nobody runs this process' own, and draws its `params`; None if there is none now.
+
+        Args:
+          in_use: whether a process that was taken for dead is still at work in a slot's folder; the slot is left alone then.
+        """
         fail_stale_trials(self.optuna)
         while True:
             attempts = self._attempts()
             live = {slot for slot, tries in attempts.items() if any(t.state is not TrialState.FAIL for t in tries)}
-            waiting = [t for tries in attempts.values() for t in tries if t.state is TrialState.WAITING]
-            for trial in sorted(waiting, key=lambda t: int(t.user_attrs[SLOT])):
+            tried = [trial for tries in attempts.values() for trial in tries]
+            waiting = [trial for trial in tried if trial.state is TrialState.WAITING and not in_use(slot_of(trial))]
+            for trial in sorted(waiting, key=slot_of):
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process was faster, or took us for dead
                     if self._take(trial):
                         return self._draw(trial)
-            if free := [slot for slot in range(self.trials) if slot not in live]:
-                self._enqueue(free[0], attempts.get(free[0], []))
+            free = (slot for slot in range(self.trials) if slot not in live and not in_use(slot))
+            if (slot := next(free, None)) is not None:
+                self._enqueue(slot, attempts.get(slot, []))
             elif not waiting:
                 return None
 
@@ -154,9 +160,9 @@ class Study:
         attempts = self._attempts()
         return [trial for slot in sorted(attempts) for trial in attempts[slot] if trial.state in FINISHED]
 
-    def running(self) -> list[int]:
-        """The slots that some process runs, or ran when it died."""
-        return sorted(slot for slot, tries in self._attempts().items() if any(t.state is TrialState.RUNNING for t in tries))
+    def unfinished(self) -> list[int]:
+        """The slots of the others."""
+        return sorted(set(range(self.trials)) - set(map(slot_of, self.finished())))
 
     def reported(self, trial: Trial) -> set[int]:
         """The epochs after which the trial, or a process that ran it before, has reported a value."""

@@ -76,12 +76,12 @@ class Setup:
         """The state that training begins with; says what is taken over of another run.
 
         Raises:
-          UserError: that run is missing, damaged, or of another network.
+          UserError: that run is missing, damaged, of another network, or of pixels normalised in another way.
         """
         images = jnp.asarray(self.train_set.images[:FIRST_IMAGES]) / jnp.float32(255)
         state = create_state(self.config, self.model, self.optimizer, self.preprocessing.normalize(images), self.mesh)
         if self.config.train.init_from:
-            state, line = take_over(state, self.config.train.init_from, self.mesh)
+            state, line = take_over(state, self.config.train.init_from, self.mesh, self.config.data.normalization)
             print(line, flush=True)
         return state
 

@@ -9,7 +9,7 @@ from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
 from cifar_flax.config_file import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.errors import UserError
+from cifar_flax.errors import FolderInUse, UserError
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.training.environment import describe_environment
 
@@ -29,7 +29,8 @@ def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, re
       The open lock file; the folder is this process' until it is closed.
 
     Raises:
-      UserError: another process trains there, or the run that is there has another config or other data.
+      FolderInUse: another process trains there.
+      UserError: the run that is there has another config or other data.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
@@ -48,6 +49,17 @@ def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, re
     preprocessing.write(workdir / "dataset.json")
     _write_environment(workdir / "environment.json")
     return lock
+
+
+def in_use(workdir: Path) -> bool:
+    """Whether a process trains in `workdir`, which need not be there."""
+    if not (workdir / ".lock").exists():
+        return False
+    try:
+        _lock(workdir).close()
+    except FolderInUse:
+        return True
+    return False
 
 
 def may_differ(path: str, config: Config) -> bool:
@@ -69,7 +81,8 @@ def _lock(workdir: Path) -> TextIO:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
+        lock.close()
+        raise FolderInUse(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
     return lock
 
 

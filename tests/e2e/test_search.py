@@ -1,4 +1,5 @@
 import csv
+import itertools
 import json
 import os
 import shlex
@@ -114,6 +115,50 @@ def test_two_processes_share_a_search_and_one_of_them_is_killed(search, launch, 
 
 
 @pytest.mark.slow
+def test_a_process_that_falls_silent_keeps_its_trial_and_holds_no_other_back(search, tmp_path):
+    trials = tmp_path / "search" / "trials"
+    first = search("--trials=2", "--noprune")
+    wait_for_step(trials / "0000", 1, first)
+    first.send_signal(signal.SIGSTOP)
+    second = search("--trials=2", "--noprune")
+    said = list(itertools.takewhile(lambda line: "waiting for trials 0:" not in line, second.stdout))
+    assert any("trial 1: validation top-1" in line for line in said), "it waited before there was nothing else to run"
+    first.send_signal(signal.SIGCONT)
+    for process in (first, second):
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+    found = attempts(tmp_path)
+    assert (found[0, "COMPLETE"], found[1, "COMPLETE"]) == (1, 1)
+    assert_whole(trials / "0000", STEPS)
+
+
+BATCHES = """
+from cifar_flax.search.space import Choice
+
+def get_space():
+    return {{"train.batch_size": Choice({})}}
+"""
+
+
+@pytest.mark.slow
+def test_a_trial_that_cannot_be_set_up_fails_and_the_others_are_run(search, tmp_path):
+    (tmp_path / "space.py").write_text(BATCHES.format((999, 32)))
+    stdout, stderr = search("--strategy=grid").communicate(timeout=300)
+    assert stderr == ""
+    assert "trial 0: config.train.batch_size: 999 is more than the 290 training images" in stdout
+    with (tmp_path / "search" / "trials.csv").open(newline="") as file:
+        assert [(row["trial"], row["state"]) for row in csv.DictReader(file)] == [("1", "complete"), ("0", "failed")]
+
+
+def test_a_search_of_which_no_trial_can_be_set_up_ends_in_a_line(search, tmp_path):
+    (tmp_path / "space.py").write_text(BATCHES.format((998, 999)))
+    process = search("--strategy=grid")
+    _, stderr = process.communicate(timeout=300)
+    assert (process.returncode, stderr.count("\n")) == (1, 1)
+    assert "all 2 trials failed, trial 0 with: config.train.batch_size: 998 is more than the 290 training images" in stderr
+
+
+@pytest.mark.slow
 def test_a_search_that_is_told_to_stop_goes_on_where_it_was(search, tmp_path):
     trials = tmp_path / "search" / "trials"
     first = search("--trials=2", "--folds=2")
@@ -143,8 +188,8 @@ def test_a_search_that_is_told_to_stop_goes_on_where_it_was(search, tmp_path):
         (("--trials=1", "--config.data.validation_fraction=0"), "a search chooses by validation top-1"),
         (("--trials=1", "--config.data.name=nothing_here"), "nothing_here"),
         (
-            ("--trials=1", "--storage=sqlite:////nonexistent/study.db"),
-            "--storage=sqlite:////nonexistent/study.db: cannot be opened",
+            ("--trials=1", "--storage=sqlite:///none/study.db"),
+            "--storage=sqlite:///none/study.db: cannot be opened",
         ),
         (("--trials=1", "--strategy=grid"), "--strategy=grid needs Choice or IntRange"),
         (("--trials=1", "--config.model.dense=(3,)"), "config.model.dense"),
@@ -159,7 +204,7 @@ def test_mistakes_end_in_a_line_before_anything_trains(search, tmp_path, args, s
     assert not (tmp_path / "search" / "trials").exists()
 
 
-def test_the_tiny_config_is_searched_like_any_other(launch, tmp_path):
+def test_a_space_with_a_field_that_is_not_there_is_refused_in_a_line(launch, tmp_path):
     (tmp_path / "space.py").write_text(
         'from cifar_flax.search.space import *\ndef get_space(): return {"optim.learning_rte": Uniform(1, 2)}'
     )

@@ -112,6 +112,17 @@ def test_glorot_uniform_kernels_stay_within_their_limit():
     assert limit * 0.99 < np.abs(kernel).max() <= limit
 
 
+def test_the_hard_sigmoid_is_that_of_the_keras_2_of_the_write_ups():
+    model, variables = init(ModelConfig(dense=(DenseConfig(8, Activation.HARD_SIGMOID),)), (4, 4, 3))
+    images = np.random.default_rng(0).normal(size=(5, 4, 4, 3)) * 4
+    hidden, head = variables["params"]["dense0"], variables["params"]["logits"]
+    x = np.clip(0.2 * (images.reshape(5, -1) @ hidden["kernel"] + hidden["bias"]) + 0.5, 0, 1)
+    assert (x == 0).any()
+    assert (x == 1).any()
+    logits = model.apply(variables, images, train=False)
+    np.testing.assert_allclose(logits, x @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-5)
+
+
 def test_bfloat16_computes_in_bfloat16_from_float32_parameters():
     config = ModelConfig(blocks=(BlockConfig(features=(4,)),), dense=(DenseConfig(8),))
     model = create_model(config, 10, jnp.bfloat16)

@@ -7,12 +7,15 @@ import pytest
 from cifar_flax.cli import load_config
 from cifar_flax.models import create_model, describe, initialize
 from tests.conftest import ROOT
+from tests.e2e.test_configs import EXPERIMENTS
 
 PARAMETERS = {
+    "quickstart": 446_084,  # ours; no bias where BatchNorm has one
     "wide": 6_777_060,
     "wide:published": 6_777_060,
     "wide:short": 6_777_060,
     "narrow": 1_297_028,
+    "narrow:short": 1_297_028,
     "deep": 600_964,
     "three_conv": 1_193_636,
     "three_conv:short": 1_193_636,
@@ -34,19 +37,35 @@ PARAMETERS = {
     "vgg_bn:base": 8_737_572,
     "vgg_bn:augment": 8_737_572,
     "vgg_bn:dropout": 8_737_572,
+    "vgg_bn:search": 8_737_572,
+    "vgg_bn:two_dense": 9_000_228,  # 512 * 512 + 512 more
+    "vgg_bn:one_block": 8_479_268,  # 38,720 of convolutions, 128 of BatchNorm, 16 * 16 * 64 * 512 + 512, 512 * 100 + 100
+    "vgg_bn:five_blocks": 15_031_588,  # 3 * (9 * 512 * 512 + 512) + 1,024 more, and 3 * 512 * 512 fewer: a map of 1 x 1
+    "vgg_bn:baseline": 1_193_636,  # three_conv's
     "fast": 8_605_368,  # of which 288 are the whitening kernel
+    "fast:select": 8_605_368,
     "resnet18": 11_220_132,
     "wrn_28_10": 36_536_884,
 }
-STATISTICS = {"vgg_bn": 1_920, "fast": 2 * 2_944, "resnet18": 2 * 4_800, "wrn_28_10": 2 * 8_976}
-CLASSES = {"cifar10": 10, "cifar100": 100}
+STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
+    **dict.fromkeys((name for name in PARAMETERS if name.startswith("vgg_bn")), 1_920),
+    "vgg_bn:one_block": 2 * 64,
+    "vgg_bn:five_blocks": 1_920 + 2 * 512,
+    "vgg_bn:baseline": 0,
+    "quickstart": 2 * 352,
+    "fast": 2 * 2_944,
+    "fast:select": 2 * 2_944,
+    "resnet18": 2 * 4_800,
+    "wrn_28_10": 2 * 8_976,
+}
+CLASSES = {"cifar10": 10, "cifar100": 100, "shapes100": 100}
 
 
 def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_parameters(name):
     stem, _, variant = name.partition(":")
     config = load_config(str(ROOT / "configs" / f"{stem}.py:{variant}"))
@@ -54,7 +73,12 @@ def test_parameters(name):
     images = np.zeros((1, 32, 32, 3), np.float32)
     variables = jax.eval_shape(lambda: initialize(model, jax.random.key(0), images))
     assert count(variables["params"]) == PARAMETERS[name]
-    assert count(variables.get("batch_stats", {})) == STATISTICS.get(stem, 0)
+    assert count(variables.get("batch_stats", {})) == STATISTICS.get(name, 0)
+
+
+def test_small_kernels_averages_its_f1_over_batches_as_large_as_the_write_ups():
+    train = load_config(str(ROOT / "configs" / "small_kernels.py")).train
+    assert (train.batch_size, train.eval_batch_size) == (32, 32)
 
 
 def test_the_table_of_layers_gives_the_total():

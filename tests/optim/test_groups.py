@@ -59,5 +59,17 @@ def test_patterns_without_effect_and_a_network_all_frozen_are_refused(options, m
     assert "\n" not in str(error.value)
 
 
+def test_muon_sgd_has_one_rate_for_all_convolutions():
+    """A factor would also scale what brings their kernels back to their norm, and the norm would drift."""
+    logits = GroupConfig("logits/*", learning_rate=0.5)
+    for groups in ((GroupConfig("*", learning_rate=0.1),), (logits, GroupConfig("*/kernel", learning_rate=2.0))):
+        with pytest.raises(
+            UserError, match=r"^config\.optim\.groups: block0_conv0/kernel has .*config\.optim\.muon\.learning_rate"
+        ):
+            check_patterns(OptimConfig(name=Optimizer.MUON_SGD, groups=groups), START)
+    convolutions_first = (GroupConfig("block0_conv0/*"), GroupConfig("*", learning_rate=0.1))
+    check_patterns(OptimConfig(name=Optimizer.MUON_SGD, groups=convolutions_first), START)
+
+
 def test_patterns_that_match_pass():
     check_patterns(OptimConfig(groups=GROUPS, freeze=("block0_*", "*/b[ij]as")), START)

@@ -1,12 +1,16 @@
+import fcntl
 import statistics
 from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import jax
 import pytest
 from optuna.trial import TrialState
 
 from cifar_flax.config_file import read_config
-from cifar_flax.errors import Diverged, Preempted, RunFailed, UserError
+from cifar_flax.errors import Diverged, FolderInUse, Preempted, RunFailed, UserError
+from cifar_flax.search.space import Space
 
 
 def values(study):
@@ -48,6 +52,19 @@ def test_hopeless_trials_end_early_and_others_do_not(start, trainings, capsys):
     assert "trial 6: pruned after epoch 2" in capsys.readouterr().out
 
 
+def test_nothing_is_pruned_that_has_come_to_its_end(start, trainings):
+    trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
+    _, study = start(trials=7, prune_from=3)
+    assert [trial.state for trial in study.finished()] == [TrialState.COMPLETE] * 7
+
+
+def test_a_first_fold_at_its_end_is_pruned_where_others_are_to_come(start, trainings):
+    trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
+    _, study = start(trials=7, folds=2, prune_from=3)
+    assert study.finished()[6].state is TrialState.PRUNED
+    assert (6, 1, 1) not in trainings.epochs
+
+
 def test_only_the_first_fold_can_be_pruned(start, trainings):
     trainings.score = lambda config, epoch: 0.1 if (config.augment.cutout, config.data.fold) in ((5, 1), (6, 0)) else 0.5
     _, study = start(trials=7, folds=2, prune_from=1)
@@ -63,6 +80,7 @@ def test_only_the_first_fold_can_be_pruned(start, trainings):
             "the loss is not finite at step 7 (epoch 2)",
         ),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes"), "out of memory"),
+        (UserError("config.train.batch_size: 999 is more than"), "config.train.batch_size: 999 is more than"),
     ],
 )
 def test_a_trial_that_cannot_be_trained_is_finished_and_not_tried_again(start, trainings, error, note):
@@ -80,7 +98,21 @@ def test_a_trial_that_cannot_be_trained_is_finished_and_not_tried_again(start, t
     assert len(study.finished()) == 3
 
 
-@pytest.mark.parametrize("error", [Preempted("SIGTERM: saved"), KeyboardInterrupt(), UserError("no"), RuntimeError("a bug")])
+def test_a_trial_whose_values_make_no_config_is_finished_and_others_go_on(start, trainings, monkeypatch):
+    def configure(space, base, values):
+        if values["augment.cutout"] == 1:
+            raise UserError("config.optim.weight_decay: adam has none")
+        return replace(base, augment=replace(base.augment, cutout=values["augment.cutout"]))
+
+    monkeypatch.setattr(Space, "configure", configure)
+    _, study = start(trials=3)
+    assert study.finished()[1].user_attrs["note"] == "config.optim.weight_decay: adam has none"
+    assert [slot for slot, _, epoch in trainings.epochs if epoch == 1] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [Preempted("SIGTERM: saved"), KeyboardInterrupt(), UserError("no data"), RuntimeError("a bug")]
+)
 def test_what_ends_the_process_leaves_the_trial_to_be_gone_on_with(start, trainings, error):
     raised = []
 
@@ -123,3 +155,48 @@ def test_epochs_that_a_killed_process_saved_and_did_not_report_are_reported(star
     assert study.finished()[1].intermediate_values == {1: 0.5, 2: 0.5, 3: 0.5}
     assert values(study) == [0.5] * 3
     assert trainings.epochs == [(0, 0, 1), (0, 0, 2), (0, 0, 3), (1, 0, 3)]
+
+
+@contextmanager
+def held(folder):
+    """What a process does that trains in `folder`: silent, and not dead."""
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.parametrize(("folds", "run"), [(None, "0000"), (2, "0000/fold1")])
+def test_a_trial_in_whose_folder_another_process_is_still_at_work_waits_for_it_and_the_others_do_not(
+    start, trainings, tmp_path, monkeypatch, capsys, folds, run
+):
+    def sleep(seconds):
+        slept.append([slot for slot, _, _ in trainings.epochs])
+        if len(slept) == 3:
+            process.close()
+
+    slept = []
+    monkeypatch.setattr("cifar_flax.search.loop.time.sleep", sleep)
+    with ExitStack() as process:
+        process.enter_context(held(tmp_path / "trials" / run))
+        _, study = start(trials=3, folds=folds)
+    assert len(slept) == 3
+    assert all(set(slots) == {1, 2} for slots in slept)
+    assert values(study) == [0.5] * 3
+    assert [trial.state for trial in study.optuna.get_trials()] == [TrialState.COMPLETE] * 3
+    assert capsys.readouterr().out.count("waiting for trials 0: other processes run them, are silent, or have died") == 1
+
+
+def test_a_process_that_finds_its_folder_taken_gives_the_trial_back_and_goes_on(start, trainings, tmp_path, capsys):
+    busy = []
+
+    def score(config, epoch):
+        if config.augment.cutout == 0 and not busy:
+            busy.append(True)
+            raise FolderInUse(f"another process is training in {tmp_path}")
+        return 0.5
+
+    trainings.score = score
+    _, study = start(trials=2)
+    assert values(study) == [0.5] * 2
+    assert f"trial 0: another process is training in {tmp_path}" in capsys.readouterr().out

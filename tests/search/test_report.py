@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from cifar_flax.cli import load_config
-from cifar_flax.config import Activation
-from cifar_flax.errors import Diverged
+from cifar_flax.config import Activation, Schedule
+from cifar_flax.errors import Diverged, RunFailed, UserError
 from cifar_flax.search import report
 from cifar_flax.search.loop import Search
 from cifar_flax.search.space import Choice, LogUniform, Space, Uniform
@@ -18,15 +18,15 @@ QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 
 @pytest.fixture
 def found(start, trainings):
-    """A search of eight trials: 3 is the best, 6 is pruned, 7 fails."""
+    """A search of eight trials of three epochs: 3 is the best, 6 is pruned after its second epoch, 7 fails in it."""
 
     def score(config, epoch):
-        if config.augment.cutout == 7:
+        if config.augment.cutout == 7 and epoch == 2:
             raise Diverged("the loss is not finite; try a lower rate")
-        return (0.2, 0.3, 0.4, 0.5, 0.35, 0.45, 0.05)[config.augment.cutout]
+        return (0.2, 0.3, 0.4, 0.5, 0.35, 0.45, 0.07, 0.6)[config.augment.cutout] - 0.02 * (epoch - 1)
 
     trainings.score = score
-    return start(trials=8, epochs=1, prune_from=1)
+    return start(trials=8, prune_from=2)
 
 
 def read(path):
@@ -40,8 +40,9 @@ def test_the_table_ranks_all_trials(found):
     assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 9)]
     assert [row["trial"] for row in rows] == ["3", "5", "2", "4", "1", "0", "6", "7"]
     assert [row["state"] for row in rows] == ["complete"] * 6 + ["pruned", "failed"]
-    assert [float(row["top1"] or "nan") for row in rows[:7]] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3, 0.2, 0.05])
-    assert [row["note"] for row in rows[6:]] == ["pruned after epoch 1", "the loss is not finite"]
+    assert [float(row["top1"]) for row in rows[:7]] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3, 0.2, 0.07])
+    assert rows[7]["top1"] == ""
+    assert [row["note"] for row in rows[6:]] == ["pruned after epoch 2", "the loss is not finite"]
     for row in rows:
         assert row["augment.cutout"] == row["trial"]
         assert row["run"] == str(search.workdir / "trials" / f"000{row['trial']}")
@@ -68,6 +69,17 @@ def test_one_trial_makes_no_pictures_and_says_so(start):
     assert not list(search.workdir.glob("*.png"))
 
 
+def test_a_search_of_which_every_trial_failed_ends_in_a_line(start, trainings):
+    def score(config, epoch):
+        raise UserError("config.model: this network cannot take 8x8 images")
+
+    trainings.score = score
+    search, study = start(trials=2)
+    with pytest.raises(RunFailed, match=r"^all 2 trials failed, trial 0 with: config\.model: .* 8x8 images .*trials\.csv\)$"):
+        report.conclude(search, study, QUICKSTART)
+    assert [row["state"] for row in read(search.workdir / "trials.csv")] == ["failed"] * 2
+
+
 def test_folds_have_a_column_for_their_standard_deviation(start, trainings):
     trainings.score = lambda config, epoch: 0.4 + 0.2 * config.data.fold
     search, study = start(trials=2, folds=2)
@@ -78,7 +90,7 @@ def test_folds_have_a_column_for_their_standard_deviation(start, trainings):
 
 def test_the_command_names_what_differs_from_the_config_file_and_no_more(found):
     base = load_config(QUICKSTART)
-    base.train.epochs, base.optim.boundaries = 3, (1.0, 2.5)
+    base.train.epochs, base.optim.schedule, base.optim.boundaries = 3, Schedule.PIECEWISE, (1.5, 2.5)
     domains = {
         "model.activation": Choice((Activation.ELU,)),
         "optim.b2": Uniform(0.1, 0.9),
@@ -92,7 +104,8 @@ def test_the_command_names_what_differs_from_the_config_file_and_no_more(found):
     assert sorted(words[3:]) == [
         "--config.model.activation=elu",
         "--config.optim.b2=0.123456789012345",
-        "--config.optim.boundaries=(1.0, 2.5)",
+        "--config.optim.boundaries=(1.5, 2.5)",
+        "--config.optim.schedule=piecewise",
         "--config.train.epochs=3",
     ]
 

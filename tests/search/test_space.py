@@ -2,7 +2,8 @@ import itertools
 
 import pytest
 
-from cifar_flax.config import Activation, Config, DenseConfig, Optimizer
+from cifar_flax.cli import load_config
+from cifar_flax.config import Activation, Config, DenseConfig, Optimizer, Schedule
 from cifar_flax.errors import UserError
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space, Uniform, fingerprint
 from tests.conftest import ROOT
@@ -58,7 +59,7 @@ def test_a_grid_is_every_combination_once_in_order(space):
         ('{"train.batch_size": Uniform(8, 9.5)}', r"config\.train\.batch_size: .*9\.5"),
         (
             '{"optim.name": Choice(("adamw", "adam")), "optim.weight_decay": Choice((0.0, 0.1))}',
-            r"weight_decay: adam has none.*\(at optim\.name=adam, optim\.weight_decay=0\.1\)",
+            r"^config\.optim\.weight_decay: adam has none.* \(--space=.* at optim\.name=adam, optim\.weight_decay=0\.1\)$",
         ),
     ],
 )
@@ -70,7 +71,7 @@ def test_what_the_config_refuses_is_said_before_anything_trains(space, domains, 
 
 def test_a_space_too_large_to_check_whole_has_each_value_checked(space, monkeypatch):
     monkeypatch.setattr("cifar_flax.search.space.CHECKED_COMBINATIONS", 20)
-    choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "rho", "decay_rate"))
+    choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "rho", "ema_decay"))
     space(f"{{{choices}}}").check(Config())
     bad = "'optim.momentum': Choice((0.1,) * 30 + (1.5,))"
     with pytest.raises(UserError, match=r"config\.optim\.momentum"):
@@ -125,21 +126,54 @@ def test_fingerprints_differ_where_results_may(space):
     assert fingerprint(other, None) != fingerprint(Config(), None)
 
 
+def load(config_file, init_from=""):
+    config = load_config(str(ROOT / "configs" / config_file))
+    config.train.init_from = init_from
+    return config
+
+
 @pytest.mark.parametrize(
-    ("name", "config"), [("wide_grid", "wide"), ("vgg_bn_random", "vgg_bn"), ("learning_rate", "quickstart")]
+    ("name", "config"),
+    [
+        ("wide_grid", "wide.py"),
+        ("wide_grid", "narrow.py"),
+        ("wide_grid", "deep.py"),
+        ("vgg_bn_random", "vgg_bn.py:search"),
+        ("learning_rate", "quickstart.py"),
+    ],
 )
 def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
-    from cifar_flax.cli import load_config
+    Space.load(SPACES / f"{name}.py").check(load(config, "runs/vgg_bn"))
 
-    Space.load(SPACES / f"{name}.py").check(load_config(str(ROOT / "configs" / f"{config}.py")))
+
+def test_every_decay_of_wide_grid_has_an_effect():
+    found = Space.load(SPACES / "wide_grid.py")
+    assert {found.configure(load("three_conv.py"), values).optim.schedule for values in found.grid()} == {Schedule.INVERSE_TIME}
 
 
 def test_vgg_bn_random_adds_a_layer_of_the_units_drawn():
-    from cifar_flax.cli import load_config
-
-    found, base = Space.load(SPACES / "vgg_bn_random.py"), load_config(str(ROOT / "configs" / "vgg_bn.py"))
+    found, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
     values = {"optim.name": "adamax", "second_dense.units": 0, "second_dense.activation": "linear"}
     assert found.configure(base, values).model.dense == base.model.dense
     config = found.configure(base, {**values, "second_dense.units": 512})
     assert config.model.dense == (*base.model.dense, DenseConfig(512, Activation.LINEAR))
-    assert (config.optim.name, config.optim.freeze) == (Optimizer.ADAMAX, ("block*",))
+    assert (config.optim.name, config.optim.freeze, config.train.epochs) == (Optimizer.ADAMAX, ("block*",), 20)
+
+
+def test_vgg_bn_random_gives_each_optimizer_the_rate_that_keras_2_gives_it():
+    found, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
+    layer = {"second_dense.units": 0, "second_dense.activation": "linear"}
+    names = found.domains["optim.name"].values
+    assert {name: found.configure(base, {"optim.name": name, **layer}).optim.learning_rate for name in names} == {
+        "adam": 0.001,
+        "adamax": 0.002,
+        "adagrad": 0.01,
+        "adadelta": 1.0,
+        "rmsprop": 0.001,
+        "sgd": 0.01,
+    }
+
+
+def test_vgg_bn_random_is_refused_without_trained_convolutions_to_freeze():
+    with pytest.raises(UserError, match=r"config\.optim\.freeze: .*--config\.train\.init_from=RUN"):
+        Space.load(SPACES / "vgg_bn_random.py").check(load("vgg_bn.py:search"))

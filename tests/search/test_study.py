@@ -102,6 +102,13 @@ def test_the_number_of_trials_is_a_total_that_may_grow(study):
     assert len(study(trials=5).finished()) == 5
 
 
+def test_a_slot_in_use_is_left_alone_and_the_next_is_taken(study):
+    mine = study(trials=3)
+    mine.give_back(mine.claim())
+    assert [slot_of(mine.claim(lambda slot: slot in (0, 1))), mine.claim(lambda slot: slot in (0, 1))] == [2, None]
+    assert [slot_of(mine.claim()), slot_of(mine.claim())] == [0, 1]
+
+
 def test_threads_that_claim_at_once_never_share_a_trial(study):
     slots, barrier = [], threading.Barrier(4)
     study(trials=12)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cifar_flax.cli import load_config
-from cifar_flax.config import AugmentConfig, DenseConfig
+from cifar_flax.config import AugmentConfig, DenseConfig, Normalization
 from cifar_flax.config_file import checked
+from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.devices import data_parallel_mesh
@@ -85,10 +86,32 @@ def test_a_run_begins_with_the_others_parameters_but_goes_on_with_its_own(tiny_d
 
 
 def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_data, tmp_path):
-    with pytest.raises(UserError, match=r"^config\.train\.init_from: .*nowhere: no such run directory$"):
+    with pytest.raises(
+        UserError, match=r"nowhere: no such run directory; expected one, .* in config\.train\.init_from$"
+    ) as error:
         train(checked(config(tmp_path / "nowhere")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    assert not error.value.about_config, "the run may yet come to be there"
 
     other = dataclasses.replace(Setup.load(checked(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}})
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        take_over(other, str(donor[0]), data_parallel_mesh())
+        take_over(other, str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
+
+
+def test_pixels_of_another_normalisation_are_refused_and_the_donors_named(donor, tiny_data, tmp_path):
+    c = config(donor[0])
+    c.data.normalization = Normalization.UNIT
+    with pytest.raises(UserError, match=r"^config\.data\.normalization: .*use --config\.data\.normalization=standardize$"):
+        train(checked(c), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_network_standardises_by_its_own_images(donor, tiny_data):
+    c = config(donor[0])
+    c.data.folds, c.data.fold = 2, 1
+    setup = Setup.load(checked(c))
+    setup.initial_state()
+    theirs = Preprocessing.read(donor[0] / "dataset.json")
+    assert setup.preprocessing.mean != theirs.mean
+    images = setup.train_set.images / np.float32(255)
+    np.testing.assert_allclose(setup.preprocessing.normalize(images).mean((0, 1, 2)), 0, atol=1e-4)
