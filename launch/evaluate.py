@@ -37,14 +37,14 @@ def main() -> None:
 
         folder = path.parent
         if _PROBE.value == "color":
-            colors = robustness.color_accuracy(run, dataset, found.step)
+            colors = robustness.color_accuracy(run, dataset, found.step, found.tta)
             print(robustness.color_table(colors))
-            print(f"-> {robustness.write_robustness(folder, f'{split}_color', colors)}")
+            print(f"-> {robustness.write_robustness(folder, 'color', found, colors)}")
         if _CORRUPTIONS.value:
-            corrupted = robustness.corruption_accuracy(run, dataset, found.step)
+            corrupted = robustness.corruption_accuracy(run, dataset, found.step, found.tta)
             print(robustness.corruption_table(corrupted))
             picture = robustness.draw_corruptions(folder, split, dataset, corrupted)
-            print(f"-> {robustness.write_robustness(folder, f'{split}_corruptions', corrupted)}, {picture.name}")
+            print(f"-> {robustness.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What TensorBoard gets of a run that has ended: hyper-parameters, the confusion matrix, and predictions with pictures."""
 
 from pathlib import Path
-from typing import Any
 
+from cifar_flax.analysis.fields import differing_fields, in_words
 from cifar_flax.config import Config
 from cifar_flax.config_file import differences
 from cifar_flax.run import Run
@@ -32,15 +32,14 @@ def write_board(workdir: Path) -> None:
 
 def hyperparameters(config: Config) -> dict[str, str | bool | float]:
     """The fields that differ from the defaults, and the learning rate, by path; what is neither number nor switch as text."""
-    found: dict[str, Any] = {path.removeprefix("config."): new for path, (_, new) in differences(Config(), config).items()}
+    found = {path: new for path, (_, new) in differing_fields(differences(Config(), config)).items()}
     found["optim.learning_rate"] = config.optim.learning_rate
-    return {path: value if isinstance(value, bool | int | float) else str(value) for path, value in sorted(found.items())}
+    return {path: value if isinstance(value, bool | int | float) else in_words(value) for path, value in sorted(found.items())}
 
 
 def _scores(workdir: Path, step: int) -> dict[str, float]:
-    """The validation scores of the epoch that ended with a checkpoint, as metrics.jsonl has them."""
+    """The validation scores of the epoch that ended with a checkpoint, as metrics.jsonl has them, but for nulls."""
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch" and record["step"] == step]
     found = epochs[-1] if epochs else {}
-    return {
-        f"best/{name}": found[f"validation_{name}"] for name in ("top1", "top5", "f1", "loss") if f"validation_{name}" in found
-    }
+    scores = {f"best/{name}": found.get(f"validation_{name}") for name in ("top1", "top5", "f1", "loss")}
+    return {name: score for name, score in scores.items() if score is not None}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from cifar_flax.analysis.predictions import Predictions, predict_split, saved_predictions, write_predictions
+from cifar_flax.analysis.fields import differing_fields
+from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_file, read_predictions, save_predictions
 from cifar_flax.analysis.statistics import Interval, accuracy_interval, mcnemar, welch
 from cifar_flax.config_file import leaves, to_dict
 from cifar_flax.errors import UserError
@@ -83,7 +84,7 @@ class Group:
 
 
 def load_entries(workdirs: Sequence[str], split: str, which: str) -> list[Entry]:
-    """Opens the runs, and reads their predictions for a split; makes and saves them where they are missing or of another step.
+    """Opens the runs, and reads their predictions for a split; makes and saves them where there are none of that checkpoint.
 
     Args:
       workdirs: two run directories or more.
@@ -107,15 +108,10 @@ def load_entries(workdirs: Sequence[str], split: str, which: str) -> list[Entry]
     return [_entry(*parts) for parts in zip(shown, runs, found, strict=True)]
 
 
-def differing_fields(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+def fields_of(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     """The config fields in which the runs differ: {"optim.learning_rate": a value an entry}, None for no such field."""
     paths = dict.fromkeys(path for entry in entries for path in entry.config)
-    values = {path: [entry.config.get(path) for entry in entries] for path in paths}
-    different = {path: row for path, row in values.items() if any(value != row[0] for value in row)}
-    # A list of blocks is a field itself only where it is empty.
-    return {
-        path.removeprefix("config."): row for path, row in different.items() if any(value not in (None, []) for value in row)
-    }
+    return differing_fields({path: [entry.config.get(path) for entry in entries] for path in paths})
 
 
 def groups_of(entries: Sequence[Entry]) -> list[Group]:
@@ -129,6 +125,12 @@ def groups_of(entries: Sequence[Entry]) -> list[Group]:
     return [Group(*parts) for parts in zip(members.values(), top1, tests, strict=True)]
 
 
+def repeated_seeds(entries: Sequence[Entry], group: Group) -> list[int]:
+    """The members of a group whose seed another member has too."""
+    seeds = [entries[i].config["config.seed"] for i in group.members]
+    return [i for i, seed in zip(group.members, seeds, strict=True) if seeds.count(seed) > 1]
+
+
 def against_first(entries: Sequence[Entry]) -> list[tuple[float, float] | None]:
     """Difference in top-1 to the first entry, and McNemar's p-value of it; None for the first."""
     first = entries[0]
@@ -137,16 +139,23 @@ def against_first(entries: Sequence[Entry]) -> list[tuple[float, float] | None]:
 
 
 def _predictions(run: Run, split: str, which: str) -> Predictions:
-    """The saved ones if they are of the checkpoint asked for and without test-time augmentation; those with it are kept."""
-    saved = saved_predictions(run, split)
-    plain = saved is None or saved.tta == "none"
-    if saved is not None and plain and saved.step == run.step(which):
-        return saved
+    """The saved ones of the checkpoint asked for, without test-time augmentation; where there are none, new ones, saved apart.
+
+    What `evaluate` wrote stays as it is: beside its predictions lie a report and scores that are of them.
+    """
+    step = run.step(which)
+    for path in (predictions_file(run, split), _own_file(run, split, step)):
+        saved = read_predictions(path)
+        if saved is not None and (saved.step, saved.tta) == (step, "none"):
+            return saved
     logging.warning("evaluating %s on %s", run.workdir, split)
     found, _ = predict_split(run, split, which)
-    if plain:
-        write_predictions(run, found, run.score(found.logits, found.labels))
+    save_predictions(_own_file(run, split, found.step), found)
     return found
+
+
+def _own_file(run: Run, split: str, step: int) -> Path:
+    return run.workdir / "report" / f"compare_{split}_{step}.npz"
 
 
 def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: str) -> None:

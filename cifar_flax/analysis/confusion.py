@@ -55,16 +55,16 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
     classes = len(names)
     cell = max(0.125, min(0.4, 6 / classes)) if classes <= LABELLED else 25 / classes
     size = 9 if classes <= NUMBERED else 7
-    label = 0.0085 * size * max(len(short(name)) for name in names) if classes <= LABELLED else 0.0
+    shown = [short(name, 32) for name in names] if classes <= LABELLED else []
+    label = 0.0085 * size * max(map(len, shown), default=0)
     figure = new_figure(classes * cell + label + 1.8, classes * cell + label + 0.65)
     axes = figure.add_subplot(title=title, xlabel="taken for", ylabel="true class")
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     # The square root tells one image in a hundred from none.
     drawn = axes.imshow(shares, cmap="Greys", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     axes.grid(visible=False)
-    ticks = range(classes) if classes <= LABELLED else []
-    axes.set_xticks(ticks, [short(names[i]) for i in ticks], rotation=90, fontsize=size)
-    axes.set_yticks(ticks, [short(names[i]) for i in ticks], fontsize=size)
+    axes.set_xticks(range(len(shown)), shown, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(shown)), shown, fontsize=size)
     for place in boundaries:
         axes.axhline(place - 0.5, color="#9db8d6", linewidth=0.6)
         axes.axvline(place - 0.5, color="#9db8d6", linewidth=0.6)

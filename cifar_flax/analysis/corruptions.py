@@ -1,9 +1,9 @@
 """Common corruptions of small images in five severities, drawn here and always the same, in the manner of CIFAR-C.
 
-The families, and the strengths for 32x32 images, follow Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to
-Common Corruptions and Perturbations", ICLR 2019. The pictures are not those of the published files: fog and elastic distortion
-are drawn by other means here, and frost, which pastes photographs, is left out. So figures compare networks with each other,
-not with papers.
+The families, and the settings of each severity for 32x32 images, are those of Hendrycks & Dietterich, "Benchmarking Neural
+Network Robustness to Common Corruptions and Perturbations", ICLR 2019, as their make_cifar_c.py has them. Fog and elastic
+distortion are drawn by other means here, the latter with strengths of its own, and frost, which pastes photographs, is left
+out. The pictures are not those of the published files: figures compare networks with each other, not with papers.
 """
 
 import io
@@ -68,16 +68,17 @@ def defocus_blur(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndar
 
 
 def glass_blur(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
-    """Frosted glass: neighbouring pixels change places, between two faint blurs."""
+    """Frosted glass: each pixel shows itself or one of those above and to the left, between two faint blurs.
+
+    CIFAR-C's code means to swap the two, but both sides of its assignment look into one array, so that it copies.
+    """
     sigma, rounds = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))[level]
     x = ndimage.gaussian_filter(x, (0, sigma, sigma, 0))
-    images, (height, width) = np.arange(len(x)), x.shape[1:3]
+    n, height, width, _ = x.shape
+    images, rows, columns = np.ogrid[:n, 2:height, 2:width]
     for _ in range(rounds):
-        for row in range(height - 2, 0, -1):
-            for column in range(width - 2, 0, -1):
-                other = rng.integers(-1, 2, (2, len(x))) + np.array([[row], [column]])
-                here, there = x[:, row, column].copy(), x[images, other[0], other[1]]
-                x[:, row, column], x[images, other[0], other[1]] = there, here
+        up, left = rng.integers(0, 2, (2, n, height - 2, width - 2))
+        x[:, 2:, 2:] = x[images, rows - up, columns - left]
     return ndimage.gaussian_filter(x, (0, sigma, sigma, 0))
 
 
@@ -113,8 +114,8 @@ def pixelate(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[level]
 
     def change(image: Image.Image) -> Image.Image:
-        small = (round(image.width * share), round(image.height * share))
-        return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        small = (int(image.width * share), int(image.height * share))
+        return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 
     return _each(x, change)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from cifar_flax.analysis.pictures import BLUE, GREY, ORANGE, new_figure
 
@@ -31,10 +32,9 @@ def learning_curve(epochs: "pd.DataFrame", metric: str, step: int) -> Figure:
     """
     figure = new_figure()
     axes = figure.add_subplot(xlabel="epoch", title=METRICS[metric])
-    marker = "o" if len(epochs) < 25 else ""
     for kind, color in (("train", BLUE), ("validation", ORANGE)):
         if f"{kind}_{metric}" in epochs:
-            axes.plot(epochs.epoch, epochs[f"{kind}_{metric}"], color=color, label=kind, marker=marker, markersize=3)
+            axes.plot(epochs.epoch, epochs[f"{kind}_{metric}"], color=color, label=kind, **_markers(epochs))
     for epoch in epochs.epoch[epochs.step == step]:
         axes.axvline(epoch, color=GREY, linestyle=":", label="this report's checkpoint")
     _scale(axes, metric)
@@ -51,13 +51,18 @@ def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]]) -> Figure:
         for i, (name, epochs) in enumerate(runs):
             for kind, line in (("train", ":"), ("validation", "-")):
                 if f"{kind}_{metric}" in epochs:
-                    axes.plot(epochs.epoch, epochs[f"{kind}_{metric}"], line, color=f"C{i % 10}")
+                    axes.plot(epochs.epoch, epochs[f"{kind}_{metric}"], line, color=f"C{i % 10}", **_markers(epochs))
             axes.plot([], [], color=f"C{i % 10}", label=name)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
     return figure
 
 
+def _markers(epochs: "pd.DataFrame") -> dict[str, Any]:
+    """Points on a curve of few epochs: one of a single epoch has nothing else to show."""
+    return {"marker": "o", "markersize": 3} if len(epochs) < 25 else {}
+
+
 def _scale(axes: Any, metric: str) -> None:
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if metric != "loss":
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))

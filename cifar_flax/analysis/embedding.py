@@ -11,9 +11,9 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.run import Run
 
 
-def features(run: Run, dataset: Dataset) -> np.ndarray:
-    """What the last layer sees of each image: float32 [N, F], of the best checkpoint."""
-    variables, seen = run.variables(), []
+def features(run: Run, dataset: Dataset, which: str | int = "best") -> np.ndarray:
+    """What the last layer sees of each image: float32 [N, F]; `which` checkpoint is as in `Run.variables`."""
+    variables, seen = run.variables(which), []
 
     def keep(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if context.module.path == ("logits",):

@@ -1,4 +1,4 @@
-"""A network layer by layer: what each is called with and returns, its parameters, and a drawing of them all."""
+"""A network layer by layer: what each is called with and returns, and its parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
-from cifar_flax.analysis.pictures import BLUE, GREY, new_figure, short
 from cifar_flax.models import Variables
 
 
@@ -40,7 +37,7 @@ class Layer:
     @property
     def parameters(self) -> int:
         """How many there are."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        return _size(self.params)
 
 
 def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> list[Layer]:
@@ -56,9 +53,9 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> li
     calls: list[Any] = []
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        module, place = context.module, len(calls)
-        if context.method_name != "__call__" or not module.path or getattr(module, "rate", None) == 0:
+        if not is_layer(context):
             return call(*args, **kwargs)
+        module, place = context.module, len(calls)
         calls.append(None)
         output = call(*args, **kwargs)
         calls[place] = (tuple(module.path), type(module).__name__, args[0].shape[1:], output)
@@ -77,48 +74,30 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> li
     ]
 
 
+def is_layer(context: nn.module.InterceptorContext) -> bool:
+    """Whether what Flax is about to call is a layer to show: a module in the network, other than dropout that drops nothing."""
+    module = context.module
+    return context.method_name == "__call__" and bool(module.path) and getattr(module, "rate", None) != 0
+
+
 def leaf_layers(layers: list[Layer]) -> list[Layer]:
     """Those that have no parts of their own."""
     parents = {layer.path[:depth] for layer in layers for depth in range(len(layer.path))}
     return [layer for layer in layers if layer.path not in parents]
 
 
-def draw_layers(layers: list[Layer], image_shape: tuple[int, ...], total: int) -> Figure:
-    """A box a layer, from the image down to the logits, with shapes and parameters; parts stand to the right of their whole.
-
-    Args:
-      layers: from `call_layers`.
-      image_shape: (H, W, C).
-      total: parameters of the network.
-    """
-    rows = [("image", "", dimensions(image_shape), 0)]
-    for layer in layers:
-        shapes = f"{dimensions(layer.input_shape)} → {dimensions(layer.output.shape[1:])}"
-        weights = f"{layer.parameters:,} parameters" if layer.parameters else "no parameters"
-        rows.append((f"{layer.path[-1]}  ({layer.kind})", weights, shapes, len(layer.path) - 1))
-    figure = new_figure(height=0.55 * len(rows) + 0.4)
-    axes = figure.add_subplot(xlim=(0, 1), ylim=(len(rows) + 0.1, -0.1), title=f"{total:,} parameters")
-    axes.set_axis_off()
-    for place, (name, weights, shapes, depth) in enumerate(rows):
-        left = 0.04 * depth + 0.01
-        color = "#e8f0fa" if weights != "no parameters" else "#f2f2f2"
-        box = FancyBboxPatch(
-            (left, place + 0.07), 0.98 - left, 0.66, boxstyle="round,pad=0,rounding_size=.02", facecolor=color, edgecolor=BLUE
-        )
-        box.set_mutation_aspect(len(rows) / 2)
-        axes.add_patch(box)
-        axes.text(left + 0.02, place + 0.24, short(name, 48), va="center", fontsize=8.5, weight="bold")
-        axes.text(left + 0.02, place + 0.54, shapes, va="center", fontsize=8)
-        axes.text(0.97, place + 0.54, weights, va="center", ha="right", fontsize=8)
-        if place + 1 < len(rows):
-            arrow = {"arrowstyle": "->", "color": GREY}
-            axes.annotate("", (0.5, place + 1.09), (0.5, place + 0.73), arrowprops=arrow)
-    return figure
-
-
 def dimensions(shape: tuple[int, ...]) -> str:
     """A shape as `32 x 32 x 3`, with the sign for times."""
     return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))
+
+
+def parameters_at(variables: Variables, path: tuple[str, ...]) -> int:
+    """How many parameters the module at a path has, those of its parts among them."""
+    return _size(_at(variables["params"], path))
+
+
+def _size(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _at(tree: Any, path: tuple[str, ...]) -> Any:

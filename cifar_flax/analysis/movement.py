@@ -4,26 +4,26 @@ import numpy as np
 
 
 def motion_blur(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
-    """The camera moves while the shutter is open; `streak` in five lengths.
+    """The camera moves while the shutter is open, up to 45 degrees off the horizontal; `streak` in five lengths.
 
     Args:
       x: float64 [N, H, W, C], in [0, 1].
       level: 0 to 4.
       rng: draws the directions.
     """
-    return streak(x, *((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[level], rng)
+    radius, width = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[level]
+    return streak(x, radius, width, rng.uniform(-np.pi / 4, np.pi / 4, len(x)))
 
 
-def streak(x: np.ndarray, radius: int, width: float, rng: np.random.Generator) -> np.ndarray:
-    """Draws each image out along a line of its own, up to 45 degrees off the horizontal, with the weights of half a bell.
+def streak(x: np.ndarray, radius: int, width: float, angles: np.ndarray) -> np.ndarray:
+    """Draws each image out along a line of its own, with the weights of half a bell.
 
     Args:
       x: float64 [N, H, W, C].
       radius: half the number of pixels that count.
       width: standard deviation of the bell, in pixels.
-      rng: draws the directions.
+      angles: [N], radians, from rightwards on clockwise: where each pixel takes its light from.
     """
-    angles = rng.uniform(-np.pi / 4, np.pi / 4, len(x))
     weights = np.exp(-0.5 * (np.arange(2 * radius + 1) / width) ** 2)
     height, columns = x.shape[1:3]
     blurred = np.zeros_like(x)
@@ -43,7 +43,7 @@ def zoom_blur(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray
       level: 0 to 4.
       rng: not used.
     """
-    zooms = 1 + np.arange(0, (0.06, 0.11, 0.16, 0.21, 0.26)[level], 0.01)
+    zooms = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[level], 0.01)
     height, width = x.shape[1:3]
     zoomed = sum(resample(x, magnify(height, zoom), magnify(width, zoom)) for zoom in zooms)
     return (x + zoomed) / (len(zooms) + 1)

@@ -34,6 +34,11 @@ class Predictions:
     logits: np.ndarray
     labels: np.ndarray
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What they are of, as the JSON files of a report say it."""
+        return {"split": self.split, "checkpoint": self.step, "tta": self.tta}
+
 
 def predict_split(run: Run, split: str, which: str | int = "best", tta: str = "none") -> tuple[Predictions, Dataset]:
     """Runs a checkpoint on every image of a split once; returns the images too.
@@ -58,30 +63,37 @@ def write_predictions(run: Run, found: Predictions, scores: dict[str, Any]) -> P
       The path of SPLIT.json.
     """
     folder = run.workdir / "report"
-    folder.mkdir(exist_ok=True)
-    # Through memory: np.save itself, cut short by a full disk, raises an OSError that does not say so.
-    confusion, arrays = io.BytesIO(), io.BytesIO()
-    np.save(confusion, confusion_matrix(predicted_classes(found.logits), found.labels, found.logits.shape[1]))
-    np.savez(arrays, logits=found.logits, labels=found.labels, checkpoint=found.step, tta=found.tta)
-    names = {"confusion": f"{found.split}_confusion.npy", "predictions": _file(found.split)}
-    write_bytes(folder / names["confusion"], confusion.getvalue())
-    write_bytes(folder / names["predictions"], arrays.getvalue())
+    predictions, confusion = predictions_file(run, found.split), folder / f"{found.split}_confusion.npy"
+    save_predictions(predictions, found)
+    buffer = io.BytesIO()
+    np.save(buffer, confusion_matrix(predicted_classes(found.logits), found.labels, found.logits.shape[1]))
+    write_bytes(confusion, buffer.getvalue())
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in scores.items()}
-    about = {"split": found.split, "checkpoint": found.step, "tta": found.tta}
+    names = {"confusion": confusion.name, "predictions": predictions.name}
     path = folder / f"{found.split}.json"
-    write_text(path, json.dumps({**about, **names, **finite}, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps({**found.about, **names, **finite}, indent=2, allow_nan=False) + "\n")
     return path
 
 
-def saved_predictions(run: Run, split: str) -> Predictions | None:
-    """What `write_predictions` last wrote for a split; None where there is nothing, or nothing that can be read."""
+def predictions_file(run: Run, split: str) -> Path:
+    """Where `write_predictions` keeps the logits."""
+    return run.workdir / "report" / f"{split}_predictions.npz"
+
+
+def save_predictions(path: Path, found: Predictions) -> None:
+    """Writes logits, labels and what they are of as one .npz file."""
+    # Through memory: np.savez itself, cut short by a full disk, raises an OSError that does not say so.
+    arrays = io.BytesIO()
+    np.savez(arrays, logits=found.logits, labels=found.labels, **found.about)
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, arrays.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """What `save_predictions` wrote; None where there is nothing, or nothing that can be read."""
     try:
-        with np.load(run.workdir / "report" / _file(split)) as arrays:
-            step, tta = int(arrays["checkpoint"]), str(arrays["tta"])
+        with np.load(path) as arrays:
+            split, step, tta = str(arrays["split"]), int(arrays["checkpoint"]), str(arrays["tta"])
             return Predictions(split, step, tta, arrays["logits"], arrays["labels"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None
-
-
-def _file(split: str) -> str:
-    return f"{split}_predictions.npz"

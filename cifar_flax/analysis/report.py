@@ -1,6 +1,5 @@
 """report.html: all there is to see of a run on a split, in one file."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import cifar_flax
-from cifar_flax.analysis import bars, confusion, curves, examples, features
-from cifar_flax.analysis.layers import Layer, call_layers, draw_layers, leaf_layers
+from cifar_flax.analysis import architecture, bars, confusion, curves, examples, features
+from cifar_flax.analysis.fields import changed_fields, in_words
+from cifar_flax.analysis.layers import Layer, call_layers, leaf_layers
 from cifar_flax.analysis.pages import write_page
 from cifar_flax.analysis.pictures import Album, Picture, percent
 from cifar_flax.analysis.predictions import Predictions
-from cifar_flax.config import Config
 from cifar_flax.config_file import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.run import Run
@@ -92,33 +91,7 @@ def _summary(run: Run, scores: dict[str, Any], variables: Any, epochs: "pd.DataF
     facts += [("parameters", f"{_size(variables):,}")]
     if len(epochs):
         facts += [("epochs", f"{len(epochs)} of {run.config.train.epochs}"), ("training", clock(epochs.elapsed.iloc[-1]))]
-    return {"facts": facts, "changed": _changed(run.config), "config": json.dumps(to_dict(run.config), indent=2)}
-
-
-def _changed(config: Config) -> list[tuple[str, str, str]]:
-    """(field, value, default) of what is not the default; a block or layer, of which there are none by default, in one line."""
-    rows = []
-    for section in dataclasses.fields(config):
-        found, default = getattr(config, section.name), getattr(Config(), section.name)
-        if not dataclasses.is_dataclass(found):
-            rows += [(section.name, str(found), str(default))] * (found != default)
-            continue
-        for field in dataclasses.fields(found):
-            value, usual = getattr(found, field.name), getattr(default, field.name)
-            name = f"{section.name}.{field.name}"
-            if isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-                rows += [(f"{name}[{i}]", _entry(entry), "") for i, entry in enumerate(value)]
-            elif value != usual:
-                rows.append((name, str(value), str(usual)))
-    return rows
-
-
-def _entry(entry: Any) -> str:
-    """A block or layer in one line: its features, and what of the rest is not its own default."""
-    fields = (
-        field for field in dataclasses.fields(entry) if getattr(entry, field.name) != field.default or field.name == "features"
-    )
-    return ", ".join(f"{field.name} {_line(getattr(entry, field.name))}" for field in fields)
+    return {"facts": facts, "changed": changed_fields(run.config), "config": json.dumps(to_dict(run.config), indent=2)}
 
 
 def _curves(album: Album, epochs: "pd.DataFrame", step: int) -> dict[str, Any]:
@@ -180,9 +153,12 @@ def _network(
     activations = [album.add("activations_image", _card(dataset, row, probs), "The image, with its likeliest classes")]
     for i, layer in enumerate(_spread(leaf_layers(layers)), 1):
         activations.append(album.add(f"activations_{i:02}", features.draw_activations(layer), f"What {layer.name} returns"))
-    drawing = draw_layers(layers, shape, _size(variables))
-    architecture = album.add("architecture", drawing, "The layers with shapes and parameters", dpi=144)
-    return {"filters": filters, "activations": activations, "architecture": architecture}
+    nodes = architecture.network_graph(run.model, variables, shape)
+    drawing = album.add(
+        "architecture", architecture.draw_network(nodes, _size(variables)), "The layers with shapes and parameters", dpi=144
+    )
+    branches = bool(architecture.side_lanes(nodes))
+    return {"filters": filters, "activations": activations, "architecture": drawing, "branches": branches}
 
 
 def _reliability(album: Album, probs: np.ndarray, labels: np.ndarray) -> Picture | None:
@@ -222,10 +198,4 @@ def _environment(path: Path) -> list[tuple[str, str]]:
     except (OSError, ValueError):
         return []
     found["earlier processes"] = len(found.pop("earlier", []))
-    return [(name.replace("_", " "), _line(value)) for name, value in found.items() if value not in (None, "")]
-
-
-def _line(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {version}" for key, version in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return [(name.replace("_", " "), in_words(value)) for name, value in found.items() if value not in (None, "")]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from cifar_flax.analysis.corruptions import CHUNK, CORRUPTIONS, SEVERITIES, corrupt
 from cifar_flax.analysis.pictures import Album
+from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.atomic import write_text
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
@@ -22,46 +23,52 @@ GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
 TURNS = (60, 120, 180, 240, 300)  # degrees of the colour circle
 
 
-def corruption_accuracy(run: Run, dataset: Dataset, which: str | int, names: Iterable[str] = CORRUPTIONS) -> dict[str, Any]:
+def corruption_accuracy(
+    run: Run, dataset: Dataset, which: str | int, tta: str = "none", names: Iterable[str] = CORRUPTIONS
+) -> dict[str, Any]:
     """Top-1 of a checkpoint on every corruption and severity.
 
     Args:
       run: of images with three channels.
       dataset: clean images, of the run's shape.
-      which: as in `Run.variables`.
+      which: as in `Run.predict`, and
+      tta: likewise.
       names: of CORRUPTIONS.
 
     Returns:
-      clean: on the images as they are; corruptions: name -> five top-1, from the mildest on; mean: over all of those.
+      n: number of images; clean: top-1 on them as they are; corruptions: name -> five top-1, from the mildest on; mean: over
+        all of those.
 
     Raises:
       UserError: the images are grey.
     """
     _need_color(dataset)
     found = {
-        name: [_top1(run, dataset, corrupt(dataset.images, name, severity), which) for severity in SEVERITIES] for name in names
+        name: [_top1(run, dataset, corrupt(dataset.images, name, severity), which, tta) for severity in SEVERITIES]
+        for name in names
     }
-    clean = _top1(run, dataset, dataset.images, which)
+    clean = _top1(run, dataset, dataset.images, which, tta)
     return {"n": len(dataset), "clean": clean, "corruptions": found, "mean": float(np.mean(list(found.values())))}
 
 
-def color_accuracy(run: Run, dataset: Dataset, which: str | int) -> dict[str, Any]:
+def color_accuracy(run: Run, dataset: Dataset, which: str | int, tta: str = "none") -> dict[str, Any]:
     """Top-1 of a checkpoint on the images as they are, in grey, and with hues turned.
 
     Args:
       run: of images with three channels.
       dataset: clean images, of the run's shape.
-      which: as in `Run.variables`.
+      which: as in `Run.predict`, and
+      tta: likewise.
 
     Returns:
-      clean, grey: top-1; hue: degrees -> top-1; mean_hue: over those.
+      n: number of images; clean, grey: top-1; hue: degrees -> top-1; mean_hue: over those.
 
     Raises:
       UserError: the images are grey.
     """
     _need_color(dataset)
-    hue = {str(turn): _top1(run, dataset, turn_hue(dataset.images, turn), which) for turn in TURNS}
-    clean, grey = (_top1(run, dataset, images, which) for images in (dataset.images, to_grey(dataset.images)))
+    hue = {str(turn): _top1(run, dataset, turn_hue(dataset.images, turn), which, tta) for turn in TURNS}
+    clean, grey = (_top1(run, dataset, images, which, tta) for images in (dataset.images, to_grey(dataset.images)))
     return {"n": len(dataset), "clean": clean, "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
 
 
@@ -96,11 +103,12 @@ def color_table(found: dict[str, Any]) -> str:
     return "\n".join([f"{'top-1, %':12}", *rows, f"{'mean hue':12}{100 * found['mean_hue']:7.2f} ({found['n']:,} images)"])
 
 
-def write_robustness(folder: Path, name: str, found: dict[str, Any]) -> Path:
-    """Writes FOLDER/NAME.json; returns its path."""
+def write_robustness(folder: Path, name: str, predictions: Predictions, found: dict[str, Any]) -> Path:
+    """Writes FOLDER/SPLIT_NAME.json: what was found, and which `predictions` it is beside; returns its path."""
     folder.mkdir(exist_ok=True)
-    write_text(folder / f"{name}.json", json.dumps(found, indent=2) + "\n")
-    return folder / f"{name}.json"
+    path = folder / f"{predictions.split}_{name}.json"
+    write_text(path, json.dumps({**predictions.about, **found}, indent=2) + "\n")
+    return path
 
 
 def draw_corruptions(folder: Path, split: str, dataset: Dataset, found: dict[str, Any]) -> Path:
@@ -117,11 +125,13 @@ def draw_corruptions(folder: Path, split: str, dataset: Dataset, found: dict[str
                 ax.imshow(picture)
                 ax.set(xticks=[], yticks=[], xlabel=f"{top1:.1%}")
             row[0].set_ylabel(name.replace("_", " "))
+        for ax, heading in zip(axes[0], ("as it is", *(f"severity {severity}" for severity in SEVERITIES)), strict=True):
+            ax.set_title(heading)
         return folder / album.add("corruptions", figure, "One image in each corruption and severity, with the top-1").file
 
 
-def _top1(run: Run, dataset: Dataset, images: np.ndarray, which: str | int) -> float:
-    logits = run.predict(dataclasses.replace(dataset, images=images), which)
+def _top1(run: Run, dataset: Dataset, images: np.ndarray, which: str | int, tta: str) -> float:
+    logits = run.predict(dataclasses.replace(dataset, images=images), which, tta)
     return float((predicted_classes(logits) == dataset.labels).mean())
 
 

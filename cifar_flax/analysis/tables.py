@@ -5,9 +5,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cifar_flax.analysis.compare import Entry, against_first, differing_fields, groups_of
+from cifar_flax.analysis.compare import Entry, against_first, fields_of, groups_of, repeated_seeds
+from cifar_flax.analysis.fields import in_words
 from cifar_flax.atomic import write_text
 from cifar_flax.training.progress import clock
 
@@ -49,9 +49,15 @@ def tables(entries: Sequence[Entry], split: str) -> list[Table]:
             )
             for group in groups
         ]
-        note = "p: Welch's t-test against the first group"
-        found.append(Table("top-1 of the runs of one config, over seeds", ("runs", "mean", "sd", "n", "p"), rows, note))
-    fields = [(path, *map(_plain, values)) for path, values in differing_fields(entries).items()]
+        notes = ["p: Welch's t-test against the first group"]
+        for group in groups:
+            runs = ", ".join(str(i + 1) for i in repeated_seeds(entries, group))
+            notes += [f"runs {runs} share a seed: where they are one training twice, n is too high and sd too low"] * bool(runs)
+        title = "top-1 of the runs of one config, over seeds"
+        found.append(Table(title, ("runs", "mean", "sd", "n", "p"), rows, "; ".join(notes)))
+    fields = [
+        (path, *(NONE if value is None else in_words(value) for value in values)) for path, values in fields_of(entries).items()
+    ]
     columns = ("field", *(str(i) for i in range(1, len(entries) + 1)))
     found.append(Table("config fields that differ" if fields else "their configs do not differ", columns, fields))
     return found
@@ -59,7 +65,7 @@ def tables(entries: Sequence[Entry], split: str) -> list[Table]:
 
 def write_csv(path: Path, entries: Sequence[Entry]) -> None:
     """Writes a row a run, with shares in [0, 1], seconds, and a column for each config field that differs."""
-    fields = differing_fields(entries)
+    fields = fields_of(entries)
     group_of = {member: group for group in groups_of(entries) for member in group.members}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -117,7 +123,3 @@ def _percent(share: float | None) -> str:
 
 def _p(value: float | None) -> str:
     return NONE if value is None else f"{value:.2g}" if value >= 0.001 else "< 0.001"
-
-
-def _plain(value: Any) -> str:
-    return NONE if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)

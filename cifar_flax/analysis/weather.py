@@ -46,15 +46,16 @@ def snow(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
       level: 0 to 4.
       rng: draws the flakes.
     """
-    mean, size, threshold, radius, width, scene = (
-        (0.1, 1.0, 0.6, 8, 3.0, 0.95),
-        (0.1, 1.0, 0.5, 10, 4.0, 0.9),
-        (0.15, 1.75, 0.55, 10, 4.0, 0.9),
-        (0.25, 2.25, 0.6, 12, 6.0, 0.85),
-        (0.3, 1.25, 0.65, 14, 12.0, 0.8),
+    mean, spread, size, threshold, radius, width, scene = (
+        (0.1, 0.2, 1.0, 0.6, 8, 3.0, 0.95),
+        (0.1, 0.2, 1.0, 0.5, 10, 4.0, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4.0, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6.0, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12.0, 0.8),
     )[level]
     n, height, columns, _ = x.shape
-    flakes = resample(rng.normal(mean, 0.3, (n, height, columns, 1)), magnify(height, size), magnify(columns, size))
-    streaks = streak(np.clip(np.where(flakes < threshold, 0, flakes), 0, 1), radius, width, rng)
+    flakes = resample(rng.normal(mean, spread, (n, height, columns, 1)), magnify(height, size), magnify(columns, size))
+    falling = rng.uniform(-0.75 * np.pi, -0.25 * np.pi, len(x))  # within 45 degrees of the vertical
+    streaks = streak(np.clip(np.where(flakes < threshold, 0, flakes), 0, 1), radius, width, falling)
     pale = np.maximum(x, (x @ GREY)[..., None] * 1.5 + 0.5)
     return scene * x + (1 - scene) * pale + streaks + streaks[:, ::-1, ::-1]

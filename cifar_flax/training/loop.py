@@ -1,5 +1,6 @@
 """Training, from a config to a run directory."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -48,12 +49,11 @@ def train(
     """
     setup = Setup.load(config)
     layers, step_of = setup.layers(), _training_steps(setup)
-    if profile:
-        step_of = profiled(step_of, workdir)
     # Before the folder is made: a run that cannot begin leaves nothing behind.
     initial = setup.initial_state() if restart or not Checkpoints.any_in(workdir) else None
+    profiling = profiled(step_of, workdir) if profile else contextlib.nullcontext(step_of)
     with open_workdir(workdir, config, setup.preprocessing, restart), Interrupt() as interrupt:
-        with Checkpoints(workdir, config.checkpoint) as checkpoints:
+        with profiling as step_of, Checkpoints(workdir, config.checkpoint) as checkpoints:
             state, epochs_done = checkpoints.restore_latest(setup.abstract_state()) or (initial or setup.initial_state(), 0)
             with Tracker(workdir, config, setup.schedule, setup.steps_per_epoch, int(state.step), epochs_done) as track:
                 track.say(layers)

@@ -1,6 +1,8 @@
 """TensorBoard, as TensorBoard would read it: by its own event files."""
 
 import io
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from cifar_flax import Run
 from cifar_flax.analysis.board import hyperparameters, write_board
 from cifar_flax.cli import load_config
-from cifar_flax.config import Config
+from cifar_flax.config import BlockConfig, Config
 from cifar_flax.config_file import checked
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_CONFIG
@@ -59,8 +61,35 @@ def test_the_hparams_tab_has_what_was_chosen_and_what_came_of_it(run):
     assert chosen["augment.flip"].bool_value
 
 
+def test_a_run_whose_validation_loss_was_not_finite_ends_well(run, tiny_data, tmp_path):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(workdir / "tensorboard")
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    nulls = [{**record, "validation_loss": None} if record["kind"] == "epoch" else record for record in records]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in nulls))
+    write_board(workdir)
+    scores = {value.tag for _, value in values(workdir) if value.tag.startswith("best/")}
+    assert scores == {"best/top1", "best/top5", "best/f1"}
+
+
+def test_a_run_without_validation_images_opens_no_other_split_for_pictures(run, tmp_path, monkeypatch):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(workdir / "tensorboard")
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["validation_fraction"] = 0.0
+    (workdir / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(Run, "dataset", None)
+    write_board(workdir)
+    assert not [value for _, value in values(workdir) if value.HasField("image")]
+
+
 def test_hyperparameters_are_the_differences_from_the_defaults():
     config = Config()
     config.optim.clip_norm, config.optim.boundaries = 2.0, (1.0, 2.0)
+    config.model.blocks = (BlockConfig(pool=1),)
     found = hyperparameters(config)
-    assert found == {"optim.boundaries": "[1.0, 2.0]", "optim.clip_norm": 2.0, "optim.learning_rate": 1e-3}
+    blocks = {path: value for path, value in found.items() if path.startswith("model.blocks")}
+    assert "model.blocks" not in blocks  # of a list of blocks there are the fields of each
+    assert blocks["model.blocks[0].pool"] == 1
+    rest = {path: value for path, value in found.items() if path not in blocks}
+    assert rest == {"optim.boundaries": "1.0 2.0", "optim.clip_norm": 2.0, "optim.learning_rate": 1e-3}

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.compare import Entry, against_first, differing_fields, groups_of, load_entries
-from cifar_flax.analysis.predictions import Predictions, saved_predictions, write_predictions
+from cifar_flax.analysis.compare import Entry, against_first, fields_of, groups_of, load_entries, repeated_seeds
+from cifar_flax.analysis.predictions import Predictions, write_predictions
 from cifar_flax.analysis.statistics import accuracy_interval, mcnemar
 from cifar_flax.analysis.tables import Table, tables, write_csv, write_html
 from cifar_flax.errors import UserError
@@ -39,12 +39,12 @@ def entries():
 
 
 def test_only_fields_that_differ_are_told(entries):
-    assert differing_fields(entries) == {
+    assert fields_of(entries) == {
         "seed": [0, 1, 0],
         "optim.learning_rate": [0.1, 0.1, 0.2],
         "model.blocks[0].pool": [None, None, 2],
     }
-    assert differing_fields(entries[:1] * 2) == {}
+    assert fields_of(entries[:1] * 2) == {}
 
 
 def test_runs_that_differ_in_the_seed_only_are_a_group(entries):
@@ -52,6 +52,15 @@ def test_runs_that_differ_in_the_seed_only_are_a_group(entries):
     assert (first.members, second.members) == ([0, 2], [1])
     assert (first.mean, first.sd, first.p) == (pytest.approx(0.52), pytest.approx(math.sqrt(2 * 0.02**2)), None)
     assert (second.mean, second.sd, second.p) == (0.7, None, None)
+
+
+def test_a_seed_that_a_group_has_twice_is_said(entries):
+    twice = [*entries, entry("d", 55, seed=1, optim__learning_rate=0.1, model__blocks=[])]
+    group, other = groups_of(twice)
+    assert repeated_seeds(twice, group) == [1, 3]
+    assert repeated_seeds(twice, other) == []
+    assert "runs 2, 4 share a seed" in tables(twice, "test")[1].text()
+    assert "share a seed" not in tables(entries, "test")[1].text()
 
 
 def test_runs_are_tested_against_the_first_on_the_same_images(entries):
@@ -96,7 +105,7 @@ def test_the_page_has_tables_and_curves(entries, tmp_path):
     assert curves.read_bytes().startswith(b"\x89PNG")
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
-    assert page.count("<tr>") == 1 + 4 + 1 + 3 + 1 + len(differing_fields(named))
+    assert page.count("<tr>") == 1 + 4 + 1 + 3 + 1 + len(fields_of(named))
 
 
 @pytest.fixture
@@ -115,29 +124,41 @@ def copy(tiny_workdir, tiny_data, tmp_path):
     return make
 
 
-def test_saved_predictions_of_the_same_checkpoint_are_read_and_others_made(copy):
-    a, b = copy("a"), copy("b", seed=1)
-    run = Run.open(a)
-    labels = run.dataset("test").labels
-    logits = np.eye(10, dtype=np.float32)[labels]  # all right, which the network is not
-    write_predictions(run, Predictions("test", run.step("best"), "none", logits, labels), run.score(logits, labels))
-    entries = load_entries([str(a), str(b)], "test", "best")
-    assert [e.name for e in entries] == ["a", "b"]
-    assert entries[0].scores["top1"] == 1 > entries[1].scores["top1"] == run.evaluate("test")["top1"]
-    assert saved_predictions(Run.open(b), "test").step == run.step("best")
-
-    write_predictions(run, Predictions("test", 4, "none", logits, labels), run.score(logits, labels))
-    assert load_entries([str(a), str(b)], "test", "best")[0].scores["top1"] == entries[1].scores["top1"]
+def contents(workdir):
+    return {path.name: path.read_bytes() for path in (workdir / "report").iterdir()}
 
 
-def test_predictions_with_test_time_augmentation_are_neither_used_nor_replaced(copy):
-    a, b = copy("a"), copy("b", seed=1)
-    run = Run.open(a)
+def evaluated(workdir, tta="none", step=9):
+    """Has `evaluate` written predictions that are all right, which the network is not; returns the files."""
+    run = Run.open(workdir)
     labels = run.dataset("test").labels
     logits = np.eye(10, dtype=np.float32)[labels]
-    write_predictions(run, Predictions("test", run.step("best"), "flip", logits, labels), run.score(logits, labels))
-    assert load_entries([str(a), str(b)], "test", "best")[0].scores["top1"] < 1
-    assert saved_predictions(run, "test").tta == "flip"
+    write_predictions(run, Predictions("test", step, tta, logits, labels), run.score(logits, labels))
+    return contents(workdir)
+
+
+def test_saved_predictions_of_the_same_checkpoint_are_read_and_others_made(copy):
+    a, b = copy("a"), copy("b", seed=1)
+    evaluated(a)
+    entries = load_entries([str(a), str(b)], "test", "best")
+    assert [e.name for e in entries] == ["a", "b"]
+    assert entries[0].scores["top1"] == 1 > entries[1].scores["top1"] == Run.open(b).evaluate("test")["top1"]
+
+
+@pytest.mark.parametrize("other", [{"tta": "flip"}, {"step": 4}])
+def test_other_predictions_are_left_alone_and_their_own_made_once(copy, other, monkeypatch):
+    a, b = copy("a"), copy("b", seed=1)
+    before = {workdir: evaluated(workdir, **other) for workdir in (a, b)}
+    first = load_entries([str(a), str(b)], "test", "best")
+    assert first[0].scores["top1"] == Run.open(a).evaluate("test")["top1"] < 1
+    for workdir in (a, b):
+        after = contents(workdir)
+        assert after.keys() - before[workdir].keys() == {"compare_test_9.npz"}
+        assert {name: after[name] for name in before[workdir]} == before[workdir]
+
+    monkeypatch.setattr(Run, "predict", None)
+    again = load_entries([str(a), str(b)], "test", "best")
+    assert [e.scores for e in again] == [e.scores for e in first]
 
 
 def test_runs_on_different_data_are_refused(copy):

@@ -33,3 +33,9 @@ def test_a_heat_map_has_a_row_and_a_name_a_class(classes, labels):
     assert (drawn[0, 0], drawn[0, 1], drawn[1, 1]) == (0.5, 0.5, 1)
     assert len(axes.get_yticks()) == labels
     assert axes.images[0].cmap(0.0)[:3] == (1, 1, 1)
+
+
+def test_the_superclasses_of_cifar_are_named_in_full():
+    names = ("household_electrical_devices", "large_natural_outdoor_scenes", "large_omnivores_and_herbivores")
+    axes = heat_map(np.eye(3, dtype=int), names, "all").axes[0]
+    assert tuple(label.get_text() for label in axes.get_yticklabels()) == names

@@ -2,6 +2,7 @@ import colorsys
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from cifar_flax.analysis.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -32,6 +33,46 @@ def test_a_corruption_is_always_the_same_and_grows_with_its_severity(name, image
     assert all(result.shape == images.shape and result.dtype == np.uint8 for result in results)
     np.testing.assert_array_equal(corrupt(images, name, 3), results[2])
     assert 0.1 < distance(results[0], images) < distance(results[4], images)
+
+
+def photographs(n=60):
+    """Pictures of 32x32 pixels with a photograph's spectrum: amplitudes fall with frequency, and channels are alike."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.rfftfreq(32))
+    frequency[0, 0] = np.inf
+    noise = rng.normal(size=(n, 1, 32, 32)) + 0.4 * rng.normal(size=(n, 3, 32, 32))
+    x = np.fft.irfft2(np.fft.rfft2(noise) / frequency, (32, 32))
+    return np.rint(np.clip(0.45 + 0.22 * x / x.std(), 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+# Frosted glass is left out: its severities 1 to 3, and 4 and 5, shuffle alike and differ in how much they smooth that again.
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS.keys() - {"glass_blur"}))
+def test_every_severity_changes_a_picture_more_than_the_one_before(name):
+    pictures = photographs()
+    distances = [distance(corrupt(pictures, name, severity), pictures) for severity in SEVERITIES]
+    assert distances == sorted(set(distances))
+
+
+def test_frosted_glass_shows_a_pixel_or_one_above_and_to_the_left():
+    pictures = photographs(2)
+    frosted = corrupt(pictures, "glass_blur", 1)  # its blur is too faint to change a pixel
+    shown = [np.roll(pictures, (up, left), (1, 2)) == frosted for up in (0, 1) for left in (0, 1)]
+    assert np.any([one.all(-1) for one in shown], axis=0)[:, 2:, 2:].all()
+    assert [0.2 < one.all(-1)[:, 2:, 2:].mean() < 0.3 for one in shown] == [True] * 4
+    np.testing.assert_array_equal(frosted[:, :2], pictures[:, :2])
+
+
+def test_snow_falls():
+    """Its streaks are steep: along them, down the picture, brightness changes less than across."""
+    flakes = corrupt(np.zeros((200, 32, 32, 3), np.uint8), "snow", 5).astype(float)
+    assert np.abs(np.diff(flakes, axis=1)).mean() < 0.7 * np.abs(np.diff(flakes, axis=2)).mean()
+
+
+def test_pixelate_is_a_box_filter_down_and_up():
+    """To a share of .65 of 32 pixels, which is 20 of them and a bit."""
+    picture = photographs(1)
+    small = Image.fromarray(picture[0]).resize((20, 20), Image.Resampling.BOX)
+    np.testing.assert_array_equal(corrupt(picture, "pixelate", 5)[0], small.resize((32, 32), Image.Resampling.BOX))
 
 
 def test_images_of_a_chunk_do_not_depend_on_those_of_the_next():
@@ -75,10 +116,10 @@ def test_zoom_is_scipys(images):
     np.testing.assert_allclose(resample(x, magnify(24, 1.2), magnify(20, 1.2)), expected, atol=1e-9)
 
 
-def test_a_streak_keeps_the_light_of_a_point_and_runs_sideways():
+def test_a_streak_keeps_the_light_of_a_point_and_runs_at_its_angle():
     point = np.zeros((50, 41, 41, 1))
     point[:, 20, 30] = 1.0
-    blurred = streak(point, 6, 2.0, np.random.default_rng(0))
+    blurred = streak(point, 6, 2.0, np.linspace(-np.pi / 4, np.pi / 4, 50))
     np.testing.assert_allclose(blurred.sum((1, 2, 3)), 1.0)
     rows, columns = np.nonzero(blurred.sum((0, 3)))
     assert columns.min() >= 30 - 12

@@ -1,4 +1,5 @@
 import pandas as pd
+import pytest
 
 from cifar_flax.analysis.curves import epochs_of, learning_curve, overlaid_curves
 
@@ -22,6 +23,29 @@ def test_a_curve_has_training_validation_and_the_checkpoint():
 def test_a_run_without_validation_has_one_curve():
     axes = learning_curve(epochs_of(metrics(validated=False)), "top1", step=25).axes[0]
     assert [line.get_label() for line in axes.lines] == ["train"]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_single_epoch_is_a_point_that_shows_at_a_whole_number(validated):
+    one = epochs_of(metrics(validated, epochs=1))
+    for figure in (learning_curve(one, "loss", 99), overlaid_curves([("a", one)])):
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        points = [line for line in axes.lines if len(line.get_xdata())]
+        assert len(points) == 1 + validated
+        assert all(line.get_marker() == "o" for line in points)
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
+def test_ticks_of_close_accuracies_are_told_apart():
+    close = epochs_of(metrics())
+    close["train_top1"], close["validation_top1"] = [0.921, 0.925, 0.93], 0.92
+    axes = learning_curve(close, "top1", 99).axes[0]
+    axes.figure.draw_without_rendering()
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+    assert all(label.endswith("%") for label in labels)
 
 
 def test_no_epochs_yet():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.predictions import predict_split, saved_predictions, write_predictions
+from cifar_flax.analysis.predictions import predict_split, predictions_file, read_predictions, write_predictions
 from cifar_flax.errors import UserError
 
 
@@ -15,30 +15,30 @@ def copy(tiny_workdir, tiny_data, tmp_path):
 
 
 def test_what_is_written_is_read(copy):
-    assert saved_predictions(copy, "test") is None
+    assert read_predictions(predictions_file(copy, "test")) is None
     found, dataset = predict_split(copy, "test", tta="flip")
     path = write_predictions(copy, found, copy.score(found.logits, found.labels))
-    again = saved_predictions(copy, "test")
+    again = read_predictions(predictions_file(copy, "test"))
     assert (again.split, again.step, again.tta) == ("test", copy.step("best"), "flip")
     np.testing.assert_array_equal(again.logits, copy.predict(dataset, tta="flip"))
     np.testing.assert_array_equal(again.labels, dataset.labels)
     about = json.loads(path.read_text())
     assert (about["split"], about["checkpoint"], about["tta"]) == ("test", again.step, "flip")
     assert about["top1"] == (again.logits.argmax(1) == again.labels).mean()
-    assert saved_predictions(copy, "validation") is None
+    assert read_predictions(predictions_file(copy, "validation")) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"half of a zip file", b"PK\x03\x04"])
 def test_damaged_predictions_count_as_none(copy, content):
     (copy.workdir / "report").mkdir()
     (copy.workdir / "report" / "test_predictions.npz").write_bytes(content)
-    assert saved_predictions(copy, "test") is None
+    assert read_predictions(predictions_file(copy, "test")) is None
 
 
 def test_predictions_of_before_they_named_their_checkpoint_count_as_none(copy):
     (copy.workdir / "report").mkdir()
     np.savez(copy.workdir / "report" / "test_predictions.npz", logits=np.zeros((3, 10)), labels=np.zeros(3))
-    assert saved_predictions(copy, "test") is None
+    assert read_predictions(predictions_file(copy, "test")) is None
 
 
 def test_predictions_go_on_with_a_checkpoint_that_training_has_removed(copy, monkeypatch):

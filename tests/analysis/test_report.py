@@ -81,6 +81,7 @@ def test_a_report_is_one_file_with_every_section_and_its_pictures_beside_it(plai
     expected = {"topk", "curve_loss", "curve_top1", "confusion", "classes", "reliability", "filters", "architecture"}
     assert expected | {"pair_01", "mistake_01", "activations_image", "activations_01"} <= names
     assert "confusion_coarse" not in names  # no superclasses
+    assert "the network branches" not in page.text
 
 
 def test_nothing_in_a_report_points_elsewhere(plain):

@@ -3,10 +3,12 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cifar_flax.analysis import robustness
 from cifar_flax.analysis.corruptions import corrupt
+from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 
@@ -18,8 +20,8 @@ IMAGES = np.clip(COLORS + RNG.integers(-20, 20, (90, 8, 8, 3)), 0, 255).astype(n
 class Looker:
     """A network that takes the strongest channel for the class."""
 
-    def predict(self, dataset, which):
-        assert which == "best"
+    def predict(self, dataset, which, tta="none"):
+        assert (which, tta) == ("best", "none")
         return dataset.images.mean((1, 2)).astype(np.float32)
 
 
@@ -51,7 +53,7 @@ def test_turn_hue_is_colorsys_and_grey_is_pillows():
 
 
 def test_corruption_accuracy_is_that_of_the_corrupted_images(tmp_path):
-    found = robustness.corruption_accuracy(Looker(), DATASET, "best", ["gaussian_noise", "contrast"])
+    found = robustness.corruption_accuracy(Looker(), DATASET, "best", names=["gaussian_noise", "contrast"])
     noisy = corrupt(IMAGES, "gaussian_noise", 5).mean((1, 2)).argmax(1)
     assert found["corruptions"]["gaussian_noise"][4] == (noisy == DATASET.labels).mean()
     assert found["clean"] == 1
@@ -59,11 +61,34 @@ def test_corruption_accuracy_is_that_of_the_corrupted_images(tmp_path):
     table = robustness.corruption_table(found)
     assert [line.split()[0] for line in table.splitlines()] == ["top-1,", "gaussian_noise", "contrast", "all"]
 
-    path = robustness.write_robustness(tmp_path / "report", "test_corruptions", found)
-    assert json.loads(path.read_text()) == found
+    of = Predictions("test", 9, "flip", np.zeros((90, 3)), DATASET.labels)
+    path = robustness.write_robustness(tmp_path / "report", "corruptions", of, found)
+    assert path.name == "test_corruptions.json"
+    assert json.loads(path.read_text()) == {"split": "test", "checkpoint": 9, "tta": "flip", **found}
     picture = robustness.draw_corruptions(tmp_path / "report", "test", DATASET, found)
     assert picture.name == "test_corruptions.png"
     assert Image.open(picture).width > 600
+
+
+def test_test_time_augmentation_is_that_of_the_predictions():
+    class Asked:
+        def predict(self, dataset, which, tta):
+            asked.append((which, tta))
+            return np.zeros((len(dataset), 3), np.float32)
+
+    asked = []
+    robustness.color_accuracy(Asked(), DATASET, 7, "flip")
+    robustness.corruption_accuracy(Asked(), DATASET, 7, "flip", ["contrast"])
+    assert asked == [(7, "flip")] * (7 + 6)
+
+
+def test_columns_of_the_picture_are_headed(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    found = {"clean": 1.0, "corruptions": {"contrast": [0.9, 0.8, 0.7, 0.6, 0.5], "fog": [0.5] * 5}}
+    robustness.draw_corruptions(tmp_path, "test", DATASET, found)
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["as it is", *(f"severity {k}" for k in range(1, 6)), *[""] * 6]
 
 
 def test_grey_images_are_refused():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics
+from sklearn.calibration import calibration_curve
 
 from cifar_flax import Run
+from cifar_flax.scores import reliability
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
 
 
@@ -76,9 +78,22 @@ def assert_report_is_scikit_learns(report):
     assert scores["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, logits.argmax(1), average="macro"))
     confusion = np.load(report / scores["confusion"])
     np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10)))
+    assert_calibration_is_scikit_learns(scores, logits, labels)
     accuracies = [row["accuracy"] for row in scores["per_class"].values()]
     np.testing.assert_allclose(accuracies, np.diag(confusion) / confusion.sum(1))
     return scores, logits
+
+
+def assert_calibration_is_scikit_learns(scores, logits, labels):
+    probs = scipy.special.softmax(logits.astype(float), 1)
+    confidence, right = probs.max(1), probs.argmax(1) == labels
+    found = reliability(probs.astype(np.float32), labels)
+    filled, bins = found.count > 0, len(found.count)
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=bins)
+    np.testing.assert_allclose(found.accuracy[filled], accuracy)
+    np.testing.assert_allclose(found.confidence[filled], mean_confidence, rtol=1e-5)
+    expected = (found.count[filled] * np.abs(accuracy - mean_confidence)).sum() / len(labels)
+    assert scores["ece"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monkeypatch):
