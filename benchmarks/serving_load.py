@@ -2,7 +2,8 @@
 
     python benchmarks/serving_load.py --run=runs/three_conv-short [--requests=5000] [--json=FILE]
 
-The server and the clients share the machine. What is uploaded are three photographs of 640x427 pixels, as JPEG, in turns.
+The server and the clients share the machine. What is uploaded are three photographs of 640x427 pixels, as JPEG, in turns, and
+as the page does, which has the picture and what the network sees sent back; times without those two are taken too.
 """
 
 import http.client
@@ -42,7 +43,7 @@ class Server:
     """`launch/serve.py` in a process of its own, which ends with the context."""
 
     def __init__(self) -> None:
-        network = [f"--run={_RUN.value}"] if _RUN.value else [f"--pretrained={_PRETRAINED.value}"]
+        network = [f"--{flag.name}={flag.value}" for flag in (_RUN, _PRETRAINED) if flag.value]
         start = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent.parent / "launch" / "serve.py"), "--port=0", *network],
@@ -55,12 +56,12 @@ class Server:
             sys.exit("the server did not start")
         self.ready_seconds, self._address = time.perf_counter() - start, found[1]
 
-    def upload(self, number: int) -> tuple[int, float]:
+    def upload(self, number: int, query: str = "?pictures=true") -> tuple[int, float]:
         """Uploads a picture over a new connection; returns the status of the answer and the milliseconds until it was there."""
         start = time.perf_counter()
         connection = http.client.HTTPConnection(self._address, timeout=60)
         headers = {"Content-Type": f"multipart/form-data; boundary={MARK}"}
-        connection.request("POST", "/api/predict", BODIES[number % len(BODIES)], headers)
+        connection.request("POST", f"/api/predict{query}", BODIES[number % len(BODIES)], headers)
         response = connection.getresponse()
         response.read()
         connection.close()
@@ -119,13 +120,15 @@ def memory(server: Server, requests: int) -> list[float]:
 def main() -> None:
     """Takes the figures and prints them."""
     with Server() as server:
-        upload = partial(server.upload)
         for number in range(50):
-            upload(number)
+            server.upload(number)
         figures = {
             "ready_seconds": server.ready_seconds,
-            f"at_{_RATE.value}_per_second": at_a_rate(upload, _RATE.value, _SECONDS.value),
-            f"{_CLIENTS.value}_clients": at_once(upload, _CLIENTS.value),
+            f"at_{_RATE.value}_per_second": at_a_rate(server.upload, _RATE.value, _SECONDS.value),
+            f"at_{_RATE.value}_per_second_without_pictures": at_a_rate(
+                partial(server.upload, query=""), _RATE.value, _SECONDS.value
+            ),
+            f"{_CLIENTS.value}_clients": at_once(server.upload, _CLIENTS.value),
             f"megabytes_over_{_REQUESTS.value}_requests": memory(server, _REQUESTS.value),
             "load_average": os.getloadavg(),
             "cpus": os.cpu_count(),

@@ -3,10 +3,11 @@
     python launch/predict.py --run=runs/wide cat.jpg holidays/ https://example.org/rocket.png
     python launch/predict.py --run=runs/wide --json holidays/ > holidays.jsonl
 
-Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was.
+Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was; 130 after Ctrl-C.
 """
 
 import os
+import signal
 import sys
 
 from absl import flags
@@ -33,7 +34,10 @@ def main(arguments: list[str]) -> None:
     from cifar_flax.serving import formats
     from cifar_flax.serving.many import classify_all, find
 
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # file names need not be text, nor terminals Unicode
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal need not know bars
+    else:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # nor is each name text
     write = formats.json_line if _JSON.value else formats.csv_lines if _CSV.value else formats.table
     if _CSV.value:
         print(formats.CSV_HEADER)
@@ -42,7 +46,7 @@ def main(arguments: list[str]) -> None:
         for name, answer in classify_all(classifier, names, _TOP.value, _ALLOW_PRIVATE.value):
             if isinstance(answer, CifarFlaxError):
                 skipped += 1
-                progress.write(f"skipped {name}: {answer}", file=sys.stderr)
+                progress.write(f"skipped {formats.visible(name)}: {answer}", file=sys.stderr)
             else:
                 progress.write(write(name, answer), file=sys.stdout)
             progress.update()
@@ -53,12 +57,14 @@ def main(arguments: list[str]) -> None:
 
 
 def _quietly(arguments: list[str]) -> None:
-    """`main`, ending without a word when nobody reads any more: predict ... | head."""
+    """`main`, ending without a word when nobody reads any more, as in predict ... | head, and on Ctrl-C."""
     try:
         main(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as shells have it
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import signal
 import socket
-import sys
 from types import FrameType
 
 from absl import flags
@@ -18,37 +17,32 @@ _PORT = flags.DEFINE_integer("port", 8000, "port to listen on; 0 for any free on
 _ALLOW_PRIVATE = flags.DEFINE_bool("allow_private", False, "fetch from addresses in private networks too")
 define_network_flags()
 
-THREADS = 32  # most wait for other servers or in line; Options says how many may do what
-CONNECTIONS = 200
-BODY_BYTES = 64 * 2**20  # up to which the application still answers in its own words that a body is too large
-
 
 def main() -> None:
     """Serves until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there are requests to finish, Ctrl-C just ends it, as SIGTERM does
     if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
     network = network_from_flags()
 
-    import waitress
-
     from cifar_flax.serving.app import Options, create_app
+    from cifar_flax.serving.server import Server
 
-    server = waitress.create_server(
-        create_app(network.classifier, network.name, Options(allow_private=_ALLOW_PRIVATE.value)),
-        sockets=[listener],
-        threads=THREADS,
-        connection_limit=CONNECTIONS,
-        channel_timeout=30,
-        max_request_body_size=BODY_BYTES,
-        ident="",
-    )
+    options = Options(allow_private=_ALLOW_PRIVATE.value)
+    app = create_app(network.classifier, network.name, options)
+    server = Server(app, listener, options.threads, options.upload_bytes)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which would say each time that a request waits in line
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for requests
+        server.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     host, port = listener.getsockname()[:2]
     print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)
-    server.run()  # until SystemExit; it lets requests that have begun end
+    server.run()
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -60,10 +54,6 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as e:
         raise UserError(f"--host={host} --port={port}: cannot listen there ({e.strerror}); choose another") from None
     return listener
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import queue
 import socket
 import threading
 
+from cifar_flax.serving.gate import Busy
 from cifar_flax.serving.refusal import FetchRefused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -52,6 +53,7 @@ def resolve(host: str, port: int, seconds: float, allow_private: bool = False) -
     Raises:
       FetchRefused: there is no such host, or one of its addresses is not public. The two read the same, so that nobody can
         find out which names a private network has.
+      Busy: the resolver is still at names that it was asked for before, and stays so.
       TimeoutError: no answer in time.
     """
     found = list(dict.fromkeys(_look_up(host, port, seconds)))
@@ -77,7 +79,7 @@ def _look_up(host: str, port: int, seconds: float) -> list[str]:
             _lookups.release()
 
     if not _lookups.acquire(timeout=seconds):
-        raise TimeoutError
+        raise Busy  # which is not the fault of `host`
     threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
         return answer.get(timeout=seconds)

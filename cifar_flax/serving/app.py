@@ -12,23 +12,15 @@ from werkzeug.exceptions import HTTPException
 
 from cifar_flax.data.resize import to_picture
 from cifar_flax.serving import images, received, samples
+from cifar_flax.serving.answers import HEADERS, error_body
 from cifar_flax.serving.classifier import Classifier
-from cifar_flax.serving.fetch import fetch
+from cifar_flax.serving.fetch import FetchLimits, fetch
 from cifar_flax.serving.formats import as_json
 from cifar_flax.serving.gate import Gate
 from cifar_flax.serving.refusal import Refusal
 
 PREVIEW = (640, 640)  # pixels at most of the picture that is shown
 DAY = 86400  # seconds
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 @dataclass(frozen=True)
@@ -37,18 +29,26 @@ class Options:
 
     Attributes:
       allow_private: whether addresses may lead into private networks: for intranets and tests.
-      upload_bytes: largest request.
-      classifying: pictures that are decoded and classified together; one of 50 million pixels takes some 400 MB meanwhile.
-      fetching: addresses that are fetched together. Fewer than the server has threads, so that other servers, however slow,
-        cannot keep uploads waiting.
-      patience: seconds after which who waits for either is told to come back.
+      upload_bytes: largest request, and largest file at an address.
+      fetching: addresses that are fetched together. Whoever brings one more is told to come back at once.
+      classifying: pictures that are decoded and classified together, of those that are not `large`; of the others it is one.
+      line: who may wait for others' pictures, each with its file in memory.
+      large_line: the same, for large ones.
+      patience: seconds after which who waits in a line is told to come back.
     """
 
     allow_private: bool = False
     upload_bytes: int = 10 * 2**20
+    fetching: int = 16
     classifying: int = 4
-    fetching: int = 24
+    line: int = 48
+    large_line: int = 4
     patience: float = 10.0
+
+    @property
+    def threads(self) -> int:
+        """How many the server needs so that slow servers and large pictures, however many, leave some for other requests."""
+        return self.fetching + (self.classifying + self.line) + (1 + self.large_line) + 8
 
 
 def create_app(classifier: Classifier, name: str, options: Options = Options()) -> Flask:
@@ -60,7 +60,7 @@ def create_app(classifier: Classifier, name: str, options: Options = Options()) 
       options: limits.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = options.upload_bytes
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = options.upload_bytes
     _serve_page(app, classifier, name)
     _serve_api(app, classifier, name, options)
     _answer_errors(app)
@@ -100,7 +100,10 @@ def _serve_page(app: Flask, classifier: Classifier, name: str) -> None:
 
 def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) -> None:
     known = classifier.preprocessing
-    classifying, fetching = (Gate(places, options.patience) for places in (options.classifying, options.fetching))
+    limits = FetchLimits(bytes=options.upload_bytes)
+    fetching = Gate(options.fetching)
+    classifying = Gate(options.classifying, options.line, options.patience)
+    classifying_large = Gate(1, options.large_line, options.patience)
 
     @app.get("/healthz")
     def health() -> Response:
@@ -117,13 +120,14 @@ def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) 
         if request.mimetype == "application/json":
             url = received.address(request)
             with fetching:
-                data = fetch(url, allow_private=options.allow_private)
+                data = fetch(url, limits, options.allow_private)
         elif request.mimetype == "multipart/form-data":
             data = received.upload(request)
         else:
             raise Refusal("Expected JSON with an address, or a form with a file.", "unsupported_media_type", 415)
-        with classifying:
-            return jsonify(_answer(classifier, images.decode(data), top, show))
+        opened = images.inspect(data)
+        with classifying_large if opened.large else classifying:
+            return jsonify(_answer(classifier, opened.rgb(), top, show))
 
 
 def _answer(classifier: Classifier, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
@@ -166,7 +170,7 @@ def _answer_errors(app: Flask) -> None:
 
 
 def _error(status: int, code: str, message: str) -> Response:
-    response = jsonify(error={"code": code, "message": message})
+    response = jsonify(error_body(code, message))
     response.status_code = status
     if status == 503:
         response.headers["Retry-After"] = "5"

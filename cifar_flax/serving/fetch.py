@@ -50,6 +50,7 @@ def fetch(url: str, limits: FetchLimits = FetchLimits(), allow_private: bool = F
     Raises:
       FetchRefused: the address, or one that it redirects to, is not one that we ask.
       FetchFailed: there is no answer, or not with a file within the limits.
+      Busy: too many names are being looked up.
     """
     deadline = Deadline(limits.seconds)
     here = urls.parse(url, any_port=allow_private)

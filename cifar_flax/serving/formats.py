@@ -18,7 +18,12 @@ def table(name: str, predictions: Sequence[Prediction]) -> str:
     readable = [(p.name.replace("_", " "), p.probability, (p.superclass or "").replace("_", " ")) for p in predictions]
     width = max(len(fine) for fine, _, _ in readable)
     lines = [f"  {fine:<{width}}  {bar(p)} {p:6.1%}  {coarse}".rstrip() for fine, p, coarse in readable]
-    return "\n".join([name, *lines, ""])
+    return "\n".join([visible(name), *lines, ""])
+
+
+def visible(name: str) -> str:
+    """A file's name for a terminal: what would move its cursor or is no character, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def bar(probability: float) -> str:

@@ -1,4 +1,4 @@
-"""A door through which only so many go at a time."""
+"""A door through which only so many go at a time, and before which only so many wait."""
 
 import threading
 from types import TracebackType
@@ -14,14 +14,22 @@ class Busy(Refusal):
 
 
 class Gate:
-    """Context that `places` threads may be in together; who has waited `patience` seconds for a place gets `Busy`."""
+    """Context that `places` threads may be in together.
 
-    def __init__(self, places: int, patience: float) -> None:
-        self._places, self._patience = threading.BoundedSemaphore(places), patience
+    Of those who come when all places are taken, `line` wait, for `patience` seconds at most. Everyone else gets `Busy` at once.
+    """
+
+    def __init__(self, places: int, line: int = 0, patience: float = 0.0) -> None:
+        self._inside, self._here = threading.BoundedSemaphore(places), threading.BoundedSemaphore(places + line)
+        self._patience = patience
 
     def __enter__(self) -> None:
-        if not self._places.acquire(timeout=self._patience):
+        if not self._here.acquire(blocking=False):
+            raise Busy
+        if not self._inside.acquire(timeout=self._patience):
+            self._here.release()
             raise Busy
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._places.release()
+        self._inside.release()
+        self._here.release()

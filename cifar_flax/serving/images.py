@@ -13,16 +13,16 @@ from PIL import ExifTags, Image, ImageOps
 from cifar_flax.serving import bombs
 from cifar_flax.serving.refusal import UnreadableImage
 
-__all__ = ["Limits", "UnreadableImage", "decode", "upright_rgb"]
+__all__ = ["Limits", "Opened", "UnreadableImage", "decode", "inspect", "upright_rgb"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")
 DRAFT_SIDE = 1024  # pixels; libjpeg reads a JPEG of twice that or more at 1/2, 1/4 or 1/8, in a fraction of time and memory
-BIG = 4_000_000  # pixels; of pictures with more, one is read at a time: 50 million with alpha take some 400 MB
+LARGE = 4_000_000  # pixels; of pictures with more, one is read at a time
 
 # For all of the process: warnings.catch_warnings() would swap the filters under other threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_big = threading.Lock()
+_large = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,36 @@ class Limits:
 
     Attributes:
       pixels: in all, at most: 50 million, the most that telephones take.
+      decoded: of those that are decoded, at most; of a JPEG, which libjpeg reads smaller, these are fewer. 25 million take
+        480 MB meanwhile as WebP with alpha that EXIF turns, less in all other forms; a JPEG of 50 million takes 390 MB at most.
       side: pixels in each direction, at least.
     """
 
     pixels: int = 50_000_000
+    decoded: int = 25_000_000
     side: int = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture within the limits, not decoded yet.
+
+    Attributes:
+      large: whether decoding it may take so much memory that only one such should be at a time.
+    """
+
+    large: bool
+    _image: Image.Image
+    _data: bytes
+    _limits: Limits
+
+    def rgb(self) -> Image.Image:
+        """Decodes it, once; see `decode`."""
+        with _refusing(self._data, self._limits):
+            self._image.load()
+            picture = upright_rgb(self._image)
+            factor = min(picture.size) // DRAFT_SIDE
+            return picture.reduce(factor) if factor > 1 else picture
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
@@ -46,26 +71,38 @@ def decode(data: bytes, limits: Limits = Limits()) -> Image.Image:
       limits: checked before any pixel is decoded.
 
     Returns:
-      The picture: RGB, uint8, turned upright, over white where it is transparent. A large JPEG comes smaller, by 2, 4 or 8,
+      The picture: RGB, uint8, turned upright, over white where it is transparent. A large one comes smaller, by a whole factor,
       but with no fewer than `DRAFT_SIDE` pixels a side.
 
     Raises:
       UnreadableImage: it is none of those formats, damaged, cut short, or outside the limits.
+    """
+    opened = inspect(data, limits)
+    with _large if opened.large else contextlib.nullcontext():
+        return opened.rgb()
+
+
+def inspect(data: bytes, limits: Limits = Limits()) -> Opened:
+    """Opens a file and checks all that can be without decoding it: for who has other means than `decode` to wait for a turn.
+
+    Raises:
+      UnreadableImage: it is not one to decode.
     """
     with _refusing(data, limits):
         bombs.check_file(data)
         image = Image.open(BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width * height > limits.pixels:
-        raise _too_many_pixels(limits)
+        raise _too_many(limits.pixels)
     if min(width, height) < limits.side:
         sentence = f"The picture is {width} x {height} pixels; it needs at least {limits.side} in each direction."
         raise UnreadableImage(sentence, "too_small", 422)
-    with _refusing(data, limits), _big if width * height > BIG else contextlib.nullcontext():
+    with _refusing(data, limits):
         bombs.check_picture(image, data, limits.pixels)
         image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
-        image.load()
-        return upright_rgb(image)
+    if image.width * image.height > limits.decoded:
+        raise _too_many(limits.decoded)
+    return Opened(width * height > LARGE, image, data, limits)
 
 
 @contextlib.contextmanager
@@ -76,7 +113,7 @@ def _refusing(data: bytes, limits: Limits) -> Iterator[None]:
     except Image.UnidentifiedImageError:
         raise UnreadableImage(_what_it_is(data), "not_an_image", 415) from None
     except Image.DecompressionBombError:
-        raise _too_many_pixels(limits) from None
+        raise _too_many(limits.pixels) from None
     except bombs.Bomb:
         raise UnreadableImage("The picture is written in a way that takes too long to read.", "too_costly", 422) from None
     except Exception:
@@ -100,7 +137,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         upright = _eight_bits(upright)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
-    rgba = upright.convert("RGBA")
+    rgba = upright if upright.mode == "RGBA" else upright.convert("RGBA")  # which would copy it
     over_white = Image.new("RGB", rgba.size, "white")
     over_white.paste(rgba, mask=rgba)
     return over_white
@@ -123,8 +160,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return grey
 
 
-def _too_many_pixels(limits: Limits) -> UnreadableImage:
-    return UnreadableImage(f"The picture has more than {limits.pixels / 1e6:g} megapixels.", "too_many_pixels", 413)
+def _too_many(pixels: int) -> UnreadableImage:
+    return UnreadableImage(f"The picture has more than {pixels / 1e6:g} megapixels.", "too_many_pixels", 413)
 
 
 def _what_it_is(data: bytes) -> str:

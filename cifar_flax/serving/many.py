@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from cifar_flax.serving.classifier import Classifier, Prediction
 from cifar_flax.serving.fetch import fetch
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")  # of what `images.decode` reads
-CHUNK = 64  # pictures that are read before they are classified
+AHEAD = 64  # pictures that are read ahead of those that are classified
 
 Answer = list[Prediction] | CifarFlaxError
 
@@ -50,14 +51,18 @@ def classify_all(
         except CifarFlaxError as e:
             return e
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(0, len(names), CHUNK):
-            chunk = names[start : start + CHUNK]
-            found = list(threads.map(view, chunk))
-            readable = [picture for picture in found if not isinstance(picture, CifarFlaxError)]
-            probabilities = iter(classifier.probabilities(np.stack(readable)) if readable else ())
-            for name, picture in zip(chunk, found, strict=True):
-                yield name, picture if isinstance(picture, CifarFlaxError) else classifier.rank(next(probabilities), top)
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for start in range(0, len(names), AHEAD):
+            chunk = names[start : start + AHEAD]
+            views = zip(chunk, threads.map(view, chunk), strict=True)
+            while batch := list(islice(views, classifier.batch_size)):
+                readable = [found for _, found in batch if not isinstance(found, CifarFlaxError)]
+                probabilities = iter(classifier.probabilities(np.stack(readable)) if readable else ())
+                for name, found in batch:
+                    yield name, found if isinstance(found, CifarFlaxError) else classifier.rank(next(probabilities), top)
+    finally:
+        threads.shutdown(cancel_futures=True)  # what was read ahead in vain, after Ctrl-C
 
 
 def _is_address(argument: str) -> bool:

@@ -14,7 +14,7 @@ def address(request: Request) -> str:
       Refusal: the body is no JSON object with one.
     """
     try:
-        body = json.loads(request.get_data())
+        body = json.loads(request.get_data().decode())  # json itself would take UTF-16 and UTF-32 too
     except (ValueError, RecursionError):
         raise Refusal('The body is not JSON in UTF-8. Expected {"url": "https://..."}.', "bad_json", 400) from None
     url = body.get("url") if isinstance(body, dict) else None

@@ -13,6 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from benchmarks.photographs import PHOTOGRAPHS
 from tests.e2e.conftest import serving
+from tests.e2e.page import RECORD, answer_to, assert_bars_show, colour, contrast, hold
 
 pytestmark = pytest.mark.slow
 FLAGS = [
@@ -83,40 +84,6 @@ def photograph(tmp_path):
     return path
 
 
-def answer_to(page, act):
-    """Does something, and returns what the API answered."""
-    with page.expect_response("**/api/predict**") as waiting:
-        act()
-    return waiting.value.json()
-
-
-MEASURE = """() => [...document.querySelectorAll("g.bar")].map(bar => {
-  const [track, fill, label, value] = ["track", "fill", "label", "value"].map(part => bar.querySelector("." + part));
-  const width = part => part.getBoundingClientRect().width;
-  return {
-    name: bar.dataset.class, number: value.textContent, share: width(fill) / width(track),
-    top: track.getBoundingClientRect().top, gap: value.getBoundingClientRect().left - label.getBoundingClientRect().right,
-  };
-})"""
-
-
-def assert_bars_show(page, answer):
-    """The five bars become as long as the API's numbers say, in their order, and named and numbered so."""
-    expected = [p["probability"] for p in answer["predictions"]]
-    page.wait_for_function(
-        f"""expected => {{
-          const shares = ({MEASURE})().map(bar => bar.share);
-          return shares.length === 5 && shares.every((share, k) => Math.abs(share - expected[k]) < 0.003);
-        }}""",
-        arg=expected,
-    )
-    bars = page.evaluate(MEASURE)
-    assert [bar["name"] for bar in bars] == [p["class"] for p in answer["predictions"]]
-    assert [bar["number"] for bar in bars] == [f"{probability:.1%}" for probability in expected]
-    assert [bar["top"] for bar in bars] == sorted(bar["top"] for bar in bars)
-    assert all(bar["gap"] > 0 for bar in bars)
-
-
 def test_an_address_is_typed(visit, web):
     folder, url, requests = web
     (folder / "a.jpg").write_bytes(PHOTOGRAPHS[1].read())
@@ -171,6 +138,47 @@ def test_a_sample_and_a_bar_are_reached_by_keyboard(visit):
     expect(tip).to_be_hidden()
 
 
+def test_the_first_bars_grow_as_the_later_ones_do(visit):
+    page = visit.page
+    page.evaluate(RECORD)
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    assert_bars_show(page, answer)
+    end = answer["predictions"][0]["probability"]
+    between = {round(share, 3) for share in page.evaluate("window.shares") if 0.05 * end < share < 0.95 * end}
+    assert len(between) >= 3
+
+
+def test_waiting_is_announced(visit):
+    page, release = visit.page, hold(visit.page, "**/api/predict**")
+    page.get_by_role("button", name="Sample: apple").click()
+    expect(page.get_by_role("status")).to_have_text("Looking at the picture…")
+    muted = page.evaluate("document.querySelector('[role=status]').closest('[aria-busy=true]')")
+    assert muted is None
+    release()
+    expect(page.get_by_role("status")).to_contain_text("Most likely")
+
+
+def test_the_last_click_counts(visit):
+    page, release = visit.page, hold(visit.page, "**/apple.png")
+    page.get_by_role("button", name="Sample: apple").click()
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: rocket").click())
+    assert_bars_show(page, answer)
+    release()
+    page.wait_for_timeout(500)
+    assert page.locator("#preview").get_attribute("title") == "rocket"
+    assert_bars_show(page, answer)
+
+
+@pytest.mark.parametrize("fail", ["abort", "fulfill"])
+def test_a_sample_that_cannot_be_had_gets_a_clear_message(visit, fail):
+    page = visit.page
+    page.route("**/apple.png", lambda route: route.abort() if fail == "abort" else route.fulfill(status=502, body="no"))
+    page.get_by_role("button", name="Sample: apple").click()
+    expect(page.get_by_role("alert")).to_have_text("The server cannot be reached.")
+    expect(page.get_by_role("status")).to_be_empty()
+    visit.errors.clear()  # the browser itself notes it
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -187,11 +195,14 @@ def test_a_bad_address_gets_a_clear_message(visit, typed, message):
     expect(alert).to_be_visible()
     expect(alert).to_have_text(answer["error"]["message"])
     expect(alert).to_contain_text(message)
+    field = page.get_by_label("Address of a picture")
+    expect(field).to_have_attribute("aria-invalid", "true")
     assert [error for error in visit.errors if "the server responded with a status of 4" not in error] == []
     visit.errors.clear()  # the browser itself notes every 4xx
 
     page.get_by_role("button", name="Sample: rocket").click()
     expect(alert).to_be_hidden()
+    expect(field).to_have_attribute("aria-invalid", "false")
     page.wait_for_selector("g.bar")
 
 
@@ -199,17 +210,37 @@ def test_what_is_no_picture_gets_a_clear_message(visit, tmp_path):
     (tmp_path / "a.png").write_text("<script>document.title='owned'</script>")
     visit.page.get_by_label("Choose a file").set_input_files(tmp_path / "a.png")
     expect(visit.page.get_by_role("alert")).to_contain_text("not a picture")
+    expect(visit.page.get_by_label("Address of a picture")).to_have_attribute("aria-invalid", "false")
     (tmp_path / "b.png").write_bytes(bytes(11 * 2**20))
     visit.page.get_by_label("Choose a file").set_input_files(tmp_path / "b.png")
     expect(visit.page.get_by_role("alert")).to_have_text("The file is too large. At most 10 MB are taken.")
     visit.errors.clear()
 
 
-def test_the_colours_follow_the_system(browser, address):
+def test_the_colours_follow_the_system_and_can_be_told_apart(browser, address):
     grounds = []
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme=scheme)
         page.goto(address)
-        grounds.append(sum(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)")))
+        page.get_by_role("button", name="Sample: apple").click()
+        page.wait_for_selector(".fill:not(.first)")
+        card, track = colour(page, ".card", "backgroundColor"), colour(page, ".track", "fill")
+        for text in (colour(page, "#address", "color", "::placeholder"), colour(page, ".drop", "color")):
+            assert contrast(text, card) >= 4.5
+        for bar in (".first", ".fill:not(.first)"):
+            assert contrast(colour(page, bar, "fill"), track) >= 3
+        assert page.evaluate("getComputedStyle(document.getElementById('address'), '::placeholder').opacity") == "1"
+        grounds.append(sum(colour(page, "body", "backgroundColor")))
         page.close()
     assert grounds[0] > 600 > 150 > grounds[1]
+
+
+def test_who_wants_no_motion_gets_none(browser, address):
+    page = browser.new_page(reduced_motion="reduce", viewport={"width": 390, "height": 500})
+    page.goto(address)
+    page.evaluate(RECORD)
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    assert_bars_show(page, answer)
+    assert len({round(share, 3) for share in page.evaluate("window.shares")} - {0}) == 1
+    assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    page.close()

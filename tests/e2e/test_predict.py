@@ -3,10 +3,13 @@ import io
 import json
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 import termios
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +61,35 @@ def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_ru
     found = list(csv.DictReader(io.StringIO(rows.stdout)))
     assert [row["image"] for row in found] == ["0.jpg", "1.jpg"]
     assert (found[0]["class"], float(found[0]["probability"])) == (first.name, first.probability)
+
+
+def test_names_that_are_no_text_come_through(launch, tiny_run, tmp_path):
+    name = os.fsdecode(b"pictures/\xff\x1b[2J.png")
+    save(tmp_path / name)
+    (tmp_path / "pictures" / "\x1b[2J.png").write_bytes(b"nothing")
+    csv_, json_, table = (
+        launch("predict", "pictures", f"--run={tiny_run}", "--top=1", *form, errors="surrogateescape")
+        for form in (["--csv"], ["--json"], [])
+    )
+    assert [row["image"] for row in csv.DictReader(io.StringIO(csv_.stdout))] == [name]
+    assert json.loads(json_.stdout)["image"] == name
+    assert table.stdout.startswith("pictures/\\udcff\\x1b[2J.png\n")
+    assert table.stderr.startswith("skipped pictures/\\x1b[2J.png: ")
+
+
+def test_ctrl_c_ends_it_without_a_word(tiny_run):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        command = [sys.executable, str(ROOT / "launch" / "predict.py"), f"--run={tiny_run}", "--allow_private", *[url] * 40]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        started = time.monotonic()
+        assert process.communicate(timeout=60) == (b"", b"")
+        connection.close()
+    assert process.returncode == 130
+    assert time.monotonic() - started < 25  # one fetch may take 10, and those that have not begun do not
 
 
 def test_addresses_of_private_networks_take_a_flag(launch, tiny_run, tmp_path, web):

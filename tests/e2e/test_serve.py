@@ -1,3 +1,4 @@
+import contextlib
 import http.client
 import io
 import json
@@ -10,12 +11,16 @@ import time
 import urllib.parse
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.photographs import PHOTOGRAPHS
 from cifar_flax import Run
+from cifar_flax.serving.app import Options
 from cifar_flax.serving.classifier import Classifier
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
@@ -111,6 +116,97 @@ def test_clients_that_dawdle_do_not_keep_others_waiting(address):
         dawdler.close()
 
 
+@contextlib.contextmanager
+def slow_server(seconds, body):
+    """A web server that takes so long to answer: its address, and an event for its first request."""
+
+    def answer(connection):
+        with connection:
+            connection.recv(4096)
+            asked.set()
+            if not stop.wait(seconds):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    def accept():
+        with contextlib.suppress(OSError):  # until it is closed
+            while True:
+                threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    asked, stop = threading.Event(), threading.Event()
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", asked
+    stop.set()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def ask_for(address, url):
+    return post(address, json.dumps({"url": url}).encode(), {"Content-Type": "application/json"})
+
+
+def test_slow_servers_do_not_keep_others_waiting(tiny_run):
+    with (
+        serving(f"--run={tiny_run}", "--allow_private") as (_, address),
+        slow_server(5, png()) as (slow, _),
+        ThreadPoolExecutor(120) as clients,
+    ):
+        waiting = [clients.submit(ask_for, address, slow) for _ in range(120)]  # more than the server has threads
+        refused = next(as_completed(waiting)).result()
+        assert (refused[0], refused[1]["error"]["code"]) == (503, "busy")
+        started = time.monotonic()
+        connection = connect(address)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        assert post(address, *form(png()))[0] == 200
+        assert time.monotonic() - started < 4
+        assert not all(each.done() for each in waiting)
+        assert Counter(each.result()[0] for each in waiting) == {200: Options().fetching, 503: 120 - Options().fetching}
+
+
+def test_a_request_that_has_arrived_is_answered_before_the_end(tiny_run):
+    with (
+        serving(f"--run={tiny_run}", "--allow_private") as (server, address),
+        slow_server(6, png()) as (slow, asked),  # waitress itself gives up after 5
+        ThreadPoolExecutor() as clients,
+    ):
+        waiting = clients.submit(ask_for, address, slow)
+        assert asked.wait(30)
+        server.send_signal(signal.SIGTERM)
+        assert waiting.result()[0] == 200
+        assert server.wait(10) == 0
+        with pytest.raises(ConnectionRefusedError):
+            connect(address).connect()
+
+
+def test_photographs_get_the_same_answers_from_the_page_and_from_predict(address, launch, tiny_run, tmp_path):
+    for k, photograph in enumerate(PHOTOGRAPHS):
+        (tmp_path / f"{k}.jpg").write_bytes(photograph.read())
+    said = launch("predict", *(f"{k}.jpg" for k in range(len(PHOTOGRAPHS))), f"--run={tiny_run}", "--json")
+    answers = [post(address, *form(photograph.read())) for photograph in PHOTOGRAPHS]
+    assert {status for status, _ in answers} == {200}
+    assert [answer["predictions"] for _, answer in answers] == [
+        json.loads(line)["predictions"] for line in said.stdout.splitlines()
+    ]
+    for _, answer in answers:
+        probabilities = [p["probability"] for p in answer["predictions"]]
+        assert len(probabilities) == 5
+        assert probabilities == sorted(probabilities, reverse=True)
+
+
+@pytest.mark.slow
+def test_it_is_ready_soon(tiny_run):
+    taken = []
+    for _ in range(3):  # the best of them: other tests may be at work
+        started = time.monotonic()
+        with serving(f"--run={tiny_run}") as (_, address):
+            connection = connect(address)
+            connection.request("GET", "/healthz")
+            assert json.loads(connection.getresponse().read()) == {"status": "ok"}
+            taken.append(time.monotonic() - started)
+    assert min(taken) < 6
+
+
 def test_half_a_request_leaves_no_trace(address):
     netloc = urllib.parse.urlsplit(address)
     for start in (
@@ -146,6 +242,17 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_stopped_while_it_loads(tiny_run, number):
+    command = [sys.executable, str(ROOT / "launch" / "serve.py"), "--port=0", f"--run={tiny_run}"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while b"/jaxlib/" not in Path(f"/proc/{server.pid}/maps").read_bytes():  # it imports JAX
+        time.sleep(0.02)
+    server.send_signal(number)
+    assert server.communicate(timeout=60) == (b"", b"")
+    assert server.returncode == -number
 
 
 def test_ctrl_c_ends_it_in_the_middle_of_a_request(tiny_run):

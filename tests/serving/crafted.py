@@ -56,10 +56,28 @@ def tiff_tile(side, picture=64):
     data = zlib.compress(bytes(1000))
     tags = {256: picture, 257: picture, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 0, 325: len(data)}
     tags[324] = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
+    return _directory([(tag, 4, 1, value) for tag, value in tags.items()]) + data
+
+
+def tiff_strips(strips, kind=4, big=False, side=64):
+    """A grey picture, uncompressed, that says where each of so many strips is: in `kind` 1, 3 or 4, of 1, 2 or 4 bytes."""
+    one = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    end = len(_directory([(0, 0, 0, 0)] * (len(one) + 1), big))
+    tags = [(tag, 4, 1, value) for tag, value in one.items()] + [(273, kind, strips, end)]
+    return _directory(sorted(tags), big) + bytes(strips * {1: 1, 3: 2, 4: 4}[kind]) + bytes(side * side)
+
+
+def _directory(tags, big=False):
+    """The beginning of a little-endian TIFF: (tag, type, count, value or place) of each."""
+    if big:
+        entries = b"".join(struct.pack("<HHQQ", *tag) for tag in tags)
+        return b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(tags)) + entries + bytes(8)
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
 
 
 def run_length_bmp(width, height, codes):
+    """In 256 greys."""
+    palette = bytes(part for k in range(256) for part in (k, k, k, 0))
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(codes), 0, 0, 256, 0)
-    return b"BM" + struct.pack("<IHHI", 1078 + len(codes), 0, 0, 1078) + header + bytes(1024) + codes
+    return b"BM" + struct.pack("<IHHI", 1078 + len(codes), 0, 0, 1078) + header + palette + codes

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cifar_flax.serving import addresses
 from cifar_flax.serving.addresses import is_public, resolve
 from cifar_flax.serving.fetch import FetchRefused
+from cifar_flax.serving.gate import Busy
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry, and multicast: all that is not for the public internet.
 PRIVATE_V4 = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
@@ -131,11 +132,11 @@ def test_a_silent_name_server_costs_the_time_that_was_given(monkeypatch):
     monkeypatch.setattr(addresses, "_lookups", slots)
     start = time.monotonic()
     try:
-        for _ in range(4):
-            with pytest.raises(TimeoutError):
+        for error in (TimeoutError, TimeoutError, Busy, Busy):  # the last two are told that it is not their host's fault
+            with pytest.raises(error):
                 resolve("slow.example", 80, 0.1)
         assert time.monotonic() - start < 5
-        assert len(asked) <= 2  # the others have waited for one of these threads
+        assert len(asked) == 2
     finally:
         release.set()
     assert resolve("slow.example", 80, 20) == ["93.184.215.14"]

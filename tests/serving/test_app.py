@@ -2,50 +2,19 @@ import base64
 import io
 import json
 import re
-import threading
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openapi_core import OpenAPI
-from openapi_core.contrib.werkzeug import WerkzeugOpenAPIRequest, WerkzeugOpenAPIResponse
 from PIL import Image
-from werkzeug import Request
-from werkzeug.test import create_environ
 
 from cifar_flax.serving import app as module
-from cifar_flax.serving.app import Options, create_app
 from cifar_flax.serving.classifier import Classifier
-from tests.conftest import ROOT
+from cifar_flax.serving.fetch import FetchLimits
+from tests.serving.api import OPENAPI, Api, encoded, picture, refused
 
-OPENAPI = OpenAPI.from_file_path(ROOT / "cifar_flax" / "serving" / "openapi.yaml")
-
-
-class Api:
-    """The application, whose every answer has to be as openapi.yaml says and has to carry the headers."""
-
-    def __init__(self, classifier, name="tiny", **options):
-        self.client = create_app(classifier, name, Options(**options)).test_client()
-
-    def open(self, path, **request):
-        response = self.client.open(path, **request)
-        for header, value in module.HEADERS.items():
-            assert response.headers[header] == value
-        if path.startswith(("/api", "/healthz")) and response.status_code not in (404, 405):
-            asked = Request(create_environ(path, method=request.get("method", "GET")))
-            OPENAPI.validate_response(WerkzeugOpenAPIRequest(asked), WerkzeugOpenAPIResponse(response))
-        return response
-
-    def upload(self, data, query=""):
-        form = {"file": (io.BytesIO(data), "../<picture>.png")}
-        return self.open(f"/api/predict{query}", method="POST", data=form, content_type="multipart/form-data")
-
-    def address(self, url):
-        return self.open("/api/predict", method="POST", json={"url": url})
-
-    def body(self, data, content_type="application/json"):
-        return self.open("/api/predict", method="POST", data=data, content_type=content_type)
+NOT_UTF_8 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig")  # the last says so where it should not
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +25,6 @@ def classifier(make_source):
 @pytest.fixture(scope="module")
 def api(classifier):
     return Api(classifier)
-
-
-def picture(height=24, width=36, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def encoded(array, kind="PNG"):
-    out = io.BytesIO()
-    Image.fromarray(array).save(out, kind)
-    return out.getvalue()
-
-
-def refused(response, status, code):
-    assert (response.status_code, response.json["error"]["code"]) == (status, code), response.text
-    message = response.json["error"]["message"]
-    assert message[0].isupper()
-    assert message.endswith(".")
-    return message
 
 
 def test_an_upload_is_classified(api, classifier):
@@ -89,12 +40,12 @@ def test_an_upload_is_classified(api, classifier):
 
 def test_an_address_is_classified(api, classifier, monkeypatch):
     array, asked = picture(), []
-    monkeypatch.setattr(module, "fetch", lambda url, **options: asked.append((url, options)) or encoded(array))
+    monkeypatch.setattr(module, "fetch", lambda *asking: asked.append(asking) or encoded(array))
     response = api.address(" https://example.org/a.png ")
     assert [p["class"] for p in response.json["predictions"]] == [p.name for p in classifier.classify(array)]
-    assert asked == [("https://example.org/a.png", {"allow_private": False})]
-    Api(classifier, allow_private=True).address("https://example.org/a.png")
-    assert asked[1][1] == {"allow_private": True}
+    Api(classifier, allow_private=True, upload_bytes=1000).address("https://example.org/a.png")
+    url = "https://example.org/a.png"
+    assert asked == [(url, FetchLimits(bytes=10 * 2**20), False), (url, FetchLimits(bytes=1000), True)]
 
 
 def test_the_pictures_come_back_when_asked_for(api, classifier):
@@ -144,6 +95,7 @@ def test_the_page_asks_nobody_else(api, classifier):
     ("body", "content_type", "status", "code"),
     [
         (b'{"url": "\xff\xfe"}', "application/json", 400, "bad_json"),
+        *(('{"url": "ftp://x/"}'.encode(text), "application/json", 400, "bad_json") for text in NOT_UTF_8),
         (b"{", "application/json", 400, "bad_json"),
         (b"[" * 100_000, "application/json", 400, "bad_json"),
         (b"", "application/json", 400, "bad_json"),
@@ -158,6 +110,12 @@ def test_the_page_asks_nobody_else(api, classifier):
         (b"", "multipart/form-data", 400, "missing_file"),
         (
             b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nhi\r\n--x--',
+            "multipart/form-data; boundary=x",
+            400,
+            "missing_file",
+        ),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + b"x" * 600_000 + b"\r\n--x--",
             "multipart/form-data; boundary=x",
             400,
             "missing_file",
@@ -217,34 +175,6 @@ def test_what_breaks_inside_stays_inside(classifier, monkeypatch):
     assert "secret" not in refused(broken.upload(encoded(picture())), 500, "internal_server_error")
     monkeypatch.undo()
     assert broken.upload(encoded(picture())).status_code == 200
-
-
-def test_who_waits_too_long_is_told_to_come_back(classifier, monkeypatch):
-    entered, leave = threading.Event(), threading.Event()
-    patient, view = Api(classifier, classifying=1, patience=0.05), classifier.view
-    monkeypatch.setattr(classifier, "view", lambda picture: entered.set() or (leave.wait(30) and view(picture)))
-    first = threading.Thread(target=lambda: patient.upload(encoded(picture())))
-    first.start()
-    assert entered.wait(30)
-    response = patient.upload(encoded(picture()))
-    refused(response, 503, "busy")
-    assert response.headers["Retry-After"]
-    leave.set()
-    first.join()
-    assert patient.upload(encoded(picture())).status_code == 200
-
-
-def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(classifier, monkeypatch):
-    entered, leave = threading.Event(), threading.Event()
-    patient = Api(classifier, fetching=1, patience=0.05)
-    monkeypatch.setattr(module, "fetch", lambda url, **options: entered.set() or (leave.wait(30) and encoded(picture())))
-    first = threading.Thread(target=lambda: patient.address("http://slow.example"))
-    first.start()
-    assert entered.wait(30)
-    refused(patient.address("http://slow.example"), 503, "busy")
-    assert patient.upload(encoded(picture())).status_code == 200
-    leave.set()
-    first.join()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -25,6 +25,12 @@ def test_the_table_has_a_line_a_class():
     assert second == f"  cat           {'█' * 6}{' ' * 18}  25.0%"
 
 
+def test_names_cannot_steer_a_terminal():
+    name = "a\x1b[2J\n\r\x9b\u202e\udcffb \xe9 猫.png"
+    shown = formats.table(name, PREDICTIONS).split("\n")[0]
+    assert shown == "a\\x1b[2J\\n\\r\\x9b\\u202e\\udcffb \xe9 猫.png"
+
+
 def test_json_lines_read_back():
     line = formats.json_line("a\n\udcff.png", PREDICTIONS)
     assert "\n" not in line

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,7 +30,7 @@ def test_a_folder_stands_for_the_pictures_below_it(tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_every_name_gets_its_own_answer_in_order(make_source, tmp_path, batch_size):
     classifier = Classifier(make_source(), batch_size=batch_size)
-    names = [save(tmp_path / f"{k:03}.png", k) for k in range(2 * many.CHUNK + 5)]
+    names = [save(tmp_path / f"{k:03}.png", k) for k in range(2 * many.AHEAD + 5)]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     names[70:70] = [str(broken), str(tmp_path / "none.png"), str(tmp_path)]
@@ -41,6 +43,16 @@ def test_every_name_gets_its_own_answer_in_order(make_source, tmp_path, batch_si
         "No such file or directory",
         "no pictures in this folder (looked for *.png, *.jpg, *.jpeg, *.webp, *.avif, *.gif, *.bmp, *.tif, *.tiff)",
     ]
+
+
+def test_an_answer_does_not_wait_for_the_rest(classifier, tmp_path, monkeypatch):
+    proceed, picture = threading.Event(), save(tmp_path / "a.png")
+    monkeypatch.setattr(many, "fetch", lambda *_, **__: proceed.wait(30) and (tmp_path / "a.png").read_bytes())
+    answers = many.classify_all(classifier, [picture, "http://slow.example"])
+    assert next(answers)[0] == picture
+    assert not proceed.is_set()
+    proceed.set()
+    assert next(answers)[0] == "http://slow.example"
 
 
 def test_addresses_are_fetched(classifier, tmp_path, monkeypatch):

@@ -26,12 +26,14 @@ export class Chart {
   #svg;
   #predictions = [];
   #tooltip;
+  #width; // pixels, as drawn
 
   constructor(container, tooltip) {
     this.#tooltip = tooltip;
     this.#svg = d3.select(container).append("svg")
       .attr("role", "list").attr("aria-label", "The most likely classes").attr("width", "100%");
-    new ResizeObserver(() => this.#draw(0)).observe(container);
+    // Which also grows in height, with the first prediction, whose bars should not jump for it.
+    new ResizeObserver(() => this.#svg.node().clientWidth !== this.#width && this.#draw(0)).observe(container);
     addEventListener("keydown", (event) => event.key === "Escape" && this.#hide());
   }
 
@@ -42,7 +44,7 @@ export class Chart {
   }
 
   #draw(duration) {
-    const width = this.#svg.node().clientWidth;
+    const width = this.#width = this.#svg.node().clientWidth;
     const x = d3.scaleLinear().domain([0, 1]).range([0, width]);
     const transition = d3.transition().duration(duration).ease(d3.easeCubicOut);
     this.#svg.attr("height", Math.max(0, ROW * this.#predictions.length - ROW + BAR_TOP + BAR));

@@ -7,36 +7,52 @@ const chart = new Chart($("chart"), $("tooltip"));
 const uploadBytes = Number(document.body.dataset.uploadBytes);
 let current = null; // the request whose answer is to be shown; older ones are given up
 
-async function ask(init, name) {
+// Has a picture classified and shows the answer. `prepare` makes what is sent, and may take time over it.
+async function ask(name, prepare, isAddress = false) {
   current?.abort();
-  const request = current = new AbortController();
+  current = new AbortController();
+  const { signal } = current;
   complain("");
+  $("status").textContent = "Looking at the picture…";
   $("answer").setAttribute("aria-busy", "true");
   try {
-    const response = await fetch("api/predict?pictures=true", { method: "POST", signal: request.signal, ...init });
+    const response = await fetch("api/predict?pictures=true", { method: "POST", signal, ...await prepare(signal) });
     const body = await response.json().catch(() => null);
-    if (request !== current) return;
+    if (signal.aborted) return;
     if (response.ok) show(body, name);
-    else complain(body?.error?.message ?? `The server answered ${response.status}.`);
-  } catch (error) {
-    if (error.name !== "AbortError") complain("The server cannot be reached.");
+    else complain(body?.error?.message ?? `The server answered ${response.status}.`, isAddress && response.status < 500);
+  } catch {
+    if (!signal.aborted) complain("The server cannot be reached.");
   } finally {
-    if (request === current) $("answer").setAttribute("aria-busy", "false");
+    if (!signal.aborted) $("answer").setAttribute("aria-busy", "false");
   }
 }
 
 function askAddress(url) {
   const address = url.trim();
   $("address").value = address;
-  if (!address) return complain("Type the address of a picture first.");
-  return ask({ body: JSON.stringify({ url: address }), headers: { "Content-Type": "application/json" } }, address);
+  if (!address) return complain("Type the address of a picture first.", true);
+  const sent = { body: JSON.stringify({ url: address }), headers: { "Content-Type": "application/json" } };
+  return ask(address, () => sent, true);
 }
 
 function askFile(file) {
   if (file.size > 0.99 * uploadBytes) return complain(`The file is too large. At most ${uploadBytes / 2 ** 20} MB are taken.`);
+  return ask(file.name, () => form(file));
+}
+
+function askSample({ title, dataset }) {
+  return ask(title, async (signal) => {
+    const response = await fetch(dataset.sample, { signal });
+    if (!response.ok) throw new Error(response.statusText);
+    return form(await response.blob());
+  });
+}
+
+function form(file) {
   const body = new FormData();
   body.append("file", file);
-  return ask({ body }, file.name);
+  return { body };
 }
 
 function show({ predictions, pictures }, name) {
@@ -46,14 +62,15 @@ function show({ predictions, pictures }, name) {
   $("pictures").hidden = false;
   $("empty").hidden = true;
   chart.show(predictions);
-  $("answer").scrollIntoView({ block: "nearest", behavior: "smooth" });
+  $("answer").scrollIntoView({ block: "nearest" });
   $("status").textContent = `Most likely ${predictions.map(describe).join("; ")}.`;
 }
 
-function complain(message) {
+function complain(message, aboutAddress = false) {
   $("problem").textContent = message;
   $("problem").hidden = !message;
-  $("address").toggleAttribute("aria-invalid", Boolean(message));
+  $("address").setAttribute("aria-invalid", String(aboutAddress));
+  $("status").textContent = "";
 }
 
 function askTransfer(transfer) {
@@ -78,10 +95,7 @@ $("file").addEventListener("change", ({ target }) => {
 });
 
 for (const button of document.querySelectorAll("[data-sample]")) {
-  button.addEventListener("click", async () => {
-    const response = await fetch(button.dataset.sample);
-    askFile(new File([await response.blob()], button.title, { type: "image/png" }));
-  });
+  button.addEventListener("click", () => askSample(button));
 }
 
 for (const type of ["dragover", "dragleave", "drop"]) {

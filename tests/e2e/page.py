@@ -1,0 +1,82 @@
+"""What tests see of the page of the demo in a browser, and do to it."""
+
+import re
+
+
+def answer_to(page, act):
+    """Does something, and returns what the API answered."""
+    with page.expect_response("**/api/predict**") as waiting:
+        act()
+    return waiting.value.json()
+
+
+MEASURE = """() => [...document.querySelectorAll("g.bar")].map(bar => {
+  const [track, fill, label, value] = ["track", "fill", "label", "value"].map(part => bar.querySelector("." + part));
+  const width = part => part.getBoundingClientRect().width;
+  return {
+    name: bar.dataset.class, number: value.textContent, share: width(fill) / width(track),
+    top: track.getBoundingClientRect().top, gap: value.getBoundingClientRect().left - label.getBoundingClientRect().right,
+  };
+})"""
+
+
+def assert_bars_show(page, answer):
+    """The five bars become as long as the API's numbers say, in their order, and named and numbered so."""
+    expected = [p["probability"] for p in answer["predictions"]]
+    numbers = [f"{probability:.1%}" for probability in expected]
+    page.wait_for_function(
+        f"""([expected, numbers]) => {{
+          const bars = ({MEASURE})();
+          const arrived = (bar, k) => Math.abs(bar.share - expected[k]) < 0.003 && bar.number === numbers[k];
+          return bars.length === 5 && bars.every(arrived);
+        }}""",
+        arg=[expected, numbers],
+    )
+    bars = page.evaluate(MEASURE)
+    assert [bar["name"] for bar in bars] == [p["class"] for p in answer["predictions"]]
+    assert [bar["top"] for bar in bars] == sorted(bar["top"] for bar in bars)
+    assert all(bar["gap"] > 0 for bar in bars)
+
+
+def hold(page, pattern):
+    """Has a request wait until what is returned is called."""
+    held = []
+
+    def handle(route):
+        held.append(route)
+
+    def release():
+        while not held:  # the request may still be on its way
+            page.wait_for_timeout(20)
+        held.pop().continue_()
+
+    page.route(pattern, handle)
+    return release
+
+
+RECORD = """() => {
+  window.shares = [];
+  const frame = () => {
+    const fill = document.querySelector(".fill"), track = document.querySelector(".track");
+    if (fill) window.shares.push(fill.getBoundingClientRect().width / track.getBoundingClientRect().width);
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}"""
+
+
+def colour(page, selector, name, part=None):
+    """Red, green and blue, and alpha where it is not opaque."""
+    read = "([selector, name, part]) => getComputedStyle(document.querySelector(selector), part)[name]"
+    return [int(channel) for channel in re.findall(r"\d+", page.evaluate(read, [selector, name, part]))]
+
+
+def contrast(a, b):
+    """Of two opaque colours, as WCAG 2.2 has it."""
+
+    def luminance(colour):
+        parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,60 @@
+"""The application as its clients see it."""
+
+import io
+
+import numpy as np
+from openapi_core import OpenAPI
+from openapi_core.contrib.werkzeug import WerkzeugOpenAPIRequest, WerkzeugOpenAPIResponse
+from PIL import Image
+from werkzeug import Request
+from werkzeug.test import create_environ
+
+from cifar_flax.serving.answers import HEADERS
+from cifar_flax.serving.app import Options, create_app
+from tests.conftest import ROOT
+
+OPENAPI = OpenAPI.from_file_path(ROOT / "cifar_flax" / "serving" / "openapi.yaml")
+
+
+class Api:
+    """The application, whose every answer has to be as openapi.yaml says and has to carry the headers."""
+
+    def __init__(self, classifier, name="tiny", **options):
+        self.client = create_app(classifier, name, Options(**options)).test_client()
+
+    def open(self, path, **request):
+        response = self.client.open(path, **request)
+        for header, value in HEADERS.items():
+            assert response.headers[header] == value
+        if path.startswith(("/api", "/healthz")) and response.status_code not in (404, 405):
+            asked = Request(create_environ(path, method=request.get("method", "GET")))
+            OPENAPI.validate_response(WerkzeugOpenAPIRequest(asked), WerkzeugOpenAPIResponse(response))
+        return response
+
+    def upload(self, data, query=""):
+        form = {"file": (io.BytesIO(data), "../<picture>.png")}
+        return self.open(f"/api/predict{query}", method="POST", data=form, content_type="multipart/form-data")
+
+    def address(self, url):
+        return self.open("/api/predict", method="POST", json={"url": url})
+
+    def body(self, data, content_type="application/json"):
+        return self.open("/api/predict", method="POST", data=data, content_type=content_type)
+
+
+def picture(height=24, width=36, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(array, kind="PNG"):
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, kind)
+    return out.getvalue()
+
+
+def refused(response, status, code):
+    assert (response.status_code, response.json["error"]["code"]) == (status, code), response.text
+    message = response.json["error"]["message"]
+    assert message[0].isupper()
+    assert message.endswith(".")
+    return message
