@@ -4,6 +4,10 @@
 
 The recipe is that of Keller Jordan's cifar10-airbench for CIFAR-100, which reports 75.2 % (sd .26, 40 seeds, one A100) without
 test-time augmentation after 8.75 epochs; here they are 9.
+
+Claim: 75.20 % test top-1, n = 1, 25 min beside other work on two AVX-512 cores (2026-11-24). Those weights are in the box, as
+`pretrained:fast`, and `:finetune` and `:head` begin with them:
+    python launch/train.py --config=configs/fast.py:finetune --config.data.name=folder:PATH
 """
 
 from cifar_flax.config import (
@@ -64,4 +68,25 @@ def select(c: Config) -> None:
     c.data.validation_fraction = 0.1
 
 
-VARIANTS = {"select": select}
+def finetune(c: Config) -> None:
+    """The network in the box on other images, of which there may be few, with a new last layer where the classes are others."""
+    c.train.init_from = "pretrained:fast"
+    c.data.validation_fraction = 0.1
+    c.model.batch_norm_momentum = 0.9
+    c.optim = OptimConfig(name=Optimizer.ADAMW, learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.1)
+    c.optim.freeze = ("whitening/kernel",)
+    c.optim.schedule = Schedule.COSINE
+    c.optim.warmup_epochs = 1.0
+    c.train.batch_size = 32
+    c.train.epochs = 10
+    c.train.resolutions = ()
+
+
+def head(c: Config) -> None:
+    """Likewise, the last layer alone; its rate is higher, since its outputs are scaled down."""
+    finetune(c)
+    c.optim.freeze = ("whitening/*", "stage*")
+    c.optim.learning_rate = 1e-2
+
+
+VARIANTS = {"select": select, "finetune": finetune, "head": head}

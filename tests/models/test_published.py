@@ -44,6 +44,8 @@ PARAMETERS = {
     "vgg_bn:baseline": 1_193_636,  # three_conv's
     "fast": 8_605_368,  # of which 288 are the whitening kernel
     "fast:select": 8_605_368,
+    "fast:finetune": 8_605_368,
+    "fast:head": 8_605_368,
     "resnet18": 11_220_132,
     "wrn_28_10": 36_536_884,
 }
@@ -55,6 +57,8 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "quickstart": 2 * 352,
     "fast": 2 * 2_944,
     "fast:select": 2 * 2_944,
+    "fast:finetune": 2 * 2_944,
+    "fast:head": 2 * 2_944,
     "resnet18": 2 * 4_800,
     "wrn_28_10": 2 * 8_976,
 }
