@@ -4,8 +4,10 @@ import os
 
 import pytest
 
+from benchmarks.photographs import PHOTOGRAPHS
 from cifar_flax import load_pretrained
 from cifar_flax.pretrained import FOLDER, pretrained_names
+from cifar_flax.serving.classifier import Classifier
 from tests.conftest import ROOT
 
 MEGABYTES = 20  # that a file may have
@@ -34,3 +36,14 @@ def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monk
         assert found[figure] == pytest.approx(network.figures[figure], abs=5e-4)
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"`pretrained:{name}`" in line)
     assert f"{100 * network.figures['top1']:.2f}" in row
+
+
+def test_photographs_that_the_documentation_shows_get_the_classes_that_it_says():
+    classifier = Classifier(load_pretrained("fast"))
+    page = (ROOT / "docs" / "photographs.md").read_text()
+    hits, misses = page.partition("Not among them: ")[::2]
+    known = [photograph for photograph in PHOTOGRAPHS if photograph.classes]
+    assert len(known) >= 5
+    for photograph in known:
+        found = {prediction.name for prediction in classifier.classify(photograph.read(), top=5)}
+        assert photograph.title in (hits if found & set(photograph.classes) else misses.partition("![")[0])
