@@ -1,7 +1,7 @@
 """Classifies pictures.
 
-    python launch/predict.py --run=runs/wide cat.jpg holidays/ https://example.org/rocket.png
-    python launch/predict.py --run=runs/wide --json holidays/ > holidays.jsonl
+    python launch/predict.py cat.jpg holidays/ https://example.org/rocket.png    # or --run=runs/wide
+    python launch/predict.py --json holidays/ > holidays.jsonl
 
 Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was; 130 after Ctrl-C.
 """

@@ -12,6 +12,7 @@ from cifar_flax.data.dataset import Dataset
 
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
+REAL_TFDS_DIR = os.environ.get("TFDS_DATA_DIR")
 TINY_TEST_IMAGES = 103  # not a multiple of any batch size in use
 
 
@@ -71,3 +72,12 @@ def launch(tiny_cache, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def real_tfds_dir():
+    """The directory with the real CIFAR-100, where the tests were started with one."""
+    if not REAL_TFDS_DIR or not os.path.isdir(os.path.join(REAL_TFDS_DIR, "cifar100")):
+        missing = "TFDS_DATA_DIR is not set to a directory with cifar100 in it"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return REAL_TFDS_DIR

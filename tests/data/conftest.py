@@ -14,7 +14,6 @@ from cifar_flax.data import archives
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 
-REAL_TFDS_DIR = os.environ.get("TFDS_DATA_DIR")
 CLASSES = tuple(f"class_{i}" for i in range(100))
 SUPERCLASSES = tuple(f"superclass_{i}" for i in range(20))
 
@@ -80,15 +79,6 @@ def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no_tfds"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session")
-def real_tfds_dir():
-    """The directory with the real CIFAR-100, where the tests were started with one."""
-    if not REAL_TFDS_DIR or not os.path.isdir(os.path.join(REAL_TFDS_DIR, "cifar100")):
-        missing = "TFDS_DATA_DIR is not set to a directory with cifar100 in it"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return REAL_TFDS_DIR
 
 
 @pytest.fixture(scope="session")

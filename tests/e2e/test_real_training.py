@@ -1,7 +1,6 @@
 """Trainings that take minutes, on the data that people train on."""
 
 import json
-import os
 
 import pytest
 
@@ -37,10 +36,8 @@ def test_one_convolution_is_not_enough_for_shapes100(tmp_path, monkeypatch):
     assert 0.05 < Run.open(tmp_path / "run").evaluate("test")["top1"] < 0.70
 
 
-def test_real_cifar100_trains_and_every_test_image_counts(launch, tmp_path):
-    if not os.environ.get("TFDS_DATA_DIR"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
-    env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache"), "TFDS_DATA_DIR": os.environ["TFDS_DATA_DIR"]}
+def test_real_cifar100_trains_and_every_test_image_counts(launch, tmp_path, real_tfds_dir):
+    env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache"), "TFDS_DATA_DIR": real_tfds_dir}
     short = ["--config.train.epochs=1", "--config.optim.warmup_epochs=0", "--config.optim.learning_rate=1e-3"]
     result = launch(
         "train", f"--config={QUICKSTART}", "--config.data.name=cifar100", "--workdir=run", *short, env=env, timeout=1500

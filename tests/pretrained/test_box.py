@@ -1,7 +1,5 @@
 """The networks that come with the package are what their files and the README say of them."""
 
-import os
-
 import pytest
 
 from benchmarks.photographs import PHOTOGRAPHS
@@ -25,9 +23,8 @@ def test_a_network_in_the_box_is_complete_and_small(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", pretrained_names())
-def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monkeypatch, tmp_path):
-    if not os.environ.get("TFDS_DATA_DIR"):
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("TFDS_DATA_DIR is not set to a directory with cifar100 in it")
+def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monkeypatch, tmp_path, real_tfds_dir):
+    monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path))
     network = load_pretrained(name)
     found = network.evaluate("test")
