@@ -1,6 +1,8 @@
 import functools
 import http.server
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,15 @@ import pytest
 from cifar_flax.cli import load_config
 from cifar_flax.config_file import checked
 from tests.conftest import ROOT, TINY_CONFIG
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of a browser."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium here (Debian: apt-get install chromium)")
+    return path
 
 
 @pytest.fixture(scope="session")

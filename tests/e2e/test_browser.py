@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import shutil
 from types import SimpleNamespace
 
@@ -36,12 +35,9 @@ COARSE = ("large_man-made_outdoor_things_and_more", "<script>document.title='own
 
 
 @pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not path:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium here (Debian: apt-get install chromium)")
+def browser(chromium):
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 

@@ -18,8 +18,6 @@ from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
 
 @pytest.fixture(scope="module")
 def trained(tiny_cache, tmp_path_factory):
@@ -134,32 +132,30 @@ addEventListener("load", () => {{
 """
 
 
-def browse(page, width, folder):
+def browse(chromium, page, width, folder):
     """Opens a page so wide: (scroll width, what sticks out or is cut off, pictures that do not show, pictures, console)."""
     (folder / "measure.html").write_text(MEASURE.format(page=html.escape(page), width=width))
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
     flags += f" --disable-sync --user-data-dir={folder / 'browser'} --window-size=1400,1000 --hide-scrollbars"
-    command = [BROWSER, *flags.split(), "--enable-logging=stderr", "--dump-dom", f"file://{folder / 'measure.html'}"]
+    command = [chromium, *flags.split(), "--enable-logging=stderr", "--dump-dom", f"file://{folder / 'measure.html'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0])
     return *json.loads(title), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_report_fits_its_window_and_says_nothing_on_the_console(hundred_classes, width, tmp_path):
+def test_a_report_fits_its_window_and_says_nothing_on_the_console(chromium, hundred_classes, width, tmp_path):
     page = (hundred_classes / "report" / "report.html").read_text()
-    scroll_width, sticking_out, blank, pictures, console = browse(page, width, tmp_path)
+    scroll_width, sticking_out, blank, pictures, console = browse(chromium, page, width, tmp_path)
     assert (scroll_width, sticking_out, blank, console) == (width, [], 0, [])
     assert pictures == len(list((hundred_classes / "report").glob("test_*.png")))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_the_browser_would_see_what_sticks_out(tmp_path):
+def test_the_browser_would_see_what_sticks_out(chromium, tmp_path):
     page = '<body><div style="width:500px">wide</div><img src="nothing.png"><script>console.log("said")</script></body>'
-    scroll_width, sticking_out, blank, pictures, console = browse(page, 400, tmp_path)
+    scroll_width, sticking_out, blank, pictures, console = browse(chromium, page, 400, tmp_path)
     assert scroll_width > 400
     assert sticking_out[0].startswith("<div")
     assert (blank, pictures) == (1, 1)
@@ -172,9 +168,8 @@ TABLES = Environment(loader=FileSystemLoader(ROOT / "cifar_flax" / "analysis" / 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [1280, 801, 400])
-def test_the_changed_fields_of_every_config_fit(width, tmp_path):
+def test_the_changed_fields_of_every_config_fit(chromium, width, tmp_path):
     configs = [
         f"{path}:{variant}"
         for path in sorted((ROOT / "configs").glob("*.py"))
@@ -183,7 +178,7 @@ def test_the_changed_fields_of_every_config_fit(width, tmp_path):
     tables = [changed_fields(checked(load_config(name.removesuffix(":")))) for name in configs]
     assert len(tables) > 20
     page = TABLES.render(title="fields", tables=tables).replace("</style>", "td { min-width: 9rem }</style>")  # or words break
-    scroll_width, sticking_out, *_, console = browse(page, width, tmp_path)
+    scroll_width, sticking_out, *_, console = browse(chromium, page, width, tmp_path)
     assert (scroll_width, sticking_out, console) == (width, [], [])
 
 
