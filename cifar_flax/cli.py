@@ -5,12 +5,14 @@ import errno
 import hashlib
 import json
 import runpy
+import signal
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from logging import CRITICAL, getLogger
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, overload
 
 from absl import app, flags, logging
@@ -18,7 +20,7 @@ from ml_collections import config_flags
 
 from cifar_flax.config import Config, Section
 from cifar_flax.config_file import checked
-from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
+from cifar_flax.errors import AGAIN, CifarFlaxError, Preempted, RunFailed, UserError
 
 
 @overload
@@ -46,9 +48,10 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
     getLogger("asyncio").setLevel(CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of its, where a write has failed
     sys.unraisablehook = _unraisable
+    signal.signal(signal.SIGTERM, _terminate)
     app.run(
-        lambda argv: _report(lambda: main(argv[1:]) if arguments else main()),
-        flags_parser=lambda argv: _report(lambda: _parse(argv, arguments)),
+        lambda argv: report(lambda: main(argv[1:]) if arguments else main()),
+        flags_parser=lambda argv: report(lambda: _parse(argv, arguments)),
     )
 
 
@@ -107,14 +110,19 @@ def _unraisable(error: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(error)
 
 
-def _report(call: Callable[[], Any]) -> Any:
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """What SIGTERM does where nothing is to be saved."""
+    raise Preempted(f"SIGTERM; {AGAIN}")
+
+
+def report(call: Callable[[], Any]) -> Any:
     """Calls it; what a person can act on ends as a line on stderr and an exit code, our own mistakes as a traceback."""
     try:
         return call()
     except CifarFlaxError as e:
         error = e
     except KeyboardInterrupt:
-        error = Preempted("interrupted; run the same command to go on")
+        error = Preempted(f"interrupted; {AGAIN}")
     except OSError as e:
         error = _explain_os_error(e)
     print(error, file=sys.stderr)

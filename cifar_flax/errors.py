@@ -1,5 +1,7 @@
 """The ways a command ends other than well, each with the exit code that scripts can rely on."""
 
+AGAIN = "run the same command to go on"
+
 
 class CifarFlaxError(Exception):
     """Base of the errors whose message is written for the person at the terminal: one line, or a line and a short list."""
@@ -36,6 +38,6 @@ class Diverged(RunFailed):
 
 
 class Preempted(CifarFlaxError):
-    """SIGTERM or Ctrl-C, after everything was saved. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
+    """SIGTERM, Ctrl-C or --max_minutes, after everything was saved. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
     exit_code = 75

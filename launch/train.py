@@ -1,15 +1,20 @@
 """Trains an experiment, or goes on with it: python launch/train.py --config=configs/wide.py [--config.FIELD=VALUE ...]."""
 
+import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from cifar_flax import cli
+from cifar_flax import cli, cluster
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
 _RESTART = flags.DEFINE_bool("restart", False, "begin again, keeping the run that is there beside")
 _PROFILE = flags.DEFINE_bool("profile", False, "record a trace of a few steps for TensorBoard and Perfetto")
+_MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "save and end with exit code 75 after so long", lower_bound=0)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several hosts train one run")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes they are", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this one is, from 0", lower_bound=0)
 cli.define_config_flag()
 
 
@@ -17,9 +22,22 @@ def main() -> None:
     """Trains what the flags ask for."""
     experiment = cli.experiment_from_flags()
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
-    from cifar_flax.training.loop import train  # after the flags are checked: a typo should not wait for JAX
+    hosts = cluster.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
 
-    train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value)
+    def train() -> None:
+        if hosts is not None:
+            cluster.join(hosts)
+        from cifar_flax.training import loop  # after the flags are checked: a typo should not wait for JAX
+
+        loop.train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value, max_minutes=_MAX_MINUTES.value)
+
+    if hosts is None:
+        train()
+    elif cluster.is_trainer():
+        cluster.train_among_others(lambda: cli.report(train))
+        return
+    elif not cluster.watch_over_trainer():
+        return
     if experiment.config.log.tensorboard:
         from cifar_flax.analysis.board import write_board  # matplotlib only where pictures are drawn
 

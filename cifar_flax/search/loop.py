@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import Trial
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Diverged, FolderInUse, Preempted, UserError
+from cifar_flax.errors import AGAIN, Diverged, FolderInUse, Preempted, UserError
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, slot_of
 from cifar_flax.training.interrupt import Interrupt, StopRequested
@@ -23,7 +23,6 @@ from cifar_flax.training.records import read_records
 from cifar_flax.training.workdir import in_use
 
 POLL_SECONDS = 1.0  # between looks at what the other processes do, when there is nothing left to begin
-AGAIN = "run the same command to go on"
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,9 @@ def _next(search: Search, study: Study) -> Trial | None:
             except StopRequested as stop:
                 raise Preempted(f"{stop}: no trial was running here; {AGAIN}") from None
             time.sleep(POLL_SECONDS)
-    if interrupt.signal_name and trial is not None:
+    if interrupt.requested and trial is not None:
         study.give_back(trial)
-        raise Preempted(f"{interrupt.signal_name}: no trial was running here; {AGAIN}")
+        raise Preempted(f"{interrupt.requested}: no trial was running here; {AGAIN}")
     return trial
 
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run: asynchronous and atomic through Orbax, verified by a hash, restored on any number of devices."""
 
+import functools
 import hashlib
 import json
 import math
@@ -17,6 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.training.hosts import led
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
@@ -60,10 +62,13 @@ class Checkpoints:
         """Whether a run that can be gone on with is there."""
         return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
-    def due(self, step: int) -> bool:
+    def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after `step`, within an epoch."""
-        by_step = self._every_steps is not None and step % self._every_steps == 0
-        return by_step or time.monotonic() - self._saved_at >= self._every_seconds
+        return self._every_steps is not None and step % self._every_steps == 0
+
+    def due_by_time(self) -> bool:
+        """Whether it wants one by now."""
+        return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, state: TrainState, epochs_done: int, scores: dict[str, float] | None = None) -> None:
         """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
@@ -162,8 +167,7 @@ class Checkpoints:
                 continue
             if i:
                 logging.warning("falling back to checkpoint %d", step)
-                for damaged in steps[:i]:
-                    self._set_aside(damaged)
+                led(functools.partial(self._set_aside, *steps[:i]))
                 self._manager.close()
                 self._manager = self._open()
             self._saved = (step, restored.epochs_done)
@@ -174,6 +178,19 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
+        if self._read_only:
+            self._look_at_scores()
+        else:
+            led(self._look_at_scores)
+        verbosity = logging.get_verbosity()
+        if self._read_only:  # of which Orbax would warn
+            logging.set_verbosity(logging.ERROR)
+        try:
+            return ocp.CheckpointManager(self.directory, options=self._options)
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def _look_at_scores(self) -> None:
         for scores in sorted(self.directory.glob("*/metrics/metrics")):
             try:
                 json.loads(scores.read_text(encoding="utf-8"))
@@ -183,18 +200,12 @@ class Checkpoints:
                     raise UserError(f"checkpoint {step} in {self.directory} is damaged (unreadable scores)") from None
                 logging.warning("checkpoint %s in %s is damaged (unreadable scores); they are left out", step, self.directory)
                 self._set_aside(f"{step}/metrics")
-        verbosity = logging.get_verbosity()
-        if self._read_only:  # of which Orbax would warn
-            logging.set_verbosity(logging.ERROR)
-        try:
-            return ocp.CheckpointManager(self.directory, options=self._options)
-        finally:
-            logging.set_verbosity(verbosity)
 
-    def _set_aside(self, part: int | str) -> None:
+    def _set_aside(self, *parts: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")
         aside.mkdir(exist_ok=True)
-        shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
+        for part in parts:
+            shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
 
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()

@@ -44,6 +44,21 @@ def sharded(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P("data"))
 
 
+def on_devices(arrays: Any, sharding: NamedSharding) -> Any:
+    """Copies a tree of host arrays, the same in every process, to the devices; each process to its own.
+
+    `jax.device_put` would have the processes compare what they have, for images and at every step.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(arrays, sharding)
+
+    def copy(array: Any) -> jax.Array:
+        array = np.asarray(array)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(copy, arrays)
+
+
 def compute_dtype(dtype: Dtype) -> Any:
     """The dtype of activations: bfloat16 on accelerators and float32 on CPU, unless the config says which."""
     if dtype is Dtype.AUTO:
@@ -76,7 +91,8 @@ def place(dataset: Dataset, mesh: Mesh) -> DeviceData:
             f"the images take {needed / 2**30:.1f} GiB, more than half of the {available / 2**30:.1f} GiB of a device; "
             "set --config.data.image_size lower"
         )
-    return DeviceData(*jax.device_put((np.asarray(dataset.images), dataset.labels), replicated(mesh)))
+    images, labels = on_devices((np.asarray(dataset.images), dataset.labels), replicated(mesh))
+    return DeviceData(images, labels)
 
 
 def _device_memory() -> int:

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from cifar_flax.data.batches import masked_batches
 from cifar_flax.models import Variables
-from cifar_flax.training.devices import DeviceData
+from cifar_flax.training.devices import DeviceData, on_devices, sharded
 from cifar_flax.training.metrics import Metrics, means
 from cifar_flax.training.step import EvalStep
 
@@ -38,7 +38,9 @@ def evaluate(
     batch_size = -(-batch_size // mesh.size) * mesh.size
     batches = []
     for indices, mask in masked_batches(len(data.labels), batch_size):
-        batches.append(step(variables, data, indices, mask))
+        batches.append(step(variables, data, *on_devices((indices, mask), sharded(mesh))))
+        if jax.process_count() > 1:  # on CPUs, two batches that are exchanged at once lock each other
+            jax.block_until_ready(batches[-1])
         between_batches()
     metrics = reduce(Metrics.merge, jax.device_get(batches))
     return {**means(metrics), "n": int(metrics.loss.count)}

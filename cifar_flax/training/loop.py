@@ -10,10 +10,11 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.data.batches import epoch_batches
-from cifar_flax.errors import Preempted
+from cifar_flax.errors import AGAIN, Preempted
 from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.devices import place, replicated
+from cifar_flax.training.devices import on_devices, place, replicated, sharded
 from cifar_flax.training.evaluation import evaluate
+from cifar_flax.training.hosts import Votes, agreed, as_leader_sees, led
 from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.metrics import means
 from cifar_flax.training.patience import at_an_end, count_epochs_without_improvement, lower_on_plateau
@@ -29,9 +30,16 @@ AfterEpoch = Callable[[int, Scores], None]
 
 
 def train(
-    config: Config, workdir: Path, restart: bool = False, after_epoch: AfterEpoch | None = None, profile: bool = False
+    config: Config,
+    workdir: Path,
+    restart: bool = False,
+    after_epoch: AfterEpoch | None = None,
+    profile: bool = False,
+    max_minutes: float | None = None,
 ) -> TrainState:
     """Trains `config` in `workdir`, going on from its latest checkpoint, and returns the final state.
+
+    Several processes that have joined by `cluster.join` train together, on the devices of all; the workdir is one that all see.
 
     Args:
       config: a checked config.
@@ -41,19 +49,21 @@ def train(
         is no validation set. What it raises ends the run, with everything saved. A run that goes on does not call it for the
         epochs before.
       profile: records a trace of a few steps.
+      max_minutes: after which it saves and ends as after SIGTERM.
 
     Raises:
       UserError: the config cannot be trained as it stands, the data are missing, or the workdir belongs to another run.
       RunFailed: the loss is not finite, or a checkpoint cannot be written. The last good checkpoint stays.
-      Preempted: SIGTERM or SIGINT came; everything is saved.
+      Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
-    setup = Setup.load(config)
-    layers, step_of = setup.layers(), _training_steps(setup)
-    # Before the folder is made: a run that cannot begin leaves nothing behind.
-    initial = setup.initial_state() if restart or not Checkpoints.any_in(workdir) else None
-    profiling = profiled(step_of, workdir) if profile else contextlib.nullcontext(step_of)
-    with open_workdir(workdir, config, setup.preprocessing, restart), Interrupt() as interrupt:
-        with profiling as step_of, Checkpoints(workdir, config.checkpoint) as checkpoints:
+    with Interrupt(max_minutes) as interrupt:
+        setup = agreed(lambda: Setup.load(config))
+        layers, step_of = setup.layers(), _training_steps(setup)
+        # Before the folder is made: a run that cannot begin leaves nothing behind.
+        initial = setup.initial_state() if as_leader_sees(restart or not Checkpoints.any_in(workdir)) else None
+        profiling = profiled(step_of, workdir) if profile else contextlib.nullcontext(step_of)
+        lock = led(lambda: open_workdir(workdir, config, setup.preprocessing, restart)) or contextlib.nullcontext()
+        with lock, profiling as step_of, Checkpoints(workdir, config.checkpoint) as checkpoints:
             state, epochs_done = checkpoints.restore_latest(setup.abstract_state()) or (initial or setup.initial_state(), 0)
             with Tracker(workdir, config, setup.schedule, setup.steps_per_epoch, int(state.step), epochs_done) as track:
                 track.say(layers)
@@ -75,7 +85,7 @@ def _run_epochs(
     step_of: Callable[[int], TrainStep],
 ) -> TrainState:
     config, mesh = setup.config, setup.mesh
-    validate = _validator(setup, interrupt)
+    validate, vote = _validator(setup, interrupt), Votes()
     data = place(setup.train_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
     try:
@@ -83,11 +93,11 @@ def _run_epochs(
             track.scale_learning_rate(state.learning_rate_scale)
             first = step - epochs_done * setup.steps_per_epoch
             for indices in epoch_batches(size, batch_size, config.seed, epochs_done, first):
-                state, metrics = step_of(step)(state, data, indices)
+                state, metrics = step_of(step)(state, data, on_devices(indices, sharded(mesh)))
                 step += 1
                 track.step(step, metrics)
-                interrupt.check()
-                if step % setup.steps_per_epoch and checkpoints.due(step):
+                save = vote(step, state, interrupt, checkpoints.due_by_time(), track.steps_per_second)
+                if step % setup.steps_per_epoch and (save or checkpoints.due_by_step(step)):
                     track.flush()
                     checkpoints.save(state, epochs_done)
             track.flush()
@@ -99,14 +109,12 @@ def _run_epochs(
             checkpoints.save(state, epochs_done, scores)
             if after_epoch is not None:
                 after_epoch(epochs_done, scores)
-            interrupt.check()
+            vote(step, state, interrupt, False, track.steps_per_second, now=True)
     except StopRequested as stop:
         track.flush()
         checkpoints.save(state, epochs_done)
         checkpoints.wait()
-        raise Preempted(
-            f"{stop}: saved at step {step} in {checkpoints.directory.parent}; run the same command to go on"
-        ) from None
+        raise Preempted(f"{stop}: saved at step {step} in {checkpoints.directory.parent}; {AGAIN}") from None
     return state
 
 
@@ -132,7 +140,8 @@ def _validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Sco
         return lambda state: {}
     step = make_eval_step(setup.model, setup.preprocessing, setup.dtype, setup.mesh)
     data, batch_size = place(setup.validation_set, setup.mesh), setup.config.train.eval_batch_size
-    return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, interrupt.check)
+    between = interrupt.check if jax.process_count() == 1 else lambda: None  # several stop together, after it
+    return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, between)
 
 
 def _heed(setup: Setup, state: TrainState, scores: Scores) -> TrainState:
@@ -142,5 +151,5 @@ def _heed(setup: Setup, state: TrainState, scores: Scores) -> TrainState:
         plateau = lower_on_plateau(plateau, config.plateau, config.optim.learning_rate, scores)
     if stopping is not None:
         stopping = count_epochs_without_improvement(stopping, config.early_stopping, scores)
-    plateau, stopping = jax.device_put((plateau, stopping), replicated(setup.mesh))
+    plateau, stopping = on_devices((plateau, stopping), replicated(setup.mesh))
     return dataclasses.replace(state, plateau=plateau, stopping=stopping)

@@ -18,7 +18,8 @@ from cifar_flax.models import create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training.devices import compute_dtype, data_parallel_mesh
+from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, on_devices, replicated
+from cifar_flax.training.hosts import leads
 from cifar_flax.training.state import TrainState, abstract_state, create_state
 from cifar_flax.training.transfer import take_over
 
@@ -79,10 +80,12 @@ class Setup:
           UserError: that run is missing, damaged, of another network, or of pixels normalised in another way.
         """
         images = jnp.asarray(self.train_set.images[:FIRST_IMAGES]) / jnp.float32(255)
-        state = create_state(self.config, self.model, self.optimizer, self.preprocessing.normalize(images), self.mesh)
+        first_images = on_devices(self.preprocessing.normalize(images), replicated(self.mesh))
+        state = create_state(self.config, self.model, self.optimizer, first_images, self.mesh)
         if self.config.train.init_from:
             state, line = take_over(state, self.config.train.init_from, self.mesh, self.config.data.normalization)
-            print(line, flush=True)
+            if leads():
+                print(line, flush=True)
         return state
 
     def abstract_state(self) -> TrainState:

@@ -12,15 +12,17 @@ import optax
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
 from cifar_flax.training.first_layer import first_layer_picture
+from cifar_flax.training.hosts import leads
 from cifar_flax.training.progress import Progress, clock
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.tensorboard import TensorBoard
 
 IN_FLIGHT = 2  # steps the host may run ahead of the device: enough to keep it busy, few enough to stop and to time by
+SLOW_SECONDS = 0.5  # of a step so long that waiting for it costs nothing: none is ahead, or SIGTERM would wait for two
 
 
 class Tracker:
-    """Follows one process' share of a run, from `first_step` on."""
+    """Follows one process' share of a run, from `first_step` on; of several hosts' processes the first writes and prints."""
 
     def __init__(
         self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, first_step: int, epochs_done: int
@@ -29,11 +31,11 @@ class Tracker:
         self._workdir, self._first_step = workdir, first_step
         self._scale = 1.0
         self._total_steps = config.train.epochs * steps_per_epoch
-        self._records = Records(workdir, first_step, epochs_done)
-        self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard else None
-        self._progress = Progress()
+        self._records = Records(workdir, first_step, epochs_done) if leads() else None
+        self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard and leads() else None
+        self._progress = Progress(silent=not leads())
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
-        self._before: float = self._records.last.get("elapsed", 0.0)
+        self._before: float = self._records.last.get("elapsed", 0.0) if self._records else 0.0
         self._clock = _Clock()
         self._epoch_start = self.elapsed
 
@@ -41,6 +43,11 @@ class Tracker:
     def elapsed(self) -> float:
         """Seconds of training so far, those of earlier processes included, compilation and validation too."""
         return self._before + self._clock.elapsed
+
+    @property
+    def steps_per_second(self) -> float:
+        """Of late; 0 before the second step has ended."""
+        return self._clock.steps_per_second
 
     def say(self, text: str) -> None:
         """Prints a text to stay."""
@@ -84,7 +91,8 @@ class Tracker:
           Diverged: its loss or gradient is not finite.
         """
         self._in_flight.append((step, metrics))
-        if len(self._in_flight) > IN_FLIGHT:
+        ahead = 0 if 0 < self.steps_per_second < 1 / SLOW_SECONDS else IN_FLIGHT
+        while len(self._in_flight) > ahead:
             self._look(*self._in_flight.pop(0))
 
     def flush(self) -> None:
@@ -99,9 +107,10 @@ class Tracker:
         values |= {f"validation_{name}": value for name, value in validation.items() if name != "n"}
         seconds = self.elapsed - self._epoch_start
         self._epoch_start = self.elapsed
-        self._records.append(
-            {"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, "elapsed": self.elapsed}
-        )
+        if self._records:
+            self._records.append(
+                {"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, "elapsed": self.elapsed}
+            )
         if self._tensorboard:
             curves = {
                 f"{'validation' if k.startswith('validation') else 'train'}/{k.partition('_')[2]}": v for k, v in values.items()
@@ -146,7 +155,8 @@ class Tracker:
     def _record(self, step: int, epoch: int, values: dict[str, float], speed: float) -> None:
         rate = float(self._schedule(step - 1)) * self._scale
         line: dict[str, Any] = {"kind": "step", "step": step, "epoch": epoch, **values, "learning_rate": rate}
-        self._records.append({**line, "images_per_second": speed, "elapsed": self.elapsed})
+        if self._records:
+            self._records.append({**line, "images_per_second": speed, "elapsed": self.elapsed})
         if self._tensorboard:
             curves = {f"step/{name}": value for name, value in {**values, "learning_rate": rate}.items()}
             self._tensorboard.scalars(step, {**curves, "step/images_per_second": speed})
@@ -156,7 +166,8 @@ class Tracker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.clear()
-        self._records.close()
+        if self._records:
+            self._records.close()
         if self._tensorboard:
             self._tensorboard.close()
 
