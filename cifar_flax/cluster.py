@@ -23,7 +23,10 @@ FAREWELL_SECONDS = 2  # in which the others that know of the same error say so: 
 CONNECT_SECONDS = 300  # for all to start: schedulers do not start them at once
 LIFELINE = "CIFAR_FLAX_LIFELINE"  # tells the trainer that it is one, and by which socket it hears of its other half's end
 FIRST = b"first"  # what the trainer of process 0 says there
+SERVICE = b"coordination_service"  # in the lines of JAX's own log on which processes are there
 FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
+TRANSPORTS = ("Gloo", "NCCL")  # in what XLA raises where the other side of an exchange is gone
+PEER_DIED = "another process of this training has died or is out of reach; run the same command on all to go on"
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,19 @@ def watch_over_trainer() -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: trainer.send_signal(number))
     assert trainer.stderr is not None
-    peer_died = False
+    held_back: list[bytes] = []  # from where the service complains on: it may be about to abort the trainer
     for line in trainer.stderr:
-        peer_died = peer_died or FATAL in line
-        if not peer_died:
+        if held_back or SERVICE in line:
+            held_back.append(line)
+        else:
             sys.stderr.buffer.write(line)
             sys.stderr.flush()
     code = trainer.wait()
+    peer_died = any(FATAL in line for line in held_back)
+    if not peer_died:
+        sys.stderr.buffer.writelines(held_back)
     if peer_died:
-        raise Preempted("another process of this training has died or is out of reach; run the same command on all to go on")
+        raise Preempted(PEER_DIED)
     if code:
         sys.exit(code if code > 0 else 128 - code)
     return lifeline.recv(len(FIRST)) == FIRST
@@ -164,9 +171,13 @@ def train_among_others(train: Callable[[], object]) -> None:
         return
     except SystemExit as e:
         code = int(e.code or 0)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as e:
         code = 1
+        if any(transport in str(e) for transport in TRANSPORTS):
+            print(PEER_DIED, file=sys.stderr)
+            code = Preempted.exit_code
+        else:
+            traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     time.sleep(FAREWELL_SECONDS)
