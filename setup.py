@@ -28,6 +28,12 @@ SEARCH = [
     "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
 ]
 
+POSTGRESQL = [
+    *SEARCH,
+    "psycopg[binary]>=3.2",  # talks to PostgreSQL, with libpq in its wheel
+    "sqlalchemy>=2.1",  # which takes it for postgresql://, where older ones take psycopg2
+]
+
 ONNX = [
     "onnx>=1.18",  # writes and checks the files of export --format=onnx
 ]
@@ -80,13 +86,14 @@ setup(
         ],
         "tfds": TFDS,
         "search": SEARCH,
+        "postgresql": POSTGRESQL,
         "demo": DEMO,
         "onnx": ONNX,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
             *DEMO,
             *ONNX,
-            *SEARCH,
+            *POSTGRESQL,
             *TFDS,  # the data tests compare TFDS with the tarballs
             "hypothesis>=6.120",  # inputs that nobody thinks of
             "ipykernel>=6.29",  # runs the notebook, ...

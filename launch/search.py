@@ -49,8 +49,9 @@ def main() -> None:
 
     from cifar_flax.data.catalog import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
     from cifar_flax.search import report
+    from cifar_flax.search.database import database_errors_explained
     from cifar_flax.search.loop import Search, run_trials
-    from cifar_flax.search.study import Study, database_errors_explained
+    from cifar_flax.search.study import Study
 
     load_dataset(base.data, "train")  # before the study is made: one without data has no trials
     workdir.mkdir(parents=True, exist_ok=True)

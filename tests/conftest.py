@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,28 @@ def real_tfds_dir():
         missing = "TFDS_DATA_DIR is not set to a directory with cifar100 in it"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     return REAL_TFDS_DIR
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A running PostgreSQL server, which a test that stops it starts again."""
+    from tests import postgresql
+
+    binaries = postgresql.find_binaries()
+    if binaries is None:
+        missing = "there is no PostgreSQL server here (Debian: apt-get install postgresql)"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    server = postgresql.Server(binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def database(postgresql):
+    """The URL of an empty database on it."""
+    name = f"search_{uuid.uuid4().hex}"
+    postgresql.execute(f"CREATE DATABASE {name}")
+    return postgresql.url(name)

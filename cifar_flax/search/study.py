@@ -7,7 +7,6 @@ no slot is ever finished twice. Nothing else decides, so that a process may be k
 """
 
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,34 +14,23 @@ from typing import Any
 
 import numpy as np
 import optuna
-import sqlalchemy
 from absl import logging
-from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.errors import UserError
+from cifar_flax.passwords import without_passwords
+from cifar_flax.search.database import open_storage, opening_explained, reason
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space
 
 SILENT_BEATS = 6  # heartbeats that a process may miss before it is taken for dead
-LOCK_SECONDS = 60.0  # for which SQLite waits for other processes
 UNPRUNED_TRIALS = 5  # that must have come to their end before any is pruned
-OPENINGS = 5  # tries to open a database, while other processes may be making its tables
 SLOT, WHY = "slot", "why"  # attributes of an attempt: what it is at, and why it was not finished as it should
 FINGERPRINT = "search"  # attribute of the study: what is searched
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # heartbeats, and the pictures
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@contextmanager
-def database_errors_explained() -> Iterator[None]:
-    """A context in which the database's own errors become a RunFailed, such as when its server goes away."""
-    try:
-        yield
-    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as e:
-        reason = str(e.__cause__ or e).splitlines()[0]
-        raise RunFailed(f"the search's database: {reason}; run the same command to go on") from e
 
 
 class Study:
@@ -81,21 +69,19 @@ class Study:
         Raises:
           UserError: the database cannot be opened, or the study there is of another search.
         """
-        self._storage = _open_storage(url, heartbeat)
+        self._storage = open_storage(url, heartbeat, grace=SILENT_BEATS * heartbeat)
         self._space, self._strategy, self._seed, self._heartbeat = space, strategy, seed, heartbeat
         self._points = space.grid() if strategy == "grid" else None
         self.trials = trials
-        self.optuna = optuna.create_study(
-            storage=self._storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.NopPruner()
-            if prune_from is None
-            else optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=prune_from),
-        )
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+        if prune_from is not None:
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=prune_from)
         ours = {"strategy": strategy, "heartbeat": str(heartbeat), **space.fingerprint(), **(fingerprint or {})}
-        self._check_same(ours, url)
+        with opening_explained(url):
+            self.optuna = optuna.create_study(
+                storage=self._storage, study_name=name, direction="maximize", load_if_exists=True, pruner=pruner
+            )
+            self._check_same(ours, url)
 
     def claim(self, in_use: Callable[[int], bool] = lambda slot: False) -> Trial | None:
         """Makes one of the trials that nobody runs this process' own, and draws its `params`; None if there is none now.
@@ -129,7 +115,7 @@ class Study:
                 try:
                     self._storage.record_heartbeat(trial._trial_id)
                 except Exception as e:  # of any database; the next beat may get through
-                    logging.warning("no heartbeat: %s", e)
+                    logging.warning("no heartbeat: %s", reason(e))
             self._storage.remove_session()
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -142,7 +128,8 @@ class Study:
 
     def give_back(self, trial: Trial) -> None:
         """Leaves a trial for whoever claims it next, as when this process is told to stop."""
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken from a process that was silent for too long
+        # It may have been taken from a process that was silent for too long, or will be, where the database has gone away.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError, optuna.exceptions.StorageInternalError):
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def finish(self, trial: Trial, value: float | None, **attributes: Any) -> bool:
@@ -178,8 +165,8 @@ class Study:
         return attempts
 
     def _enqueue(self, slot: int, before: list[FrozenTrial]) -> None:
-        """Makes another attempt at a slot, with what the one before it was given, if that was all drawn."""
-        params = before[-1].params if before and before[-1].params.keys() == self._space.domains.keys() else {}
+        """Makes another attempt at a slot, with what one before it was given, if that was all drawn: its run may be begun."""
+        params = next((t.params for t in reversed(before) if t.params.keys() == self._space.domains.keys()), {})
         self.optuna.enqueue_trial(self._points[slot] if self._points else params, user_attrs={SLOT: slot})
 
     def _take(self, trial: FrozenTrial) -> bool:
@@ -214,43 +201,10 @@ class Study:
         saved = self.optuna.user_attrs[FINGERPRINT]  # read back: another process may have been first
         if changed := [name for name in {**saved, **fingerprint} if saved.get(name) != fingerprint.get(name)]:
             lines = "\n".join(f"  {name}: {saved.get(name)} there, {fingerprint.get(name)} now" for name in changed)
-            raise UserError(
-                f"study {self.optuna.study_name} in {_shown(url)} is another search; choose another --study or --workdir\n"
-                + lines
-            )
+            there = f"study {self.optuna.study_name} in {without_passwords(url)}"
+            raise UserError(f"{there} is another search; choose another --study or --workdir\n{lines}")
 
 
 def slot_of(trial: Trial | FrozenTrial) -> int:
     """Which of the search's trials this is an attempt at, counted from 0."""
     return int(trial.user_attrs[SLOT])
-
-
-def _open_storage(url: str, heartbeat: int) -> RDBStorage:
-    sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if sqlite:
-        options = {"connect_args": {"timeout": LOCK_SECONDS, "isolation_level": None}}
-    for opening in range(1, OPENINGS + 1):
-        try:
-            storage = RDBStorage(url, options, heartbeat_interval=heartbeat, grace_period=SILENT_BEATS * heartbeat)
-            break
-        except ImportError as e:
-            driver = f"pip install {e.__cause__.name}" if isinstance(e.__cause__, ImportError) else str(e)
-            raise UserError(f"--storage={_shown(url)}: the database's driver is not installed: {driver}") from None
-        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as e:
-            if opening == OPENINGS or isinstance(e, sqlalchemy.exc.ArgumentError):
-                raise UserError(f"--storage={_shown(url)}: cannot be opened: {str(e).splitlines()[0]}") from None
-            time.sleep(0.2)
-    if sqlite:
-        # SQLite knows no SELECT FOR UPDATE: a transaction that reads before it writes must hold the lock from its beginning, or
-        # two processes take the same trial.
-        sqlalchemy.event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return storage
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    try:
-        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return url

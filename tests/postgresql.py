@@ -1,0 +1,95 @@
+"""A PostgreSQL server of the tests' own."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+
+from cifar_flax.search.study import SLOT, WHY
+
+USER, PASSWORD = "searcher", "hush-hush"
+
+
+def find_binaries():
+    """The folder of initdb and postgres, which Debian keeps off the PATH; None without."""
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found else next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))[::-1]), None)
+
+
+class Server:
+    """In a folder and on a port of its own, with passwords, and made without a locale as in a bare container."""
+
+    def __init__(self, binaries):
+        self._binaries, self._process = binaries, None
+        self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's are closed to other users
+        self._as = {}
+        if os.geteuid() == 0:  # as which it refuses to run
+            account = next(entry for entry in pwd.getpwall() if entry.pw_name in ("postgres", "nobody"))
+            self._as = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        (self._folder / "password").write_text(PASSWORD)
+        for path in (self._folder, self._folder / "password") if self._as else ():
+            os.chown(path, self._as["user"], self._as["group"])
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        login = (f"--username={USER}", f"--pwfile={self._folder / 'password'}", "--auth=scram-sha-256")
+        subprocess.run(self._command("initdb", "--no-sync", *login), check=True, stdout=subprocess.DEVNULL, **self._options())
+
+    def start(self):
+        settings = ("listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=", "fsync=off")
+        with (self._folder / "log").open("a") as log:
+            flags = (flag for setting in settings for flag in ("-c", setting))
+            self._process = subprocess.Popen(self._command("postgres", *flags), stdout=log, stderr=log, **self._options())
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(psycopg.OperationalError):
+                self.execute("SELECT 1")
+                return
+            log = (self._folder / "log").read_text()
+            assert self._process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.1)
+
+    def stop(self):
+        """As an operator would who does not wait for the clients to leave."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
+
+    def remove(self):
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(60)
+        shutil.rmtree(self._folder)
+
+    def url(self, database="postgres", password=PASSWORD):
+        return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement):
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _command(self, program, *flags):
+        return [self._binaries / program, "-D", self._folder / "data", *flags]
+
+    def _options(self):
+        return {"cwd": self._folder, "env": {**os.environ, "LC_ALL": "C"}, **self._as}
+
+
+def attempts(url):
+    """How many attempts at each trial ended how, {(slot, state): n}, without those that two processes made at once."""
+    query = f"""
+        SELECT slot.value_json::int, trials.state::text FROM trials
+        LEFT JOIN trial_user_attributes slot ON slot.trial_id = trials.trial_id AND slot.key = '{SLOT}'
+        LEFT JOIN trial_user_attributes why ON why.trial_id = trials.trial_id AND why.key = '{WHY}'
+        WHERE why.key IS NULL OR trials.state <> 'FAIL'"""
+    with psycopg.connect(url, client_encoding="utf8") as connection:
+        return Counter(connection.execute(query).fetchall())
