@@ -1,7 +1,10 @@
 """Running the trials of a search one after another, each an ordinary run directory."""
 
+import fcntl
 import gc
+import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -11,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import optuna
-from optuna.trial import Trial
+from optuna.trial import FrozenTrial, Trial
 
 from cifar_flax.config import Config
 from cifar_flax.errors import AGAIN, Diverged, FolderInUse, Preempted, UserError
@@ -32,7 +35,7 @@ class Search:
     Attributes:
       base: the config that trials differ from.
       space: in what.
-      workdir: holds the trials, `trials/0000` and so on.
+      workdir: holds the trials that this process runs, and others that share it, `trials/0000` and so on.
       folds: of cross-validation, each a run in `trials/0000/fold0` and so on; None for one run with `base`'s validation set.
     """
 
@@ -53,6 +56,17 @@ class Search:
         """Whether a process trains one of its runs, though it may have been silent for so long that it was taken for dead."""
         folder = self.folder(slot)
         return any(map(in_use, (folder, *folder.glob("fold*"))))
+
+    def place(self, slot: int) -> dict[str, Any]:
+        """Where this process has run a trial, for the processes that do not share the folder."""
+        return {"host": socket.gethostname(), "folder": str(self.folder(slot).absolute()), "workdir": _identity(self.workdir)}
+
+    def found(self, trial: FrozenTrial) -> str:
+        """The folder of a finished trial, after the name of its machine if it is in none that this process shares."""
+        here = _identity(self.workdir)
+        if trial.user_attrs.get("workdir", here) == here:
+            return str(self.folder(slot_of(trial)))
+        return f"{trial.user_attrs['host']}:{trial.user_attrs['folder']}"
 
     def runs(self, slot: int, values: Values) -> list[tuple[Path, Config]]:
         """The run directories of a trial and what is trained in them."""
@@ -96,7 +110,7 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) 
         finally:
             jax.clear_caches()  # each trial compiles anew; what it compiled would stay for good
             gc.collect()
-        if study.finish(trial, **result):
+        if study.finish(trial, **result, **search.place(slot)):
             print(f"trial {slot}: {_outcome(**result)}  ({len(study.finished())} of {study.trials} finished)", flush=True)
             after_trial()
 
@@ -176,3 +190,15 @@ def _validated(folder: Path) -> Iterator[tuple[int, float]]:
 def _outcome(value: float | None, sd: float | None = None, note: str = "", **_: Any) -> str:
     spread = "" if sd is None else f" +- {sd:.2%}"
     return note if value is None else f"validation top-1 {value:.2%}{spread}"
+
+
+def _identity(workdir: Path) -> str:
+    """What tells a search's folder from those of other machines, by whatever path each knows it."""
+    with (workdir / ".id").open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        known = file.read()
+        if not known:
+            known = uuid.uuid4().hex
+            file.write(known)
+    return known

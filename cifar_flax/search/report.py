@@ -49,8 +49,7 @@ def conclude(search: Search, study: Study, config_flag: str) -> str:
         )
     lines = [table(study, list(search.space.domains)), f"all {study.trials} trials: {path}", *draw(search, study)]
     if _state(best) == "complete":
-        folder = search.runs(slot_of(best), best.params)[0][0].parent if search.folds else search.folder(slot_of(best))
-        lines += [f"best: {folder}", f"train it again: {command(search, best, config_flag)}"]
+        lines += [f"best: {search.found(best)}", f"train it again: {command(search, best, config_flag)}"]
     return "\n".join(lines)
 
 
@@ -64,7 +63,7 @@ def write_table(search: Search, study: Study) -> Path:
             writer.writeheader()
             for rank, trial in enumerate(ranking(study), 1):
                 note = trial.user_attrs.get("note", "")
-                writer.writerow({**_row(rank, trial), **trial.params, "note": note, "run": search.folder(slot_of(trial))})
+                writer.writerow({**_row(rank, trial), **trial.params, "note": note, "run": search.found(trial)})
         os.replace(beside, path)
     return path
 
@@ -115,8 +114,8 @@ def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:
     file, config = checked(load_config(config_flag)), search.config(trial.params)
     changed = {path.removeprefix("config."): new for path, (_, new) in differences(file, config).items()}
     if any(missing_field(one, path) for one in (file, config) for path in changed):
-        folder = search.runs(slot_of(trial), trial.params)[0][0]
-        return f"no flags can say what {search.space.path} does to the config; it is {folder / 'config.json'}"
+        config_file = f"{search.found(trial)}{'/fold0' if search.folds else ''}/config.json"
+        return f"no flags can say what {search.space.path} does to the config; it is {config_file}"
     flags = (f"--config.{path}={_flag_value(value)}" for path, value in changed.items())
     return " ".join(["python launch/train.py", *map(shlex.quote, (f"--config={config_flag}", *flags))])
 

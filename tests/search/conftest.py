@@ -43,10 +43,11 @@ def trainings(monkeypatch):
 def start(tmp_path, trainings):
     """Runs the command: a grid over `augment.cutout`, 0 to 9. Returns what was searched and the study."""
 
-    def run(trials=4, folds=None, epochs=3, **options):
+    def run(trials=4, folds=None, epochs=3, search=None, **options):
         base = Config()
         base.train.epochs = epochs
-        search = Search(base, Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None), tmp_path, folds)
+        space = Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None)
+        search = search or Search(base, space, tmp_path, folds)
         study = Study(f"sqlite:///{tmp_path}/study.db", "s", search.space, "grid", trials, **options)
         run_trials(search, study, after_trial=lambda: None)
         return search, study

@@ -48,6 +48,23 @@ def test_the_table_ranks_all_trials(found):
         assert row["run"] == str(search.workdir / "trials" / f"000{row['trial']}")
 
 
+def test_trials_that_are_in_another_machines_folder_are_named_by_the_machine(start, trainings, tmp_path, monkeypatch):
+    """Two machines with a database and no folder in common; the other one finds the best."""
+    trainings.score = lambda config, epoch: config.augment.cutout / 10
+    here, study = start(trials=1)
+    monkeypatch.setattr("cifar_flax.search.loop.socket.gethostname", lambda: "other")
+    there = replace(here, workdir=tmp_path / "other")
+    there.workdir.mkdir()
+    start(trials=2, search=there)
+    assert there.found(study.finished()[0]) != here.found(study.finished()[0])
+    here.folder(1).mkdir()  # of an attempt that it did not bring to an end
+    study.trials = 2
+    assert [row["run"] for row in read(report.write_table(here, study))] == [f"other:{there.folder(1)}", str(here.folder(0))]
+    assert f"best: other:{there.folder(1)}" in report.conclude(here, study, QUICKSTART).splitlines()
+    moved = here.workdir.rename(tmp_path.with_name("mounted"))
+    assert replace(here, workdir=moved).found(study.finished()[0]) == str(moved / "trials" / "0000")
+
+
 def test_what_is_printed_names_the_best_and_the_files(found):
     search, study = found
     said = report.conclude(search, study, QUICKSTART)
