@@ -86,10 +86,15 @@ class Server:
 
 def attempts(url):
     """How many attempts at each trial ended how, {(slot, state): n}, without those that two processes made at once."""
-    query = f"""
+    endings = f"""
         SELECT slot.value_json::int, trials.state::text FROM trials
         LEFT JOIN trial_user_attributes slot ON slot.trial_id = trials.trial_id AND slot.key = '{SLOT}'
         LEFT JOIN trial_user_attributes why ON why.trial_id = trials.trial_id AND why.key = '{WHY}'
         WHERE why.key IS NULL OR trials.state <> 'FAIL'"""
+    return Counter(query(url, endings))
+
+
+def query(url, statement):
+    """What a database answers."""
     with psycopg.connect(url, client_encoding="utf8") as connection:
-        return Counter(connection.execute(query).fetchall())
+        return connection.execute(statement).fetchall()

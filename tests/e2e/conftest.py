@@ -14,6 +14,7 @@ import pytest
 from cifar_flax.cli import load_config
 from cifar_flax.config_file import checked
 from tests.conftest import ROOT, TINY_CONFIG
+from tests.e2e.searching import ARGS, LINEAR, SPACE
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +74,24 @@ def web(tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_port}", seen
         server.shutdown()
+
+
+@pytest.fixture
+def search(tiny_cache, tmp_path):
+    """Starts the command in a process of its own, in a folder with a config of a linear classifier and a space for it."""
+    (tmp_path / "linear.py").write_text(LINEAR)
+    (tmp_path / "space.py").write_text(SPACE)
+    processes = []
+
+    def start(*args):
+        command = [sys.executable, str(ROOT / "launch" / "search.py"), *ARGS, *args]
+        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()

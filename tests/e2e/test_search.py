@@ -1,85 +1,20 @@
 import csv
 import itertools
 import json
-import os
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 
 import optuna
 import pytest
 
-from tests.conftest import ROOT, TINY_CONFIG
-
-EPOCHS = 6
-STEPS = 9  # an epoch: 290 images in batches of 32
-SPACE = """
-from cifar_flax.search.space import Choice, LogUniform
-
-def get_space():
-    return {"optim.learning_rate": LogUniform(1e-3, 1e-1), "model.kernel_init": Choice(("he_normal", "lecun_normal"))}
-"""
-LINEAR = f"""
-from cifar_flax.config import Config, Optimizer
-
-def get_config():
-    c = Config()
-    c.data.name = "tiny"
-    c.optim.name = Optimizer.SGD
-    c.train.epochs, c.train.batch_size, c.train.eval_batch_size = {EPOCHS}, 32, 40
-    c.log.every_steps, c.log.tensorboard = 1, False
-    return c
-"""
-ARGS = ("--config=linear.py", "--space=space.py", "--strategy=random", "--workdir=search", "--heartbeat=1")
-
-
-@pytest.fixture
-def search(tiny_cache, tmp_path):
-    """Starts the command in a process of its own, in a folder with a config of a linear classifier and a space for it."""
-    (tmp_path / "linear.py").write_text(LINEAR)
-    (tmp_path / "space.py").write_text(SPACE)
-    processes = []
-
-    def start(*args):
-        command = [sys.executable, str(ROOT / "launch" / "search.py"), *ARGS, *args]
-        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-
-
-def records(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def wait_for_step(run, step, process):
-    deadline = time.monotonic() + 200
-    while not ((run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.conftest import TINY_CONFIG
+from tests.e2e.searching import STEPS, assert_whole, records, wait_for_step
 
 
 def attempts(folder):
     study = optuna.load_study(study_name="linear-space-random", storage=f"sqlite:///{folder}/search/study.db")
     return Counter((trial.user_attrs["slot"], trial.state.name) for trial in study.get_trials())
-
-
-def assert_whole(run, steps_per_epoch):
-    """Every epoch and every step was trained and recorded once."""
-    epochs = [record["epoch"] for record in records(run) if record["kind"] == "epoch"]
-    steps = [record["step"] for record in records(run) if record["kind"] == "step"]
-    assert epochs == list(range(1, EPOCHS + 1))
-    assert steps == list(range(1, steps_per_epoch * EPOCHS + 1))
 
 
 @pytest.mark.slow
@@ -190,6 +125,10 @@ def test_a_search_that_is_told_to_stop_goes_on_where_it_was(search, tmp_path):
         (
             ("--trials=1", "--storage=sqlite:///none/study.db"),
             "--storage=sqlite:///none/study.db: cannot be opened",
+        ),
+        (
+            ("--trials=1", "--storage=postgresql://me:secret@127.0.0.1:1/searches"),
+            "--storage=postgresql://me:***@127.0.0.1:1/searches: cannot be opened: connection failed",
         ),
         (("--trials=1", "--strategy=grid"), "--strategy=grid needs Choice or IntRange"),
         (("--trials=1", "--config.model.dense=(3,)"), "config.model.dense"),
