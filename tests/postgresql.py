@@ -73,8 +73,8 @@ class Server:
     def url(self, database="postgres", password=PASSWORD):
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
-    def execute(self, statement):
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+    def execute(self, statement, database="postgres"):
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement)
 
     def _command(self, program, *flags):

@@ -43,11 +43,10 @@ def trainings(monkeypatch):
 def start(tmp_path, trainings):
     """Runs the command: a grid over `augment.cutout`, 0 to 9. Returns what was searched and the study."""
 
-    def run(trials=4, folds=None, epochs=3, search=None, **options):
+    def run(trials=4, folds=None, epochs=3, workdir=tmp_path, **options):
         base = Config()
         base.train.epochs = epochs
-        space = Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None)
-        search = search or Search(base, space, tmp_path, folds)
+        search = Search(base, Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None), workdir, folds)
         study = Study(f"sqlite:///{tmp_path}/study.db", "s", search.space, "grid", trials, **options)
         run_trials(search, study, after_trial=lambda: None)
         return search, study

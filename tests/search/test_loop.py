@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import jax
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -160,7 +161,7 @@ def test_epochs_that_a_killed_process_saved_and_did_not_report_are_reported(star
 @contextmanager
 def held(folder):
     """What a process does that trains in `folder`: silent, and not dead."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -200,3 +201,23 @@ def test_a_process_that_finds_its_folder_taken_gives_the_trial_back_and_goes_on(
     _, study = start(trials=2)
     assert values(study) == [0.5] * 2
     assert f"trial 0: another process is training in {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_trial_of_a_silent_machine_is_run_by_another_in_its_own_folder_and_counts_there(start, trainings, tmp_path, capsys):
+    other, found = tmp_path / "other", []
+
+    def score(config, epoch):
+        if (config.augment.cutout, epoch) == (0, 2) and not other.exists():
+            other.mkdir()
+            storage = f"sqlite:///{tmp_path}/study.db"
+            optuna.load_study(study_name="s", storage=storage)._storage.set_trial_state_values(1, TrialState.FAIL)
+            with held(tmp_path / "trials" / "0000"):
+                found.extend(start(trials=1, workdir=other))
+        return 0.9 if other.exists() else 0.5
+
+    trainings.score = score
+    here, study = start(trials=2)
+    assert "trial 0: another process has taken it over" in capsys.readouterr().out
+    assert [trial.state for trial in study.optuna.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert here.found(study.finished()[0]).endswith(f":{found[0].folder(0)}")
+    assert trainings.epochs == [(0, 0, 1), (0, 0, 2), *((0, 0, epoch) for epoch in (1, 2, 3)), *((1, 0, e) for e in (1, 2, 3))]

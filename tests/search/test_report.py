@@ -53,9 +53,8 @@ def test_trials_that_are_in_another_machines_folder_are_named_by_the_machine(sta
     trainings.score = lambda config, epoch: config.augment.cutout / 10
     here, study = start(trials=1)
     monkeypatch.setattr("cifar_flax.search.loop.socket.gethostname", lambda: "other")
-    there = replace(here, workdir=tmp_path / "other")
-    there.workdir.mkdir()
-    start(trials=2, search=there)
+    (tmp_path / "other").mkdir()
+    there, _ = start(trials=2, workdir=tmp_path / "other")
     assert there.found(study.finished()[0]) != here.found(study.finished()[0])
     here.folder(1).mkdir()  # of an attempt that it did not bring to an end
     study.trials = 2
