@@ -50,7 +50,7 @@ def open_storage(url: str, heartbeat: int, grace: int) -> RDBStorage:
       grace: seconds without one after which the trial's process is taken for dead.
 
     Raises:
-      UserError: there is no such database, or it lets us not in.
+      UserError: there is no such database, or it refuses the login.
     """
     kind = _kind(url)
     options: dict[str, Any] = {"pool_pre_ping": True}

@@ -88,7 +88,7 @@ def test_what_two_clients_hold_for_the_time_is_the_same(database, monkeypatch):
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
     ],
 )
-def test_a_server_that_lets_us_not_in_is_asked_once_and_quoted_without_the_password(postgresql, change, said, monkeypatch):
+def test_a_server_that_refuses_a_login_is_asked_once_and_quoted_without_the_password(postgresql, change, said, monkeypatch):
     logins = []
     connect = psycopg.connect
     monkeypatch.setattr(psycopg, "connect", lambda *args, **options: logins.append(1) or connect(*args, **options))
