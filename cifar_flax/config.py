@@ -227,6 +227,7 @@ class TrainConfig(Section):
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
     resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size
     init_from: str = ""  # a run directory or pretrained:NAME, of the same normalization; what fits by name and shape is taken
+    num_seeds: Count = 1  # runs with the seeds `seed`, `seed` + 1 and so on, each in a folder of its own; then mean and sd
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32
 
 

@@ -1,8 +1,12 @@
 """Scores a run on a split and writes RUN/report/: python launch/evaluate.py --run=runs/wide --split=test [--tta=flip]."""
 
+from pathlib import Path
+
 from absl import flags
 
 from cifar_flax import cli
+from cifar_flax.errors import UserError
+from cifar_flax.seeds import SUMMARY, seed_folders
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
@@ -16,6 +20,24 @@ _REPORT = flags.DEFINE_bool("report", True, "write report.html and its pictures 
 
 
 def main() -> None:
+    """Evaluates a run, or several seeds of one, and writes RUN/report/."""
+    folder = Path(_RUN.value)
+    if (folder / SUMMARY).is_file():
+        _evaluate_seeds(folder)
+    else:
+        _evaluate_run()
+
+
+def _evaluate_seeds(folder: Path) -> None:
+    """Evaluates each seed, prints the table of them and writes it to RUN/report/, with mean and sd."""
+    if _TTA.value != "none" or _CORRUPTIONS.value or _PROBE.value != "none":
+        raise UserError(f"--run={folder}: --tta, --corruptions and --probe are for one run; give one of the folders in it")
+    from cifar_flax.analysis.seeds import report_seeds
+
+    print(report_seeds(folder, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
+
+
+def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to RUN/report/SPLIT.json, with predictions, pictures and report.html."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX

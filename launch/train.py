@@ -7,6 +7,8 @@ from pathlib import Path
 from absl import flags
 
 from cifar_flax import cli, cluster
+from cifar_flax.errors import UserError
+from cifar_flax.seeds import seed_folders
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
 _RESTART = flags.DEFINE_bool("restart", False, "begin again, keeping the run that is there beside")
@@ -21,15 +23,24 @@ cli.define_config_flag()
 def main() -> None:
     """Trains what the flags ask for."""
     experiment = cli.experiment_from_flags()
+    seeds = experiment.config.train.num_seeds
+    if seeds > 1 and _PROFILE.value:
+        raise UserError("--profile: traces one run; leave config.train.num_seeds at 1")
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
     hosts = cluster.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
 
     def train() -> None:
         if hosts is not None:
             cluster.join(hosts)
-        from cifar_flax.training import loop  # after the flags are checked: a typo should not wait for JAX
+        # after the flags are checked: a typo should not wait for JAX
+        if seeds > 1:
+            from cifar_flax.training.seeds import train_seeds
 
-        loop.train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value, max_minutes=_MAX_MINUTES.value)
+            train_seeds(experiment.config, workdir, _RESTART.value, _MAX_MINUTES.value)
+        else:
+            from cifar_flax.training import loop
+
+            loop.train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value, max_minutes=_MAX_MINUTES.value)
 
     if hosts is None:
         train()
@@ -41,7 +52,8 @@ def main() -> None:
     if experiment.config.log.tensorboard:
         from cifar_flax.analysis.board import write_board  # matplotlib only where pictures are drawn
 
-        write_board(workdir)
+        for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
+            write_board(folder)
     print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={workdir} --split=test")
 
 

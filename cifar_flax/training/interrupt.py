@@ -84,9 +84,6 @@ class Interrupt:
                 pass
         if number and not self._answered.wait(GRACE_SECONDS):
             name = signal.Signals(number[0]).name
-            print(
-                f"{name}: still busy after {GRACE_SECONDS:.0f} s, so it ends with what was saved before; {AGAIN}",
-                file=sys.stderr,
-            )
-            sys.stderr.flush()
+            text = f"{name}: busy for {GRACE_SECONDS:.0f} s more; what was saved before stands; {AGAIN}"
+            print(text, file=sys.stderr, flush=True)
             os._exit(Preempted.exit_code)

@@ -19,6 +19,7 @@ from cifar_flax.training.metrics import Metrics, batch_metrics
 from cifar_flax.training.state import TrainState, run_key
 
 TrainStep = Callable[[TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
+KeyedStep = Callable[[jax.Array, TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[Variables, DeviceData, Any, Any], Metrics]
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
@@ -34,7 +35,31 @@ def make_train_step(
     mesh: Mesh,
     image_size: int | None = None,
 ) -> TrainStep:
-    """Builds the jitted (state, data, indices int32 [batch_size]) -> (state, metrics of the batch); the state is donated.
+    """Builds the jitted (state, data, indices int32 [batch_size]) -> (state, metrics of the batch); the state is donated."""
+    step = training_step(config, model, optimizer, preprocessing, steps_per_epoch, image_size)
+
+    def train_step(state: TrainState, data: DeviceData, indices: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        return step(run_key(config.seed), state, data, indices)
+
+    every, split = replicated(mesh), sharded(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(every, every, split),
+        out_shardings=every,
+        donate_argnums=0,
+        compiler_options=compiler_options(dtype),
+    )
+
+
+def training_step(
+    config: Config,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    preprocessing: Preprocessing,
+    steps_per_epoch: int,
+    image_size: int | None = None,
+) -> KeyedStep:
+    """Builds the pure (key of the run, state, data, indices int32 [batch_size]) -> (state, metrics of the batch).
 
     Images are resized to `image_size` pixels a side after augmentation, bilinearly and with antialiasing; None leaves them.
 
@@ -45,8 +70,10 @@ def make_train_step(
     apply = apply_frozen(model, config.optim.freeze)
     smoothing, ema_decay, sam_rho = config.optim.label_smoothing, config.optim.ema_decay, config.optim.sam_rho
 
-    def train_step(state: TrainState, data: DeviceData, indices: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(run_key(config.seed), state.step)
+    def step(
+        run: jax.Array, state: TrainState, data: DeviceData, indices: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(run, state.step)
         augment_key, dropout_key = jax.random.split(key)
         labels = data.labels[indices]
 
@@ -86,14 +113,7 @@ def make_train_step(
         )
         return new, {**metrics.of_step(), "grad_norm": grad_norm}
 
-    every, split = replicated(mesh), sharded(mesh)
-    return jax.jit(
-        train_step,
-        in_shardings=(every, every, split),
-        out_shardings=every,
-        donate_argnums=0,
-        compiler_options=compiler_options(dtype),
-    )
+    return step
 
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> EvalStep:

@@ -25,15 +25,23 @@ class Tracker:
     """Follows one process' share of a run, from `first_step` on; of several hosts' processes the first writes and prints."""
 
     def __init__(
-        self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, first_step: int, epochs_done: int
+        self,
+        workdir: Path,
+        config: Config,
+        schedule: optax.Schedule,
+        steps_per_epoch: int,
+        first_step: int,
+        epochs_done: int,
+        silent: bool = False,
     ) -> None:
+        """Opens the records; prints nothing where `silent`."""
         self._config, self._schedule, self._steps_per_epoch = config, schedule, steps_per_epoch
         self._workdir, self._first_step = workdir, first_step
         self._scale = 1.0
         self._total_steps = config.train.epochs * steps_per_epoch
         self._records = Records(workdir, first_step, epochs_done) if leads() else None
         self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard and leads() else None
-        self._progress = Progress(silent=not leads())
+        self._progress = Progress(silent or not leads())
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._before: float = self._records.last.get("elapsed", 0.0) if self._records else 0.0
         self._clock = _Clock()

@@ -1,0 +1,52 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cifar_flax.training import interrupt
+from cifar_flax.training.interrupt import Interrupt, StopRequested
+from tests.conftest import ROOT
+
+BUSY = """
+import hashlib, os, sys
+from cifar_flax.training import interrupt
+interrupt.GRACE_SECONDS = 0.5
+with interrupt.Interrupt() as asked:
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in C, as when XLA compiles
+    asked.check()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_nobody_has_time_for_ends_the_process_with_what_was_saved(name):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == "busy\n"
+    time.sleep(0.2)
+    process.send_signal(getattr(__import__("signal"), name))
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert stderr == f"{name}: busy for 0 s more; what was saved before stands; run the same command to go on\n"
+
+
+def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
+    monkeypatch.setattr(interrupt, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(interrupt.os, "_exit", lambda code: pytest.fail("it was answered"))
+    with Interrupt() as asked:
+        interrupt.signal.raise_signal(interrupt.signal.SIGTERM)
+        with pytest.raises(StopRequested, match="SIGTERM"):
+            asked.check()
+        time.sleep(0.6)
+
+
+def test_time_that_is_over_asks_to_stop(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)
+    with Interrupt(max_minutes=2) as asked:
+        asked.check()
+        now += 120
+        with pytest.raises(StopRequested, match="--max_minutes=2 are over"):
+            asked.check()
