@@ -57,9 +57,11 @@ def find_cluster(
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
         raise UserError(f"--coordinator={coordinator}: expected HOST:PORT")
     given = (coordinator, num_processes, process_id)
+    if num_processes == 1:
+        return None
     if scheduled(environment):
         return Cluster(*given)
-    if given == (None, None, None) or num_processes == 1:
+    if given == (None, None, None):
         return None
     names = ("coordinator", "num_processes", "process_id")
     missing = [f"--{name}" for name, value in zip(names, given, strict=True) if value is None]
@@ -106,7 +108,7 @@ def join(cluster: Cluster) -> None:
     except (ValueError, RuntimeError) as e:
         raise UserError(
             f"cannot join the other processes: {str(e).splitlines()[0]}; give --coordinator=HOST:PORT, --num_processes and "
-            "--process_id"
+            "--process_id, or --num_processes=1 to train alone"
         ) from None
     _connect_devices()
     if jax.process_index() == 0:

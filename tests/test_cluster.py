@@ -37,6 +37,7 @@ def test_schedulers_are_recognised(environment):
 def test_flags_say_what_no_scheduler_does():
     assert find_cluster("host:1234", 2, 1, {}) == Cluster("host:1234", 2, 1)
     assert find_cluster("host:1234", 1, 0, {}) is None
+    assert find_cluster(None, 1, None, {**SLURM_STEP, "SLURM_NTASKS": "2"}) is None
 
 
 @pytest.mark.parametrize(

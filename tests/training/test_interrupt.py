@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import time
@@ -26,10 +27,13 @@ def test_a_signal_that_nobody_has_time_for_ends_the_process_with_what_was_saved(
     )
     assert process.stdout.readline() == "busy\n"
     time.sleep(0.2)
-    process.send_signal(getattr(__import__("signal"), name))
+    process.send_signal(signal.Signals[name])
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert stderr == f"{name}: busy for 0 s more; what was saved before stands; run the same command to go on\n"
+    assert (
+        stderr
+        == f"{name}: still busy after 0 s, so ended as it stood; what was saved before is intact; run the same command to go on\n"
+    )
 
 
 def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
