@@ -84,6 +84,6 @@ class Interrupt:
                 pass
         if number and not self._answered.wait(GRACE_SECONDS):
             name = signal.Signals(number[0]).name
-            text = f"{name}: still busy after {GRACE_SECONDS:.0f} s, so ended as it stood; what was saved before is intact; {AGAIN}"
+            text = f"{name}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {AGAIN}"
             print(text, file=sys.stderr, flush=True)
             os._exit(Preempted.exit_code)

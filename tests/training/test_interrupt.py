@@ -30,10 +30,7 @@ def test_a_signal_that_nobody_has_time_for_ends_the_process_with_what_was_saved(
     process.send_signal(signal.Signals[name])
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert (
-        stderr
-        == f"{name}: still busy after 0 s, so ended as it stood; what was saved before is intact; run the same command to go on\n"
-    )
+    assert stderr == f"{name}: busy for 0 s more, so it ends; what was saved before is intact; run the same command to go on\n"
 
 
 def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
