@@ -1,0 +1,51 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cifar_flax import Run
+from cifar_flax.config_file import checked
+from cifar_flax.errors import Preempted
+from cifar_flax.training.loop import train
+from tests.conftest import ROOT, TINY_CONFIG
+
+
+def handles(process, number):
+    """Whether it has come so far as to have a handler for the signal: its own imports take a moment."""
+    with open(f"/proc/{process.pid}/status") as file:
+        caught = next(int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
+    return bool(caught >> (number - 1) & 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 0.5, 1, 2, 3, 4, 6, 8])
+def test_sigterm_at_any_moment_is_an_exit_code_and_a_line_that_says_how_to_go_on(seconds, tiny_data, tmp_path):
+    command = [sys.executable, ROOT / "launch" / "train.py", f"--config={TINY_CONFIG}", "--workdir=run"]
+    process = subprocess.Popen(
+        [*map(str, command), "--config.train.epochs=2000"],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not handles(process, signal.SIGTERM):
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 75, stderr
+    assert len(stderr.splitlines()) == 1
+    assert stderr.startswith("SIGTERM")
+    assert "run the same command to go on" in stderr
+    if "saved at step" in stderr:
+        assert f"saved at step {Run.open(tmp_path / 'run').step('latest')} in" in stderr
+
+
+def test_when_the_minutes_are_over_the_run_saves_and_the_same_call_goes_on(tiny_data, tiny_config, tmp_path):
+    config = checked(tiny_config)
+    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: saved at step 1 in .*; run the same command to go on"):
+        train(config, tmp_path / "run", max_minutes=0)
+    assert Run.open(tmp_path / "run").step("latest") == 1
+    assert int(train(config, tmp_path / "run", max_minutes=60).step) == 18
