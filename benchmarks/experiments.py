@@ -17,6 +17,7 @@ from absl import flags
 
 from cifar_flax import cli
 from cifar_flax.errors import RunFailed
+from cifar_flax.sealed import read_sealed
 from cifar_flax.training.records import read_records
 
 ROOT = Path(__file__).parent.parent
@@ -71,9 +72,9 @@ def run(config: str, epochs: int | None) -> None:
 
 def figures(workdir: Path) -> dict[str, Any]:
     """What a finished and evaluated run has to show."""
-    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    scores = json.loads((workdir / "report" / "test.json").read_text(encoding="utf-8"))
-    environment = json.loads((workdir / "environment.json").read_text(encoding="utf-8"))
+    config = read_sealed(workdir / "config.json")
+    scores = read_sealed(workdir / "report" / "test.json")
+    environment = read_sealed(workdir / "environment.json")
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
     best = max(epochs, key=lambda record: (record["validation_top1"], record["step"]))
     return {

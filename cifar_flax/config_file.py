@@ -13,6 +13,7 @@ from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
 from cifar_flax.config_checks import validate
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed, sealed_text
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -52,21 +53,21 @@ def checked(config: Config) -> Config:
 
 def write_config(config: Config, path: Path) -> None:
     """Writes `config` as JSON."""
-    write_text(path, json.dumps(to_dict(config), indent=2) + "\n")
+    write_text(path, sealed_text(to_dict(config)))
 
 
 def read_config(path: Path) -> Config:
     """Reads what `write_config` wrote.
 
     Raises:
-      UserError: the file is missing, is not JSON or is not a config.
+      UserError: the file is missing, damaged, or not a config.
     """
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return from_dict(read_sealed(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
     except ValueError as e:
-        raise UserError(f"{path}: not a config: {e}") from None
+        raise UserError(f"{path}: damaged: {e}; remove it, and the command that trains the run writes it anew") from None
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
 

@@ -1,6 +1,5 @@
 """Writes a run's network to one file: python launch/export.py --run=runs/fast --format=safetensors."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from absl import flags
 
 from cifar_flax import cli
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo", "onnx"], "of the file")
@@ -34,7 +34,10 @@ def main() -> None:
 
 def _figures(report: Path, step: int) -> dict[str, Any]:
     """The test scores in single numbers, of this very checkpoint; empty where it was not evaluated."""
-    scores = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    try:
+        scores = read_sealed(report) if report.exists() else {}
+    except ValueError as e:
+        raise UserError(f"{report}: damaged: {e}; evaluate the run again") from None
     if scores.get("checkpoint") != step or scores.get("tta", "none") != "none":
         return {}
     return {"split": "test", **_numbers(scores)}

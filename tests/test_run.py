@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import shutil
 
 import jax
@@ -11,6 +10,7 @@ import pytest
 import cifar_flax
 from cifar_flax.config_file import checked
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed, sealed_text
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
@@ -121,9 +121,9 @@ def test_folders_that_are_no_runs_are_named(tmp_path, workdir):
 
 def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
-    dataset = json.loads((copy / "dataset.json").read_text())
+    dataset = read_sealed(copy / "dataset.json")
     dataset["hashes"]["images"] = "0" * 64
-    (copy / "dataset.json").write_text(json.dumps(dataset))
+    (copy / "dataset.json").write_text(sealed_text(dataset))
     with pytest.raises(UserError, match="tiny is not what it was"):
         train(run.config, copy)
 

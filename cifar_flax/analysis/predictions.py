@@ -1,9 +1,9 @@
 """What a checkpoint says of a split, and the files it is kept in: RUN/report/SPLIT.json and what lies beside it."""
 
+import hashlib
 import io
 import json
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from cifar_flax.atomic import write_bytes, write_text
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.run import Run
 from cifar_flax.scores import confusion_matrix, predicted_classes
+from cifar_flax.sealed import seal
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def write_predictions(run: Run, found: Predictions, scores: dict[str, Any]) -> P
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in scores.items()}
     names = {"confusion": confusion.name, "predictions": predictions.name}
     path = folder / f"{found.split}.json"
-    write_text(path, json.dumps({**found.about, **names, **finite}, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(seal({**found.about, **names, **finite}), indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -84,7 +85,7 @@ def save_predictions(path: Path, found: Predictions) -> None:
     """Writes logits, labels and what they are of as one .npz file."""
     # Through memory: np.savez itself, cut short by a full disk, raises an OSError that does not say so.
     arrays = io.BytesIO()
-    np.savez(arrays, logits=found.logits, labels=found.labels, **found.about)
+    np.savez(arrays, logits=found.logits, labels=found.labels, sha256=_digest(found), **found.about)
     path.parent.mkdir(exist_ok=True)
     write_bytes(path, arrays.getvalue())
 
@@ -94,6 +95,17 @@ def read_predictions(path: Path) -> Predictions | None:
     try:
         with np.load(path) as arrays:
             split, step, tta = str(arrays["split"]), int(arrays["checkpoint"]), str(arrays["tta"])
-            return Predictions(split, step, tta, arrays["logits"], arrays["labels"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            found = Predictions(split, step, tta, arrays["logits"], arrays["labels"])
+            # The zip's own CRC is looked at only by those who read to the end, which a damaged shape can prevent.
+            return found if "sha256" not in arrays or str(arrays["sha256"]) == _digest(found) else None
+    except Exception:  # a damaged archive surfaces as whatever the layer that read it raises
         return None
+
+
+def _digest(found: Predictions) -> str:
+    """SHA-256 over what the predictions are of, and over dtype, shape and bytes of both arrays."""
+    sha = hashlib.sha256(str(found.about).encode())
+    for array in (found.logits, found.labels):
+        sha.update(f"{array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()

@@ -19,6 +19,7 @@ from cifar_flax.config_file import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.run import Run
 from cifar_flax.scores import confusion_matrix, predicted_classes, reliability
+from cifar_flax.sealed import read_sealed
 from cifar_flax.training.progress import clock
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
 def _environment(path: Path) -> list[tuple[str, str]]:
     """The lines of environment.json: versions spelled out, and without the earlier processes of the run."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_sealed(path)
     except (OSError, ValueError):
         return []
     found["earlier processes"] = len(found.pop("earlier", []))

@@ -1,7 +1,6 @@
 """How a network takes to pictures that are not as it knows them: corrupted, without colour, with turned colours."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 from cifar_flax.run import Run
 from cifar_flax.scores import predicted_classes
+from cifar_flax.sealed import sealed_text
 
 GREY = np.array([0.299, 0.587, 0.114])  # luma of ITU-R BT.601
 TURNS = (60, 120, 180, 240, 300)  # degrees of the colour circle
@@ -107,7 +107,7 @@ def write_robustness(folder: Path, name: str, predictions: Predictions, found: d
     """Writes FOLDER/SPLIT_NAME.json: what was found, and which `predictions` it is beside; returns its path."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{predictions.split}_{name}.json"
-    write_text(path, json.dumps({**predictions.about, **found}, indent=2) + "\n")
+    write_text(path, sealed_text({**predictions.about, **found}))
     return path
 
 

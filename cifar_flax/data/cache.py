@@ -7,7 +7,6 @@ but files that no manifest names. The next writer removes those.
 """
 
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -23,6 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed, sealed_text
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,11 +79,13 @@ def manifest(key: str) -> Manifest | None:
     """
     path = folder() / key / MANIFEST
     try:
-        found = TypeAdapter(Manifest).validate_json(path.read_bytes())
+        found = TypeAdapter(Manifest).validate_python(read_sealed(path))
     except FileNotFoundError:
         return None
     except ValidationError as e:
         raise CorruptCache(f"{path}: damaged ({e.errors()[0]['msg']})") from None
+    except ValueError as e:
+        raise CorruptCache(f"{path}: damaged ({e})") from None
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror}); point CIFAR_FLAX_CACHE at another folder") from None
     if found.format != FORMAT:
@@ -139,7 +141,7 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
             for split, dataset in splits.items()
         }
         new = Manifest(name or key, source, first.class_names, first.coarse_names, stored)
-        text = json.dumps(TypeAdapter(Manifest).dump_python(new, mode="json"), indent=2)
+        text = sealed_text(TypeAdapter(Manifest).dump_python(new, mode="json"))
         temporary, _ = _write_beside(entry, lambda file: file.write(text.encode()))
         os.replace(temporary, entry / MANIFEST)
         _sync_folder(entry)

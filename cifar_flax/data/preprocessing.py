@@ -1,6 +1,5 @@
 """What a network needs to know of its training set to read any other image: shape, class names and normalisation."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,9 @@ from cifar_flax.atomic import write_text
 from cifar_flax.config import Normalization
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed, sealed_text
+
+REMEDY = "; remove it, and the command that trains the run writes it anew"
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Preprocessing:
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        write_text(path, json.dumps(asdict(self), indent=2) + "\n")
+        write_text(path, sealed_text(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
@@ -69,11 +71,13 @@ class Preprocessing:
           UserError: the file is missing or damaged.
         """
         try:
-            found: Preprocessing = TypeAdapter(Preprocessing).validate_json(path.read_bytes())
+            found: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_sealed(path))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
         except ValidationError as e:
-            raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}") from None
+            raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}{REMEDY}") from None
+        except ValueError as e:
+            raise UserError(f"{path}: damaged: {e}{REMEDY}") from None
         return found
 
 

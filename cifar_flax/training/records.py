@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a line, appended while training and cut back to the checkpoint when a run goes on."""
+"""metrics.jsonl: a sealed JSON object a line, appended while training and cut back to the checkpoint when a run goes on."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from absl import logging
 
 from cifar_flax.atomic import write_text
+from cifar_flax.sealed import seal, unseal
 
 FILE = "metrics.jsonl"
 
@@ -18,16 +19,13 @@ class Records:
         """Opens the file and drops what a run that goes on from `step`, `epochs_done` epochs validated, will write again."""
         self.path = workdir / FILE
         kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
-        write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        write_text(self.path, "".join(_line(r) for r in kept))
         self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
         self._file: TextIO = self.path.open("a", encoding="utf-8")
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null."""
-        self._file.write(
-            json.dumps({k: None if v != v or v in (float("inf"), -float("inf")) else v for k, v in record.items()})
-        )
-        self._file.write("\n")
+        self._file.write(_line({k: None if v != v or v in (float("inf"), -float("inf")) else v for k, v in record.items()}))
         self._file.flush()
 
     def close(self) -> None:
@@ -36,14 +34,14 @@ class Records:
 
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The records so far; none where there is no file. Lines cut short by a kill or a full disk are left out, and said."""
+    """The records so far; none where there is no file. Lines cut short or altered are left out, and said."""
     path = workdir / FILE
     if not path.exists():
         return []
     records, damaged = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            record = json.loads(line)
+            record = unseal(json.loads(line))
             record["kind"], record["step"], record["epoch"]
         except (ValueError, KeyError, TypeError):
             damaged.append(str(number))
@@ -53,3 +51,7 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
         shown = ", ".join([*damaged[:3], *(["..."] if damaged[3:] else [])])
         logging.warning("%s: line %s cut short or damaged, left out; the other %d are read", path, shown, len(records))
     return records
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(seal(record)) + "\n"

@@ -14,7 +14,9 @@ from cifar_flax.analysis.board import hyperparameters, write_board
 from cifar_flax.cli import load_config
 from cifar_flax.config import BlockConfig, Config
 from cifar_flax.config_file import checked
+from cifar_flax.sealed import read_sealed, sealed_text
 from cifar_flax.training.loop import train
+from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
 from tests.training.test_tensorboard import events
 
@@ -64,7 +66,7 @@ def test_the_hparams_tab_has_what_was_chosen_and_what_came_of_it(run):
 def test_a_run_whose_validation_loss_was_not_finite_ends_well(run, tiny_data, tmp_path):
     workdir = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(workdir / "tensorboard")
-    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    records = read_records(workdir)
     nulls = [{**record, "validation_loss": None} if record["kind"] == "epoch" else record for record in records]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in nulls))
     write_board(workdir)
@@ -75,9 +77,9 @@ def test_a_run_whose_validation_loss_was_not_finite_ends_well(run, tiny_data, tm
 def test_a_run_without_validation_images_opens_no_other_split_for_pictures(run, tmp_path, monkeypatch):
     workdir = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(workdir / "tensorboard")
-    config = json.loads((workdir / "config.json").read_text())
+    config = read_sealed(workdir / "config.json")
     config["data"]["validation_fraction"] = 0.0
-    (workdir / "config.json").write_text(json.dumps(config))
+    (workdir / "config.json").write_text(sealed_text(config))
     monkeypatch.setattr(Run, "dataset", None)
     write_board(workdir)
     assert not [value for _, value in values(workdir) if value.HasField("image")]

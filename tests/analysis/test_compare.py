@@ -1,5 +1,4 @@
 import csv
-import json
 import math
 import shutil
 
@@ -13,6 +12,7 @@ from cifar_flax.analysis.predictions import Predictions, write_predictions
 from cifar_flax.analysis.statistics import accuracy_interval, mcnemar
 from cifar_flax.analysis.tables import Table, tables, write_csv, write_html
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed, sealed_text
 
 
 def entry(name, hits, seed=0, **config):
@@ -114,11 +114,11 @@ def copy(tiny_workdir, tiny_data, tmp_path):
 
     def make(name, **changes):
         workdir = shutil.copytree(tiny_workdir, tmp_path / name)
-        config = json.loads((workdir / "config.json").read_text())
+        config = read_sealed(workdir / "config.json")
         for path, value in changes.items():
             section, _, field = path.partition("_")
             config.update({section: {**config[section], field: value}} if field else {section: value})
-        (workdir / "config.json").write_text(json.dumps(config))
+        (workdir / "config.json").write_text(sealed_text(config))
         return workdir
 
     return make
@@ -163,11 +163,11 @@ def test_other_predictions_are_left_alone_and_their_own_made_once(copy, other, m
 
 def test_runs_on_different_data_are_refused(copy):
     a, b = copy("a"), copy("b", data_name="other")
-    facts = json.loads((b / "dataset.json").read_text())
-    (b / "dataset.json").write_text(json.dumps({**facts, "class_names": [f"other {i}" for i in range(10)]}))
+    facts = read_sealed(b / "dataset.json")
+    (b / "dataset.json").write_text(sealed_text({**facts, "class_names": [f"other {i}" for i in range(10)]}))
     with pytest.raises(UserError, match=r"different data: .*a on tiny, .*b on other; compare runs on one set"):
         load_entries([str(a), str(b)], "test", "best")
-    (b / "dataset.json").write_text(json.dumps({**facts, "hashes": {"images": "0" * 64}}))
+    (b / "dataset.json").write_text(sealed_text({**facts, "hashes": {"images": "0" * 64}}))
     with pytest.raises(UserError, match="different data"):
         load_entries([str(a), str(b)], "test", "best")
 

@@ -1,7 +1,6 @@
 import base64
 import dataclasses
 import io
-import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,6 +13,7 @@ from cifar_flax import Run
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report import SECTIONS, write_report
 from cifar_flax.config import DenseConfig
+from cifar_flax.sealed import read_sealed, sealed_text
 from tests.analysis.conftest import train_tiny
 
 VOID = {"meta", "link", "img", "input", "br"}
@@ -107,8 +107,8 @@ def test_the_numbers_of_the_report_are_the_scores(plain, run):
 
 def test_superclasses_names_of_users_and_earlier_processes(run, tmp_path):
     workdir = shutil.copytree(run.workdir, tmp_path / "copy")
-    environment = json.loads((workdir / "environment.json").read_text())
-    (workdir / "environment.json").write_text(json.dumps({**environment, "earlier": [environment] * 2}))
+    environment = read_sealed(workdir / "environment.json")
+    (workdir / "environment.json").write_text(sealed_text({**environment, "earlier": [environment] * 2}))
     names = (
         "<script>alert(1)</script>",
         "a & b",
@@ -148,4 +148,4 @@ def test_a_diverged_run_without_records_or_environment_gets_a_report_that_says_s
     assert "the network has diverged" in page.text
     assert not [*folder.glob("test_mistake_*"), *folder.glob("test_pair_*")]
     assert "No epoch is recorded" in page.text
-    assert "environment.json is missing" in page.text
+    assert "environment.json is missing or damaged" in page.text

@@ -12,12 +12,13 @@ from sklearn.calibration import calibration_curve
 
 from cifar_flax import Run
 from cifar_flax.scores import reliability
+from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
 
 
 def records(run, kind):
-    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
-    return [record for record in lines if record["kind"] == kind]
+    return [record for record in read_records(run) if record["kind"] == kind]
 
 
 def one_line(process, code):
@@ -56,8 +57,8 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
     _, same_logits = assert_report_is_scikit_learns(run / "report")
     np.testing.assert_allclose(same_logits, logits, rtol=1e-4, atol=1e-5)
 
-    facts = json.loads((run / "dataset.json").read_text())
-    (run / "dataset.json").write_text(json.dumps({**facts, "std": [0.0, 0.0, 0.0]}))  # divided by which, all logits are NaN
+    facts = read_sealed(run / "dataset.json")
+    (run / "dataset.json").write_text(sealed_text({**facts, "std": [0.0, 0.0, 0.0]}))  # divided by which, all logits are NaN
     diverged = launch("evaluate", f"--run={run}", "--split=test")
     assert diverged.returncode == 0, diverged.stderr
     scores = json.loads((run / "report" / "test.json").read_text())

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
+from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends
@@ -23,8 +23,8 @@ OVERRIDES = [
 
 def records(run):
     """All that was recorded but for times."""
-    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k not in ("elapsed", "seconds", "images_per_second")} for line in lines]
+    times = ("elapsed", "seconds", "images_per_second")
+    return [{k: v for k, v in record.items() if k not in times} for record in read_records(run)]
 
 
 def start(workdir, cache):
