@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -18,6 +17,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.sealed import read_sealed, seal, unseal
 from cifar_flax.training.hosts import led
 from cifar_flax.training.state import TrainState
 
@@ -88,9 +88,9 @@ class Checkpoints:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            info = {"sha256": digest(state), "epochs_done": epochs_done}
+            info = seal({"sha256": digest(state), "epochs_done": epochs_done})
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
-            self._manager.save(step, args=items, metrics=scores or {})
+            self._manager.save(step, args=items, metrics=seal(scores) if scores else {})
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
         self._saved, self._saved_at = (step, epochs_done), time.monotonic()
@@ -145,12 +145,13 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=items)
-            intact = digest(restored.state) == restored.info["sha256"]
+            info = unseal(restored.info)
+            intact = digest(restored.state) == info["sha256"]
         except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
             raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
         if not intact:
             raise UserError(f"checkpoint {step} in {self.directory} is damaged (its hash differs)")
-        return Restored(restored.state, restored.info["epochs_done"])
+        return Restored(restored.state, info["epochs_done"])
 
     def restore_latest(self, like: TrainState) -> Restored | None:
         """Reads the newest intact checkpoint, moving damaged newer ones aside and saying so; None where there is none at all.
@@ -192,13 +193,15 @@ class Checkpoints:
 
     def _look_at_scores(self) -> None:
         for scores in sorted(self.directory.glob("*/metrics/metrics")):
+            step = scores.parts[-3]
+            if not step.isdigit():  # still being written, or left by a kill
+                continue
             try:
-                json.loads(scores.read_text(encoding="utf-8"))
+                read_sealed(scores)
             except ValueError:
-                step = scores.parts[-3]
                 if self._read_only:
-                    raise UserError(f"checkpoint {step} in {self.directory} is damaged (unreadable scores)") from None
-                logging.warning("checkpoint %s in %s is damaged (unreadable scores); they are left out", step, self.directory)
+                    raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
+                logging.warning("checkpoint %s in %s has damaged scores; they are left out", step, self.directory)
                 self._set_aside(f"{step}/metrics")
 
     def _set_aside(self, *parts: int | str) -> None:

@@ -1,9 +1,10 @@
 """The folder of a run: made, locked, and checked against the config that it was begun with."""
 
 import fcntl
-import json
 from pathlib import Path
 from typing import TextIO
+
+from absl import logging
 
 from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
@@ -11,6 +12,7 @@ from cifar_flax.config_file import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import FolderInUse, UserError
 from cifar_flax.optim.schedules import needs_horizon
+from cifar_flax.sealed import read_sealed, sealed_text
 from cifar_flax.training.environment import describe_environment
 
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
@@ -89,8 +91,11 @@ def _lock(workdir: Path) -> TextIO:
 def _write_environment(path: Path) -> None:
     """Writes this session's environment, with those of the sessions that it continues under "earlier"."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_sealed(path)
         earlier = [*before.pop("earlier", []), before]
-    except (FileNotFoundError, ValueError):
+    except FileNotFoundError:
         earlier = []
-    write_text(path, json.dumps({**describe_environment(), "earlier": earlier}, indent=2) + "\n")
+    except ValueError as e:
+        logging.warning("%s: damaged: %s; what it said of earlier sessions is left out", path, e)
+        earlier = []
+    write_text(path, sealed_text({**describe_environment(), "earlier": earlier}))

@@ -117,7 +117,7 @@ def test_a_run_without_an_intact_checkpoint_is_left_as_it_is(workdir):
 def test_scores_that_cannot_be_read_cost_nothing_but_themselves(workdir, caplog):
     damage(workdir / "checkpoints" / "16" / "metrics" / "metrics", "truncate")
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
-        assert "unreadable scores" in caplog.text
+        assert "damaged scores" in caplog.text
         assert checkpoints.steps() == [8, 16, 18]
         assert checkpoints.find("best") == 8
         assert digest(checkpoints.restore(16, like()).state) == digest(state(16))
