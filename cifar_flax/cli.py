@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from logging import CRITICAL, getLogger
 from pathlib import Path
-from types import FrameType
+from types import CoroutineType, FrameType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, overload
 
 from absl import app, flags, logging
@@ -105,8 +105,10 @@ def experiment_from_flags() -> Experiment:
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
-    """Leaves out what TensorStore's threads say when a write has failed: that the event loop they report to is closed."""
-    if not (error.exc_type is RuntimeError and str(error.exc_value) == "Event loop is closed"):
+    """Leaves out what TensorStore's threads and Orbax's coroutines say of a failure that is raised too."""
+    of_a_closed_loop = error.exc_type is RuntimeError and str(error.exc_value) == "Event loop is closed"
+    of_orbax = isinstance(error.object, CoroutineType) and "orbax" in error.object.cr_code.co_filename
+    if not (of_a_closed_loop or of_orbax):
         sys.__unraisablehook__(error)
 
 

@@ -11,6 +11,22 @@ cli.run(lambda words: print(words, flags.FLAGS.how_often), arguments="WORD...")
 """
 
 
+ORPHAN = """
+from cifar_flax import cli
+code = compile("async def read():\\n    try:\\n        await later\\n    finally:\\n        raise OSError('a')", FILE, "exec")
+class Later:
+    def __await__(self):
+        yield
+names = {"later": Later()}
+def main():
+    exec(code, names)
+    coroutine = names["read"]()
+    coroutine.send(None)
+    del coroutine
+cli.run(main)
+"""
+
+
 @pytest.fixture
 def app(tmp_path):
     (tmp_path / "app.py").write_text(APP)
@@ -35,3 +51,11 @@ def test_arguments_may_stand_before_and_after_flags(app):
 def test_a_mistake_beside_arguments_costs_one_line(app, args, expected):
     found = app(*args)
     assert (found.returncode, found.stdout, found.stderr) == (2, "", expected)
+
+
+@pytest.mark.parametrize(("file", "said"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])
+def test_what_orbax_forgets_of_a_failed_read_is_not_shown(tmp_path, file, said):
+    (tmp_path / "orphan.py").write_text(ORPHAN.replace("FILE", repr(file)))
+    done = subprocess.run([sys.executable, "orphan.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert ("OSError: a" in done.stderr) == said
