@@ -1,6 +1,7 @@
 """TensorBoard event files, without TensorFlow."""
 
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ class TensorBoard:
         """Opens a new event file; TensorBoard drops what older files of the run say of `first_step` and later."""
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        # TensorBoard reads files in the order of their names, which rise even where the clock was set back.
+        sessions = [int(found[1]) for path in folder.iterdir() if (found := re.match(r"events\.session(\d+)\.", path.name))]
+        self._writer = EventsWriter(str(folder / f"events.session{max(sessions, default=0) + 1:06d}"))
         start = SessionLog(status=SessionLog.SessionStatus.START)
         self._writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
 

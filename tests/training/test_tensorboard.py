@@ -1,3 +1,4 @@
+import functools
 import struct
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -25,8 +26,10 @@ def test_scalars_are_there_as_soon_as_they_are_written(tmp_path):
     board.close()
 
 
-def test_a_run_that_goes_on_tells_tensorboard_what_to_forget(tmp_path):
-    TensorBoard(tmp_path, 0).close()
-    TensorBoard(tmp_path, 7).close()
+def test_a_run_that_goes_on_tells_tensorboard_what_to_forget(tmp_path, monkeypatch):
+    """In a file that is read after those before, although the clock was set back by a year."""
+    for number, step in enumerate((0, 7)):
+        monkeypatch.setattr("time.time", functools.partial(float, 1.8e9 - number * 365 * 86400))
+        TensorBoard(tmp_path, step).close()
     starts = [e.step for e in events(tmp_path / "tensorboard") if e.session_log.status == SessionLog.SessionStatus.START]
     assert starts == [0, 7]
