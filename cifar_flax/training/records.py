@@ -19,6 +19,11 @@ class Records:
         """Opens the file and drops what a run that goes on from `step`, `epochs_done` epochs validated, will write again."""
         self.path = workdir / FILE
         kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
+        lost = sorted({*range(1, epochs_done + 1)} - {r["epoch"] for r in kept if r["kind"] == "epoch"})
+        if lost:  # more than a cut line, which has been said
+            logging.warning(
+                "%s: nothing is there of %d of %d epochs, the first of them %d", self.path, len(lost), epochs_done, lost[0]
+            )
         write_text(self.path, "".join(_line(r) for r in kept))
         self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
         self._file: TextIO = self.path.open("a", encoding="utf-8")

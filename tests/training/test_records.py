@@ -44,6 +44,16 @@ def test_a_line_cut_short_is_left_out_and_said(tmp_path, caplog):
     assert "line 8 cut short or damaged, left out; the other 7 are read" in caplog.text
 
 
+def test_an_epoch_that_is_missing_altogether_is_said_by_the_run_that_goes_on(tmp_path, caplog):
+    fill(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    write(tmp_path, 6, 1).close()
+    assert not caplog.text
+    write(tmp_path, 6, 2).close()
+    assert "nothing is there of 1 of 2 epochs, the first of them 2" in caplog.text
+
+
 def test_many_damaged_lines_cost_one_line(tmp_path, caplog):
     fill(tmp_path)
     path = tmp_path / "metrics.jsonl"
