@@ -98,6 +98,17 @@ def test_damaged_predictions_count_as_none_or_are_what_they_were(tmp_path):
     assert refused > (BITS + CUTS) / 4  # many bytes of a zip file are dates and attributes
 
 
+def test_predictions_of_which_fewer_are_read_than_were_saved_count_as_none(tmp_path):
+    """Whoever stops before the end of a file in a zip does not get to its checksum."""
+    saved = Predictions("test", 7, "none", np.zeros((900, 9), np.float32), np.zeros(900, np.int32))
+    path = tmp_path / "test_predictions.npz"
+    save_predictions(path, saved)
+    path.write_bytes(path.read_bytes().replace(b"(900, 9)", b"(100, 9)"))
+    with np.load(path) as arrays:
+        assert arrays["logits"].shape == (100, 9)
+    assert read_predictions(path) is None
+
+
 @pytest.mark.parametrize(
     "values", [{}, {"loss": 0.1 + 0.2, "n": 3}, {"names": ["猫", "\x00"], "nested": {"b": [1, 2.0, None], "a": float("inf")}}]
 )

@@ -123,6 +123,27 @@ def test_scores_that_cannot_be_read_cost_nothing_but_themselves(workdir, caplog)
         assert digest(checkpoints.restore(16, like()).state) == digest(state(16))
 
 
+def replace(path, old, new):
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_another_digit_in_the_scores_does_not_choose_the_best(workdir, caplog):
+    replace(workdir / "checkpoints" / "16" / "metrics" / "metrics", "0.6", "0.96")
+    with pytest.raises(UserError, match=r"checkpoint 16 in .* has damaged scores"):
+        Checkpoints(workdir, CheckpointConfig(), read_only=True)
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert "checkpoint 16" in caplog.text
+        assert checkpoints.find("best") == 8
+
+
+def test_another_number_of_epochs_done_is_damage(workdir, caplog):
+    replace(workdir / "checkpoints" / "18" / "info" / "metadata", '"epochs_done": 4', '"epochs_done": 5')
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert checkpoints.restore_latest(like()).epochs_done == 4
+    assert "falling back to checkpoint 16" in caplog.text
+
+
 def test_a_reader_is_told_of_damage(workdir):
     for path in (workdir / "checkpoints" / "8").rglob("d/*"):
         damage(path, "flip")
@@ -130,10 +151,13 @@ def test_a_reader_is_told_of_damage(workdir):
         Checkpoints(workdir, CheckpointConfig(), read_only=True).restore(8, like())
 
 
-def test_leftovers_of_a_killed_save_are_no_checkpoint(workdir):
+def test_leftovers_of_a_killed_save_are_no_checkpoint(workdir, caplog):
     torn = workdir / "checkpoints" / "20.orbax-checkpoint-tmp"
-    shutil.copytree(workdir / "checkpoints" / "18", torn)
+    shutil.copytree(workdir / "checkpoints" / "16", torn)
+    damage(torn / "metrics" / "metrics", "truncate")
+    assert Checkpoints(workdir, CheckpointConfig(), read_only=True).steps() == [8, 16, 18]
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         assert checkpoints.steps() == [8, 16, 18]
         checkpoints.save(state(20), 5)
     assert not torn.exists()
+    assert "damaged" not in caplog.text
