@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup train test test-slow lint format
+.PHONY: setup train test test-slow torture lint format
 
 setup: $(VENV)/base.stamp  ## makes .venv with what training needs
 
@@ -14,6 +14,9 @@ test: $(VENV)/test.stamp  ## the tests that take seconds each
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+
+torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: about an hour
+	$(BIN)/python benchmarks/torture.py --json=benchmarks/results/torture.json
 
 lint: $(VENV)/test.stamp  ## style and types
 	$(BIN)/ruff check .

@@ -1,0 +1,92 @@
+"""kill -9, at random moments of a command's life and right in the middle of its writing."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.injections.scene import Outcome, Result, Scene, finish
+from cifar_flax.sealed import read_sealed
+
+CHAIN = 3  # kills of a run before it may end
+
+
+def random_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[Result]:
+    """Kills trainings at moments drawn from the whole life of an undisturbed one, with an empty data cache to begin with."""
+    for start in range(0, kills, CHAIN):
+        workdir, cache = scene.fresh("killed"), scene.fresh("cache")
+        names = []
+        for _ in range(min(CHAIN, kills - start)):
+            process = scene.start("train", workdir, cache)
+            time.sleep(rng.uniform(0, scene.seconds["train"]))
+            before = process.poll()
+            process.kill()
+            finish(process)
+            names.append(f"kill -9 {_where(workdir, cache) if before is None else 'after its end'}")
+        ended = scene.again("", workdir, cache)
+        yield from (ended._replace(injection=name) for name in names)
+
+
+def aimed_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[Result]:
+    """Kills trainings while they write the data cache, or a checkpoint."""
+    for name, writing in (("while it writes the cache", _writes_cache), ("while it writes a checkpoint", _writes_checkpoint)):
+        workdir, cache = scene.fresh("killed"), scene.fresh("cache")
+        hit = 0
+        for i in range(kills):
+            if writing is _writes_cache:  # or all that is left is written at once the next time
+                cache = scene.fresh("cache")
+            skip = int(rng.integers(0, 3)) if i else 0
+            hit += _kill_when(scene, workdir, cache, writing, skip)
+        ended = scene.again(f"kill -9 {name}", workdir, cache)
+        if not hit:
+            ended = Result(f"kill -9 {name}", Outcome.FAILED, "never hit")
+        yield from [ended] * max(hit, 1)
+
+
+def kills_of_evaluate(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[Result]:
+    """Kills evaluations at random moments; what is below report/ is whole at any of them."""
+    name = "kill -9 of evaluate"
+    calm = scene.undisturbed
+    workdir = calm.copy(scene.fresh("evaluated"))
+    for _ in range(kills):
+        process = scene.start("evaluate", workdir, calm.cache)
+        time.sleep(rng.uniform(0, scene.seconds["evaluate"]))
+        process.kill()
+        finish(process)
+        if read_sealed(workdir / "report" / "test.json") != calm.scores:
+            yield Result(name, Outcome.FAILED, "test.json differs after the kill")
+            return
+    done = scene.run("evaluate", workdir, calm.cache)
+    same = done.code == 0 and read_sealed(workdir / "report" / "test.json") == calm.scores
+    yield from [Result(name, Outcome.EXACT if same else Outcome.FAILED, "" if same else done.errors)] * kills
+
+
+def _kill_when(scene: Scene, workdir: Path, cache: Path, writing: Callable[[Path, Path], set[str]], skip: int) -> bool:
+    """Kills a training as soon as it writes, after `skip` other times; returns whether it did."""
+    old = writing(workdir, cache)  # left by an earlier kill
+    process, seen = scene.start("train", workdir, cache), set(old)
+    while process.poll() is None:
+        seen |= writing(workdir, cache)
+        if len(seen) > len(old) + skip:
+            process.kill()
+            finish(process)
+            return True
+        time.sleep(0.0005)
+    finish(process)
+    return False
+
+
+def _writes_cache(workdir: Path, cache: Path) -> set[str]:
+    return {path.name for path in cache.glob("*/.new-*")}
+
+
+def _writes_checkpoint(workdir: Path, cache: Path) -> set[str]:
+    return {path.name for path in (workdir / "checkpoints").glob("*orbax-checkpoint-tmp*")}
+
+
+def _where(workdir: Path, cache: Path) -> str:
+    """How far a training had come."""
+    if (workdir / "metrics.jsonl").exists():
+        return "while it trains"
+    return "between data and training" if list(cache.glob("*/manifest.json")) else "before the data are there"

@@ -1,0 +1,67 @@
+"""One process that trains for a hundred epochs and evaluates fifty times: whether it grows."""
+
+import contextlib
+import ctypes
+import gc
+import io
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.injections.scene import CONFIG, Outcome, Result, Scene, cache_at
+from cifar_flax.cli import load_config
+from cifar_flax.config_file import checked
+from cifar_flax.run import Run
+from cifar_flax.training.loop import train
+
+GROWTH = 0.02  # of resident memory, open files and threads, from after the warm-up to the end
+WARM_UP = 0.2  # of the samples
+
+Sample = dict[str, int]
+
+
+def long_runs(scene: Scene, epochs: int, evaluations: int) -> Iterator[Result]:
+    """Trains and evaluates in this process, and measures after each epoch and each evaluation."""
+    workdir, config = scene.fresh("long"), load_config(str(CONFIG))
+    config.data.name, config.data.image_size, config.train.epochs = f"folder:{scene.pictures}", 8, epochs
+    during: list[Sample] = []
+    with cache_at(scene.fresh("cache")):
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(checked(config), workdir, after_epoch=lambda epoch, scores: during.append(sample()))
+        yield _verdict(f"{epochs} epochs", during)
+        yield _verdict(f"{evaluations} evaluations", list(_repeated(lambda: Run.open(workdir).evaluate("test"), evaluations)))
+    shutil.rmtree(workdir)
+
+
+def sample() -> Sample:
+    """Resident bytes, open files and threads of this process, with what is only waiting to be given back given back."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    files = len(os.listdir("/proc/self/fd"))
+    threads = len(os.listdir("/proc/self/task"))
+    return {"resident memory": pages * os.sysconf("SC_PAGE_SIZE"), "open files": files, "threads": threads}
+
+
+def growth(samples: list[Sample]) -> dict[str, float]:
+    """By how much of itself each measure grows: the median of the last tenth against that of the tenth after the warm-up."""
+    tenth, start = max(len(samples) // 10, 1), int(WARM_UP * len(samples))
+    parts = samples[start : start + tenth], samples[-tenth:]
+    first, last = ({name: statistics.median(s[name] for s in part) for name in samples[0]} for part in parts)
+    return {name: last[name] / first[name] - 1 for name in first}
+
+
+def _repeated(call: Callable[[], object], times: int) -> Iterator[Sample]:
+    for _ in range(times):
+        call()
+        yield sample()
+
+
+def _verdict(name: str, samples: list[Sample]) -> Result:
+    grown = growth(samples)
+    detail = ", ".join(f"{measure} {value:+.2%} to {samples[-1][measure]:,}" for measure, value in grown.items())
+    fine = all(value < GROWTH for value in grown.values())
+    return Result(f"{name} in one process", Outcome.EXACT if fine else Outcome.FAILED, detail)
