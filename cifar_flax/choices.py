@@ -12,9 +12,15 @@ Half = Annotated[float, Ge(0), Le(0.5)]  # [0, 0.5]
 Degrees = Annotated[float, Ge(0), Le(180)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
+# Above these limits there is no experiment, only a program that takes hours to build or a number that int32 does not hold.
+MOST = 2**31 - 1
+Count = Annotated[int, Ge(1), Le(MOST)]
+Channels = Annotated[int, Ge(1), Le(2**16)]
+Kernel = Annotated[int, Ge(1), Le(63)]  # pixels
+Window = Annotated[int, Ge(1), Le(32)]  # pixels
+Repeats = Annotated[int, Ge(1), Le(100)]
 Size = Annotated[int, Ge(0), Le(512)]  # pixels
-Patience = Annotated[int, Ge(0)]  # epochs
+Patience = Annotated[int, Ge(0), Le(MOST)]  # epochs
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 

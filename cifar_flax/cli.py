@@ -22,6 +22,8 @@ from cifar_flax.config import Config, Section
 from cifar_flax.config_file import checked
 from cifar_flax.errors import AGAIN, CifarFlaxError, Preempted, RunFailed, UserError
 
+LONGEST_LINE = 1000  # characters of a message
+
 
 @overload
 def run(main: Callable[[], None]) -> None: ...
@@ -127,8 +129,13 @@ def report(call: Callable[[], Any]) -> Any:
         error = Preempted(f"interrupted; {AGAIN}")
     except OSError as e:
         error = _explain_os_error(e)
-    print(error, file=sys.stderr)
+    print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def _brief(line: str) -> str:
+    """A line without the middle of what it quotes, where that would fill the screen."""
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 100]} [...] {line[-100:]}"
 
 
 def _explain_os_error(e: OSError) -> CifarFlaxError:
@@ -180,18 +187,28 @@ def load_config(config_path: str) -> Config:
     return config
 
 
-def _explain_override(argv: list[str], config_path: str | None, error: Exception) -> Exception:
-    """Finds which --config.FIELD does not exist; any other error comes from the config file itself and is the answer."""
+def _explain_override(argv: list[str], config_path: str | None, error: Exception) -> UserError:
+    """Says what the config file raises; or, where it is fine by itself, which override is at fault."""
     try:
         config = load_config(config_path or "")
     except Exception as e:  # whatever a user's own file raises
         return UserError(f"--config={config_path}: {type(e).__name__}: {e}")
-    for arg in argv:
-        if arg.startswith(("--config.", "--noconfig.")):
-            problem = missing_field(config, arg.partition("=")[0].partition("config.")[2])
-            if problem:
-                return UserError(problem)
-    return error
+    overrides = [arg for arg in argv if arg.startswith(("--config.", "--noconfig."))]
+    for arg in overrides:
+        path = arg.partition("=")[0].partition("config.")[2]
+        problem = missing_field(config, path) or _entry_of_a_value(path)
+        if problem:
+            return UserError(problem)
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return UserError(f"{' '.join(overrides) or f'--config={config_path}'}: cannot be set ({reason})")
+
+
+def _entry_of_a_value(path: str) -> str | None:
+    """Says so where an existing `path` ends in an index: config_flags sets fields, and no entries of tuples."""
+    if not path.endswith("]"):
+        return None
+    whole = f"config.{path.rpartition('[')[0]}"
+    return f"config.{path}: entries are not set one by one; give all of {whole}, such as --{whole}='(1, 2)'"
 
 
 def missing_field(config: Any, path: str) -> str | None:

@@ -12,9 +12,11 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 
 from cifar_flax.choices import (
+    MOST,
     Activation,
     Architecture,
     BatchNorm,
+    Channels,
     Count,
     Degrees,
     Dtype,
@@ -23,6 +25,7 @@ from cifar_flax.choices import (
     Fraction,
     Half,
     Initializer,
+    Kernel,
     Monitor,
     NonNegative,
     Normalization,
@@ -31,11 +34,13 @@ from cifar_flax.choices import (
     Patience,
     Policy,
     Positive,
+    Repeats,
     Schedule,
     Section,
     Seed,
     Share,
     Size,
+    Window,
 )
 from cifar_flax.errors import UserError
 
@@ -47,8 +52,8 @@ class DataConfig(Section):
     name: str = "shapes100"  # shapes100, cifar100, cifar10, any TFDS image-classification set, or folder:PATH
     image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
     validation_fraction: Fraction = 0.1  # of train, stratified; 0 trains on all of it
-    folds: Annotated[int, Ge(2)] | None = None  # cross-validation: of this many stratified parts of train, ...
-    fold: Annotated[int, Ge(0)] = 0  # ... the one that is held out, in place of `validation_fraction`
+    folds: Annotated[int, Ge(2), Le(MOST)] | None = None  # cross-validation: of this many stratified parts of train, ...
+    fold: Annotated[int, Ge(0), Le(MOST)] = 0  # ... the one that is held out, in place of `validation_fraction`
     split_seed: Seed = 0  # chooses the validation images; apart from `seed`, so that seeds share one split
     normalization: Normalization = Normalization.STANDARDIZE
 
@@ -84,12 +89,12 @@ class AugmentConfig(Section):
 class BlockConfig(Section):
     """Convolutions, each with its activation, then pooling and dropout. A tuple of one is used for every convolution."""
 
-    features: tuple[Count, ...] = (64,)  # output channels, one entry a convolution
-    kernel_sizes: tuple[Count, ...] = (3,)
+    features: tuple[Channels, ...] = (64,)  # output channels, one entry a convolution
+    kernel_sizes: tuple[Kernel, ...] = (3,)
     paddings: tuple[Padding, ...] = (Padding.SAME,)
     activations: tuple[Activation, ...] = ()  # empty: the model's activation
     batch_norm: BatchNorm = BatchNorm.NONE
-    pool: Count = 2  # max-pooling window and stride; 1 is none
+    pool: Window = 2  # max-pooling window and stride; 1 is none
     dropout: Fraction = 0.0  # after pooling
 
 
@@ -97,7 +102,7 @@ class BlockConfig(Section):
 class DenseConfig(Section):
     """One hidden fully connected layer."""
 
-    features: Count = 512
+    features: Channels = 512
     activation: Activation | None = None  # None: the model's activation
     dropout: Fraction = 0.0  # after the activation
 
@@ -106,10 +111,10 @@ class DenseConfig(Section):
 class StageConfig(Section):
     """Of a speednet: a convolution, 2x2 max pooling, BatchNorm and activation, then a branch of further convolutions."""
 
-    features: Count = 64  # output channels of the first convolution
-    kernel_size: Count = 3
-    branch_features: tuple[Count, ...] = (64,)  # one entry a convolution, each with BatchNorm and activation
-    branch_kernel_sizes: tuple[Count, ...] = (3,)  # likewise
+    features: Channels = 64  # output channels of the first convolution
+    kernel_size: Kernel = 3
+    branch_features: tuple[Channels, ...] = (64,)  # one entry a convolution, each with BatchNorm and activation
+    branch_kernel_sizes: tuple[Kernel, ...] = (3,)  # likewise
     residual: bool = False  # add what the branch began with to its end
 
 
@@ -117,9 +122,9 @@ class StageConfig(Section):
 class ResNetConfig(Section):
     """Of a residual network of basic blocks, two 3x3 convolutions each; every stage but the first halves the map."""
 
-    stem: Count = 64  # channels of the first convolution
-    features: tuple[Count, ...] = (64, 128, 256, 512)  # channels of each stage
-    blocks: tuple[Count, ...] = (2, 2, 2, 2)  # in each stage
+    stem: Channels = 64  # channels of the first convolution
+    features: tuple[Channels, ...] = (64, 128, 256, 512)  # channels of each stage
+    blocks: tuple[Repeats, ...] = (2, 2, 2, 2)  # in each stage
     preactivation: bool = False  # BatchNorm and activation before each convolution, as in wide residual networks
     dropout: Fraction = 0.0  # between the convolutions of a block
 
@@ -156,7 +161,7 @@ class MuonConfig(Section):
 
     learning_rate: Positive = 0.18  # the schedule's peak
     momentum: Fraction = 0.6  # Nesterov's
-    newton_schulz_steps: Count = 3
+    newton_schulz_steps: Repeats = 3
 
 
 @dataclass(slots=True)

@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.atomic import write_text
@@ -14,6 +16,9 @@ from cifar_flax.config import Config
 from cifar_flax.config_checks import validate
 from cifar_flax.errors import UserError
 from cifar_flax.sealed import read_sealed, sealed_text
+
+LEAST, MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # of float32; XLA takes less for 0
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # what Python makes of a byte on the command line that is not UTF-8
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -28,13 +33,40 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
       UserError: an unknown field, a wrong type, a number out of its range, or what `config.validate` refuses.
     """
+    return _validated(json.dumps(values))
+
+
+def _validated(text: str) -> Config:
     try:
-        config = _adapter().validate_json(json.dumps(values))
+        config = _adapter().validate_json(text)
     except ValidationError as e:
         error = e.errors()[0]
+        if error["type"] == "json_invalid":  # though `json` wrote it
+            raise UserError(_explain_invalid(text)) from None
         raise UserError(f"{_path(error['loc'])}: {_explain(error)}") from None
+    _check_float32(config)
     validate(config)
     return config
+
+
+def _explain_invalid(text: str) -> str:
+    """Which field is to blame for a text that Python's `json` writes and other readers refuse: names of files, mostly."""
+    for path, value in leaves(json.loads(text)):
+        if HALF_A_CHARACTER.search("".join(map(str, value)) if isinstance(value, list) else str(value)):
+            return f"{path}: should be text in UTF-8, not {value!r}"
+    return "config: a value in it is nested too deeply"
+
+
+def _check_float32(config: Config) -> None:
+    """Refuses what is another thing in float32, where all is computed: above 0 and yet 0, below 1 and yet 1, infinite."""
+    for path, value in leaves(to_dict(config)):
+        for number in value if isinstance(value, list) else [value]:
+            if not isinstance(number, float) or number == 0:
+                continue
+            if not LEAST <= abs(number) <= MOST:
+                raise UserError(f"{path}: {number!r} is {'0' if abs(number) < 1 else 'infinite'} in float32")
+            if number < 1 <= np.float32(number):
+                raise UserError(f"{path}: {number!r} is 1 in float32")
 
 
 @functools.cache
@@ -45,10 +77,8 @@ def _adapter() -> TypeAdapter[Config]:
 
 def checked(config: Config) -> Config:
     """The same config with every value of its declared type, for configs that a file or flags have put together."""
-    try:
-        return from_dict(to_dict(config))
-    except TypeError as e:
-        raise UserError(f"config: {e}") from None
+    # What JSON has no form for becomes an object, which no field is, so that the field is named.
+    return _validated(json.dumps(dataclasses.asdict(config), default=lambda value: {type(value).__name__: str(value)}))
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -92,7 +122,8 @@ def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    return "config" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    names = (part if isinstance(part, int) or part.isidentifier() else repr(part) for part in location)
+    return "config" + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
 
 
 def _explain(error: Any) -> str:

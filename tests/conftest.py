@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from cifar_flax.cli import load_config
 from cifar_flax.data import cache
@@ -14,6 +15,10 @@ from cifar_flax.data.dataset import Dataset
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
 REAL_TFDS_DIR = os.environ.get("TFDS_DATA_DIR")
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=50)  # the same inputs every time
+settings.register_profile("long", deadline=None, max_examples=5000)
+settings.load_profile("ci")
+
 TINY_TEST_IMAGES = 103  # not a multiple of any batch size in use
 
 

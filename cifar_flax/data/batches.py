@@ -23,6 +23,11 @@ def epoch_batches(size: int, batch_size: int, seed: int, epoch: int, first: int 
         yield order[start : start + batch_size]
 
 
+def whole_batch(batch_size: int, size: int, devices: int) -> int:
+    """`batch_size`, or where there are fewer images their number, rounded up to a multiple of `devices`."""
+    return -(-min(batch_size, size) // devices) * devices
+
+
 def masked_batches(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (indices int32 [batch_size], mask bool [batch_size]) that cover 0..size-1 once, in order.
 

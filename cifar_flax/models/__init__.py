@@ -48,6 +48,36 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
         return model.init(key, first_images, train=False)
 
 
+def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapping[str, int]) -> None:
+    """Checks that a network takes images of other sizes with the weights that it has for its own, without computing anything.
+
+    Args:
+      model: from `create_model`.
+      image_shape: (H, W, C) of the images that it is initialised with.
+      sizes: {field of the config: pixels a side}.
+
+    Raises:
+      UserError: it does not; names the field.
+    """
+    if not sizes:
+        return
+
+    def shapes(height: int, width: int) -> Any:
+        images = jax.ShapeDtypeStruct((1, height, width, image_shape[2]), jnp.float32)
+        return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+
+    with _fitting(image_shape[:2]):
+        own = shapes(*image_shape[:2])
+    for field, size in sizes.items():
+        with _fitting((size, size), field):
+            there = shapes(size, size)
+        if there != own:
+            raise UserError(
+                f"{field}: a network with config.model.features=flatten has other weights at {size}x{size} pixels than at "
+                f"{image_shape[0]}x{image_shape[1]}; set config.model.features to mean, max or max_plus_mean"
+            )
+
+
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
     """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C].
 
@@ -61,8 +91,9 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
 
 
 @contextmanager
-def _fitting(size: tuple[int, ...]) -> Iterator[None]:
+def _fitting(size: tuple[int, ...], field: str = "config.model") -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, ZeroDivisionError) as e:
-        raise UserError(f"config.model: this network cannot take {size[0]}x{size[1]} images: {e}") from e
+        reason = str(e).partition("\n")[0]
+        raise UserError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason}") from e

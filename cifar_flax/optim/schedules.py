@@ -6,7 +6,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
+from cifar_flax.choices import MOST
 from cifar_flax.config import OptimConfig, Schedule
+from cifar_flax.errors import UserError
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25  # of the peak; the div factors of PyTorch's OneCycleLR and of optax
 ONE_CYCLE_WARMUP = 0.3  # of all steps, where the config names no warm-up; theirs too
@@ -26,7 +28,13 @@ def create_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int)
       config: names the schedule and its constants.
       total_steps: of the whole training, warm-up included; cosine, linear and one-cycle end there.
       steps_per_epoch: converts the epochs of `warmup_epochs` and `boundaries` to steps.
+
+    Raises:
+      UserError: there are more steps than int32 counts.
     """
+    _check_countable("train.epochs", total_steps)
+    _check_countable("optim.warmup_epochs", config.warmup_epochs * steps_per_epoch)
+    _check_countable("optim.boundaries", max(config.boundaries, default=0) * steps_per_epoch)
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule is Schedule.ONE_CYCLE:
         return _one_cycle(config, warmup or round(ONE_CYCLE_WARMUP * total_steps), total_steps)
@@ -40,6 +48,11 @@ def create_schedule(config: OptimConfig, total_steps: int, steps_per_epoch: int)
 def needs_horizon(schedule: Schedule) -> bool:
     """Whether the rate at a step depends on how many epochs are planned; if not, training longer only continues a run."""
     return schedule in (Schedule.COSINE, Schedule.LINEAR, Schedule.ONE_CYCLE)
+
+
+def _check_countable(field: str, steps: float) -> None:
+    if steps > MOST:
+        raise UserError(f"config.{field}: comes to {steps:.3g} steps, more than the {MOST:,} that are counted")
 
 
 def _one_cycle(config: OptimConfig, warmup: int, total_steps: int) -> optax.Schedule:
@@ -60,7 +73,8 @@ def _inverse_time(config: OptimConfig, steps: int, steps_per_epoch: int) -> opta
 
 def _piecewise(config: OptimConfig, steps: int, steps_per_epoch: int) -> optax.Schedule:
     warmup = config.warmup_epochs
-    boundaries = {round((epoch - warmup) * steps_per_epoch): config.decay_rate for epoch in config.boundaries}
+    steps_of = [round((epoch - warmup) * steps_per_epoch) for epoch in config.boundaries]
+    boundaries = {step: config.decay_rate ** steps_of.count(step) for step in steps_of}  # some may fall into one step
     return optax.piecewise_constant_schedule(config.learning_rate, boundaries)
 
 

@@ -95,6 +95,20 @@ def place(dataset: Dataset, mesh: Mesh) -> DeviceData:
     return DeviceData(images, labels)
 
 
+def check_room(state: Any) -> None:
+    """Looks at the shapes of a training state, which every device holds whole.
+
+    Raises:
+      UserError: it does not fit beside its gradient: more than half of a device's memory.
+    """
+    needed, available = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), _device_memory()
+    if needed > available / 2:
+        raise UserError(
+            f"config.model: its weights and what the optimizer keeps of them take {needed / 2**30:.1f} GiB, more than half of "
+            f"the {available / 2**30:.1f} GiB of a device; make the network smaller"
+        )
+
+
 def _device_memory() -> int:
     """Bytes that one device can use; the devices of a CPU share its memory."""
     stats = jax.local_devices()[0].memory_stats()

@@ -6,7 +6,7 @@ from functools import reduce
 import jax
 from jax.sharding import Mesh
 
-from cifar_flax.data.batches import masked_batches
+from cifar_flax.data.batches import masked_batches, whole_batch
 from cifar_flax.models import Variables
 from cifar_flax.training.devices import DeviceData, on_devices, sharded
 from cifar_flax.training.metrics import Metrics, means
@@ -35,7 +35,7 @@ def evaluate(
       loss (mean cross-entropy, nats), top1, top2, top3, top5, f1 and batch_f1 (in [0, 1]; see `metrics`), and n, the number
       of images. Of them all only `batch_f1` depends on `batch_size`.
     """
-    batch_size = -(-batch_size // mesh.size) * mesh.size
+    batch_size = whole_batch(batch_size, len(data.labels), mesh.size)
     batches = []
     for indices, mask in masked_batches(len(data.labels), batch_size):
         batches.append(step(variables, data, *on_devices((indices, mask), sharded(mesh))))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cifar_flax.data.batches import masked_batches
+from cifar_flax.data.batches import masked_batches, whole_batch
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables
 from cifar_flax.training.devices import compiler_options, replicated, sharded
@@ -75,6 +75,6 @@ def predict(step: PredictStep, variables: Variables, images: jax.Array, batch_si
       batch_size: images at a time over all devices; rounded up to a multiple of their number.
       mesh: the devices.
     """
-    batch_size = -(-batch_size // mesh.size) * mesh.size
+    batch_size = whole_batch(batch_size, len(images), mesh.size)
     batches = [step(variables, images, indices) for indices, _ in masked_batches(len(images), batch_size)]
     return np.concatenate(jax.device_get(batches))[: len(images)]

@@ -14,7 +14,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
-from cifar_flax.models import create_model, describe
+from cifar_flax.models import check_sizes, create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
@@ -69,6 +69,11 @@ class Setup:
         schedule = create_schedule(config.optim, config.train.epochs * steps_per_epoch, steps_per_epoch)
         optimizer = create_optimizer(config.optim, schedule)
         setup = cls(config, mesh, train_set, validation_set, steps_per_epoch, preprocessing, dtype, model, schedule, optimizer)
+        check_sizes(
+            model,
+            preprocessing.image_shape,
+            {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)},
+        )
         if config.optim.groups or config.optim.freeze:
             check_patterns(config.optim, setup.abstract_state().params)
         return setup

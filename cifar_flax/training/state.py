@@ -15,7 +15,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training.devices import replicated
+from cifar_flax.training.devices import check_room, replicated
 from cifar_flax.training.metrics import Metrics
 from cifar_flax.training.patience import Plateau, Stopping
 
@@ -83,8 +83,14 @@ def initial_state(
 def create_state(
     config: Config, model: nn.Module, optimizer: optax.GradientTransformation, first_images: Any, mesh: Mesh
 ) -> TrainState:
-    """Builds the initial state, replicated over the mesh."""
-    return cast(TrainState, jax.jit(_builder(config, model, optimizer), out_shardings=replicated(mesh))(first_images))
+    """Builds the initial state, replicated over the mesh.
+
+    Raises:
+      UserError: it is too large for a device.
+    """
+    build = _builder(config, model, optimizer)
+    check_room(jax.eval_shape(build, first_images))
+    return cast(TrainState, jax.jit(build, out_shardings=replicated(mesh))(first_images))
 
 
 def abstract_state(config: Config, preprocessing: Preprocessing, mesh: Mesh) -> TrainState:
