@@ -14,6 +14,7 @@ from cifar_flax.errors import UserError
 
 SPLITS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # whatever the name; reading some others runs programs
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
 
 
@@ -86,7 +87,7 @@ def _read_split(by_class: dict[str, list[Path]], classes: list[str], size: int) 
     for i, (path, _) in enumerate(pictures):
         try:
             images[i] = _read_picture(path, size)
-        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as e:
+        except Exception as e:  # Pillow's decoders raise whatever they stumble over
             unreadable.append(f"{path}: cannot be read as a picture ({_reason(e)})")
     if unreadable:
         others = f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
@@ -97,10 +98,12 @@ def _read_split(by_class: dict[str, list[Path]], classes: list[str], size: int) 
 def _read_picture(path: Path, size: int) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and metadata
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             upright = ImageOps.exif_transpose(picture)
             return fit(upright.convert("RGB"), size)
 
 
 def _reason(error: Exception) -> str:
-    return "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    return str(error).partition("\n")[0] or type(error).__name__

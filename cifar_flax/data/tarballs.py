@@ -7,11 +7,12 @@ build NumPy arrays and nothing else. Rows keep the order of the files, which is 
 import io
 import lzma
 import pickle
+import pickletools
 import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from cifar_flax.errors import UserError
 
 MAX_MEMBER = 1 << 28  # bytes; the largest real one, CIFAR-100's training batch, has 155 MB
 MAX_UNPACKED = 1 << 30  # bytes of all members together, the ignored ones too, since gzip has to unpack those as well
+MAX_ATTRIBUTES = 1 << 20  # bytes of a member that is no file
+LONGEST_REASON = 200  # characters that are quoted of another library's message
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes an image
 
@@ -61,12 +64,23 @@ def read(path: Path) -> dict[str, Dataset]:
     raise UserError(f"{path}: not a CIFAR archive (it lacks the members of all four versions, python and binary)")
 
 
+class _Header(tarfile.TarInfo):
+    """A member, whose long name or attributes are not so long that reading them would fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in tarfile.REGULAR_TYPES and header.size > MAX_ATTRIBUTES:
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
 def _members(path: Path) -> dict[str, bytes]:
     """The contents of the members that a CIFAR archive has, by their last path component."""
     contents: dict[str, bytes] = {}
     unpacked = 0
     try:
-        with tarfile.open(path, "r:*") as tar:
+        with tarfile.open(path, "r:*", tarinfo=_Header) as tar:
             for member in tar:
                 unpacked += max(member.size, 0)
                 name = member.name.rpartition("/")[2]
@@ -140,19 +154,39 @@ ADMITTED = {
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles dicts, lists, strings, numbers and NumPy arrays: all that CIFAR's batches are made of."""
+    """Unpickles dicts, lists, strings, numbers and NumPy arrays: all that CIFAR's batches are made of.
+
+    An array begins empty and is filled with bytes that are in the pickle, so that none is larger than the file.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"it wants {module}.{name}, and only NumPy arrays are let in")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if name == "_reconstruct":
+            return lambda *_: np.empty(0, np.uint8)
+        if name == "ndarray":
+            return None  # the argument of _reconstruct, and nothing to call
+        return super().find_class(module, name)
+
+
+def _check_sizes(content: bytes) -> None:
+    """Goes through a pickle without obeying it; pickle itself makes room for whatever sizes and places it names.
+
+    Raises:
+      ValueError: something in it is larger than the rest of it.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name == "LONG_BINPUT" and isinstance(argument, int) and argument > len(content):
+            raise ValueError(f"it wants to keep {argument:,} things")
 
 
 def _unpickle(path: Path, member: str, content: bytes) -> dict[str, Any]:
     try:
+        _check_sizes(content)
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except Exception as e:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{path}: {member} is not a CIFAR batch ({e})") from None
+        reason = ascii(str(e).partition("\n")[0][:LONGEST_REASON])[1:-1]
+        raise UserError(f"{path}: {member} is not a CIFAR batch ({reason})") from None
     if not isinstance(batch, dict):
         raise UserError(f"{path}: {member} is not a CIFAR batch (a {type(batch).__name__}, expected a dict)")
     return {_text(key): value for key, value in batch.items()}

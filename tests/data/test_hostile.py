@@ -1,0 +1,289 @@
+"""Archives that no tool would write: each is read as a sound data set or refused in a line, and leaves nothing behind."""
+
+import gzip
+import io
+import os
+import pickle
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cifar_flax.data import archives
+from cifar_flax.errors import UserError
+from tests.data.conftest import binary_members, python_members, refused, write_tar
+
+BOUND = 64 << 20  # bytes that reading an archive of a few kB may take
+KINDS = [getattr(tarfile, f"{name}TYPE") for name in ("REG", "AREG", "LNK", "SYM", "CHR", "BLK", "DIR", "FIFO", "CONT")]
+KINDS += [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE, tarfile.XGLTYPE, b"Z"]
+
+
+class Touches:
+    """What a pickle runs: a command that leaves a trace."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@contextmanager
+def nothing_else(folder):
+    """Nothing comes into the folder, or goes, and memory stays within bounds."""
+    before = sorted(folder.rglob("*"))
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(folder.rglob("*")) == before
+    assert peak < BOUND, f"{peak:,} bytes"
+
+
+def assert_read_or_refused(path):
+    with nothing_else(path.parent):
+        message = ""
+        try:
+            splits = archives.read(path, "cifar100", allow_unverified=True).splits
+        except UserError as error:
+            message = str(error)
+    if message:
+        assert message.isprintable(), message
+        assert str(path) in message
+        assert len(message) < 600
+        return
+    for data in splits.values():
+        assert data.images.dtype == np.uint8
+        assert data.images.ndim == 4
+        assert data.labels.shape == data.images.shape[:1]
+        assert not len(data) or 0 <= data.labels.min() <= data.labels.max() < len(data.class_names)
+
+
+@pytest.fixture(scope="session")
+def sound(tiny):
+    return {"binary": binary_members(tiny), "python": python_members(tiny)}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hostile")
+
+
+names = st.sampled_from(
+    ["train", "x/train", "/etc/train", "../../train", "meta", "test", "train.bin", "padding", "a" * 300, ""]
+)
+sizes = st.sampled_from([0, 1, 511, 512, 3074, 2**20, 2**33, 2**62, -1])
+
+
+@st.composite
+def headers(draw):
+    """One header block of a tar archive."""
+    info = tarfile.TarInfo(draw(names))
+    info.type, info.size, info.linkname = draw(st.sampled_from(KINDS)), max(0, draw(sizes)), draw(names)
+    if draw(st.booleans()):
+        info.pax_headers = {
+            draw(st.sampled_from(["size", "path", "GNU.sparse.map", "GNU.sparse.major", "x"])): str(draw(sizes))
+        }
+    data = draw(st.binary(max_size=600))
+    kind = draw(st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]))
+    return info.tobuf(kind) + data.ljust(-(-len(data) // 512) * 512, b"\0")
+
+
+def small(content):
+    """The same without most of its bytes, for archives that are damaged elsewhere."""
+    return content if len(content) < 5000 else content[:3074]
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(st.data())
+def test_any_tarball(sound, folder, data):
+    members = dict(sound[data.draw(st.sampled_from(["binary", "python"]))])
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for name, whole in members.items():
+            changed = data.draw(st.sampled_from([b"", small(whole), whole + whole[:1], whole[::-1], *[whole] * 20]))
+            info = tarfile.TarInfo(name)
+            info.size = len(changed)
+            tar.addfile(info, io.BytesIO(changed))
+    blocks = bytearray(raw.getvalue())
+    for header in data.draw(st.lists(headers(), max_size=3)):
+        at = 512 * data.draw(st.integers(0, 6))
+        blocks[at:at] = header
+    for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(blocks) - 1), st.integers(0, 255)), max_size=4)):
+        blocks[at] = value
+    packed = gzip.compress(bytes(blocks), 1) if data.draw(st.booleans()) else bytes(blocks)
+    if data.draw(st.booleans()):
+        packed = packed[: data.draw(st.integers(0, len(packed)))]
+    path = folder / "a.tar.gz"
+    path.write_bytes(packed)
+    assert_read_or_refused(path)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.integers()
+    | st.binary(max_size=9)
+    | st.text(max_size=9)
+    | st.sampled_from([np.zeros((2, 3072), np.uint8), np.zeros(3), np.array([None]), np.float64("nan"), os.getcwd, Ellipsis]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["data", "fine_labels", b"x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(st.data())
+def test_any_pickle(sound, folder, data):
+    content = sound["python"]["cifar-100-python/train"]
+    if data.draw(st.booleans()):
+        value = data.draw(VALUES | st.just(Touches(folder / "gotcha")))
+        content = pickle.dumps(value, protocol=data.draw(st.integers(0, 5)))
+    damaged = bytearray(content)
+    for at, value in data.draw(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4)):
+        damaged[at % max(1, len(damaged)) : at % max(1, len(damaged)) + 1] = bytes([value])
+    path = write_tar(folder / "a.tar.gz", {**sound["python"], "cifar-100-python/train": bytes(damaged)})
+    assert_read_or_refused(path)
+
+
+BOMBS = {
+    "a place in the memo": b"\x80\x04Nr" + struct.pack("<I", 2**31) + b".",
+    "a byte array": b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b".",
+    "an array without bytes": b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
+    "an array without bytes, rebuilt": (
+        b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x0f\x85U\x01b\x87R."
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_pickle_of_a_few_bytes_takes_no_gigabytes(tar_writer, tmp_path, kind):
+    write, _, python = tar_writer
+    path = write(tmp_path / "a.tar.gz", {**python, "cifar-100-python/train": BOMBS[kind]})
+    with nothing_else(tmp_path):
+        refused(path, "train is not a CIFAR batch")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
+def test_a_member_with_a_name_of_megabytes_is_refused_before_it_is_read(tmp_path, kind):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, 200 << 20
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(200):
+            file.write(bytes(1 << 20))
+    with nothing_else(tmp_path):
+        refused(path, "not a tar archive")
+
+
+dtypes = st.sampled_from(
+    ["|u1", "<i4", "<f8", "|O", "<U9", "|S3", "|b1", "<M8[s]", "|V8", "<c16", "[('a','<i4')]", "|u999", "x"]
+)
+shapes = st.lists(st.integers(0, 5) | st.sampled_from([60, 32, 2**31, 2**63, -1]), max_size=5).map(tuple)
+
+
+@st.composite
+def npy(draw):
+    """An array file whose header says anything, with a few bytes behind it."""
+    head = f"{{'descr': '{draw(dtypes)}', 'fortran_order': {draw(st.booleans())}, 'shape': {draw(shapes)}, }}"
+    text = draw(st.just(head) | st.text(max_size=40)).encode().ljust(117) + b"\n"
+    version = draw(st.sampled_from([b"\1\0", b"\2\0", b"\3\0", b"\x09\0"]))
+    length = struct.pack("<H" if version == b"\1\0" else "<I", len(text))
+    return b"\x93NUMPY" + version + length + text + draw(st.binary(max_size=64))
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(st.data())
+def test_any_npz(tiny, folder, data):
+    path = folder / "a.npz"
+    if data.draw(st.booleans()):
+        with zipfile.ZipFile(path, "w", data.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))) as archive:
+            for name in data.draw(
+                st.lists(st.sampled_from(["train_images", "train_labels", "class_names", "../x"]), max_size=4)
+            ):
+                archive.writestr(f"{name}.npy", data.draw(npy()))
+    else:
+        np.savez_compressed(path, train_images=tiny["train"].images[:9, :8, :8], train_labels=tiny["train"].labels[:9])
+    damaged = bytearray(path.read_bytes())
+    places = st.integers(0, len(damaged) - 1) | st.integers(max(0, len(damaged) - 300), len(damaged) - 1)
+    for at, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
+        damaged[at] = value
+    path.write_bytes(damaged)
+    assert_read_or_refused(path)
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, train_images=np.zeros((1000, 32, 32), np.uint8), train_labels=np.zeros(1000, int))
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 400}[name])
+    refused(path, "more than the 819,200 that are let in")
+
+
+def test_an_npz_with_a_password_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=np.zeros((2, 8, 8), np.uint8))
+    data = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + flags] |= 1
+    path.write_bytes(data)
+    refused(path, "encrypted")
+
+
+def saved(kind):
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(out, kind)
+    return out.getvalue()
+
+
+PICTURES = {
+    kind: saved(kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "EPS", "PDF", "ICO", "SGI", "PCX")
+}
+
+
+@settings(max_examples=2 * settings.default.max_examples)
+@given(st.sampled_from(list(PICTURES)), st.sampled_from([".png", ".jpg", ".tif", ".ppm"]), st.data())
+def test_any_picture_in_a_folder(tmp_path_factory, kind, suffix, data):
+    root = tmp_path_factory.getbasetemp() / "pictures"
+    (root / "train" / "a").mkdir(parents=True, exist_ok=True)
+    damaged = bytearray(PICTURES[kind])
+    for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(damaged) - 1), st.integers(0, 255)), max_size=6)):
+        damaged[at] = value
+    path = root / "train" / "a" / f"a{suffix}"
+    path.write_bytes(damaged[: data.draw(st.none() | st.integers(0, len(damaged)))])
+    try:
+        with nothing_else(root):
+            message = ""
+            try:
+                assert archives.read(root, "a").splits["train"].images.shape == (1, 32, 32, 3)
+            except UserError as error:
+                message = str(error)
+    finally:
+        path.unlink()
+    assert len(message.splitlines()) <= 1
+
+
+def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "a.png").write_bytes(PICTURES["PNG"])
+    os.mkfifo(tmp_path / "train" / "a" / "fifo.png")  # which would wait for somebody to write
+    (tmp_path / "train" / "a" / "loop.png").symlink_to("loop.png")
+    (tmp_path / "train" / "a" / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "train" / "a" / "folder.png").mkdir()
+    assert len(archives.read(tmp_path, "a").splits["train"]) == 1
+
+
+def test_postscript_that_is_called_a_picture_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "a.png").write_bytes(PICTURES["EPS"])
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("ran Ghostscript"))
+    refused(tmp_path, "not a picture")
