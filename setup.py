@@ -95,6 +95,7 @@ setup(
             *ONNX,
             *POSTGRESQL,
             *TFDS,  # the data tests compare TFDS with the tarballs
+            "bandit>=1.9",  # finds calls that are often unsafe
             "hypothesis>=6.120",  # inputs that nobody thinks of
             "ipykernel>=6.29",  # runs the notebook, ...
             "mypy>=1.15",  # type checker
@@ -102,7 +103,9 @@ setup(
             "onnxruntime>=1.22",  # runs them
             "openapi-core>=0.23",  # checks answers of the demo against its description
             "playwright>=1.50",  # drives a browser through the demo
+            "pip-audit>=2.9",  # finds pinned versions with known vulnerabilities
             "pytest>=8.3",  # runs the tests
+            "pytest-cov>=7",  # says which lines they run
             "pytest-xdist>=3.6",  # on all cores
             "ruff>=0.9",  # linter and formatter
             "scikit-image>=0.25",  # ships photographs

@@ -96,7 +96,7 @@ class Run:
         """
         self._held = None
         self.variables(which)
-        assert self._held is not None
+        assert self._held is not None  # nosec B101 # for the type checker
         return self._held[0]
 
     def params(self, which: str | int = "best") -> Any:

@@ -140,7 +140,7 @@ def run_child(request: dict[str, Any]) -> dict[str, Any]:
     """
     package_root = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    child = subprocess.run(
+    child = subprocess.run(  # nosec B603 # this Python, and a request that the child checks again
         [sys.executable, "-P", "-m", "cifar_flax.data.tfds_child", json.dumps(request)],
         env={**os.environ, **QUIET, "PYTHONPATH": search_path},
         stdin=subprocess.DEVNULL,
