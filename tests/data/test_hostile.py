@@ -156,8 +156,8 @@ def test_any_pickle(sound, folder, data):
 
 
 BOMBS = {
-    "a place in the memo": b"\x80\x04Nr" + struct.pack("<I", 2**31) + b".",
-    "a byte array": b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b".",
+    "a place in the memo": b"\x80\x04Nr" + struct.pack("<I", 2**25) + b".",
+    "a byte array": b"\x80\x05\x96" + struct.pack("<Q", 2**28) + b".",
     "an array without bytes": b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.",
     "an array without bytes, rebuilt": (
         b"\x80\x02cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x0f\x85U\x01b\x87R."
@@ -270,6 +270,16 @@ def test_any_picture_in_a_folder(tmp_path_factory, kind, suffix, data):
     finally:
         path.unlink()
     assert len(message.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(("kind", "at", "value"), [("PPM", 3, 70), ("BMP", 25, 255), ("PNG", 36, 0)])
+def test_a_picture_over_which_a_decoder_stumbles_in_a_way_of_its_own_is_refused(tmp_path, kind, at, value):
+    """With ValueError, DecompressionBombError and SyntaxError."""
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    damaged = bytearray(PICTURES[kind])
+    damaged[at] = value
+    (tmp_path / "train" / "a" / "a.png").write_bytes(damaged)
+    refused(tmp_path, "cannot be read as a picture")
 
 
 def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):

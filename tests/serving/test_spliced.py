@@ -1,5 +1,6 @@
 """Files put together from parts of others, as random bytes and single flipped bits do not make them."""
 
+import itertools
 import re
 
 import pytest
@@ -14,19 +15,14 @@ pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in
 
 MARKS = rb"IHDR|IDAT|PLTE|tRNS|\xff[\xc0-\xfe]|VP8.|ALPH|ftyp|meta|iloc|mdat|II\*\0|\x2c\0|\x21\xf9"
 NUMBERS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\1", b"\1\0\0\0", b"\0\x80", b"\xff\xff", b"\0")
-FILES = [
-    *VALID,
-    crafted.tiff_tile(64),
-    crafted.tiff_strips(64),
-    crafted.run_length_bmp(64, 64, b"\4\1\0\0" * 16),
-    crafted.many_scans(64, 3),
-]
+CRAFTED = [crafted.tiff_tile(64), crafted.tiff_strips(64), crafted.run_length_bmp(64, 64, b"\4\1\0\0" * 16)]
+FILES = [*VALID, *CRAFTED, crafted.many_scans(64, 3)]
 
 
 def parts(data):
     """The file cut before each of its marks."""
     places = [0, *(found.start() for found in re.finditer(MARKS, data)), len(data)]
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(places)]
 
 
 @settings(max_examples=4 * settings.default.max_examples)

@@ -64,7 +64,8 @@ VARIED = [path for path in LEAVES if not path.startswith(HARMLESS) and not path.
 PAIRS = st.sampled_from(VARIED).flatmap(lambda path: st.tuples(st.just(path), plausible(path)))
 
 
-@settings(max_examples=settings.default.max_examples)
+@pytest.mark.slow
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.lists(PAIRS, min_size=1, max_size=3))
 @example([("model.features", "flatten")])
 @example([("train.resolutions[0].size", "4"), ("model.blocks[0].pool", "5")])
