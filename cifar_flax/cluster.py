@@ -137,7 +137,7 @@ def watch_over_trainer() -> bool:
       Preempted: another process has died.
     """
     lifeline, its_end = socket.socketpair()
-    trainer = subprocess.Popen(
+    trainer = subprocess.Popen(  # nosec B603 # this command, once more
         [sys.executable, *sys.argv],
         env={**os.environ, LIFELINE: str(its_end.fileno())},
         stderr=subprocess.PIPE,
@@ -147,9 +147,8 @@ def watch_over_trainer() -> bool:
     its_end.close()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: trainer.send_signal(number))
-    assert trainer.stderr is not None
     held_back: list[bytes] = []  # from where the service complains on: it may be about to abort the trainer
-    for line in trainer.stderr:
+    for line in trainer.stderr or ():
         if held_back or SERVICE in line:
             held_back.append(line)
         else:

@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from cifar_flax.errors import AGAIN, Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ECHO_SECONDS = 1.0  # in which more of them are the same one: SLURM signals all processes of a job, and each may pass it on
 GRACE_SECONDS = 8.0  # from a signal to the next `check`, so that saving ends within 10; schedulers kill after 30 or so
 
 
@@ -28,7 +29,7 @@ class Interrupt:
         """Begins to count `max_minutes`, after which `check` asks to stop as well."""
         self._max_minutes = max_minutes
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-        self._signal_name = ""
+        self._signal_name, self._signalled_at = "", 0.0
         self._previous: dict[int, object] = {}
         self._answered = threading.Event()
         self._wake: int | None = None
@@ -69,8 +70,12 @@ class Interrupt:
             os.close(self._wake)  # which ends the thread
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._signal_name = signal.Signals(number).name
-        self._restore()
+        now = time.monotonic()
+        if not self._signal_name:
+            self._signal_name, self._signalled_at = signal.Signals(number).name, now
+        elif now - self._signalled_at > ECHO_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

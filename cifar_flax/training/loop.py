@@ -85,8 +85,7 @@ def _run_epochs(
     step_of: Callable[[int], TrainStep],
 ) -> TrainState:
     config, mesh = setup.config, setup.mesh
-    between = interrupt.check if jax.process_count() == 1 else lambda: None  # several stop together, after it
-    validate, vote = validator(setup, between), Votes()
+    validate, vote = validator(setup, interrupt), Votes()
     data = place(setup.train_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
     try:
@@ -135,13 +134,14 @@ def _training_steps(setup: Setup) -> Callable[[int], TrainStep]:
     return of
 
 
-def validator(setup: Setup, between_batches: Callable[[], None]) -> Callable[[TrainState], Scores]:
+def validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Scores]:
     """From a state to its scores on the validation set; none where there is no such set."""
     if setup.validation_set is None:
         return lambda state: {}
     step = make_eval_step(setup.model, setup.preprocessing, setup.dtype, setup.mesh)
     data, batch_size = place(setup.validation_set, setup.mesh), setup.config.train.eval_batch_size
-    return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, between_batches)
+    between = interrupt.check if jax.process_count() == 1 else lambda: None  # several stop together, after it
+    return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, between)
 
 
 def _heed(setup: Setup, state: TrainState, scores: Scores) -> TrainState:

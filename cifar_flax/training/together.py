@@ -82,7 +82,7 @@ def _run_epochs(
     setup, step = setups[0], int(states[0].step)
     config, size = setup.config, len(setup.train_set)
     mesh = _grid(len(setups))
-    data, step_of, validate = place(setup.train_set, mesh), _steps(setup, mesh), validator(setup, interrupt.check)
+    data, step_of, validate = place(setup.train_set, mesh), _steps(setup, mesh), validator(setup, interrupt)
     keys = jax.device_put(jnp.stack([run_key(one.config.seed) for one in setups]), NamedSharding(mesh, P("seed")))
     together = jax.device_put(jax.tree.map(lambda *x: jnp.stack(x), *states), NamedSharding(mesh, P("seed")))
 

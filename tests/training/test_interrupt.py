@@ -43,6 +43,20 @@ def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
         time.sleep(0.6)
 
 
+def test_an_echo_of_the_signal_is_the_same_signal_and_a_later_one_stops_at_once(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)
+    with Interrupt() as asked:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert asked.requested == "SIGINT"
+        now += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(StopRequested):
+            asked.check()
+
+
 def test_time_that_is_over_asks_to_stop(monkeypatch):
     now = 100.0
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)
