@@ -1,0 +1,48 @@
+import json
+import resource
+
+import pytest
+
+from tests.conftest import TINY_CONFIG
+
+pytestmark = pytest.mark.slow
+
+
+def cpu_seconds():
+    """Of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_three_seeds_from_one_command_cost_no_more_than_three_commands_and_make_one_report(launch, tmp_path):
+    before = cpu_seconds()
+    for seed in range(3):
+        assert launch("train", f"--config={TINY_CONFIG}", f"--config.seed={seed}", f"--workdir=alone{seed}").returncode == 0
+    alone = cpu_seconds() - before
+    before = cpu_seconds()
+    result = launch("train", f"--config={TINY_CONFIG}", "--config.train.num_seeds=3", "--workdir=seeds")
+    assert result.returncode == 0, result.stderr
+    assert cpu_seconds() - before < 1.05 * alone
+    assert "validation top-1 over 3 seeds: mean" in result.stdout
+    assert all((tmp_path / "seeds" / f"seed{seed}" / "tensorboard").is_dir() for seed in range(3))
+
+    result = launch("evaluate", "--run=seeds")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "seeds" / "report" / "test.json").read_text())
+    assert list(report["seeds"]) == ["seed0", "seed1", "seed2"]
+    assert (tmp_path / "seeds" / "report" / "report.html").is_file()
+    result = launch("evaluate", "--run=seeds", "--tta=flip")
+    assert result.returncode == 2
+    assert "give one of the folders in it" in result.stderr
+
+
+def test_seeds_that_were_cut_short_go_on_and_a_trace_is_of_one_run(launch, tmp_path):
+    command = ("train", f"--config={TINY_CONFIG}", "--config.train.num_seeds=2", "--workdir=seeds")
+    result = launch(*command, "--max_minutes=0")
+    assert result.returncode == 75
+    assert "run the same command to go on" in result.stderr
+    assert not (tmp_path / "seeds" / "seeds.json").exists()
+    assert launch("evaluate", "--run=seeds").returncode == 2
+    assert launch(*command).returncode == 0
+    assert len(json.loads((tmp_path / "seeds" / "seeds.json").read_text())["seeds"]) == 2
+    assert launch(*command, "--profile").returncode == 2
