@@ -134,8 +134,14 @@ def report(call: Callable[[], Any]) -> Any:
 
 
 def _brief(line: str) -> str:
-    """A line without the middle of what it quotes, where that would fill the screen."""
+    """A line for a terminal, without the middle of what it quotes where that would fill the screen."""
+    line = _visible(line)
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 100]} [...] {line[-100:]}"
+
+
+def _visible(text: str) -> str:
+    """The text with what would move the cursor, or is no character, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _explain_os_error(e: OSError) -> CifarFlaxError:
@@ -200,7 +206,7 @@ def _explain_override(argv: list[str], config_path: str | None, error: Exception
         if problem:
             return UserError(problem)
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return UserError(f"{' '.join(overrides) or f'--config={config_path}'}: cannot be set ({reason})")
+    return UserError(f"{_visible(' '.join(overrides)) or f'--config={config_path}'}: cannot be set ({reason})")
 
 
 def _entry_of_a_value(path: str) -> str | None:
