@@ -164,7 +164,7 @@ def test_a_config_json_that_somebody_has_changed_is_read_as_it_is_or_refused(tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--config.seed=\x1b[2J\r1"], ["--config.model.blocks=\r", "--config.model.blocks[1].pool=\n"]]
+    "arguments", [["--config.seed=\x1b[2J\r1"], ["--config.model.blocks=\n", "--config.model.blocks[1].kernel_sizes="]]
 )
 def test_what_a_line_quotes_cannot_move_the_cursor(arguments):
     assert refusal(f"--config={FULL_CONFIG}", *arguments).isprintable()
