@@ -18,8 +18,9 @@ def random_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator
         workdir, cache = scene.fresh("killed"), scene.fresh("cache")
         names = []
         for _ in range(min(CHAIN, kills - start)):
+            moment = rng.uniform(0, scene.seconds["train"])
             process = scene.start("train", workdir, cache)
-            time.sleep(rng.uniform(0, scene.seconds["train"]))
+            time.sleep(moment)
             before = process.poll()
             process.kill()
             finish(process)
@@ -50,8 +51,9 @@ def kills_of_evaluate(scene: Scene, rng: np.random.Generator, kills: int) -> Ite
     calm = scene.undisturbed
     workdir = calm.copy(scene.fresh("evaluated"))
     for _ in range(kills):
+        moment = rng.uniform(0, scene.seconds["evaluate"])
         process = scene.start("evaluate", workdir, calm.cache)
-        time.sleep(rng.uniform(0, scene.seconds["evaluate"]))
+        time.sleep(moment)
         process.kill()
         finish(process)
         if read_sealed(workdir / "report" / "test.json") != calm.scores:
