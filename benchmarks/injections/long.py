@@ -26,7 +26,7 @@ def long_runs(scene: Scene, epochs: int, evaluations: int) -> Iterator[Result]:
     """Trains and evaluates in this process, and measures after each epoch and each evaluation."""
     workdir, config = scene.fresh("long"), load_config(str(CONFIG))
     config.data.name, config.data.image_size, config.train.epochs = f"folder:{scene.pictures}", 8, epochs
-    # One checkpoint an epoch: TensorStore 0.1.86 keeps 700 bytes for each array of each, in KvStore.Spec.to_json, and more.
+    # One checkpoint an epoch: TensorStore 0.1.86 keeps 2 kB for each array of each (in KvStore.Spec.to_json).
     config.checkpoint.every_steps = None
     during: list[Sample] = []
     with cache_at(scene.fresh("cache")):
