@@ -52,4 +52,5 @@ def _event_files(workdir: Path) -> list[str]:
 
 
 def _clock(site: Path, offset: float) -> dict[str, str]:
-    return {"PYTHONPATH": str(site), "CLOCK_OFFSET": str(offset)}
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "CLOCK_OFFSET": str(offset)}
