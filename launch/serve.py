@@ -20,7 +20,8 @@ define_network_flags()
 
 def main() -> None:
     """Serves until SIGTERM or Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there are requests to finish, Ctrl-C just ends it, as SIGTERM does
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # until there are requests to finish, they just end it
     if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX

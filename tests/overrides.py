@@ -32,8 +32,8 @@ def experiment(*arguments):
     with config_flag():
         before, sys.argv = sys.argv, ["train.py", *arguments]
         try:
-            cli._report(lambda: cli._parse(sys.argv, ""))
-            return cli._report(cli.experiment_from_flags)
+            cli.report(lambda: cli._parse(sys.argv, ""))
+            return cli.report(cli.experiment_from_flags)
         finally:
             sys.argv = before
 

@@ -85,10 +85,9 @@ class Interrupt:
     def _watch(self, woken: int) -> None:
         """Waits for a signal, of which the interpreter's own C code writes the number here, and then for the answer."""
         with open(woken, "rb", buffering=0) as numbers:
-            while (number := numbers.read(1)) and number[0] not in SIGNALS:
-                pass
-        if number and not self._answered.wait(GRACE_SECONDS):
-            name = signal.Signals(number[0]).name
-            text = f"{name}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {AGAIN}"
-            print(text, file=sys.stderr, flush=True)
-            os._exit(Preempted.exit_code)
+            while number := numbers.read(1):  # to the end, for more signals would have nowhere to be written to
+                if number[0] in SIGNALS and not self._answered.wait(GRACE_SECONDS):
+                    name = signal.Signals(number[0]).name
+                    text = f"{name}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {AGAIN}"
+                    print(text, file=sys.stderr, flush=True)
+                    os._exit(Preempted.exit_code)

@@ -1,5 +1,4 @@
 import colorsys
-import json
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from cifar_flax.analysis.corruptions import corrupt
 from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
+from cifar_flax.sealed import read_sealed
 
 RNG = np.random.default_rng(0)
 COLORS = RNG.integers(40, 200, (90, 1, 1, 3))
@@ -64,7 +64,7 @@ def test_corruption_accuracy_is_that_of_the_corrupted_images(tmp_path):
     of = Predictions("test", 9, "flip", np.zeros((90, 3)), DATASET.labels)
     path = robustness.write_robustness(tmp_path / "report", "corruptions", of, found)
     assert path.name == "test_corruptions.json"
-    assert json.loads(path.read_text()) == {"split": "test", "checkpoint": 9, "tta": "flip", **found}
+    assert read_sealed(path) == {"split": "test", "checkpoint": 9, "tta": "flip", **found}
     picture = robustness.draw_corruptions(tmp_path / "report", "test", DATASET, found)
     assert picture.name == "test_corruptions.png"
     assert Image.open(picture).width > 600

@@ -46,6 +46,7 @@ def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
 def test_an_echo_of_the_signal_is_the_same_signal_and_a_later_one_stops_at_once(monkeypatch):
     now = 100.0
     monkeypatch.setattr(interrupt.time, "monotonic", lambda: now)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells take from what they run in the background
     with Interrupt() as asked:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -55,6 +56,7 @@ def test_an_echo_of_the_signal_is_the_same_signal_and_a_later_one_stops_at_once(
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(StopRequested):
             asked.check()
+    signal.signal(signal.SIGINT, before)
 
 
 def test_time_that_is_over_asks_to_stop(monkeypatch):
