@@ -79,10 +79,10 @@ def test_long_runs_do_not_grow(outcomes):
 
 
 def test_growth_is_that_after_the_warm_up():
-    warm_up = [{"resident memory": 100 * i, "open files": 1, "threads": i} for i in range(1, 21)]
-    flat = [{"resident memory": 2000, "open files": 40, "threads": 20}] * 80
+    warm_up = [{"resident memory": 100 * i, "open files": 1, "threads": i} for i in range(1, 31)]
+    flat = [{"resident memory": 2000, "open files": 40, "threads": 20}] * 70
     assert set(long.growth(warm_up + flat).values()) == {0}
-    leak = [{"resident memory": 2000 + i, "open files": 40 + i, "threads": 20} for i in range(80)]
+    leak = [{"resident memory": 2000 + i, "open files": 40 + i, "threads": 20 + (i > 40)} for i in range(70)]
     grown = long.growth(warm_up + leak)
     assert grown["threads"] == 0 < long.GROWTH < grown["resident memory"] < grown["open files"]
 
