@@ -14,19 +14,21 @@ CHAIN = 3  # kills of a run before it may end
 
 def random_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[Result]:
     """Kills trainings at moments drawn from the whole life of an undisturbed one, with an empty data cache to begin with."""
-    for start in range(0, kills, CHAIN):
+    landed = 0
+    while landed < kills:
         workdir, cache = scene.fresh("killed"), scene.fresh("cache")
         names = []
-        for _ in range(min(CHAIN, kills - start)):
+        for _ in range(CHAIN):
             moment = rng.uniform(0, scene.seconds["train"])
             process = scene.start("train", workdir, cache)
             time.sleep(moment)
-            before = process.poll()
-            process.kill()
+            if process.poll() is None:  # what is left of a run is over sooner than the whole
+                process.kill()
+                names.append(f"kill -9 {_where(workdir, cache)}")
             finish(process)
-            names.append(f"kill -9 {_where(workdir, cache) if before is None else 'after its end'}")
         ended = scene.again("", workdir, cache)
-        yield from (ended._replace(injection=name) for name in names)
+        yield from (ended._replace(injection=name) for name in names[: kills - landed])
+        landed += len(names)
 
 
 def aimed_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[Result]:
@@ -37,7 +39,7 @@ def aimed_kills(scene: Scene, rng: np.random.Generator, kills: int) -> Iterator[
         while hit < kills and (tries := tries + 1) < 10 * kills:
             if writing is _writes_cache:  # or there is nothing left to write
                 cache = scene.fresh("cache")
-            hit += _kill_when(scene, workdir, cache, writing, int(rng.integers(0, 3)))
+            hit += _kill_when(scene, workdir, cache, writing, int(rng.integers(0, 2)))
         ended = scene.again(f"kill -9 {name}", workdir, cache)
         if not hit:
             ended = Result(f"kill -9 {name}", Outcome.FAILED, "never hit")
