@@ -17,7 +17,7 @@ from cifar_flax.sealed import read_sealed
 from cifar_flax.training.records import read_records
 
 SIZE = 32 << 20  # bytes of a disk
-TRIGGER = 12  # records after which a disk fills up: two checkpoints are there
+TRIGGER = 12  # records after which a disk fills up, once a checkpoint is there
 INSIDE = "CIFAR_FLAX_MAY_MOUNT"
 
 
@@ -53,10 +53,10 @@ def full_disks(scene: Scene) -> Iterator[Result]:
         stop = scene.run("train", workdir, scene.undisturbed.cache)
         _free(disk)
         yield scene.again("full disk at the start", workdir, scene.undisturbed.cache, stop)
-    for what, left in (("checkpoints", 48 << 10), ("records and TensorBoard", 0)):
+    for what, left, every_steps in (("checkpoints", 48 << 10, 5), ("records and TensorBoard", 0, 1000)):
         with _disk(scene, "full") as disk:
             workdir = disk / "run"
-            stop = _train_until_full(scene, disk, left)
+            stop = _train_until_full(scene, disk, left, f"--config.checkpoint.every_steps={every_steps}")
             intact = _checkpoints(workdir)
             _free(disk)
             result = scene.again(f"full disk while it writes {what}", workdir, scene.undisturbed.cache, stop)
@@ -106,13 +106,13 @@ def _evaluated_again(scene: Scene, name: str, workdir: Path, stop: Done) -> Resu
     return Result(name, Outcome.STOPPED, stop.errors.strip())
 
 
-def _train_until_full(scene: Scene, disk: Path, left: int) -> Done:
-    """Trains on a disk that has `left` bytes from the moment on that two checkpoints are there."""
+def _train_until_full(scene: Scene, disk: Path, left: int, *flags: str) -> Done:
+    """Trains on a disk that has `left` bytes from the moment on that a checkpoint is there."""
     workdir = disk / "run"
-    process = scene.start("train", workdir, scene.undisturbed.cache)
+    process = scene.start("train", workdir, scene.undisturbed.cache, *flags)
     while process.poll() is None:
         process.send_signal(SIGSTOP)
-        if len(read_records(workdir)) >= TRIGGER:
+        if _checkpoints(workdir) and len(read_records(workdir)) >= TRIGGER:
             _fill(disk, left)
             process.send_signal(SIGCONT)
             break

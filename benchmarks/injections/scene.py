@@ -80,11 +80,11 @@ class Scene:
         """What the training has that tests/e2e/tiny.py has not."""
         return [f"--config.data.name=folder:{self.pictures}", "--config.data.image_size=8", f"--config.train.epochs={EPOCHS}"]
 
-    def start(self, verb: str, workdir: Path, cache: Path, **environment: str) -> "subprocess.Popen[str]":
-        """Begins `launch/VERB.py` on a run directory: train, or evaluate."""
+    def start(self, verb: str, workdir: Path, cache: Path, *more: str, **environment: str) -> "subprocess.Popen[str]":
+        """Begins `launch/VERB.py` on a run directory: train, or evaluate; with `more` flags."""
         flags = [f"--config={CONFIG}", f"--workdir={workdir}", *self.overrides] if verb == "train" else [f"--run={workdir}"]
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "launch" / f"{verb}.py"), *flags],
+            [sys.executable, str(ROOT / "launch" / f"{verb}.py"), *flags, *more],
             env={**os.environ, "CIFAR_FLAX_CACHE": str(cache), **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
