@@ -4,6 +4,7 @@ import difflib
 import errno
 import hashlib
 import json
+import os
 import runpy
 import signal
 import sys
@@ -115,8 +116,9 @@ def _unraisable(error: "sys.UnraisableHookArgs") -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """What SIGTERM does where nothing is to be saved."""
-    raise Preempted(f"SIGTERM; {AGAIN}")
+    """What SIGTERM does where nothing is to be saved; at once, for what is being imported may swallow an exception."""
+    os.write(sys.stderr.fileno(), f"SIGTERM; {AGAIN}\n".encode())
+    os._exit(Preempted.exit_code)
 
 
 def report(call: Callable[[], Any]) -> Any:
