@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
+from cifar_flax.errors import AGAIN
 from tests.conftest import ROOT, TINY_CONFIG
 
 pytestmark = pytest.mark.slow
@@ -126,8 +127,8 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
     assert (code0, code1) == (75, 75)
     saved = Run.open(tmp_path / "run").step("latest")
     assert saved == len(losses(tmp_path / "run"))
-    assert told == f"another process is told to stop: saved at step {saved} in run; run the same command to go on\n"
-    assert signalled == f"SIGTERM: saved at step {saved} in run; run the same command to go on\n"
+    assert told == f"another process is told to stop: saved at step {saved} in {tmp_path / 'run'}; {AGAIN}\n"
+    assert signalled == f"SIGTERM: saved at step {saved} in {tmp_path / 'run'}; {AGAIN}\n"
 
 
 def test_a_run_of_another_config_is_refused_by_all_processes(start, whole, tmp_path):

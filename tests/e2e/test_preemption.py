@@ -30,11 +30,14 @@ def test_sigterm_at_any_moment_is_an_exit_code_and_a_line_that_says_how_to_go_on
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
-    while not handles(process, signal.SIGTERM):
-        time.sleep(0.01)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=100)
+    try:
+        while not handles(process, signal.SIGTERM):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=100)
+    finally:
+        process.kill()
     assert process.returncode == 75, stderr
     assert len(stderr.splitlines()) == 1
     assert stderr.startswith("SIGTERM")
