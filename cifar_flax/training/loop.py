@@ -120,7 +120,7 @@ def _run_epochs(
 
 def _training_steps(setup: Setup) -> Callable[[int], TrainStep]:
     """From the number of updates already made to the step that comes next: one program for each resolution."""
-    config, total = setup.config, setup.config.train.epochs * setup.steps_per_epoch
+    config = setup.config
 
     @functools.cache
     def at(size: int | None) -> TrainStep:
@@ -128,10 +128,7 @@ def _training_steps(setup: Setup) -> Callable[[int], TrainStep]:
             config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, setup.dtype, setup.mesh, size
         )
 
-    def of(step: int) -> TrainStep:
-        return at(next((part.size for part in config.train.resolutions if step < part.until * total), None))
-
-    return of
+    return lambda step: at(setup.image_size(step))
 
 
 def validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Scores]:

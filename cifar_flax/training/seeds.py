@@ -67,20 +67,15 @@ def train_seeds(
 
 def _summarize(runs: Sequence[Member], workdir: Path) -> str:
     """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's."""
-    name = "train_top1" if _last_epoch(runs[0]).get("validation_top1") is None else "validation_top1"
+    name = "train_top1" if _epochs(runs[0])[-1].get("validation_top1") is None else "validation_top1"
     top1 = {run.workdir.name: max(epoch[name] for epoch in _epochs(run)) for run in runs}
-    spread = stdev(top1.values()) if len(top1) > 1 else None
+    spread = stdev(top1.values())
     write_text(
         workdir / SUMMARY,
         json.dumps({"score": name, "seeds": top1, "mean": mean(top1.values()), "sd": spread}, indent=2) + "\n",
     )
-    told = "" if spread is None else f", sd {spread:.2%}"
-    return f"{name.replace('_top1', ' top-1')} over {len(top1)} seeds: mean {mean(top1.values()):.2%}{told}"
+    return f"{name.replace('_top1', ' top-1')} over {len(top1)} seeds: mean {mean(top1.values()):.2%}, sd {spread:.2%}"
 
 
 def _epochs(run: Member) -> list[dict[str, float]]:
     return [record for record in read_records(run.workdir) if record["kind"] == "epoch"]
-
-
-def _last_epoch(run: Member) -> dict[str, float]:
-    return _epochs(run)[-1]

@@ -97,6 +97,11 @@ class Setup:
         """Its shapes, for restoring."""
         return abstract_state(self.config, self.preprocessing, self.mesh)
 
+    def image_size(self, step: int) -> int | None:
+        """Pixels a side to train on after so many updates; None for the images' own."""
+        total = self.config.train.epochs * self.steps_per_epoch
+        return next((part.size for part in self.config.train.resolutions if step < part.until * total), None)
+
     def layers(self) -> str:
         """The table of layers."""
         return describe(self.model, self.preprocessing.image_shape)

@@ -126,12 +126,11 @@ def _grid(seeds: int) -> Mesh:
 
 def _steps(setup: Setup, mesh: Mesh) -> Callable[[int], Step]:
     """From the number of updates already made to the step of all seeds that comes next."""
-    config, total = setup.config, setup.config.train.epochs * setup.steps_per_epoch
     seeds, every = NamedSharding(mesh, P("seed")), NamedSharding(mesh, P())
 
     @functools.cache
     def at(size: int | None) -> Step:
-        step = training_step(config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, size)
+        step = training_step(setup.config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, size)
         return jax.jit(
             jax.vmap(step, in_axes=(0, 0, None, 0)),
             in_shardings=(seeds, seeds, every, NamedSharding(mesh, P("seed", "data"))),
@@ -140,7 +139,7 @@ def _steps(setup: Setup, mesh: Mesh) -> Callable[[int], Step]:
             compiler_options=compiler_options(setup.dtype),
         )
 
-    return lambda step: at(next((part.size for part in config.train.resolutions if step < part.until * total), None))
+    return lambda step: at(setup.image_size(step))
 
 
 def _one(together: TrainState, i: int, mesh: Mesh) -> TrainState:
