@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import shutil
-import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from cifar_flax.run import Run
 from cifar_flax.training.loop import train
 
 GROWTH = 0.02  # of resident memory, open files and threads, from after the warm-up to the end
+FEW = 2  # files or threads more are no growth: pools are filled as they are needed
 WARM_UP = 0.3  # of the samples
 
 Sample = dict[str, int]
@@ -50,14 +50,14 @@ def sample() -> Sample:
 
 
 def growth(samples: list[Sample]) -> dict[str, float]:
-    """By how much of itself each measure grows: the median of the last tenth against that of the tenth after the warm-up.
+    """By how much of itself each measure grows: the lowest of the last third after the warm-up against that of the first.
 
-    One file or thread more is no growth: pools are filled as they are needed.
+    The lowest, because a checkpoint is being written during many of the samples, with files and threads of its own.
     """
-    tenth, start = max(len(samples) // 10, 1), int(WARM_UP * len(samples))
-    parts = samples[start : start + tenth], samples[-tenth:]
-    first, last = ({name: statistics.median(s[name] for s in part) for name in samples[0]} for part in parts)
-    return {name: last[name] / first[name] - 1 if abs(last[name] - first[name]) > 1 else 0.0 for name in first}
+    after = samples[int(WARM_UP * len(samples)) :]
+    third = max(len(after) // 3, 1)
+    first, last = ({name: min(s[name] for s in part) for name in samples[0]} for part in (after[:third], after[-third:]))
+    return {name: last[name] / first[name] - 1 if last[name] > first[name] + FEW else 0.0 for name in first}
 
 
 def _repeated(call: Callable[[], object], times: int) -> Iterator[Sample]:
