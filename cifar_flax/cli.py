@@ -4,7 +4,6 @@ import difflib
 import errno
 import hashlib
 import json
-import os
 import runpy
 import signal
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from logging import CRITICAL, getLogger
 from pathlib import Path
-from types import CoroutineType, FrameType
+from types import CoroutineType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, overload
 
 from absl import app, flags, logging
@@ -51,7 +50,8 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
     getLogger("asyncio").setLevel(CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of its, where a write has failed
     sys.unraisablehook = _unraisable
-    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # for `report`; until now it was startup's
     app.run(
         lambda argv: report(lambda: main(argv[1:]) if arguments else main()),
         flags_parser=lambda argv: report(lambda: _parse(argv, arguments)),
@@ -113,12 +113,6 @@ def _unraisable(error: "sys.UnraisableHookArgs") -> None:
     of_orbax = isinstance(error.object, CoroutineType) and "orbax" in error.object.cr_code.co_filename
     if not (of_a_closed_loop or of_orbax):
         sys.__unraisablehook__(error)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """What SIGTERM does where nothing is to be saved; at once, for what is being imported may swallow an exception."""
-    os.write(sys.stderr.fileno(), f"SIGTERM; {AGAIN}\n".encode())
-    os._exit(Preempted.exit_code)
 
 
 def report(call: Callable[[], Any]) -> Any:

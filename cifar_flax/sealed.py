@@ -14,16 +14,16 @@ def seal(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def unseal(values: Any) -> dict[str, Any]:
-    """What was sealed. An object without a hash is returned as it is: versions before 2026-11-24 wrote none.
+    """What was sealed.
 
     Raises:
-      ValueError: `values`, out of a JSON file, is no object, or another one than was sealed.
+      ValueError: `values`, out of a JSON file, is no object, has no hash, or is another one than was sealed.
     """
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     content = {name: value for name, value in values.items() if name != HASH}
-    if HASH in values and values[HASH] != _digest(content):
-        raise ValueError("its hash differs")
+    if values.get(HASH) != _digest(content):
+        raise ValueError("its hash differs" if HASH in values else "it has no hash of itself")
     return content
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+import cifar_flax.startup  # noqa: F401 # before what takes long to import
 from cifar_flax import cli
 from cifar_flax.errors import UserError
 from cifar_flax.sealed import read_sealed

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from absl import flags
 
+import cifar_flax.startup  # noqa: F401 # before what takes long to import
 from cifar_flax import cli
 from cifar_flax.data import archives, cache
 from cifar_flax.errors import UserError

@@ -8,6 +8,7 @@ from types import FrameType
 
 from absl import flags
 
+import cifar_flax.startup  # noqa: F401 # before what takes long to import
 from cifar_flax import cli
 from cifar_flax.errors import UserError
 from cifar_flax.serving.flags import define_network_flags, network_from_flags

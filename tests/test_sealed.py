@@ -118,12 +118,10 @@ def test_what_is_sealed_is_read_as_it_was(values, tmp_path):
     assert unseal(json.loads(json.dumps(dict(reversed(seal(values).items()))))) == values  # whatever the order
 
 
-def test_files_of_before_there_were_hashes_are_read():
-    assert unseal({"loss": 0.5}) == {"loss": 0.5}
-
-
 def test_another_value_under_the_hash_of_the_first_is_refused():
     with pytest.raises(ValueError, match="its hash differs"):
         unseal({**seal({"loss": 0.5}), "loss": 0.7})
+    with pytest.raises(ValueError, match="it has no hash of itself"):
+        unseal({"loss": 0.5})
     with pytest.raises(ValueError, match="not a JSON object"):
         unseal([0.5])

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import math
 import shutil
 import time
@@ -17,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
-from cifar_flax.sealed import read_sealed, seal, unseal
+from cifar_flax.sealed import seal, unseal
 from cifar_flax.training.hosts import led
 from cifar_flax.training.state import TrainState
 
@@ -197,7 +198,8 @@ class Checkpoints:
             if not step.isdigit():  # still being written, or left by a kill
                 continue
             try:
-                read_sealed(scores)
+                if found := json.loads(scores.read_text(encoding="utf-8")):  # {} where there are no scores
+                    unseal(found)
             except ValueError:
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None

@@ -37,19 +37,21 @@ def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, re
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
     if restart and (workdir / "config.json").exists():
-        aside = next(path for i in range(1, 10**6) if not (path := workdir.with_name(f"{workdir.name}.{i}")).exists())
-        workdir.rename(aside)
-        lock.close()
-        print(f"the run that was there is now {aside}", flush=True)
+        with lock:
+            _move_aside(workdir)
         workdir.mkdir()
         lock = _lock(workdir)
-    if (workdir / "config.json").exists():
-        _check_same(read_config(workdir / "config.json"), config, workdir)
-    if (workdir / "dataset.json").exists() and Preprocessing.read(workdir / "dataset.json").hashes != preprocessing.hashes:
-        raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
-    write_config(config, workdir / "config.json")
-    preprocessing.write(workdir / "dataset.json")
-    _write_environment(workdir / "environment.json")
+    try:
+        if (workdir / "config.json").exists():
+            _check_same(read_config(workdir / "config.json"), config, workdir)
+        if (workdir / "dataset.json").exists() and Preprocessing.read(workdir / "dataset.json").hashes != preprocessing.hashes:
+            raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
+        write_config(config, workdir / "config.json")
+        preprocessing.write(workdir / "dataset.json")
+        _write_environment(workdir / "environment.json")
+    except BaseException:  # or a notebook that catches it could not try again
+        lock.close()
+        raise
     return lock
 
 
@@ -69,6 +71,12 @@ def may_differ(path: str, config: Config) -> bool:
     if path == "config.train.epochs":
         return not (needs_horizon(config.optim.schedule) or config.train.resolutions)
     return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
+
+
+def _move_aside(workdir: Path) -> None:
+    aside = next(path for i in range(1, 10**6) if not (path := workdir.with_name(f"{workdir.name}.{i}")).exists())
+    workdir.rename(aside)
+    print(f"the run that was there is now {aside}", flush=True)
 
 
 def _check_same(saved: Config, config: Config, workdir: Path) -> None:

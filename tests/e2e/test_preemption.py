@@ -35,15 +35,31 @@ def test_sigterm_at_any_moment_is_an_exit_code_and_a_line_that_says_how_to_go_on
             time.sleep(0.01)
         time.sleep(seconds)
         process.send_signal(signal.SIGTERM)
+        signalled = time.monotonic()
         _, stderr = process.communicate(timeout=100)
     finally:
         process.kill()
     assert process.returncode == 75, stderr
+    assert time.monotonic() - signalled < 10
     assert len(stderr.splitlines()) == 1
     assert stderr.startswith("SIGTERM")
     assert "run the same command to go on" in stderr
     if "saved at step" in stderr:
         assert f"saved at step {Run.open(tmp_path / 'run').step('latest')} in" in stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", ["train", "search", "evaluate", "compare", "export", "import_data", "predict"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_still_being_imported_answers_as_later(app, number):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "launch" / f"{app}.py"], text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    while not handles(process, signal.SIGTERM):
+        time.sleep(0.001)
+    process.send_signal(number)
+    assert process.communicate(timeout=100)[1] == f"{number.name}; run the same command to go on\n"
+    assert process.returncode == 75
 
 
 def test_when_the_minutes_are_over_the_run_saves_and_the_same_call_goes_on(tiny_data, tiny_config, tmp_path):

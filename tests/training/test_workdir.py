@@ -1,0 +1,29 @@
+from dataclasses import replace
+
+import pytest
+
+from cifar_flax.config_file import checked
+from cifar_flax.errors import FolderInUse, UserError
+from cifar_flax.training.setup import Setup
+from cifar_flax.training.workdir import in_use, open_workdir
+
+
+def test_a_folder_is_in_use_until_its_lock_is_closed(tiny_data, tiny_config, tmp_path):
+    config = checked(tiny_config)
+    preprocessing = Setup.load(config).preprocessing
+    with open_workdir(tmp_path / "run", config, preprocessing):
+        assert in_use(tmp_path / "run")
+        with pytest.raises(FolderInUse, match="another process is training in"):
+            open_workdir(tmp_path / "run", config, preprocessing)
+    assert not in_use(tmp_path / "run")
+
+
+def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_data, tiny_config, tmp_path):
+    config = checked(tiny_config)
+    preprocessing = Setup.load(config).preprocessing
+    open_workdir(tmp_path / "run", config, preprocessing).close()
+    other = replace(preprocessing, hashes=dict.fromkeys(preprocessing.hashes, "another"))
+    with pytest.raises(UserError, match="is not what it was") as refusal:
+        open_workdir(tmp_path / "run", config, other)
+    assert not in_use(tmp_path / "run")
+    assert refusal.traceback  # whose frames hold on to the lock
