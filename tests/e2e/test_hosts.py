@@ -1,21 +1,31 @@
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
+import jax
 import numpy as np
 import pytest
 
 from cifar_flax import Run
 from cifar_flax.errors import AGAIN
+from cifar_flax.sealed import read_sealed
+from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG
 
 pytestmark = pytest.mark.slow
 STEPS = 27  # 3 epochs of 290 images in batches of 32
 TIMEOUT = 400
+COMMAND = [
+    sys.executable,
+    str(ROOT / "launch" / "train.py"),
+    f"--config={TINY_CONFIG}",
+    "--workdir=run",
+    "--config.train.epochs=3",
+]
 
 
 def free_port():
@@ -24,37 +34,47 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def start(tiny_cache, tmp_path):
-    """Starts `processes` of `launch/train.py` with so many devices each; together they train one run."""
+@contextmanager
+def starting(cache, folder):
+    """Gives a function that starts two processes of `launch/train.py` with two devices each: together they train `run`."""
     started = []
 
-    def run(workdir, processes, devices, *args):
+    def start(*args):
         address = f"127.0.0.1:{free_port()}"
-        for process in range(processes):
-            hosts = [f"--coordinator={address}", f"--num_processes={processes}", f"--process_id={process}"]
-            command = [sys.executable, ROOT / "launch" / "train.py", f"--config={TINY_CONFIG}", f"--workdir={workdir}"]
-            environment = {
-                **os.environ,
-                "CIFAR_FLAX_CACHE": str(tiny_cache),
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            }
+        for process in range(2):
+            hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
             started.append(
                 subprocess.Popen(
-                    [*map(str, command), "--config.train.epochs=3", *hosts, *args],
-                    cwd=tmp_path,
-                    env=environment,
+                    [*COMMAND, *hosts, *args],
+                    cwd=folder,
+                    env=environment(cache, devices=2),
                     text=True,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                 )
             )
-        return started[-processes:]
+        return started[-2:]
 
-    yield run
-    for process in started:
-        process.kill()
-        process.communicate()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def environment(cache, devices):
+    return {
+        **os.environ,
+        "CIFAR_FLAX_CACHE": str(cache),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+
+
+@pytest.fixture
+def start(tiny_cache, tmp_path):
+    with starting(tiny_cache, tmp_path) as start:
+        yield start
 
 
 def ended(processes):
@@ -63,8 +83,7 @@ def ended(processes):
 
 
 def losses(workdir):
-    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [record["loss"] for record in records if record["kind"] == "step"]
+    return [record["loss"] for record in read_records(workdir) if record["kind"] == "step"]
 
 
 def wait_for_step(workdir, step):
@@ -77,34 +96,34 @@ def wait_for_step(workdir, step):
 
 @pytest.fixture(scope="module")
 def whole(tiny_cache, tmp_path_factory):
-    """One process with four devices."""
+    """A run of one process with four devices."""
     folder = tmp_path_factory.mktemp("whole")
-    command = [sys.executable, ROOT / "launch" / "train.py", f"--config={TINY_CONFIG}", "--workdir=run"]
-    environment = {
-        **os.environ,
-        "CIFAR_FLAX_CACHE": str(tiny_cache),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    }
-    subprocess.run([*map(str, command), "--config.train.epochs=3"], check=True, cwd=folder, env=environment, timeout=TIMEOUT)
+    subprocess.run(COMMAND, check=True, cwd=folder, env=environment(tiny_cache, devices=4), timeout=TIMEOUT)
     return folder / "run"
 
 
-def test_two_processes_train_as_one_does_and_their_checkpoint_opens_in_one(start, whole, tmp_path, tiny_data):
-    first, second = start("run", 2, 2)
-    assert ended([second, first]) == [(0, ""), (0, "")]
-    assert len(losses(tmp_path / "run")) == STEPS
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole), rtol=1e-5)
-    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert len(environment["devices"]) == 4
-    ours, theirs = (Run.open(run).evaluate("test", "latest") for run in (tmp_path / "run", whole))
+@pytest.fixture(scope="module")
+def shared(tiny_cache, tmp_path_factory):
+    """A run of two processes with two devices each, undisturbed."""
+    folder = tmp_path_factory.mktemp("shared")
+    with starting(tiny_cache, folder) as start:
+        assert ended(start()) == [(0, ""), (0, "")]
+    return folder / "run"
+
+
+def test_two_processes_train_as_one_does_and_their_checkpoint_opens_in_one(shared, whole, tiny_data):
+    assert len(losses(shared)) == STEPS
+    np.testing.assert_allclose(losses(shared), losses(whole), rtol=1e-5)
+    assert len(read_sealed(shared / "environment.json")["devices"]) == 4
+    ours, theirs = (Run.open(run).evaluate("test", "latest") for run in (shared, whole))
     assert ours["n"] == 103
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
-    assert list((tmp_path / "run" / "tensorboard").glob("events*")), "the first process writes TensorBoard"
+    assert list((shared / "tensorboard").glob("events*")), "the first process writes TensorBoard"
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, start, whole, tmp_path):
-    processes = start("run", 2, 2)
+def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, start, shared, tmp_path):
+    processes = start()
     wait_for_step(tmp_path / "run", 12)
     processes[killed].kill()
     [(code, stderr)] = ended([processes[1 - killed]])
@@ -114,13 +133,15 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, sta
     ]
     assert len(losses(tmp_path / "run")) < STEPS, "the killed process was to be missed"
 
-    assert ended(start("run", 2, 2)) == [(0, ""), (0, "")]
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole), rtol=1e-5)
-    assert len(losses(tmp_path / "run")) == STEPS
+    assert ended(start()) == [(0, ""), (0, "")]
+    assert losses(tmp_path / "run") == losses(shared)
+    params, undisturbed = (jax.tree.leaves(Run.open(run).params("latest")) for run in (tmp_path / "run", shared))
+    for left, right in zip(params, undisturbed, strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_path):
-    processes = start("run", 2, 2, "--config.train.epochs=400")
+    processes = start("--config.train.epochs=400")
     wait_for_step(tmp_path / "run", 8)
     processes[1].send_signal(signal.SIGTERM)
     (code0, told), (code1, signalled) = ended(processes)
@@ -133,7 +154,7 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
 
 def test_a_run_of_another_config_is_refused_by_all_processes(start, whole, tmp_path):
     os.symlink(whole, tmp_path / "run")
-    for code, stderr in ended(start("run", 2, 2, "--config.optim.learning_rate=0.5")):
+    for code, stderr in ended(start("--config.optim.learning_rate=0.5")):
         assert code == 2
         assert "config.optim.learning_rate" in stderr
         assert "Traceback" not in stderr
