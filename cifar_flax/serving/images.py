@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cifar_flax.serving import bombs
 from cifar_flax.serving.refusal import UnreadableImage
@@ -110,7 +110,7 @@ def _refusing(data: bytes, limits: Limits) -> Iterator[None]:
     """Turns what Pillow raises, which may be anything that its decoders stumble over, into sentences."""
     try:
         yield
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableImage(_what_it_is(data), "not_an_image", 415) from None
     except Image.DecompressionBombError:
         raise _too_many(limits.pixels) from None
