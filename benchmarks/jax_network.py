@@ -62,9 +62,9 @@ def plain_layers() -> Iterator[None]:
         yield
 
 
-def draw(config: Config, batch_size: int) -> Workload:
+def draw(config: Config, batch_size: int, seed: int = 0) -> Workload:
     """Random images, and parameters and statistics as initialised but with noise on them, so that none is 0 or 1 by chance."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     size = config.data.image_size or 32
     images = rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
     model = create_model(config.model, CLASSES, jnp.float32)

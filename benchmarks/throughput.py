@@ -26,7 +26,7 @@ from benchmarks.plan import layers_of, multiply_adds
 from benchmarks.ratios import ratios, training_flops
 from benchmarks.timing import in_turns, speeds
 from benchmarks.workers import Worker
-from benchmarks.workload import CLASSES, PRODUCT, check_agreement, common_recipe
+from benchmarks.workload import CLASSES, PRODUCT, Answer, check_agreement, common_recipe
 from cifar_flax import cli
 from cifar_flax.config import Config
 from cifar_flax.errors import UserError
@@ -38,7 +38,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that each variant is timed", 
 _STEPS = flags.DEFINE_integer("steps", 3, "steps a time", lower_bound=1)
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", [], "further batch sizes, beside the config's own")
 _JSON = flags.DEFINE_bool("json", False, "print one JSON object")
-CHECKED = 16  # images that the frameworks must agree on
+CHECKED, DRAWS = 8, 3  # images that the frameworks must agree on, and how often such are drawn
 PRODUCT_FLOPS = 2 * PRODUCT**3
 
 
@@ -101,8 +101,12 @@ def table(found: Mapping[str, Any], sizes: list[int], seconds: Mapping[int, Mapp
 
 
 def _check(workers: Mapping[str, Worker], config: Config) -> dict[str, float]:
-    workload = workers["jax"].call("draw", config, CHECKED).without_dropout()
-    answers = {name: answer for worker in workers.values() for name, answer in worker.call("answers", workload).items()}
+    answers: dict[str, list[Answer]] = {}
+    for seed in range(DRAWS):
+        workload = workers["jax"].call("draw", config, CHECKED, seed).without_dropout()
+        for worker in workers.values():
+            for name, answer in worker.call("answers", workload).items():
+                answers.setdefault(name, []).append(answer)
     ours = answers.pop("ours")
     return {name: check_agreement(name, ours, answer) for name, answer in answers.items()}
 

@@ -26,7 +26,7 @@ def answers(workload):
 
 
 def test_flax_own_layers_are_the_same_network(answers):
-    check_agreement("plain", answers["ours"], answers["plain_jit"])
+    check_agreement("plain", [answers["ours"]], [answers["plain_jit"]])
     assert not np.array_equal(answers["ours"].logits, answers["ours"].eval_logits)  # BatchNorm has both its ways
 
 
@@ -48,7 +48,7 @@ def test_torch_agrees(workload, answers):
     from benchmarks import torch_network
 
     theirs = torch_network.answers(workload.without_dropout())
-    assert 0 < check_agreement("torch", answers["ours"], theirs["torch"]) < TOLERANCE
+    assert 0 < check_agreement("torch", [answers["ours"]], [theirs["torch"]]) < TOLERANCE
 
 
 @needs_torch
@@ -69,7 +69,7 @@ def test_a_step_of_torch_trains_what_is_not_frozen(workload):
 def test_keras_agrees_and_trains(workload, answers):
     with Worker("keras_network") as worker:
         theirs = worker.call("answers", workload.without_dropout())
-        assert 0 < check_agreement("keras", answers["ours"], theirs["keras"]) < TOLERANCE
+        assert 0 < check_agreement("keras", [answers["ours"]], [theirs["keras"]]) < TOLERANCE
         names, _ = worker.build(workload)
         assert names == ["keras_graph", "keras_xla"]
         assert all(worker.time_step(name, 1) > 0 for name in names)

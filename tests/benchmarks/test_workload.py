@@ -42,7 +42,14 @@ def test_the_config_that_it_is_made_from_stays_as_it_is():
 
 def test_rounding_is_no_disagreement():
     rounded = dataclasses.replace(ANSWER, logits=ANSWER.logits * (1 + 1e-4))
-    assert check_agreement("torch", ANSWER, rounded) == pytest.approx(1e-4)
+    assert check_agreement("torch", [ANSWER], [rounded]) == pytest.approx(1e-4)
+
+
+def test_of_several_draws_the_closest_counts_and_a_difference_in_all_is_one():
+    off = [dataclasses.replace(ANSWER, gradients={**ANSWER.gradients, "a/bias": np.full(4, x)}) for x in (1.02, 1.0001, 1.01)]
+    assert check_agreement("torch", [ANSWER] * 3, off) == pytest.approx(1e-4)
+    with pytest.raises(RunFailed, match=r"by 1\.0e-02 in the gradient of a/bias"):
+        check_agreement("torch", [ANSWER] * 2, off[::2])
 
 
 @pytest.mark.parametrize(
@@ -57,4 +64,4 @@ def test_rounding_is_no_disagreement():
 )
 def test_another_network_is_not_timed(change, what):
     with pytest.raises(RunFailed, match=what):
-        check_agreement("torch", ANSWER, dataclasses.replace(ANSWER, **change))
+        check_agreement("torch", [ANSWER], [dataclasses.replace(ANSWER, **change)])
