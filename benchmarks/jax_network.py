@@ -41,7 +41,7 @@ def default_options() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
-    """Convolution, ELU and max pooling as Flax has them."""
+    """Convolution, ELU, max pooling and batch normalisation as Flax has them."""
 
     def conv(features: int, size: int, padding: str, kernel_init: Any, use_bias: bool, dtype: Any, name: str) -> nn.Module:
         return nn.Conv(
@@ -55,8 +55,10 @@ def plain_layers() -> Iterator[None]:
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     with (
-        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool),
-        mock.patch.multiple(speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add),
+        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool, BatchNormalization=nn.BatchNorm),
+        mock.patch.multiple(
+            speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add, BatchNormalization=nn.BatchNorm
+        ),
         mock.patch.dict(ACTIVATIONS, {Activation.ELU: nn.elu}),
     ):
         yield

@@ -29,6 +29,7 @@ class Worker:
         self._module = module
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, module))
+        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as launch/train.py has it: for each framework alike
         self._process.start()
         theirs.close()
 

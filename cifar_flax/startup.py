@@ -20,3 +20,4 @@ def leave(number: int, frame: FrameType | None) -> None:
 signal.signal(signal.SIGTERM, leave)
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
     signal.signal(signal.SIGINT, leave)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # `huge_pages` had them wait

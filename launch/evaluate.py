@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+import cifar_flax.huge_pages  # starts the command anew, with large pages
 import cifar_flax.startup  # noqa: F401 # before what takes long to import
 from cifar_flax import cli
 from cifar_flax.errors import UserError

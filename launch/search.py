@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
+import cifar_flax.huge_pages  # starts the command anew, with large pages
 import cifar_flax.startup  # noqa: F401 # before what takes long to import
 from cifar_flax import cli
 from cifar_flax.errors import UserError

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import Activation, BatchNorm, BlockConfig, ModelConfig
+from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, max_pool, pool_features
 
 
@@ -48,7 +49,7 @@ def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, tra
     activations: tuple[Activation, ...] = _each(block.activations or (model.activation,), count)
 
     def batch_norm(x: jax.Array, name: str) -> jax.Array:
-        return nn.BatchNorm(
+        return BatchNormalization(
             use_running_average=not train,
             momentum=model.batch_norm_momentum,
             epsilon=model.batch_norm_epsilon,

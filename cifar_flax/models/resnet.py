@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import ModelConfig
+from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, pool_features
 
 
@@ -81,7 +82,7 @@ def _conv(x: jax.Array, features: int, size: int, stride: int, net: ResNet, name
 
 def _norm(x: jax.Array, net: ResNet, train: bool, name: str, activate: bool = True) -> jax.Array:
     c = net.config
-    y = nn.BatchNorm(
+    y = BatchNormalization(
         use_running_average=not train,
         momentum=c.batch_norm_momentum,
         epsilon=c.batch_norm_epsilon,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import ModelConfig
+from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.models.convolution import convolve
 from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, add_bias, max_pool, pool_features
 
@@ -42,7 +43,7 @@ class SpeedNet(nn.Module):
 
         def norm(x: jax.Array, name: str) -> jax.Array:
             return activation(
-                nn.BatchNorm(
+                BatchNormalization(
                     use_running_average=not train,
                     momentum=c.batch_norm_momentum,
                     epsilon=c.batch_norm_epsilon,

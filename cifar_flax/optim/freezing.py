@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import optax
 
+from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.optim.groups import matches, path_name
 
 
@@ -40,7 +41,7 @@ def apply_frozen(model: nn.Module, freeze: tuple[str, ...]) -> Callable[..., Any
 
     def keep_statistics(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module = context.module
-        if isinstance(module, nn.BatchNorm) and not module.use_running_average and _all_frozen(module, freeze):
+        if isinstance(module, BatchNormalization) and not module.use_running_average and _all_frozen(module, freeze):
             return module.clone(parent=module.scope, use_running_average=True)(*args, **kwargs)
         return call(*args, **kwargs)
 
