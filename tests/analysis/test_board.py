@@ -14,7 +14,7 @@ from cifar_flax.analysis.board import hyperparameters, write_board
 from cifar_flax.cli import load_config
 from cifar_flax.config import BlockConfig, Config
 from cifar_flax.config_file import checked
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.sealed import read_sealed, seal, sealed_text
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
@@ -68,7 +68,7 @@ def test_a_run_whose_validation_loss_was_not_finite_ends_well(run, tiny_data, tm
     shutil.rmtree(workdir / "tensorboard")
     records = read_records(workdir)
     nulls = [{**record, "validation_loss": None} if record["kind"] == "epoch" else record for record in records]
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in nulls))
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(seal(record)) + "\n" for record in nulls))
     write_board(workdir)
     scores = {value.tag for _, value in values(workdir) if value.tag.startswith("best/")}
     assert scores == {"best/top1", "best/top5", "best/f1"}

@@ -5,6 +5,7 @@ import pytest
 
 from cifar_flax.config import Config
 from cifar_flax.config_file import write_config
+from cifar_flax.sealed import seal
 from cifar_flax.search import loop
 from cifar_flax.search.loop import Search, run_trials
 from cifar_flax.search.space import IntRange, Space
@@ -27,7 +28,8 @@ class Trainings:
             self.epochs.append((config.augment.cutout, config.data.fold, epoch))
             top1 = self.score(config, epoch)
             with file.open("a") as records:
-                records.write(json.dumps({"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1}) + "\n")
+                record = seal({"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1})
+                records.write(json.dumps(record) + "\n")
             if after_epoch is not None:
                 after_epoch(epoch, {"top1": top1})
 
