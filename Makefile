@@ -15,7 +15,7 @@ test: $(VENV)/test.stamp  ## the tests that take seconds each
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
-torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: ten minutes
+torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: five minutes
 	$(BIN)/python benchmarks/torture.py --json=benchmarks/results/torture.json
 
 lint: $(VENV)/test.stamp  ## style, types, and calls that are often unsafe
