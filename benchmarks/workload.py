@@ -102,7 +102,7 @@ def check_agreement(name: str, ours: Sequence[Answer], theirs: Sequence[Answer])
         raise RunFailed(f"{name} and ours do not train the same parameters ({odd}); nothing was timed")
     draws = [_errors(*pair) for pair in zip(ours, theirs, strict=True)]
     errors = {what: min(errors[what] for errors in draws) for what in draws[0]}
-    worst = max(errors, key=lambda what: errors[what])
+    worst = max(errors, key=errors.__getitem__)
     if errors[worst] > TOLERANCE:
         raise RunFailed(f"{name} differs from ours by {errors[worst]:.1e} in the {worst}, above {TOLERANCE:.0e}; not timed")
     return errors[worst]
@@ -117,7 +117,7 @@ def _errors(ours: Answer, theirs: Answer) -> dict[str, float]:
 
 
 def _relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    if ours.shape != theirs.shape or np.isnan(theirs).any():
+    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return float("inf")
     scale = max(float(np.linalg.norm(ours)), float(np.finfo(np.float32).tiny))
     return float(np.linalg.norm(theirs.astype(np.float64) - ours) / scale)

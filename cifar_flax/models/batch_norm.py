@@ -1,4 +1,4 @@
-"""Batch normalisation with a gradient written out, which reads the feature map half as often as what autodiff makes of it."""
+"""Batch normalisation with its gradient written out, in a form that XLA runs faster on a CPU than what autodiff makes of it."""
 
 import functools
 from typing import Any

@@ -52,6 +52,13 @@ def test_of_several_draws_the_closest_counts_and_a_difference_in_all_is_one():
         check_agreement("torch", [ANSWER] * 2, off[::2])
 
 
+def test_what_is_not_finite_agrees_with_nothing():
+    broken = dataclasses.replace(ANSWER, logits=np.full((2, 3), np.nan))
+    for ours, theirs in ((broken, ANSWER), (ANSWER, broken), (broken, broken)):
+        with pytest.raises(RunFailed, match="by inf in the logits"):
+            check_agreement("torch", [ours], [theirs])
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
