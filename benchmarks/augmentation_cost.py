@@ -10,19 +10,20 @@ import copy
 import dataclasses
 import functools
 import json
-import os
 import sys
 from pathlib import Path
 
-import jax
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import cifar_flax.huge_pages  # starts the command anew, with large pages
+import cifar_flax.startup  # noqa: F401 # which the one before counts on
 from benchmarks.jax_network import draw, training_step
 from benchmarks.timing import in_turns, speeds, time_steps
 from benchmarks.workload import Workload
 from cifar_flax import cli
 from cifar_flax.config import AugmentConfig, Policy
+from cifar_flax.training.environment import describe_environment
 
 cli.define_config_flag()
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "times that each variant is timed", lower_bound=1)
@@ -54,7 +55,7 @@ def main() -> None:
     for name, value in medians.items():
         print(f"{name:20} {value:8.1f} images/s   {ratios[name]:.3f} of none")
     if _JSON.value:
-        figures = {"images_per_second": medians, "ratio": ratios, "jax": jax.__version__, "cpus": os.cpu_count()}
+        figures = {"images_per_second": medians, "ratio": ratios, "environment": describe_environment()}
         Path(_JSON.value).write_text(json.dumps(figures) + "\n")
 
 

@@ -21,6 +21,8 @@ from typing import Any
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+import cifar_flax.huge_pages  # starts the command anew, with large pages
+import cifar_flax.startup  # noqa: F401 # which the one before counts on
 from cifar_flax import cli
 from cifar_flax.atomic import write_text
 from cifar_flax.config import Config

@@ -1,4 +1,6 @@
-"""Has malloc ask Linux for pages of 2 MB, by starting the command anew with that setting. Imported first, for its effect.
+"""Has malloc ask Linux for pages of 2 MB, by starting the command anew with that setting.
+
+Imported first, for its effect, and before `startup`, which lets signals through again.
 
 XLA's CPU backend allocates what a step computes with anew each time, gigabytes of it: with pages of 4 kB, a tenth of the time
 of a step goes into half a million page faults. glibc reads the setting when a process starts, and at no other time.
