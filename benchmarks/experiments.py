@@ -1,17 +1,19 @@
-"""Trains the experiments of docs/experiments.md one after another, and keeps a line of figures on each.
+"""Trains what README and docs/experiments.md have figures of, one after another, and keeps a line on each seed.
 
     python benchmarks/experiments.py --only=three_conv_20_epochs      # any of GROUPS; without --only, all of them
     python benchmarks/experiments.py --table                          # what has been measured, as Markdown
 
 Run directories are `runs/experiments/NAME`: after an interruption the same command goes on. Figures are added to
-`benchmarks/results/experiments.jsonl` as each experiment ends, and those that are there already are not run again.
+`benchmarks/results/experiments.jsonl` as each run ends, and those that are there already are not run again. `seconds` are of
+training, all included; `compilation` is what of them went into compiling.
 """
 
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import flags
 
@@ -24,17 +26,25 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "experiments.jsonl"
 SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "superclass_top1", "loss", "n", "checkpoint")
 
-# Group -> the configs in it, and the number of epochs where it is not the config's own.
-GROUPS: dict[str, tuple[tuple[str, ...], int | None]] = {
-    "three_conv_short": (("three_conv:short",), None),
-    "three_conv": (("three_conv",), None),
-    "three_conv_20_epochs": (
-        tuple(f"three_conv:{name}" for name in ("no_augment", "sgd", "sgd_tuned", "lr_1e-3", "decay", "dropout")),
-        20,
+
+class Group(NamedTuple):
+    """Configs, each trained with the seeds from 0 on; `epochs` where they are not the configs' own."""
+
+    configs: tuple[str, ...]
+    epochs: int | None = None
+    seeds: int = 1
+
+
+GROUPS = {
+    "three_conv_short": Group(("three_conv:short",)),
+    "three_conv": Group(("three_conv",)),
+    "three_conv_20_epochs": Group(
+        tuple(f"three_conv:{name}" for name in ("no_augment", "sgd", "sgd_tuned", "lr_1e-3", "decay", "dropout")), epochs=20
     ),
-    "vgg_bn_5_epochs": (tuple(f"vgg_bn:{name}" for name in ("baseline", "base", "augment", "dropout")), 5),
-    "vgg_bn_short": (("vgg_bn:short",), None),
-    "wide_short": (("wide:short",), None),
+    "vgg_bn_5_epochs": Group(tuple(f"vgg_bn:{name}" for name in ("baseline", "base", "augment", "dropout")), epochs=5),
+    "vgg_bn_short": Group(("vgg_bn:short",)),
+    "wide_short": Group(("wide:short",)),
+    "fast": Group(("fast",), seeds=5),
 }
 
 _ONLY = flags.DEFINE_multi_enum("only", [], list(GROUPS), "groups to run")
@@ -44,25 +54,27 @@ _TABLE = flags.DEFINE_bool("table", False, "run nothing; print what has been mea
 def main() -> None:
     """Runs what is missing, or prints what is there."""
     if not _TABLE.value:
-        for group in _ONLY.value or GROUPS:
-            configs, epochs = GROUPS[group]
-            for config in configs:
-                if not any(line["config"] == config and line["planned"] == epochs for line in measured()):
-                    run(config, epochs)
+        for name in _ONLY.value or GROUPS:
+            group = GROUPS[name]
+            for config, seed in itertools.product(group.configs, range(group.seeds)):
+                wanted = {"config": config, "planned": group.epochs, "seed": seed}
+                if not any(wanted.items() <= line.items() for line in measured()):
+                    run(config, group.epochs, seed)
     print(table())
 
 
-def run(config: str, epochs: int | None) -> None:
-    """Trains and evaluates one experiment, and adds its line; `epochs` None takes the config's own.
+def run(config: str, epochs: int | None, seed: int) -> None:
+    """Trains and evaluates one seed of an experiment, and adds its line; `epochs` None takes the config's own.
 
     Raises:
       RunFailed: a command failed; its own line stands above.
     """
-    name = config.replace(":", "-") + (f"-{epochs}" if epochs else "")
+    name = config.replace(":", "-") + (f"-{epochs}" if epochs else "") + (f"-seed{seed}" if seed else "")
     workdir = ROOT / "runs" / "experiments" / name
     stem, _, variant = config.partition(":")
     arguments = [f"--config=configs/{stem}.py{variant and ':' + variant}"]
     arguments += [f"--config.train.epochs={epochs}"] if epochs else []
+    arguments += [f"--config.seed={seed}"] if seed else []
     launch("train", *arguments, f"--workdir={workdir}")
     launch("evaluate", f"--run={workdir}", "--split=test")
     line = {"config": config, "planned": epochs, "command": f"python launch/train.py {' '.join(arguments)}", **figures(workdir)}
@@ -76,16 +88,17 @@ def figures(workdir: Path) -> dict[str, Any]:
     scores = read_sealed(workdir / "report" / "test.json")
     environment = read_sealed(workdir / "environment.json")
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
-    best = max(epochs, key=lambda record: (record["validation_top1"], record["step"]))
+    best = max(epochs, key=lambda record: (record.get("validation_top1", 0.0), record["step"]))  # the last without validation
     return {
         "seed": config["seed"],
         "epochs": len(epochs),
         "images": epochs[-1]["step"] * config["train"]["batch_size"],
         "test": {name: scores[name] for name in SCORES if name in scores},
         "best_epoch": best["epoch"],
-        "validation_top1": best["validation_top1"],
+        "validation_top1": best.get("validation_top1"),
         "train_top1": best["train_top1"],
         "seconds": round(epochs[-1]["elapsed"]),
+        "compilation": round(epochs[-1]["compilation"]),
         "commit": (environment["git_commit"] or "")[:10],
         "cpu": environment["cpu"],
         "cpus": environment["cpus"],
@@ -106,8 +119,9 @@ def table() -> str:
     rows = [head, "| --- " * head.count(" |") + "|"]
     for line in measured():
         guesses = " / ".join(f"{100 * line['test'][f'top{k}']:.2f}" for k in (1, 2, 3, 5))
+        validation = "" if line["validation_top1"] is None else f"{100 * line['validation_top1']:.2f}"
         rows.append(
-            f"| `{line['config']}` | {line['epochs']} | {line['seed']} | {100 * line['validation_top1']:.2f} | {guesses} | "
+            f"| `{line['config']}` | {line['epochs']} | {line['seed']} | {validation} | {guesses} | "
             f"{line['images']:,} | {line['seconds'] / 60:.0f} | {line['date']} |"
         )
     return "\n".join(rows)

@@ -6,8 +6,8 @@ Run directories are `runs/time_to_accuracy/NAME-seedN`: after an interruption th
 ended is only read. The accuracy is validation top-1, at the end of the first epoch that reaches the target. A recipe that
 trains on all images (validation_fraction=0) is scored once a seed, on the test split, after its last epoch.
 
-The time is that of the run's own clock (`elapsed` of metrics.jsonl): everything from the first step on, with augmentation,
-validation and checkpoints, less what JAX reports for compiling the training and evaluation steps; see reaching.py.
+The time is that of the run's own clock (`elapsed` less `compilation` of metrics.jsonl): everything from the first step on, with
+augmentation, validation and checkpoints, less what JAX reports for compiling the training and evaluation steps.
 """
 
 import copy
@@ -52,14 +52,13 @@ def main() -> None:
 
 def time_of(config: Config, workdir: Path, target: float) -> dict[str, Any]:
     """Trains `config` in `workdir` to its end; returns the figures of when it reached `target`, or {"reached": False}."""
-    from benchmarks.reaching import compilation_recorded, reached, read_compilation
+    from benchmarks.reaching import reached
     from cifar_flax.training.loop import train
     from cifar_flax.training.records import read_records
 
-    with compilation_recorded(workdir) as after_epoch:
-        train(config, workdir, after_epoch=after_epoch)
+    train(config, workdir)
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
-    found = reached(target, epochs, read_compilation(workdir), lambda: _test_top1(workdir))
+    found = reached(target, epochs, lambda: _test_top1(workdir))
     if found is None:
         return {"reached": False}
     times = {"seconds": found.seconds, "seconds_with_compilation": found.elapsed}

@@ -4,6 +4,7 @@ import difflib
 import errno
 import hashlib
 import json
+import os
 import runpy
 import signal
 import sys
@@ -118,11 +119,16 @@ def _unraisable(error: "sys.UnraisableHookArgs") -> None:
 def report(call: Callable[[], Any]) -> Any:
     """Calls it; what a person can act on ends as a line on stderr and an exit code, our own mistakes as a traceback."""
     try:
-        return call()
+        result = call()
+        sys.stdout.flush()
+        return result
     except CifarFlaxError as e:
         error = e
     except KeyboardInterrupt:
         error = Preempted(f"interrupted; {AGAIN}")
+    except BrokenPipeError:  # `| head` has seen enough; what Python still flushes on leaving goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as e:
         error = _explain_os_error(e)
     print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,16 @@ def test_arguments_may_stand_before_and_after_flags(app):
 def test_a_mistake_beside_arguments_costs_one_line(app, args, expected):
     found = app(*args)
     assert (found.returncode, found.stdout, found.stderr) == (2, "", expected)
+
+
+@pytest.mark.parametrize("words", [1, 20_000])  # fits a buffer; does not
+def test_a_reader_that_has_seen_enough_costs_no_traceback(app, tmp_path, words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "app.py", *["word"] * words]
+    done = subprocess.run(command, check=False, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(("file", "said"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])

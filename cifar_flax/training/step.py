@@ -70,7 +70,7 @@ def training_step(
     apply = apply_frozen(model, config.optim.freeze)
     smoothing, ema_decay, sam_rho = config.optim.label_smoothing, config.optim.ema_decay, config.optim.sam_rho
 
-    def step(
+    def train_step(
         run: jax.Array, state: TrainState, data: DeviceData, indices: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(run, state.step)
@@ -113,7 +113,7 @@ def training_step(
         )
         return new, {**metrics.of_step(), "grad_norm": grad_norm}
 
-    return step
+    return train_step
 
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> EvalStep:

@@ -1,7 +1,6 @@
 """What is seen and kept of a run while it trains: progress, metrics.jsonl, TensorBoard, and the watch for NaN."""
 
 import math
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from cifar_flax.training.hosts import leads
 from cifar_flax.training.progress import Progress, clock
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.tensorboard import TensorBoard
+from cifar_flax.training.timing import Clock
 
 IN_FLIGHT = 2  # steps the host may run ahead of the device: enough to keep it busy, few enough to stop and to time by
 SLOW_SECONDS = 0.5  # of a step so long that waiting for it costs nothing: none is ahead, or SIGTERM would wait for two
@@ -43,14 +43,8 @@ class Tracker:
         self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard and leads() else None
         self._progress = Progress(silent or not leads())
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
-        self._before: float = self._records.last.get("elapsed", 0.0) if self._records else 0.0
-        self._clock = _Clock()
-        self._epoch_start = self.elapsed
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training so far, those of earlier processes included, compilation and validation too."""
-        return self._before + self._clock.elapsed
+        self._clock = Clock(self._records.last if self._records else {})
+        self._epoch_start = self._clock.elapsed
 
     @property
     def steps_per_second(self) -> float:
@@ -86,7 +80,8 @@ class Tracker:
                 f"for {stopping.patience} epochs (config.early_stopping)"
             )
         epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
-        text = f"trained {epochs_done} epochs in {clock(self.elapsed)}"
+        times = self._clock.times
+        text = f"trained {epochs_done} epochs in {clock(times['elapsed'])}, {clock(times['compilation'])} of it compiling"
         if validated := [record for record in epochs if record.get("validation_top1") is not None]:
             best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints has it
             text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
@@ -113,12 +108,10 @@ class Tracker:
         self._clock.pause()
         values = {f"train_{name}": value for name, value in train.items()}
         values |= {f"validation_{name}": value for name, value in validation.items() if name != "n"}
-        seconds = self.elapsed - self._epoch_start
-        self._epoch_start = self.elapsed
+        times = self._clock.times
+        seconds, self._epoch_start = times["elapsed"] - self._epoch_start, times["elapsed"]
         if self._records:
-            self._records.append(
-                {"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, "elapsed": self.elapsed}
-            )
+            self._records.append({"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, **times})
         if self._tensorboard:
             curves = {
                 f"{'validation' if k.startswith('validation') else 'train'}/{k.partition('_')[2]}": v for k, v in values.items()
@@ -164,7 +157,7 @@ class Tracker:
         rate = float(self._schedule(step - 1)) * self._scale
         line: dict[str, Any] = {"kind": "step", "step": step, "epoch": epoch, **values, "learning_rate": rate}
         if self._records:
-            self._records.append({**line, "images_per_second": speed, "elapsed": self.elapsed})
+            self._records.append({**line, "images_per_second": speed, **self._clock.times})
         if self._tensorboard:
             curves = {f"step/{name}": value for name, value in {**values, "learning_rate": rate}.items()}
             self._tensorboard.scalars(step, {**curves, "step/images_per_second": speed})
@@ -174,6 +167,7 @@ class Tracker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.clear()
+        self._clock.close()
         if self._records:
             self._records.close()
         if self._tensorboard:
@@ -182,29 +176,3 @@ class Tracker:
 
 def _summary(scores: dict[str, float]) -> str:
     return f"loss {scores['loss']:.4f} top-1 {scores['top1']:.2%} F1 {scores['f1']:.2%}"
-
-
-class _Clock:
-    """Steps per second: a mean that forgets within about ten seconds, from which compilation and validation are left out."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._last: tuple[int, float] | None = None
-        self.steps_per_second = 0.0
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self._start
-
-    def tick(self, step: int) -> None:
-        now = time.monotonic()
-        if self._last is not None and now > self._last[1]:
-            seconds = now - self._last[1]
-            speed = (step - self._last[0]) / seconds
-            old = math.exp(-seconds / 10) if self.steps_per_second else 0.0
-            self.steps_per_second = old * self.steps_per_second + (1 - old) * speed
-        self._last = (step, now)
-
-    def pause(self) -> None:
-        """Leaves out the time until the next tick."""
-        self._last = None

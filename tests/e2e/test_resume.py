@@ -23,7 +23,7 @@ OVERRIDES = [
 
 def records(run):
     """All that was recorded but for times."""
-    times = ("elapsed", "seconds", "images_per_second")
+    times = ("elapsed", "compilation", "seconds", "images_per_second")
     return [{k: v for k, v in record.items() if k not in times} for record in read_records(run)]
 
 
