@@ -97,6 +97,11 @@ def _validate_schedule(optim: OptimConfig) -> None:
                 f"config.optim.{name}: {value} has no effect with schedule {optim.schedule}; set it to {unused}, "
                 f"or --config.optim.schedule={' or '.join(schedules)}"
             )
+    if optim.initial_fraction and (not optim.warmup_epochs or optim.schedule is Schedule.ONE_CYCLE):
+        raise UserError(
+            f"config.optim.initial_fraction: {optim.initial_fraction} has no effect without config.optim.warmup_epochs, "
+            "nor with schedule one_cycle; set it to 0.0"
+        )
     rising = (optim.warmup_epochs, *optim.boundaries)
     if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
         raise UserError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")

@@ -68,6 +68,14 @@ def test_checking_gives_every_value_its_declared_type():
             {"optim__decay": 1e-6},
             "decay: 1e-06 has no effect with schedule constant; set it to 0.0, or --config.optim.schedule=inverse_time",
         ),
+        (
+            {"optim__initial_fraction": 0.1},
+            "config.optim.initial_fraction: 0.1 has no effect without config.optim.warmup_epochs",
+        ),
+        (
+            {"optim__initial_fraction": 0.1, "optim__warmup_epochs": 1.0, "optim__schedule": Schedule.ONE_CYCLE},
+            "config.optim.initial_fraction",
+        ),
         ({"optim__schedule": Schedule.COSINE, "optim__boundaries": (2.0,)}, "config.optim.boundaries: (2.0,) has no effect"),
         ({"optim__schedule": Schedule.LINEAR, "optim__decay_rate": 0.5}, "--config.optim.schedule=exponential or piecewise"),
         ({"optim__schedule": Schedule.ONE_CYCLE, "optim__final_fraction": 0.1}, "--config.optim.schedule=cosine or linear"),

@@ -2,7 +2,7 @@
 
 import fcntl
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from absl import logging
 
@@ -98,12 +98,22 @@ def _lock(workdir: Path) -> TextIO:
 
 def _write_environment(path: Path) -> None:
     """Writes this session's environment, with those of the sessions that it continues under "earlier"."""
+    now, earlier = describe_environment(), _earlier_environments(path)
+    if earlier and earlier[-1]["backend"] != now["backend"]:
+        logging.warning(
+            "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits and, with "
+            "config.train.dtype=auto, in their precision",
+            *(path.parent, earlier[-1]["backend"], now["backend"]),
+        )
+    write_text(path, sealed_text({**now, "earlier": earlier}))
+
+
+def _earlier_environments(path: Path) -> list[dict[str, Any]]:
     try:
-        before = read_sealed(path)
-        earlier = [*before.pop("earlier", []), before]
+        last = read_sealed(path)
+        return [*last.pop("earlier", []), last]
     except FileNotFoundError:
-        earlier = []
+        return []
     except ValueError as e:
         logging.warning("%s: damaged: %s; what it said of earlier sessions is left out", path, e)
-        earlier = []
-    write_text(path, sealed_text({**describe_environment(), "earlier": earlier}))
+        return []

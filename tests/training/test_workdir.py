@@ -4,6 +4,7 @@ import pytest
 
 from cifar_flax.config_file import checked
 from cifar_flax.errors import FolderInUse, UserError
+from cifar_flax.sealed import read_sealed
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.workdir import in_use, open_workdir
 
@@ -27,3 +28,14 @@ def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_dat
         open_workdir(tmp_path / "run", config, other)
     assert not in_use(tmp_path / "run")
     assert refusal.traceback  # whose frames hold on to the lock
+
+
+def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, monkeypatch, caplog):
+    config = checked(tiny_config)
+    preprocessing = Setup.load(config).preprocessing
+    for backend in ("gpu", "gpu", "cpu", "cpu"):
+        monkeypatch.setattr("cifar_flax.training.environment.jax.default_backend", lambda backend=backend: backend)
+        open_workdir(tmp_path / "run", config, preprocessing).close()
+    (said,) = caplog.messages
+    assert "trained on gpu until now, and goes on on cpu" in said
+    assert [e["backend"] for e in read_sealed(tmp_path / "run" / "environment.json")["earlier"]] == ["gpu", "gpu", "cpu"]
