@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import TIMES, read_records
 from tests.conftest import ROOT, TINY_CONFIG
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends
@@ -23,8 +23,7 @@ OVERRIDES = [
 
 def records(run):
     """All that was recorded but for times."""
-    times = ("elapsed", "compilation", "seconds", "images_per_second")
-    return [{k: v for k, v in record.items() if k not in times} for record in read_records(run)]
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in read_records(run)]
 
 
 def start(workdir, cache):
