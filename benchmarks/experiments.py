@@ -44,6 +44,7 @@ GROUPS = {
     "vgg_bn_5_epochs": Group(tuple(f"vgg_bn:{name}" for name in ("baseline", "base", "augment", "dropout")), epochs=5),
     "vgg_bn_short": Group(("vgg_bn:short",)),
     "wide_short": Group(("wide:short",)),
+    "fast_sprint": Group(("fast:sprint",), seeds=5),
     "fast": Group(("fast",), seeds=5),
 }
 

@@ -68,6 +68,14 @@ def select(c: Config) -> None:
     c.data.validation_fraction = 0.1
 
 
+def sprint(c: Config) -> None:
+    """As short as 65 % takes. Twice as many updates an epoch, and images grow later, but for the last: they must be as in testing."""
+    c.optim.warmup_epochs = 0.75
+    c.train.batch_size = 512
+    c.train.epochs = 3
+    c.train.resolutions = (ResolutionConfig(until=0.5, size=20), ResolutionConfig(until=0.85, size=24))
+
+
 def finetune(c: Config) -> None:
     """The network in the box on other images, of which there may be few, with a new last layer where the classes are others."""
     c.train.init_from = "pretrained:fast"
@@ -89,4 +97,4 @@ def head(c: Config) -> None:
     c.optim.learning_rate = 1e-2
 
 
-VARIANTS = {"select": select, "finetune": finetune, "head": head}
+VARIANTS = {"select": select, "sprint": sprint, "finetune": finetune, "head": head}
