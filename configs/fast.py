@@ -69,11 +69,14 @@ def select(c: Config) -> None:
 
 
 def sprint(c: Config) -> None:
-    """As short as 65 % takes. Twice as many updates an epoch, and images grow later, but for the last: they must be as in testing."""
-    c.optim.warmup_epochs = 0.75
+    """For 65 % with a margin: twice as many updates an epoch, and smaller images, but for the last fifth.
+
+    Three epochs, .15 of them at 32 pixels, have 64.70 % of validation; 28 pixels there, 58.28 %.
+    """
+    c.optim.warmup_epochs = 1.0
     c.train.batch_size = 512
-    c.train.epochs = 3
-    c.train.resolutions = (ResolutionConfig(until=0.5, size=20), ResolutionConfig(until=0.85, size=24))
+    c.train.epochs = 4
+    c.train.resolutions = (ResolutionConfig(until=0.5, size=20), ResolutionConfig(until=0.8, size=24))
 
 
 def finetune(c: Config) -> None:

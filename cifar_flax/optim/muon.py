@@ -53,8 +53,8 @@ def renormalize() -> optax.GradientTransformation:
 def orthogonalize(kernel: jax.Array, steps: int) -> jax.Array:
     """The kernel [..., out] as a matrix with its singular values brought close to 1; float32, of the same shape.
 
-    Each iteration multiplies the matrix x with a polynomial of x x^T. All are found from the first x x^T, which is smaller than a
-    long x, and x is multiplied once, in the end.
+    Each iteration multiplies the matrix x with a polynomial of x x^T. All of them are found from the first x x^T, which is
+    smaller than a long x, and x is multiplied once, in the end.
 
     Args:
       kernel: float32, at least two axes.
