@@ -4,8 +4,8 @@
 
 The write-up reports .63, which it calls training accuracy, with dropout, augmentation and 120 epochs. `:base` is the network
 without either (.4856), `:augment` and `:dropout` have one of them (.592, .53). Built on `:base` are `:two_dense` (.51),
-`:one_block` (.48, of training), `:five_blocks` (.4875) and, with three plain convolutions, `:baseline` (.366). `:search` has the
-20 epochs of the write-up's random search, `configs/search/vgg_bn_random.py`.
+`:one_block` (.48, of training), `:five_blocks` (.4875) and, with three plain convolutions, `:baseline` (.366). `:search` has
+the 20 epochs of the write-up's random search, `configs/search/vgg_bn_random.py`.
 
 Claim: `:short`, 15 epochs, 61.60 % test and 62.08 % validation top-1, n = 1, 65 min beside other work on two AVX-512 cores
 (2026-11-24). The 120 epochs have not been run.
