@@ -5,11 +5,13 @@
 
 Run directories are `runs/experiments/NAME`: after an interruption the same command goes on. Figures are added to
 `benchmarks/results/experiments.jsonl` as each run ends, and those that are there already are not run again. `seconds` are of
-training, all included; `compilation` is what of them went into compiling.
+training, all included; `compilation` is what of them went into compiling. `peak_memory_gb` is of the process that trained, and
+where it was interrupted, of the last.
 """
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,9 +78,10 @@ def run(config: str, epochs: int | None, seed: int) -> None:
     arguments = [f"--config=configs/{stem}.py{variant and ':' + variant}"]
     arguments += [f"--config.train.epochs={epochs}"] if epochs else []
     arguments += [f"--config.seed={seed}"] if seed else []
-    launch("train", *arguments, f"--workdir={workdir}")
+    memory = launch("train", *arguments, f"--workdir={workdir}")
     launch("evaluate", f"--run={workdir}", "--split=test")
-    line = {"config": config, "planned": epochs, "command": f"python launch/train.py {' '.join(arguments)}", **figures(workdir)}
+    command = f"python launch/train.py {' '.join(arguments)}"
+    line = {"config": config, "planned": epochs, "command": command, **figures(workdir), "peak_memory_gb": memory}
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -128,11 +131,18 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def launch(app: str, *arguments: str) -> None:
-    """Runs launch/APP.py to its end."""
-    process = subprocess.run([sys.executable, f"launch/{app}.py", *arguments], check=False, cwd=ROOT)
+def launch(app: str, *arguments: str) -> float:
+    """Runs launch/APP.py to its end, and gives the most memory that it had at a time, in GB (10^9 bytes)."""
+    process = subprocess.Popen([sys.executable, f"launch/{app}.py", *arguments], cwd=ROOT)
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except KeyboardInterrupt:
+        process.wait()  # it has heard it too, and saves
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RunFailed(f"launch/{app}.py {' '.join(arguments)} ended with exit code {process.returncode}")
+    return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
 
 
 if __name__ == "__main__":
