@@ -6,8 +6,8 @@ The network of the write-up with the Flask demo, which reports .65 / .77 / .83 i
 recipe, and this one is ours; `:published` is that of the author's repository, which trained with other dropouts than the post
 shows. `:short` is for 15 epochs.
 
-Claim: `:short`, 15 epochs, 55.79 % test and 56.38 % validation top-1, n = 1, 87 min on two AVX-512 cores (2026-11-24). Ours has
-18.4 % validation and 17.2 % test after the first epoch, n = 1, 5 min 18 s (2026-11-22); it and `:published` have not been run on.
+Claim: `:short`, 15 epochs, 55.79 % test and 56.38 % validation top-1, n = 1, 87 min on two AVX-512 cores (2026-11-24). Ours
+has 18.4 % of validation, 17.2 % of test after the first epoch, 5 min 18 s (2026-11-22); neither it nor `:published` was run on.
 """
 
 from cifar_flax.config import (
