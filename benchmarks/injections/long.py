@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cifar_flax.training.loop import train
 GROWTH = 0.02  # of resident memory, open files and threads, from after the warm-up to the end
 FEW = 2  # files or threads more are no growth: pools are filled as they are needed
 WARM_UP = 0.3  # of the samples
+QUIET, PATIENCE = 0.25, 5.0  # seconds without a file opened or closed, and how long to wait for them
 
 Sample = dict[str, int]
 
@@ -39,20 +41,37 @@ def long_runs(scene: Scene, epochs: int, evaluations: int) -> Iterator[Result]:
 
 
 def sample() -> Sample:
-    """Resident bytes, open files and threads of this process, with what is only waiting to be given back given back."""
+    """Resident bytes, open files and threads of this process, once the checkpoint that is being written is.
+
+    What is only waiting to be given back is given back before.
+    """
+    _settle()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    files = len(os.listdir("/proc/self/fd"))
     threads = len(os.listdir("/proc/self/task"))
-    return {"resident memory": pages * os.sysconf("SC_PAGE_SIZE"), "open files": files, "threads": threads}
+    return {"resident memory": pages * os.sysconf("SC_PAGE_SIZE"), "open files": _open_files(), "threads": threads}
+
+
+def _settle() -> None:
+    """Waits for a moment in which no file is opened or closed: a checkpoint of few arrays is written by then."""
+    latest, since = _open_files(), time.monotonic()
+    start = since
+    while (now := time.monotonic()) < min(since + QUIET, start + PATIENCE):
+        time.sleep(QUIET / 25)
+        if (files := _open_files()) != latest:
+            latest, since = files, now
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def growth(samples: list[Sample]) -> dict[str, float]:
     """By how much of itself each measure grows: the lowest of the last third after the warm-up against that of the first.
 
-    The lowest, because a checkpoint is being written during many of the samples, with files and threads of its own.
+    The lowest, because a checkpoint may still be being written, with files and threads of its own, where the machine is busy.
     """
     after = samples[int(WARM_UP * len(samples)) :]
     third = max(len(after) // 3, 1)
