@@ -48,6 +48,7 @@ GROUPS = {
     "wide_short": Group(("wide:short",)),
     "fast_sprint": Group(("fast:sprint",), seeds=5),
     "fast": Group(("fast",), seeds=5),
+    "fast_long": Group(("fast:long",)),
 }
 
 _ONLY = flags.DEFINE_multi_enum("only", [], list(GROUPS), "groups to run")

@@ -45,6 +45,7 @@ PARAMETERS = {
     "fast": 8_605_368,  # of which 288 are the whitening kernel
     "fast:select": 8_605_368,
     "fast:sprint": 8_605_368,
+    "fast:long": 8_605_368,
     "fast:finetune": 8_605_368,
     "fast:head": 8_605_368,
     "resnet18": 11_220_132,
@@ -59,6 +60,7 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "fast": 2 * 2_944,
     "fast:select": 2 * 2_944,
     "fast:sprint": 2 * 2_944,
+    "fast:long": 2 * 2_944,
     "fast:finetune": 2 * 2_944,
     "fast:head": 2 * 2_944,
     "resnet18": 2 * 4_800,
