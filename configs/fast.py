@@ -81,7 +81,7 @@ def sprint(c: Config) -> None:
 
 
 def long(c: Config) -> None:
-    """For an hour: four times the epochs, and CutMix, larger shifts and less smoothing of labels against learning them by heart."""
+    """For an hour: four times the epochs, and CutMix and larger shifts against learning the images by heart."""
     c.augment.crop_padding = 4
     c.augment.cutmix = 0.5
     c.optim.label_smoothing = 0.1
