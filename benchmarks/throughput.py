@@ -52,6 +52,8 @@ def main() -> None:
         differences = _check(workers, config)
         seconds, remarks = _measure(workers, config, sizes)
         environment = workers["jax"].call("environment")
+        for name, worker in workers.items():
+            environment["packages"] |= worker.versions(FRAMEWORKS[name])
     found = figures(experiment.name.partition("-")[0], seconds, work)
     if _JSON.value:
         measured = {"multiply_adds": work, "differences": differences, "remarks": remarks, "seconds_per_step": seconds}

@@ -34,7 +34,7 @@ class Worker:
         theirs.close()
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """What the module's function returns; `build` and `time_step` are the worker's own.
+        """What the module's function returns; `build`, `time_step` and `versions` are the worker's own.
 
         Raises:
           CifarFlaxError: the function did.
@@ -56,6 +56,10 @@ class Worker:
     def build(self, workload: Any) -> tuple[list[str], list[str]]:
         """Has the module build its steps for a workload, in place of those before; returns their names, and remarks."""
         return self.call("build", workload)
+
+    def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
+        """Of packages, as they are in the process."""
+        return self.call("versions", packages)
 
     def time_step(self, name: str, steps: int) -> float:
         """Seconds a step, by the worker's own clock."""
@@ -81,7 +85,11 @@ def _serve(pipe: Connection, name: str) -> None:
         held.update(steps)
         return list(steps), remarks
 
-    own: dict[str, Callable[..., Any]] = {"build": build, "time_step": lambda name, steps: time_steps(held[name], steps)}
+    own: dict[str, Callable[..., Any]] = {
+        "build": build,
+        "time_step": lambda name, steps: time_steps(held[name], steps),
+        "versions": lambda packages: {package: importlib.import_module(package).__version__ for package in packages},
+    }
     try:
         module = importlib.import_module(f"benchmarks.{name}")
         while True:

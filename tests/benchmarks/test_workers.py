@@ -1,5 +1,6 @@
 import os
 
+import numpy as np
 import pytest
 
 from benchmarks.plan import Conv
@@ -19,6 +20,7 @@ def test_calls_are_answered_by_another_process(worker):
     layers = worker.call("layers_of", ModelConfig(), 10)
     assert worker.call("multiply_adds", layers, (2, 2, 3)) == 12 * 10
     assert worker._process.pid != os.getpid()
+    assert worker.versions(("numpy",)) == {"numpy": np.__version__}
 
 
 def test_what_goes_wrong_there_is_raised_here(worker):
