@@ -58,10 +58,17 @@ def get_config(variant: str = "") -> Config:
     c.optim.schedule = Schedule.LINEAR
     c.optim.warmup_epochs = 2.25
 
+    c.train.batch_size = 512
+    c.train.epochs = 8
+    c.train.resolutions = (ResolutionConfig(until=0.25, size=20), ResolutionConfig(until=0.55, size=24))
+    return vary(c, variant, VARIANTS)
+
+
+def published(c: Config) -> None:
+    """Batches, epochs and sizes of the speed run, with a quarter of an epoch more."""
     c.train.batch_size = 1024
     c.train.epochs = 9
     c.train.resolutions = (ResolutionConfig(until=0.15, size=20), ResolutionConfig(until=0.5, size=24))
-    return vary(c, variant, VARIANTS)
 
 
 def select(c: Config) -> None:
@@ -70,12 +77,11 @@ def select(c: Config) -> None:
 
 
 def sprint(c: Config) -> None:
-    """For 65 % with a margin: twice as many updates an epoch, and smaller images, but for the last fifth.
+    """For 65 % with a margin: half of the epochs, and smaller images, but for the last fifth.
 
     Three epochs, .15 of them at 32 pixels, have 64.70 % of validation; 28 pixels there, 58.28 %.
     """
     c.optim.warmup_epochs = 1.0
-    c.train.batch_size = 512
     c.train.epochs = 4
     c.train.resolutions = (ResolutionConfig(until=0.5, size=20), ResolutionConfig(until=0.8, size=24))
 
@@ -86,6 +92,7 @@ def long(c: Config) -> None:
     c.augment.cutmix = 0.5
     c.optim.label_smoothing = 0.1
     c.optim.warmup_epochs = 4.0
+    c.train.batch_size = 1024
     c.train.epochs = 36
     c.train.resolutions = (ResolutionConfig(until=0.3, size=20), ResolutionConfig(until=0.65, size=24))
 
@@ -111,4 +118,4 @@ def head(c: Config) -> None:
     c.optim.learning_rate = 1e-2
 
 
-VARIANTS = {"select": select, "sprint": sprint, "long": long, "finetune": finetune, "head": head}
+VARIANTS = {"published": published, "select": select, "sprint": sprint, "long": long, "finetune": finetune, "head": head}

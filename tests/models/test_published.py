@@ -43,6 +43,7 @@ PARAMETERS = {
     "vgg_bn:five_blocks": 15_031_588,  # 3 * (9 * 512 * 512 + 512) + 1,024 more, and 3 * 512 * 512 fewer: a map of 1 x 1
     "vgg_bn:baseline": 1_193_636,  # three_conv's
     "fast": 8_605_368,  # of which 288 are the whitening kernel
+    "fast:published": 8_605_368,
     "fast:select": 8_605_368,
     "fast:sprint": 8_605_368,
     "fast:long": 8_605_368,
@@ -58,6 +59,7 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "vgg_bn:baseline": 0,
     "quickstart": 2 * 352,
     "fast": 2 * 2_944,
+    "fast:published": 2 * 2_944,
     "fast:select": 2 * 2_944,
     "fast:sprint": 2 * 2_944,
     "fast:long": 2 * 2_944,
