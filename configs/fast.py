@@ -6,9 +6,9 @@ The recipe is that of Keller Jordan's cifar10-airbench for CIFAR-100, which repo
 test-time augmentation after 8.75 epochs. `:published` is that recipe with nine, and ours has batches half as large.
 
 Claim: 75.36 % test top-1, n = 1, in 23 min on two AVX-512 cores (2026-11-25); `:sprint` 68.46 +- .27 %, n = 5, 6.4 +- .3 min
-(2026-11-24); `:long` 76.53 %, n = 1, 66 min (2026-11-25); all on an idle machine, without 10 s of compilation. `:published` has
-75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as `pretrained:fast`, and `:finetune` and
-`:head` begin with them:
+(2026-11-24); `:long` 76.53 %, n = 1, 66 min (2026-11-25); all on an idle machine, without 10 to 13 s of compilation.
+`:published` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as `pretrained:fast`, and
+`:finetune` and `:head` begin with them:
     python launch/train.py --config=configs/fast.py:finetune --config.data.name=folder:PATH
 """
 
@@ -66,13 +66,13 @@ def get_config(variant: str = "") -> Config:
 
 
 def published(c: Config) -> None:
-    """Batches and sizes of the speed run: half of the updates, and more memory."""
+    """Batches and sizes of the speed run: half as many updates."""
     c.train.batch_size = 1024
     c.train.resolutions = (ResolutionConfig(until=0.15, size=20), ResolutionConfig(until=0.5, size=24))
 
 
 def select(c: Config) -> None:
-    """What everything was chosen with: 45,000 images to train on, 5,000 to choose by."""
+    """To choose by: 45,000 images to train on, 5,000 to validate with; docs/performance.md says what was chosen so."""
     c.data.validation_fraction = 0.1
 
 
