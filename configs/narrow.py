@@ -3,8 +3,8 @@
     python launch/train.py --config=configs/narrow.py
 
 Keras' CIFAR-10 example, with which the search of the wide network's author began: he blames its 32 first filters for leaning
-on colour. `configs/search/wide_grid.py` searches what he searched. `:short` is the recipe of `wide:short`, so that the two can
-be compared after as few epochs.
+on colour. `configs/search/wide_grid.py` searches what he searched. `:short` is for a few epochs; docs/experiments.md trains
+the wide network so too, to compare the two.
 """
 
 from cifar_flax.config import (
