@@ -58,9 +58,9 @@ def published(c: Config) -> None:
 
 
 def short(c: Config) -> None:
-    """Muon, which keeps every kernel at one norm, from kernels that hand their inputs on; lower dropouts, which hold back.
+    """Muon keeps convolution kernels at one norm, which this network has nothing else for; dropouts are lower.
 
-    AdamW stalls at rates above 4e-4, and after three epochs is where this is after one (docs/experiments.md).
+    AdamW's loss stalled from a rate of 4e-4 on; docs/experiments.md has how this was chosen.
     """
     for block, rate in zip(c.model.blocks, (0.1, 0.2, 0.3), strict=True):
         block.dropout = rate
