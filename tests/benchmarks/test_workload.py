@@ -17,7 +17,7 @@ ANSWER = Answer(np.ones((2, 3)), np.ones((2, 3)), {"a/kernel": np.ones((3, 4)), 
     ("name", "optimizer", "momentum"),
     [
         ("wide", Optimizer.ADAM, None),
-        ("vgg_bn:short", Optimizer.ADAM, None),  # AdamW
+        ("narrow:short", Optimizer.ADAM, None),  # AdamW
         ("wide:published", Optimizer.SGD, 0.9),  # RMSprop
         ("three_conv:sgd_tuned", Optimizer.SGD, 0.9),
         ("fast", Optimizer.SGD, 0.9),  # Muon
