@@ -87,9 +87,9 @@ def sprint(c: Config) -> None:
 
 
 def long(c: Config) -> None:
-    """For an hour: a network of twice the multiply-adds, 3x3 kernels throughout, and larger shifts.
+    """For an hour: a network of twice the multiply-adds, 3x3 kernels in every branch, and larger shifts.
 
-    More filters on the smallest maps instead were no better and slower; cutout and CutMix held it back.
+    More filters on the smallest maps instead were no better and slower; docs/performance.md has what else was tried.
     """
     c.augment.crop_padding = 4
     c.model.stages = (
