@@ -6,9 +6,9 @@ The recipe is that of Keller Jordan's cifar10-airbench for CIFAR-100, which repo
 test-time augmentation after 8.75 epochs. `:published` is that recipe with nine, and ours has batches half as large.
 
 Claim: 75.43 +- .21 % test top-1, n = 5, 21.7 +- .7 min on two AVX-512 cores (2026-11-25); `:sprint` 68.46 +- .27 %, n = 5,
-6.4 +- .3 min (2026-11-24); `:long` 77.44 %, n = 1, 64 min (2026-11-26); all on an idle machine, without 10 to 13 s of
-compilation. `:published` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as
-`pretrained:fast`, and `:finetune` and `:head` begin with them:
+6.4 +- .3 min (2026-11-24); both on an idle machine, without 10 to 13 s of compilation. `:long` has not run as it is now.
+`:published` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as `pretrained:fast`, and
+`:finetune` and `:head` begin with them:
     python launch/train.py --config=configs/fast.py:finetune --config.data.name=folder:PATH
 """
 
@@ -87,7 +87,7 @@ def sprint(c: Config) -> None:
 
 
 def long(c: Config) -> None:
-    """For an hour: a network of twice the multiply-adds, 3x3 kernels in every branch, and larger shifts.
+    """For an hour: a network of twice the multiply-adds, 3x3 kernels in every branch, larger shifts, averaged weights.
 
     More filters on the smallest maps instead were no better and slower; docs/performance.md has what else was tried.
     """
@@ -97,8 +97,11 @@ def long(c: Config) -> None:
         StageConfig(352, 3, branch_features=(352, 352), branch_kernel_sizes=(3, 3), residual=True),
         StageConfig(768, 2, branch_features=(512, 768), branch_kernel_sizes=(3, 3), residual=True),
     )
-    c.optim.warmup_epochs = 5.0
-    c.train.epochs = 20
+    c.model.batch_norm_momentum = 0.9
+    c.optim.label_smoothing = 0.35
+    c.optim.ema_decay = 0.99
+    c.optim.warmup_epochs = 5.5
+    c.train.epochs = 22
     c.train.resolutions = (ResolutionConfig(until=0.3, size=20), ResolutionConfig(until=0.7, size=24))
 
 
