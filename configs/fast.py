@@ -6,9 +6,9 @@ The recipe is that of Keller Jordan's cifar10-airbench for CIFAR-100, which repo
 test-time augmentation after 8.75 epochs. `:published` is that recipe with nine, and ours has batches half as large.
 
 Claim: 75.43 +- .21 % test top-1, n = 5, 21.7 +- .7 min on two AVX-512 cores (2026-11-25); `:sprint` 68.46 +- .27 %, n = 5,
-6.4 +- .3 min (2026-11-24); both on an idle machine, without 10 to 13 s of compilation. `:long` has not run as it is now.
-`:published` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as `pretrained:fast`, and
-`:finetune` and `:head` begin with them:
+6.4 +- .3 min (2026-11-24); `:long` 78.34 %, n = 1, 72 min (2026-11-26); all on an idle machine, without 10 to 13 s of
+compilation. `:published` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights are in the box, as
+`pretrained:fast`, and `:finetune` and `:head` begin with them:
     python launch/train.py --config=configs/fast.py:finetune --config.data.name=folder:PATH
 """
 
