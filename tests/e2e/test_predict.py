@@ -77,6 +77,15 @@ def test_names_that_are_no_text_come_through(launch, tiny_run, tmp_path):
     assert table.stderr.startswith("skipped pictures/\\x1b[2J.png: ")
 
 
+@pytest.fixture
+def foreground():
+    """Has what a test starts heed SIGINT, which a shell has its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 def test_ctrl_c_ends_it_without_a_word(tiny_run):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
