@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-INIT = (HERE / "cifar_flax" / "__init__.py").read_text(encoding="utf-8")
+INIT = (HERE / "cifar_flax" / "_version.py").read_text(encoding="utf-8")
 VERSION = next(
     ast.literal_eval(node.value)
     for node in ast.parse(INIT).body
@@ -56,7 +56,7 @@ setup(
     package_data={
         "cifar_flax.analysis": ["templates/*"],
         "cifar_flax.pretrained": ["*.safetensors"],
-        "cifar_flax.serving": ["openapi.yaml", "static/*", "templates/*"],
+        "cifar_flax.serving.web": ["openapi.yaml", "static/*", "templates/*"],
     },
     install_requires=[
         "absl-py>=2.1",  # flags and logging of the apps in launch/

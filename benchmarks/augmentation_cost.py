@@ -16,16 +16,16 @@ from pathlib import Path
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import cifar_flax.huge_pages  # starts the command anew, with large pages
-import cifar_flax.startup  # noqa: F401 # which the one before counts on
+import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
+import cifar_flax.runtime.startup  # noqa: F401 # which the one before counts on
 from benchmarks.jax_network import draw, training_step
 from benchmarks.timing import in_turns, speeds, time_steps
 from benchmarks.workload import Workload
-from cifar_flax import cli
 from cifar_flax.config import AugmentConfig, Policy
+from cifar_flax.runtime import app
 from cifar_flax.training.environment import describe_environment
 
-cli.define_config_flag()
+app.define_config_flag()
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "times that each variant is timed", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 5, "steps a time", lower_bound=1)
 _JSON = flags.DEFINE_string("json", None, "a file to write the figures to, such as benchmarks/results/augmentation_cost.json")
@@ -46,7 +46,7 @@ def augmented(workload: Workload, augment: AugmentConfig) -> Workload:
 
 def main() -> None:
     """Times the variants in turns and prints medians and ratios."""
-    config = cli.experiment_from_flags().config
+    config = app.experiment_from_flags().config
     workload = draw(config, config.train.batch_size)
     steps = {name: training_step(augmented(workload, augment)) for name, augment in VARIANTS.items()}
     variants = {name: functools.partial(time_steps, step, _STEPS.value) for name, step in steps.items()}
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from cifar_flax import cli
 from cifar_flax.errors import RunFailed
-from cifar_flax.sealed import read_sealed
+from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.runtime import app
 from cifar_flax.training.records import read_records
 
 ROOT = Path(__file__).parent.parent
@@ -89,9 +89,9 @@ def run(config: str, epochs: int | None, seed: int) -> None:
 
 def figures(workdir: Path) -> dict[str, Any]:
     """What a finished and evaluated run has to show."""
-    config = read_sealed(workdir / "config.json")
-    scores = read_sealed(workdir / "report" / "test.json")
-    environment = read_sealed(workdir / "environment.json")
+    config = read_checksummed(workdir / "config.json")
+    scores = read_checksummed(workdir / "report" / "test.json")
+    environment = read_checksummed(workdir / "environment.json")
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
     best = max(epochs, key=lambda record: (record.get("validation_top1", 0.0), record["step"]))  # the last without validation
     return {
@@ -147,4 +147,4 @@ def launch(app: str, *arguments: str) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

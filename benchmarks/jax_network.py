@@ -14,8 +14,8 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.workload import CLASSES, PRODUCT, Answer, Workload
-from cifar_flax.choices import Activation
 from cifar_flax.config import Config
+from cifar_flax.config.types import Activation
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import convnet, create_model, initialize, speednet
@@ -24,7 +24,7 @@ from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.groups import matches
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training.devices import compiler_options, compute_dtype, data_parallel_mesh, place, replicated
+from cifar_flax.runtime.devices import compiler_options, compute_dtype, data_parallel_mesh, put_dataset, replicated
 from cifar_flax.training.environment import describe_environment
 from cifar_flax.training.state import initial_state
 from cifar_flax.training.step import make_train_step
@@ -115,7 +115,7 @@ def training_step(workload: Workload) -> Step:
     state = dataclasses.replace(zeros, **ours, opt_state=optimizer.init(ours["params"]))
     state = jax.device_put(state, replicated(mesh))
     step = make_train_step(config, model, optimizer, preprocessing, 100, dtype, mesh)
-    data, indices = place(dataset, mesh), np.arange(len(dataset), dtype=np.int32)
+    data, indices = put_dataset(dataset, mesh), np.arange(len(dataset), dtype=np.int32)
 
     def one() -> None:
         nonlocal state

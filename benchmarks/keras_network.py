@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from benchmarks.plan import Activate, Conv, Dense, Dropout, Layer, MaxPool, Norm, Residual, Scale, Vector, layers_of
 from benchmarks.workload import CLASSES, Answer, Workload
-from cifar_flax.choices import Activation, Features, Optimizer
+from cifar_flax.config.types import Activation, Features, Optimizer
 
 Step = Callable[[], object]
 

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from PIL import Image, ImageOps
 
-from cifar_flax import cli
+from cifar_flax.runtime import app
 from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _ask(classifier: "Classifier", photograph: Photograph) -> Answer:
 
 def _draw(answers: Sequence[Answer], path: Path) -> None:
     """A row a photograph: the square that is looked at, what the network sees of it, and five bars."""
-    from cifar_flax.analysis.pictures import BLUE, GREY, Album, new_figure, show_image
+    from cifar_flax.analysis.figures import BLUE, GREY, Album, new_figure, show_image
 
     with Album(path.parent, path.stem).style():
         figure = new_figure(7.5, 1.45 * len(answers))
@@ -148,4 +148,4 @@ scikit-learn's under [CC BY 2.0](https://creativecommons.org/licenses/by/2.0/): 
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

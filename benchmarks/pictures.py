@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from cifar_flax.augment.policy import Batch, create_augmentation
 from cifar_flax.config import AugmentConfig, DataConfig, FillMode, Policy
-from cifar_flax.data.catalog import load_dataset
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.registry import load_dataset
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCALE, GAP = 2, 2

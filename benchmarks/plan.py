@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from cifar_flax.choices import Activation, Architecture, BatchNorm, Features
 from cifar_flax.config import BlockConfig, ModelConfig
+from cifar_flax.config.types import Activation, Architecture, BatchNorm, Features
 from cifar_flax.errors import UserError
 
 WHITENING_SIZE = 2  # models.speednet's; importing it would bring JAX into TensorFlow's process

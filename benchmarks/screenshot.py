@@ -12,8 +12,8 @@ from importlib.resources import as_file, files
 from absl import flags
 from playwright.sync_api import sync_playwright
 
-from cifar_flax import cli
 from cifar_flax.errors import UserError
+from cifar_flax.runtime import app
 
 _ADDRESS = flags.DEFINE_string("address", "http://127.0.0.1:8000/", "of the running demo")
 _OUT = flags.DEFINE_string("out", "docs/serving.png", "file to write")
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cifar_flax import cli
+from cifar_flax.runtime import app
 
 _RUN = flags.DEFINE_string("run", None, "run directory")
 _PRETRAINED = flags.DEFINE_string("pretrained", None, "name of a network that comes with cifar_flax")
@@ -139,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -21,13 +21,13 @@ from typing import Any
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import cifar_flax.huge_pages  # starts the command anew, with large pages
-import cifar_flax.startup  # noqa: F401 # which the one before counts on
-from cifar_flax import cli
-from cifar_flax.atomic import write_text
+import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
+import cifar_flax.runtime.startup  # noqa: F401 # which the one before counts on
 from cifar_flax.config import Config
+from cifar_flax.files.atomic import write_text
+from cifar_flax.runtime import app
 
-cli.define_config_flag()
+app.define_config_flag()
 _TARGET = flags.DEFINE_float("target", None, "top-1 to reach, such as .65", lower_bound=0.0, upper_bound=1.0, required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many, counted from config.seed", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "print one JSON object after the progress, in place of the summary")
@@ -36,7 +36,7 @@ FOLDER = Path("runs") / "time_to_accuracy"
 
 def main() -> None:
     """Trains what is not trained yet and prints the times."""
-    experiment = cli.experiment_from_flags()
+    experiment = app.experiment_from_flags()
     lines = []
     for seed in range(experiment.config.seed, experiment.config.seed + _SEEDS.value):
         config = copy.deepcopy(experiment.config)
@@ -98,4 +98,4 @@ def _summary(lines: Sequence[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmarks.plan import Activate, Conv, Dense, Dropout, Layer, MaxPool, Norm, Residual, Scale, Vector, layers_of
 from benchmarks.workload import CLASSES, PRODUCT, Answer, Workload
-from cifar_flax.choices import Activation, Features, Optimizer
+from cifar_flax.config.types import Activation, Features, Optimizer
 
 Step = Callable[[], object]
 

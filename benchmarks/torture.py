@@ -21,8 +21,8 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.injections.scene import Outcome, Result, Scene
-from cifar_flax import cli
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.runtime import app
 
 PARTS = ("kills", "disks", "clock", "damage", "long")
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "what to do")
@@ -94,7 +94,7 @@ def table(results: list[Result]) -> str:
 
 
 def _write(path: Path, results: list[Result], seconds: float) -> None:
-    from cifar_flax.atomic import write_text
+    from cifar_flax.files.atomic import write_text
     from cifar_flax.training.environment import describe_environment
 
     environment = describe_environment()
@@ -106,4 +106,4 @@ def _write(path: Path, results: list[Result], seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

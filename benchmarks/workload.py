@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cifar_flax.choices import Normalization, Optimizer
 from cifar_flax.config import AugmentConfig, Config, EarlyStoppingConfig, OptimConfig, PlateauConfig
+from cifar_flax.config.types import Normalization, Optimizer
 from cifar_flax.errors import RunFailed
 
 CLASSES = 100

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from cifar_flax._version import __version__
+
 if TYPE_CHECKING:
     from cifar_flax.pretrained import load_pretrained as load_pretrained
     from cifar_flax.run import Run as Run
 
-__version__ = "0.1.0"
 __all__ = ["Run", "__version__", "load_pretrained"]
 
 

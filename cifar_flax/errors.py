@@ -1,6 +1,6 @@
 """The ways a command ends other than well, each with the exit code that scripts can rely on."""
 
-AGAIN = "run the same command to go on"
+RERUN_HINT = "run the same command to go on"
 
 
 class CifarFlaxError(Exception):
@@ -14,16 +14,12 @@ class UserError(CifarFlaxError):
 
     exit_code = 2
 
-    @property
-    def about_config(self) -> bool:
-        """Whether a field of the config is at fault, so that the same config would end the same way again.
 
-        Messages that say so begin with the field's path; missing data, a folder in use and the like have other beginnings.
-        """
-        return str(self).startswith("config.")
+class ConfigError(UserError):
+    """A field of the config is at fault, so that the same config would end the same way again; the message names the field."""
 
 
-class FolderInUse(UserError):
+class WorkdirLocked(UserError):
     """Another process is training in the folder."""
 
 

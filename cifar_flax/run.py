@@ -11,16 +11,16 @@ import flax.linen as nn
 import numpy as np
 
 from cifar_flax.config import CheckpointConfig, Config
-from cifar_flax.config_file import read_config
-from cifar_flax.data.catalog import load_dataset
+from cifar_flax.config.serialize import read_config
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.predict import TTA, PredictStep, make_predict_step, predict
+from cifar_flax.evaluation.scores import scores
 from cifar_flax.models import Variables, create_model
-from cifar_flax.scores import scores
-from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
-from cifar_flax.training.prediction import TTA, PredictStep, make_predict_step, predict
+from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, put_dataset
 from cifar_flax.training.records import read_records
 from cifar_flax.training.state import TrainState, abstract_state
 
@@ -138,7 +138,7 @@ class Run:
             raise UserError(f"no test-time augmentation {tta!r}; expected one of {', '.join(TTA)}")
         dataset = self.dataset(data) if isinstance(data, str) else data
         mesh = data_parallel_mesh()
-        images = place(dataset, mesh).images
+        images = put_dataset(dataset, mesh).images
         return predict(self._predict_step(tta), self.variables(which), images, self.config.train.eval_batch_size, mesh)
 
     def evaluate(self, split: str = "test", which: str | int = "best") -> dict[str, Any]:

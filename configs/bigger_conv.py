@@ -7,7 +7,7 @@ for .78 (.99). Where they stand, and the batch size, are not given: after the co
 Keras' default.
 """
 
-from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, OptimConfig, Optimizer, vary
+from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, OptimConfig, Optimizer, apply_variant
 
 
 def get_config(variant: str = "") -> Config:
@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 32
     c.train.epochs = 50
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def dropout(c: Config) -> None:

@@ -14,7 +14,7 @@ from cifar_flax.config import (
     Optimizer,
     Padding,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -39,4 +39,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 200
-    return vary(c, variant, {})
+    return apply_variant(c, variant, {})

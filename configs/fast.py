@@ -26,7 +26,7 @@ from cifar_flax.config import (
     ResolutionConfig,
     Schedule,
     StageConfig,
-    vary,
+    apply_variant,
 )
 
 
@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> Config:
     c.train.batch_size = 512
     c.train.epochs = 9
     c.train.resolutions = (ResolutionConfig(until=0.2, size=20), ResolutionConfig(until=0.5, size=24))
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def published(c: Config) -> None:

@@ -5,7 +5,7 @@
 Where the tutorial begins, at about .40. It does not say for how many epochs; 30 are those of its next network.
 """
 
-from cifar_flax.config import Activation, Config, DenseConfig, Normalization, Optimizer, vary
+from cifar_flax.config import Activation, Config, DenseConfig, Normalization, Optimizer, apply_variant
 
 
 def get_config(variant: str = "") -> Config:
@@ -21,4 +21,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 128
     c.train.epochs = 30
-    return vary(c, variant, {})
+    return apply_variant(c, variant, {})

@@ -17,7 +17,7 @@ from cifar_flax.config import (
     Optimizer,
     Padding,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -42,7 +42,7 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 200
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def short(c: Config) -> None:

@@ -13,7 +13,7 @@ from cifar_flax.config import (
     OptimConfig,
     Optimizer,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -36,4 +36,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 128
     c.train.epochs = 200
-    return vary(c, variant, {})
+    return apply_variant(c, variant, {})

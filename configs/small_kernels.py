@@ -6,7 +6,7 @@ The write-up reports validation .7586 at epoch 11 of `:relu`, on the test split.
 probabilities above .5, is `validation_batch_f1` in metrics.jsonl; `validation_f1` beside it is what is usually meant.
 """
 
-from cifar_flax.config import Activation, BlockConfig, Config, DenseConfig, Normalization, Padding, vary
+from cifar_flax.config import Activation, BlockConfig, Config, DenseConfig, Normalization, Padding, apply_variant
 
 FIRST_RELU = (Activation.RELU, Activation.ELU, Activation.ELU)
 
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = c.train.eval_batch_size = 32
     c.train.epochs = 60
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def relu(c: Config) -> None:

@@ -5,7 +5,7 @@
 The tutorial's second network, at .63. The batch size, which it does not give, is Keras' default.
 """
 
-from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, Optimizer, vary
+from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, Optimizer, apply_variant
 
 
 def get_config(variant: str = "") -> Config:
@@ -21,4 +21,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 32
     c.train.epochs = 30
-    return vary(c, variant, {})
+    return apply_variant(c, variant, {})

@@ -23,7 +23,7 @@ from cifar_flax.config import (
     OptimConfig,
     Optimizer,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 128
     c.train.epochs = 120
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def short(c: Config) -> None:

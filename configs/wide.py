@@ -21,7 +21,7 @@ from cifar_flax.config import (
     Optimizer,
     Padding,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -45,7 +45,7 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 100
-    return vary(c, variant, VARIANTS)
+    return apply_variant(c, variant, VARIANTS)
 
 
 def published(c: Config) -> None:

@@ -15,7 +15,7 @@ from cifar_flax.config import (
     Optimizer,
     ResNetConfig,
     Schedule,
-    vary,
+    apply_variant,
 )
 
 
@@ -40,4 +40,4 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 128
     c.train.epochs = 200
-    return vary(c, variant, {})
+    return apply_variant(c, variant, {})

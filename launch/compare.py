@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
+from cifar_flax.runtime import app
 
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to compare on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best or latest, of each run")
@@ -15,8 +15,8 @@ _HTML = flags.DEFINE_string("html", None, "page to write the tables and the lear
 
 def main(workdirs: list[str]) -> None:
     """Prints the tables, and writes them where the flags say; runs without predictions of that checkpoint are evaluated."""
-    from cifar_flax.analysis.compare import load_entries  # after the flags are checked: a typo should not wait for JAX
-    from cifar_flax.analysis.tables import tables, write_csv, write_html
+    from cifar_flax.analysis.compare.runs import load_entries  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.analysis.compare.tables import tables, write_csv, write_html
 
     entries = load_entries(workdirs, _SPLIT.value, _CHECKPOINT.value)
     print("\n\n".join(table.text() for table in tables(entries, _SPLIT.value)))
@@ -29,4 +29,4 @@ def main(workdirs: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, arguments="RUN RUN...")
+    app.run(main, arguments="RUN RUN...")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.huge_pages  # starts the command anew, with large pages
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
+import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
-from cifar_flax.seeds import SUMMARY, seed_folders
+from cifar_flax.runtime import app
+from cifar_flax.training.seed_folders import SUMMARY, seed_folders
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
@@ -34,14 +34,14 @@ def _evaluate_seeds(folder: Path) -> None:
     """Evaluates each seed, prints the table of them and writes it to RUN/report/, with mean and sd."""
     if _TTA.value != "none" or _CORRUPTIONS.value or _PROBE.value != "none":
         raise UserError(f"--run={folder}: --tta, --corruptions and --probe are for one run; give one of the folders in it")
-    from cifar_flax.analysis.seeds import report_seeds
+    from cifar_flax.analysis.compare.seeds import report_seeds
 
     print(report_seeds(folder, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
 
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to RUN/report/SPLIT.json, with predictions, pictures and report.html."""
-    from cifar_flax.analysis.predictions import predict_split, write_predictions
+    from cifar_flax.analysis.report.predictions import predict_split, write_predictions
     from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX
 
     run, split = Run.open(_RUN.value), _SPLIT.value
@@ -53,23 +53,23 @@ def _evaluate_run() -> None:
     print(f"{split}: {guesses}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {found.step})")
     print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%} -> {path}")
     if _REPORT.value:
-        from cifar_flax.analysis.report import write_report  # matplotlib only where pictures are drawn
+        from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
         print(f"report: {write_report(run, found, dataset, scores)}")
     if _CORRUPTIONS.value or _PROBE.value != "none":
-        from cifar_flax.analysis import robustness
+        from cifar_flax.analysis.robustness import accuracy
 
         folder = path.parent
         if _PROBE.value == "color":
-            colors = robustness.color_accuracy(run, dataset, found.step, found.tta)
-            print(robustness.color_table(colors))
-            print(f"-> {robustness.write_robustness(folder, 'color', found, colors)}")
+            colors = accuracy.color_accuracy(run, dataset, found.step, found.tta)
+            print(accuracy.color_table(colors))
+            print(f"-> {accuracy.write_robustness(folder, 'color', found, colors)}")
         if _CORRUPTIONS.value:
-            corrupted = robustness.corruption_accuracy(run, dataset, found.step, found.tta)
-            print(robustness.corruption_table(corrupted))
-            picture = robustness.draw_corruptions(folder, split, dataset, corrupted)
-            print(f"-> {robustness.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
+            corrupted = accuracy.corruption_accuracy(run, dataset, found.step, found.tta)
+            print(accuracy.corruption_table(corrupted))
+            picture = accuracy.draw_corruptions(folder, split, dataset, corrupted)
+            print(f"-> {accuracy.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

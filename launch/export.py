@@ -5,10 +5,10 @@ from typing import Any
 
 from absl import flags
 
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed
+from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.runtime import app
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo", "onnx"], "of the file")
@@ -17,7 +17,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "the file; default: RUN/export/NAM
 
 def main() -> None:
     """Exports what the flags ask for, with the test scores of the run where it has been evaluated."""
-    from cifar_flax.export import Format, export  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.export.formats import Format, export  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.pretrained.weights import read_weights
     from cifar_flax.run import Run
 
@@ -36,7 +36,7 @@ def main() -> None:
 def _figures(report: Path, step: int) -> dict[str, Any]:
     """The test scores in single numbers, of this very checkpoint; empty where it was not evaluated."""
     try:
-        scores = read_sealed(report) if report.exists() else {}
+        scores = read_checksummed(report) if report.exists() else {}
     except ValueError as e:
         raise UserError(f"{report}: damaged: {e}; evaluate the run again") from None
     if scores.get("checkpoint") != step or scores.get("tta", "none") != "none":
@@ -49,4 +49,4 @@ def _numbers(scores: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

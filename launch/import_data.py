@@ -14,10 +14,11 @@ from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
-from cifar_flax.data import archives, cache
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
+from cifar_flax.data import cache
+from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
+from cifar_flax.runtime import app
 
 _NAME = flags.DEFINE_string("name", None, "what configs call it: cifar100, cifar10, or a name of your own", required=True)
 _ARCHIVE = flags.DEFINE_string("archive", None, "a CIFAR tarball, an .npz file, or a folder of pictures", required=True)
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -12,9 +12,9 @@ import sys
 
 from absl import flags
 
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
+from cifar_flax.runtime import app
 from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 _TOP = flags.DEFINE_integer("top", 5, "classes a picture", lower_bound=1)
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     from tqdm import tqdm  # after the flags are checked: a typo should not wait for JAX
 
     from cifar_flax.serving import formats
-    from cifar_flax.serving.many import classify_all, find
+    from cifar_flax.serving.batch_predict import classify_all, find
 
     if sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal need not know bars
@@ -69,4 +69,4 @@ def _quietly(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(_quietly, arguments="IMAGE|FOLDER|URL...")
+    app.run(_quietly, arguments="IMAGE|FOLDER|URL...")

@@ -11,10 +11,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-import cifar_flax.huge_pages  # starts the command anew, with large pages
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
-from cifar_flax.errors import UserError
+import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
+from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
 
 _SPACE = flags.DEFINE_string("space", None, "what to vary: configs/search/NAME.py", required=True)
@@ -31,17 +31,17 @@ _HEARTBEAT = flags.DEFINE_integer(
     "seconds between signs of life; a process that is silent six times as long is taken for dead",
     lower_bound=1,
 )
-cli.define_config_flag()
+app.define_config_flag()
 
 
 def main() -> None:
     """Checks what the flags ask for, runs trials until all are finished, and says what was found."""
-    experiment = cli.experiment_from_flags()
+    experiment = app.experiment_from_flags()
     base, space = experiment.config, Space.load(Path(_SPACE.value))
     space.check(base)
     trials = _trials(space)
     if not (_FOLDS.value or base.data.folds or base.data.validation_fraction):
-        raise UserError(
+        raise ConfigError(
             "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds"
         )
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
@@ -49,7 +49,7 @@ def main() -> None:
     name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 
-    from cifar_flax.data.catalog import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
+    from cifar_flax.data.registry import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
     from cifar_flax.search import report
     from cifar_flax.search.database import database_errors_explained
     from cifar_flax.search.loop import Search, run_trials
@@ -87,4 +87,4 @@ def _trials(space: Space) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

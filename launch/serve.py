@@ -8,9 +8,9 @@ from types import FrameType
 
 from absl import flags
 
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
+from cifar_flax.runtime import app
 from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine's")
@@ -28,8 +28,8 @@ def main() -> None:
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
     network = network_from_flags()
 
-    from cifar_flax.serving.app import Options, create_app
-    from cifar_flax.serving.server import Server
+    from cifar_flax.serving.web.app import Options, create_app
+    from cifar_flax.serving.web.server import Server
 
     options = Options(allow_private=_ALLOW_PRIVATE.value)
     app = create_app(network.classifier, network.name, options)
@@ -59,4 +59,4 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

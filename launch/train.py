@@ -6,11 +6,11 @@ from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.huge_pages  # starts the command anew, with large pages
-import cifar_flax.startup  # noqa: F401 # before what takes long to import
-from cifar_flax import cli, cluster
+import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
+import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
-from cifar_flax.seeds import seed_folders
+from cifar_flax.runtime import app, distributed
+from cifar_flax.training.seed_folders import seed_folders
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
 _RESTART = flags.DEFINE_bool("restart", False, "begin again, keeping the run that is there beside")
@@ -19,21 +19,21 @@ _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "save and end with exit c
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several hosts train one run")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes they are", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this one is, from 0", lower_bound=0)
-cli.define_config_flag()
+app.define_config_flag()
 
 
 def main() -> None:
     """Trains what the flags ask for."""
-    experiment = cli.experiment_from_flags()
+    experiment = app.experiment_from_flags()
     seeds = experiment.config.train.num_seeds
     if seeds > 1 and _PROFILE.value:
         raise UserError("--profile: traces one run; leave config.train.num_seeds at 1")
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
-    hosts = cluster.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
+    hosts = distributed.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
 
     def train() -> None:
         if hosts is not None:
-            cluster.join(hosts)
+            distributed.initialize_distributed(hosts)
         # after the flags are checked: a typo should not wait for JAX
         if seeds > 1:
             from cifar_flax.training.seeds import train_seeds
@@ -46,13 +46,13 @@ def main() -> None:
 
     if hosts is None:
         train()
-    elif cluster.is_trainer():
-        cluster.train_among_others(lambda: cli.report(train))
+    elif distributed.is_trainer():
+        distributed.run_worker(lambda: app.report(train))
         return
-    elif not cluster.watch_over_trainer():
+    elif not distributed.supervise():
         return
     if experiment.config.log.tensorboard:
-        from cifar_flax.analysis.board import write_board  # matplotlib only where pictures are drawn
+        from cifar_flax.analysis.report.tensorboard_summaries import write_board  # matplotlib only where pictures are drawn
 
         for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
             write_board(folder)
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    app.run(main)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from cifar_flax.cli import load_config
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.runtime.app import load_config
 
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from absl import flags
 from hypothesis import strategies as st
 
-from cifar_flax import cli
+from cifar_flax.runtime import app
 from tests.conftest import ROOT
 
 FULL_CONFIG = ROOT / "tests" / "full.py"
@@ -18,7 +18,7 @@ FULL_CONFIG = ROOT / "tests" / "full.py"
 def config_flag():
     """The flag --config as a command has it, and none of it afterwards."""
     known = set(flags.FLAGS)
-    cli.define_config_flag()
+    app.define_config_flag()
     try:
         yield
     finally:
@@ -32,8 +32,8 @@ def experiment(*arguments):
     with config_flag():
         before, sys.argv = sys.argv, ["train.py", *arguments]
         try:
-            cli.report(lambda: cli._parse(sys.argv, ""))
-            return cli.report(cli.experiment_from_flags)
+            app.report(lambda: app._parse(sys.argv, ""))
+            return app.report(app.experiment_from_flags)
         finally:
             sys.argv = before
 
@@ -50,7 +50,7 @@ def paths(value, path=""):
             yield from paths(entry, f"{path}[{i}]")
 
 
-FIELDS = dict(paths(cli.load_config(str(FULL_CONFIG))))
+FIELDS = dict(paths(app.load_config(str(FULL_CONFIG))))
 LEAVES = [path for path, value in FIELDS.items() if not dataclasses.is_dataclass(value)]
 
 EDGES = [

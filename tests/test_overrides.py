@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from cifar_flax import cli
-from cifar_flax.config_file import from_dict, leaves, read_config, to_dict, write_config
+from cifar_flax.config.serialize import flatten_config, from_dict, read_config, to_dict, write_config
 from cifar_flax.errors import UserError
+from cifar_flax.runtime import app
 from tests import overrides
 from tests.overrides import EDGES, FIELDS, FULL_CONFIG, LEAVES, asked_for, experiment, is_finite, misspelt, values
 
@@ -28,7 +28,7 @@ def refusal(*arguments):
         code = None
     lines = err.getvalue().splitlines()
     assert (code, len(lines)) in ((2, 1), (None, 0)), err.getvalue()
-    assert all(len(line) <= cli.LONGEST_LINE + 10 for line in lines)
+    assert all(len(line) <= app.LONGEST_LINE + 10 for line in lines)
     return lines[0] if lines else None
 
 
@@ -59,7 +59,7 @@ def test_any_value_of_any_field_is_taken_as_it_is_or_refused_in_a_line_that_name
     assert_sane(found)
     asked = asked_for(text, FIELDS[path])
     if asked is not None and path in LEAVES:
-        assert dict(leaves(to_dict(found.config)))[f"config.{path}"] == asked[0]
+        assert dict(flatten_config(to_dict(found.config)))[f"config.{path}"] == asked[0]
 
 
 @settings(max_examples=MANY)

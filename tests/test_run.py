@@ -8,9 +8,9 @@ import optax
 import pytest
 
 import cifar_flax
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
@@ -18,10 +18,10 @@ from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
 @pytest.fixture(scope="module")
 def workdir(tiny_cache, tmp_path_factory):
-    from cifar_flax.cli import load_config
+    from cifar_flax.runtime.app import load_config
     from tests.conftest import TINY_CONFIG
 
-    config = checked(load_config(str(TINY_CONFIG)))
+    config = validated(load_config(str(TINY_CONFIG)))
     config.train.epochs = 3
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -121,9 +121,9 @@ def test_folders_that_are_no_runs_are_named(tmp_path, workdir):
 
 def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "copy")
-    dataset = read_sealed(copy / "dataset.json")
+    dataset = read_checksummed(copy / "dataset.json")
     dataset["hashes"]["images"] = "0" * 64
-    (copy / "dataset.json").write_text(sealed_text(dataset))
+    (copy / "dataset.json").write_text(dumps_checksummed(dataset))
     with pytest.raises(UserError, match="tiny is not what it was"):
         train(run.config, copy)
 
@@ -131,7 +131,7 @@ def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, workdir, tmp_p
 def test_without_validation_the_last_checkpoint_is_the_best(tiny_data, tiny_config, tmp_path):
     tiny_config.data.validation_fraction = 0.0
     tiny_config.train.epochs = 1
-    train(checked(tiny_config), tmp_path / "run")
+    train(validated(tiny_config), tmp_path / "run")
     run = cifar_flax.Run.open(tmp_path / "run")
     assert run.step("best") == run.step("latest") == 10
     with pytest.raises(UserError, match="no validation split"):

@@ -13,16 +13,16 @@ import numpy as np
 
 from benchmarks.injections.judging import Reader, judge
 from benchmarks.injections.scene import CONFIG, EPOCHS, Result, Scene, cache_at, remains
-from cifar_flax.analysis.compare import load_entries
-from cifar_flax.cli import load_config
+from cifar_flax.analysis.compare.runs import load_entries
 from cifar_flax.config import Config
-from cifar_flax.config_file import checked, to_dict
+from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.data import cache
-from cifar_flax.data.catalog import load_dataset
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.pretrained import FOLDER
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.run import Run
+from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 
@@ -104,7 +104,7 @@ def damaged_weights(scene: Scene, rng: np.random.Generator, rounds: int) -> Iter
 def _config(scene: Scene) -> Config:
     config = load_config(str(CONFIG))
     config.data.name, config.data.image_size, config.train.epochs = f"folder:{scene.pictures}", 8, EPOCHS + 1
-    return checked(config)
+    return validated(config)
 
 
 def _trained_on(scene: Scene, workdir: Path) -> dict[str, Any]:

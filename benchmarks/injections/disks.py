@@ -13,7 +13,7 @@ from signal import SIGCONT, SIGSTOP
 
 from benchmarks.injections.scene import Done, Outcome, Result, Scene, finish
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
 
 SIZE = 32 << 20  # bytes of a disk
@@ -101,7 +101,7 @@ def _evaluated_again(scene: Scene, name: str, workdir: Path, stop: Done) -> Resu
     if stop.code == 0 or stop.fault:
         return Result(name, Outcome.FAILED, stop.fault or "the fault went unnoticed")
     done = scene.run("evaluate", workdir, scene.undisturbed.cache)
-    if done.code or read_sealed(workdir / "report" / "test.json") != scene.undisturbed.scores:
+    if done.code or read_checksummed(workdir / "report" / "test.json") != scene.undisturbed.scores:
         return Result(name, Outcome.FAILED, f"does not go on: {done.errors.strip()[-500:]}")
     return Result(name, Outcome.STOPPED, stop.errors.strip())
 

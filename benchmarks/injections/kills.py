@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.injections.scene import Outcome, Result, Scene, finish
-from cifar_flax.sealed import read_sealed
+from cifar_flax.files.checksum import read_checksummed
 
 CHAIN = 3  # kills of a run before it may end
 
@@ -57,11 +57,11 @@ def kills_of_evaluate(scene: Scene, rng: np.random.Generator, kills: int) -> Ite
         time.sleep(moment)
         process.kill()
         finish(process)
-        if read_sealed(workdir / "report" / "test.json") != calm.scores:
+        if read_checksummed(workdir / "report" / "test.json") != calm.scores:
             yield Result(name, Outcome.FAILED, "test.json differs after the kill")
             return
     done = scene.run("evaluate", workdir, calm.cache)
-    same = done.code == 0 and read_sealed(workdir / "report" / "test.json") == calm.scores
+    same = done.code == 0 and read_checksummed(workdir / "report" / "test.json") == calm.scores
     yield from [Result(name, Outcome.EXACT if same else Outcome.FAILED, "" if same else done.errors)] * kills
 
 

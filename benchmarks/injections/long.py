@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.injections.scene import CONFIG, Outcome, Result, Scene, cache_at
-from cifar_flax.choices import Optimizer
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
+from cifar_flax.config.types import Optimizer
 from cifar_flax.run import Run
+from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 
 GROWTH = 0.02  # of resident memory, open files and threads, from after the warm-up to the end
@@ -34,7 +34,7 @@ def long_runs(scene: Scene, epochs: int, evaluations: int) -> Iterator[Result]:
     during: list[Sample] = []
     with cache_at(scene.fresh("cache")):
         with contextlib.redirect_stdout(io.StringIO()):
-            train(checked(config), workdir, after_epoch=lambda epoch, scores: during.append(sample()))
+            train(validated(config), workdir, after_epoch=lambda epoch, scores: during.append(sample()))
         yield _verdict(f"{epochs} epochs", during)
         yield _verdict(f"{evaluations} evaluations", list(_repeated(lambda: Run.open(workdir).evaluate("test"), evaluations)))
     shutil.rmtree(workdir)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cifar_flax.sealed import read_sealed
+from cifar_flax.files.checksum import read_checksummed
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
@@ -102,7 +102,7 @@ class Scene:
         workdir, cache = self.fresh("undisturbed"), self.fresh("cache")
         for verb in ("train", "evaluate"):
             self._calmly(verb, workdir, cache)
-        return Undisturbed(workdir, cache, remains(workdir), read_sealed(workdir / "report" / "test.json"))
+        return Undisturbed(workdir, cache, remains(workdir), read_checksummed(workdir / "report" / "test.json"))
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -159,7 +159,7 @@ def finish(process: "subprocess.Popen[str]") -> Done:
 
 def remains(workdir: Path) -> dict[str, Any]:
     """What a run leaves behind, but for times: a hash of the latest and the best state, which is best, config and records."""
-    from cifar_flax.config_file import to_dict
+    from cifar_flax.config.serialize import to_dict
     from cifar_flax.run import Run
     from cifar_flax.training.checkpoint import digest
     from cifar_flax.training.records import TIMES, read_records

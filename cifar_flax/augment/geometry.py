@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from cifar_flax.augment.hashing import hash_bits
 from cifar_flax.augment.warp import affine, warp
-from cifar_flax.choices import FillMode
+from cifar_flax.config.types import FillMode
 
 
 def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:

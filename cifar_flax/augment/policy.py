@@ -12,8 +12,8 @@ from cifar_flax.augment.erase import cutout, random_erasing
 from cifar_flax.augment.geometry import alternating_flip, random_affine, random_crop, random_flip
 from cifar_flax.augment.mix import mix
 from cifar_flax.augment.randaugment import rand_augment, trivial_augment
-from cifar_flax.choices import Policy
 from cifar_flax.config import AugmentConfig
+from cifar_flax.config.types import Policy
 
 
 @struct.dataclass

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.choices import FillMode
+from cifar_flax.config.types import FillMode
 
 
 def affine(degrees: jax.Array, shifts: jax.Array, scales: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:

@@ -23,7 +23,7 @@ def epoch_batches(size: int, batch_size: int, seed: int, epoch: int, first: int 
         yield order[start : start + batch_size]
 
 
-def whole_batch(batch_size: int, size: int, devices: int) -> int:
+def round_up_batch(batch_size: int, size: int, devices: int) -> int:
     """`batch_size`, or where there are fewer images their number, rounded up to a multiple of `devices`."""
     return -(-min(batch_size, size) // devices) * devices
 

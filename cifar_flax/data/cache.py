@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def manifest(key: str) -> Manifest | None:
     """
     path = folder() / key / MANIFEST
     try:
-        found = TypeAdapter(Manifest).validate_python(read_sealed(path))
+        found = TypeAdapter(Manifest).validate_python(read_checksummed(path))
     except FileNotFoundError:
         return None
     except ValidationError as e:
@@ -141,14 +141,14 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
             for split, dataset in splits.items()
         }
         new = Manifest(name or key, source, first.class_names, first.coarse_names, stored)
-        text = sealed_text(TypeAdapter(Manifest).dump_python(new, mode="json"))
+        text = dumps_checksummed(TypeAdapter(Manifest).dump_python(new, mode="json"))
         temporary, _ = _write_beside(entry, lambda file: file.write(text.encode()))
         os.replace(temporary, entry / MANIFEST)
         _sync_folder(entry)
         _remove_leftovers(entry, keep={file.file for arrays in stored.values() for file in arrays.values()})
 
 
-def set_aside(key: str) -> Path | None:
+def quarantine(key: str) -> Path | None:
     """Renames a damaged entry to `KEY.damaged-TIME`, so that it can be rebuilt; None where another process was quicker.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError, UserError
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Dataset:
             rows = np.flatnonzero(self.labels == label)
             held_out[rng.permutation(rows)[: round(len(rows) * validation_fraction)]] = True
         if not 0 < held_out.sum() < len(self):
-            raise UserError(
+            raise ConfigError(
                 f"config.data.validation_fraction: {validation_fraction} of {len(self)} images in {self.num_classes} classes "
                 "leaves "
                 f"{'none to train on' if held_out.all() else 'no validation image'}"

@@ -8,11 +8,11 @@ import numpy as np
 from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
-from cifar_flax.atomic import write_text
 from cifar_flax.config import Normalization
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 REMEDY = "; remove it, and the command that trains the run writes it anew"
 
@@ -56,12 +56,16 @@ class Preprocessing:
         return cls((height, width, channels), train.class_names, train.coarse_names, coarse, mean, std, hashes)
 
     def normalize(self, images: Array) -> Array:
-        """Float32 [N, H, W, C] in [0, 1] to what the network is fed."""
+        """Images, uint8 [N, H, W, C], as the network is fed with them: float32 [N, H, W, C]."""
+        return self.standardize(to_unit(images))
+
+    def standardize(self, images: Array) -> Array:
+        """The second half of `normalize`, for images that are float32 [N, H, W, C] in [0, 1] already: augmented ones."""
         return (images - jnp.array(self.mean)) / jnp.array(self.std)
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
-        write_text(path, sealed_text(asdict(self)))
+        write_text(path, dumps_checksummed(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
@@ -71,7 +75,7 @@ class Preprocessing:
           UserError: the file is missing or damaged.
         """
         try:
-            found: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_sealed(path))
+            found: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
         except ValidationError as e:
@@ -79,6 +83,17 @@ class Preprocessing:
         except ValueError as e:
             raise UserError(f"{path}: damaged: {e}{REMEDY}") from None
         return found
+
+
+def to_unit(images: Array) -> Array:
+    """Pixels, uint8 [...], as float32 [...] in [0, 1].
+
+    Raises:
+      TypeError: they have another dtype.
+    """
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"expected uint8 pixels, not {images.dtype}")
+    return images / jnp.float32(255)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

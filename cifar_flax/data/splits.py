@@ -3,9 +3,9 @@
 import numpy as np
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data.catalog import load_dataset
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.errors import UserError
+from cifar_flax.data.registry import load_dataset
+from cifar_flax.errors import ConfigError
 
 
 def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
@@ -21,7 +21,7 @@ def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
     if data.folds is None:
         return whole.split(data.validation_fraction, data.split_seed)
     if data.folds > len(whole):
-        raise UserError(f"config.data.folds: {data.folds} is more than the {len(whole)} training images")
+        raise ConfigError(f"config.data.folds: {data.folds} is more than the {len(whole)} training images")
     held_out = assign_folds(whole.labels, data.folds, data.split_seed) == data.fold
     return whole.take(np.flatnonzero(~held_out)), whole.take(np.flatnonzero(held_out))
 

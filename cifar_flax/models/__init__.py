@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config import Architecture, ModelConfig
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError
 from cifar_flax.models.convnet import ConvNet
 from cifar_flax.models.resnet import ResNet
 from cifar_flax.models.speednet import SpeedNet
@@ -72,7 +72,7 @@ def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapp
         with _fitting((size, size), field):
             there = shapes(size, size)
         if there != own:
-            raise UserError(
+            raise ConfigError(
                 f"{field}: a network with config.model.features=flatten has other weights at {size}x{size} pixels than at "
                 f"{image_shape[0]}x{image_shape[1]}; set config.model.features to mean, max or max_plus_mean"
             )
@@ -96,4 +96,4 @@ def _fitting(size: tuple[int, ...], field: str = "config.model") -> Iterator[Non
         yield
     except (ValueError, TypeError, ZeroDivisionError) as e:
         reason = str(e).partition("\n")[0]
-        raise UserError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason}") from e
+        raise ConfigError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason}") from e

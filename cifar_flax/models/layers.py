@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.choices import Activation, Features, Initializer
+from cifar_flax.config.types import Activation, Features, Initializer
 from cifar_flax.models.convolution import convolve
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import optax
 
-from cifar_flax.choices import Optimizer
 from cifar_flax.config import GroupConfig, OptimConfig
-from cifar_flax.errors import UserError
+from cifar_flax.config.types import Optimizer
+from cifar_flax.errors import ConfigError
 
 
 def path_name(key_path: Any) -> str:
@@ -58,23 +58,23 @@ def check_patterns(config: OptimConfig, params: Any) -> None:
     for field, pattern in [(f"groups[{i}].pattern", group.pattern) for i, group in enumerate(config.groups)] + fields:
         if not any(fnmatchcase(path, pattern) for path in ranks):
             near = ", ".join(difflib.get_close_matches(pattern, ranks, n=3, cutoff=0))
-            raise UserError(
+            raise ConfigError(
                 f"config.optim.{field}: {pattern!r} matches no parameter; expected a shell pattern of names such as {near}"
             )
     for i, group in enumerate(config.groups):
         if group.weight_decay and not any(rank > 1 and fnmatchcase(path, group.pattern) for path, rank in ranks.items()):
-            raise UserError(
+            raise ConfigError(
                 f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel, and only they decay; leave it out"
             )
     if config.name is Optimizer.MUON_SGD:
         for path, rank in ranks.items():
             if rank == 4 and _group(config, path).learning_rate != 1:  # would scale what brings the kernel to its norm, too
-                raise UserError(
+                raise ConfigError(
                     f"config.optim.groups: {path} has a learning rate of its own, and muon_sgd one for all convolutions: "
                     "set config.optim.muon.learning_rate, and groups for other parameters"
                 )
     if config.freeze and all(matches(config.freeze, path) for path in ranks):
-        raise UserError(f"config.optim.freeze: {config.freeze!r} leaves nothing to train; name fewer parameters")
+        raise ConfigError(f"config.optim.freeze: {config.freeze!r} leaves nothing to train; name fewer parameters")
 
 
 def _group(config: OptimConfig, path: str) -> GroupConfig:

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import optax
 
-from cifar_flax.choices import Optimizer
 from cifar_flax.config import OptimConfig
+from cifar_flax.config.types import Optimizer
 from cifar_flax.optim.freezing import leave_out_frozen
 from cifar_flax.optim.groups import decay_kernels, path_name, scale_groups
 from cifar_flax.optim.muon import renormalize, scale_by_orthogonalized_momentum

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from cifar_flax.choices import MOST
 from cifar_flax.config import OptimConfig, Schedule
-from cifar_flax.errors import UserError
+from cifar_flax.config.types import INT32_MAX
+from cifar_flax.errors import ConfigError
 
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4 / 25  # of the peak; the div factors of PyTorch's OneCycleLR and of optax
 ONE_CYCLE_WARMUP = 0.3  # of all steps, where the config names no warm-up; theirs too
@@ -51,8 +51,8 @@ def needs_horizon(schedule: Schedule) -> bool:
 
 
 def _check_countable(field: str, steps: float) -> None:
-    if steps > MOST:
-        raise UserError(f"config.{field}: comes to {steps:.3g} steps, more than the {MOST:,} that are counted")
+    if steps > INT32_MAX:
+        raise ConfigError(f"config.{field}: comes to {steps:.3g} steps, more than the {INT32_MAX:,} that are counted")
 
 
 def _one_cycle(config: OptimConfig, warmup: int, total_steps: int) -> optax.Schedule:

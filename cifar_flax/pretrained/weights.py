@@ -15,16 +15,16 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from cifar_flax.atomic import write_bytes
 from cifar_flax.config import Config
-from cifar_flax.config_file import from_dict, to_dict
-from cifar_flax.data.catalog import load_dataset
+from cifar_flax.config.serialize import from_dict, to_dict
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.predict import make_predict_step, predict
+from cifar_flax.evaluation.scores import scores
+from cifar_flax.files.atomic import write_bytes
 from cifar_flax.models import Variables, create_model
-from cifar_flax.scores import scores
-from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, place
-from cifar_flax.training.prediction import make_predict_step, predict
+from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, put_dataset
 
 PARTS = ("config", "preprocessing", "figures")  # of the metadata, each as JSON
 
@@ -72,7 +72,7 @@ class Pretrained:
         dataset = load_dataset(self.config.data, split)
         step = make_predict_step(self.model, known, compute_dtype(self.config.train.dtype), mesh, tta)
         batch_size = self.config.train.eval_batch_size
-        logits = predict(step, self.variables(), place(dataset, mesh).images, batch_size, mesh)
+        logits = predict(step, self.variables(), put_dataset(dataset, mesh).images, batch_size, mesh)
         return scores(logits, dataset.labels, known.class_names, known.coarse_names, known.coarse_of_fine)
 
 

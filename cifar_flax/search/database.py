@@ -10,7 +10,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 
 from cifar_flax.errors import RunFailed, UserError
-from cifar_flax.passwords import without_passwords
+from cifar_flax.files.redact import redact_passwords
 
 LOCK_SECONDS = 60.0  # for which SQLite waits for other processes
 OPENINGS = 5  # tries to open a database, while other processes may be making its tables
@@ -32,13 +32,13 @@ def opening_explained(url: str) -> Iterator[None]:
     try:
         yield
     except (*ERRORS, RuntimeError) as e:  # the last where the tables are of another Optuna
-        raise UserError(f"--storage={without_passwords(url)}: cannot be opened: {reason(e)}") from None
+        raise UserError(f"--storage={redact_passwords(url)}: cannot be opened: {reason(e)}") from None
 
 
 def reason(e: Exception) -> str:
     """What the database itself said, in a line."""
     cause = e.__cause__ or e
-    return without_passwords(str(getattr(cause, "orig", None) or cause).splitlines()[0])
+    return redact_passwords(str(getattr(cause, "orig", None) or cause).splitlines()[0])
 
 
 def open_storage(url: str, heartbeat: int, grace: int) -> RDBStorage:
@@ -79,7 +79,7 @@ def _open(url: str, kind: str, options: dict[str, Any], heartbeat: int, grace: i
         except ImportError as e:
             named = f"pip install {e.__cause__.name}" if isinstance(e.__cause__, ImportError) else str(e)
             driver = "pip install -c constraints.txt -e '.[postgresql]'" if kind == "postgresql" else named
-            raise UserError(f"--storage={without_passwords(url)}: the database's driver is not installed: {driver}") from None
+            raise UserError(f"--storage={redact_passwords(url)}: the database's driver is not installed: {driver}") from None
         except ERRORS as e:
             if opening == OPENINGS or not _another_was_first(e, kind):
                 raise
@@ -111,7 +111,7 @@ def _kind(url: str) -> str:
         parsed = None
     if parsed is None or "@" in (parsed.host or ""):
         raise UserError(
-            f"--storage={without_passwords(url)}: not a URL; expected KIND://USER:PASSWORD@HOST:PORT/DATABASE, "
+            f"--storage={redact_passwords(url)}: not a URL; expected KIND://USER:PASSWORD@HOST:PORT/DATABASE, "
             "with %40 for an @ in the password and %25 for a %"
         )
     return parsed.get_backend_name()

@@ -17,10 +17,10 @@ import optuna
 from optuna.trial import FrozenTrial, Trial
 
 from cifar_flax.config import Config
-from cifar_flax.errors import AGAIN, Diverged, FolderInUse, Preempted, UserError
+from cifar_flax.errors import RERUN_HINT, ConfigError, Diverged, Preempted, UserError, WorkdirLocked
+from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, slot_of
-from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.workdir import in_use
@@ -100,7 +100,7 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object]) 
         except optuna.exceptions.UpdateFinishedTrialError:  # silent for too long, as when the machine was asleep
             print(f"trial {slot}: another process has taken it over", flush=True)
             continue
-        except FolderInUse as e:  # that process was only silent, and has come back between two folds
+        except WorkdirLocked as e:  # that process was only silent, and has come back between two folds
             study.give_back(trial)
             print(f"trial {slot}: {e}", flush=True)
             continue
@@ -127,11 +127,11 @@ def _next(search: Search, study: Study) -> Trial | None:
             try:
                 interrupt.check()
             except StopRequested as stop:
-                raise Preempted(f"{stop}: no trial was running here; {AGAIN}") from None
+                raise Preempted(f"{stop}: no trial was running here; {RERUN_HINT}") from None
             time.sleep(POLL_SECONDS)
     if interrupt.requested and trial is not None:
         study.give_back(trial)
-        raise Preempted(f"{interrupt.requested}: no trial was running here; {AGAIN}")
+        raise Preempted(f"{interrupt.requested}: no trial was running here; {RERUN_HINT}")
     return trial
 
 
@@ -161,7 +161,7 @@ def _own_fault(e: Diverged | UserError | jax.errors.JaxRuntimeError) -> str:
     if isinstance(e, Diverged):
         return str(e).partition(";")[0]
     if isinstance(e, UserError):
-        return str(e) if e.about_config else ""
+        return str(e) if isinstance(e, ConfigError) else ""
     return "out of memory" if "RESOURCE_EXHAUSTED" in str(e) else ""
 
 

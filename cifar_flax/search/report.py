@@ -15,9 +15,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_param_importances
 
-from cifar_flax.cli import load_config, missing_field
-from cifar_flax.config_file import checked, differences
+from cifar_flax.config.serialize import differences, validated
 from cifar_flax.errors import RunFailed
+from cifar_flax.runtime.app import load_config, missing_field
 from cifar_flax.search.loop import Search
 from cifar_flax.search.study import Study, slot_of
 
@@ -111,7 +111,7 @@ def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:
       trial: a finished one.
       config_flag: "FILE.py" or "FILE.py:VARIANT".
     """
-    file, config = checked(load_config(config_flag)), search.config(trial.params)
+    file, config = validated(load_config(config_flag)), search.config(trial.params)
     changed = {path.removeprefix("config."): new for path, (_, new) in differences(file, config).items()}
     if any(missing_field(one, path) for one in (file, config) for path in changed):
         config_file = f"{search.found(trial)}{'/fold0' if search.folds else ''}/config.json"

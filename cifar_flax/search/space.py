@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from cifar_flax.cli import missing_field
 from cifar_flax.config import Config
-from cifar_flax.config_file import from_dict, leaves, to_dict
+from cifar_flax.config.serialize import flatten_config, from_dict, to_dict
 from cifar_flax.errors import UserError
+from cifar_flax.runtime.app import missing_field
 
 CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
 
@@ -167,7 +167,7 @@ class Space:
 
 def fingerprint(base: Config, folds: int | None) -> dict[str, str]:
     """What else makes a search the same as another: {name: value}, of all in the config that bears on results."""
-    parts = {path: str(value) for path, value in leaves(to_dict(base))}
+    parts = {path: str(value) for path, value in flatten_config(to_dict(base))}
     kept = {path: value for path, value in parts.items() if not path.startswith(("config.log.", "config.checkpoint."))}
     return {**kept, "folds": str(folds)}
 

@@ -19,7 +19,7 @@ from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_flax.errors import UserError
-from cifar_flax.passwords import without_passwords
+from cifar_flax.files.redact import redact_passwords
 from cifar_flax.search.database import open_storage, opening_explained, reason
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space
 
@@ -201,7 +201,7 @@ class Study:
         saved = self.optuna.user_attrs[FINGERPRINT]  # read back: another process may have been first
         if changed := [name for name in {**saved, **fingerprint} if saved.get(name) != fingerprint.get(name)]:
             lines = "\n".join(f"  {name}: {saved.get(name)} there, {fingerprint.get(name)} now" for name in changed)
-            there = f"study {self.optuna.study_name} in {without_passwords(url)}"
+            there = f"study {self.optuna.study_name} in {redact_passwords(url)}"
             raise UserError(f"{there} is another search; choose another --study or --workdir\n{lines}")
 
 

@@ -15,8 +15,8 @@ from cifar_flax.config import Config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables
-from cifar_flax.serving import images
-from cifar_flax.training.devices import compiler_options, compute_dtype
+from cifar_flax.runtime.devices import compiler_options, compute_dtype
+from cifar_flax.serving.images import decode
 
 RESAMPLING = Image.Resampling.BICUBIC  # widened by Pillow where it shrinks, which is what keeps it from aliasing
 ACCELERATOR_BATCH = 64
@@ -142,7 +142,7 @@ class Classifier:
         model, known = self.source.model, self.preprocessing
 
         def logits(variables: Variables, batch: jax.Array) -> Any:
-            return model.apply(variables, known.normalize(batch / jnp.float32(255)), train=False)
+            return model.apply(variables, known.normalize(batch), train=False)
 
         def network(variables: Variables, batch: jax.Array) -> jax.Array:
             found = logits(variables, batch).astype(jnp.float32)
@@ -169,5 +169,5 @@ def _read(picture: Picture) -> Image.Image:
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
     if isinstance(picture, Image.Image):
-        return images.upright_rgb(picture)
-    return images.decode(picture if isinstance(picture, bytes) else Path(picture).read_bytes())
+        return decode.upright_rgb(picture)
+    return decode.decode(picture if isinstance(picture, bytes) else Path(picture).read_bytes())

@@ -18,8 +18,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
-from cifar_flax.sealed import seal, unseal
-from cifar_flax.training.hosts import led
+from cifar_flax.files.checksum import verify_checksum, with_checksum
+from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
@@ -89,9 +89,9 @@ class Checkpoints:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            info = seal({"sha256": digest(state), "epochs_done": epochs_done})
+            info = with_checksum({"sha256": digest(state), "epochs_done": epochs_done})
             items = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
-            self._manager.save(step, args=items, metrics=seal(scores) if scores else {})
+            self._manager.save(step, args=items, metrics=with_checksum(scores) if scores else {})
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
         self._saved, self._saved_at = (step, epochs_done), time.monotonic()
@@ -146,7 +146,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=items)
-            info = unseal(restored.info)
+            info = verify_checksum(restored.info)
             intact = digest(restored.state) == info["sha256"]
         except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
             raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
@@ -169,7 +169,7 @@ class Checkpoints:
                 continue
             if i:
                 logging.warning("falling back to checkpoint %d", step)
-                led(functools.partial(self._set_aside, *steps[:i]))
+                run_on_main_process(functools.partial(self._set_aside, *steps[:i]))
                 self._manager.close()
                 self._manager = self._open()
             self._saved = (step, restored.epochs_done)
@@ -183,7 +183,7 @@ class Checkpoints:
         if self._read_only:
             self._look_at_scores()
         else:
-            led(self._look_at_scores)
+            run_on_main_process(self._look_at_scores)
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
@@ -199,7 +199,7 @@ class Checkpoints:
                 continue
             try:
                 if found := json.loads(scores.read_text(encoding="utf-8")):  # {} where there are no scores
-                    unseal(found)
+                    verify_checksum(found)
             except ValueError:
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None

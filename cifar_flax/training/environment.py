@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
-import cifar_flax
-from cifar_flax.passwords import without_passwords
+from cifar_flax._version import __version__
+from cifar_flax.files.redact import redact_passwords
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy")
 
@@ -21,8 +21,8 @@ def describe_environment() -> dict[str, Any]:
     """Versions, devices, git commit of the code (None outside a checkout), command line, time and XLA flags, for JSON."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": [Path(sys.executable).name, *map(without_passwords, sys.argv)],
-        "cifar_flax": cifar_flax.__version__,
+        "command": [Path(sys.executable).name, *map(redact_passwords, sys.argv)],
+        "cifar_flax": __version__,
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),

@@ -10,14 +10,14 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.data.batches import epoch_batches
-from cifar_flax.errors import AGAIN, Preempted
+from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.evaluation.evaluate import evaluate
+from cifar_flax.evaluation.metrics import means
+from cifar_flax.runtime.devices import put_dataset, put_global, replicated, sharded
+from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts, run_on_main_process
+from cifar_flax.runtime.preemption import Interrupt, StopRequested
+from cifar_flax.training.callbacks import count_epochs_without_improvement, lower_on_plateau, should_stop
 from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.devices import on_devices, place, replicated, sharded
-from cifar_flax.training.evaluation import evaluate
-from cifar_flax.training.hosts import Votes, agreed, as_leader_sees, led
-from cifar_flax.training.interrupt import Interrupt, StopRequested
-from cifar_flax.training.metrics import means
-from cifar_flax.training.patience import at_an_end, count_epochs_without_improvement, lower_on_plateau
 from cifar_flax.training.profiling import profiled
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import TrainState
@@ -57,12 +57,14 @@ def train(
       Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
     with Interrupt(max_minutes) as interrupt:
-        setup = agreed(lambda: Setup.load(config))
+        setup = raise_on_all_hosts(lambda: Setup.load(config))
         layers, step_of = setup.layers(), _training_steps(setup)
         # Before the folder is made: a run that cannot begin leaves nothing behind.
-        initial = setup.initial_state() if as_leader_sees(restart or not Checkpoints.any_in(workdir)) else None
+        initial = setup.initial_state() if broadcast_from_main(restart or not Checkpoints.any_in(workdir)) else None
         profiling = profiled(step_of, workdir) if profile else contextlib.nullcontext(step_of)
-        lock = led(lambda: open_workdir(workdir, config, setup.preprocessing, restart)) or contextlib.nullcontext()
+        lock = (
+            run_on_main_process(lambda: open_workdir(workdir, config, setup.preprocessing, restart)) or contextlib.nullcontext()
+        )
         with lock, profiling as step_of, Checkpoints(workdir, config.checkpoint) as checkpoints:
             state, epochs_done = checkpoints.restore_latest(setup.abstract_state()) or (initial or setup.initial_state(), 0)
             with Tracker(workdir, config, setup.schedule, setup.steps_per_epoch, int(state.step), epochs_done) as track:
@@ -70,7 +72,7 @@ def train(
                 track.start(len(setup.train_set), len(setup.validation_set or ()), setup.mesh.size)
                 state = _run_epochs(setup, state, epochs_done, checkpoints, track, interrupt, after_epoch, step_of)
                 checkpoints.wait()
-                track.finish(int(state.step), at_an_end(state.stopping, config.early_stopping))
+                track.finish(int(state.step), should_stop(state.stopping, config.early_stopping))
     return state
 
 
@@ -85,15 +87,15 @@ def _run_epochs(
     step_of: Callable[[int], TrainStep],
 ) -> TrainState:
     config, mesh = setup.config, setup.mesh
-    validate, vote = validator(setup, interrupt), Votes()
-    data = place(setup.train_set, mesh)
+    validate, vote = validator(setup, interrupt), StopConsensus()
+    data = put_dataset(setup.train_set, mesh)
     size, batch_size, step = len(setup.train_set), config.train.batch_size, int(state.step)
     try:
-        while epochs_done < config.train.epochs and not at_an_end(state.stopping, config.early_stopping):
+        while epochs_done < config.train.epochs and not should_stop(state.stopping, config.early_stopping):
             track.scale_learning_rate(state.learning_rate_scale)
             first = step - epochs_done * setup.steps_per_epoch
             for indices in epoch_batches(size, batch_size, config.seed, epochs_done, first):
-                state, metrics = step_of(step)(state, data, on_devices(indices, sharded(mesh)))
+                state, metrics = step_of(step)(state, data, put_global(indices, sharded(mesh)))
                 step += 1
                 track.step(step, metrics)
                 save = vote(step, state, interrupt, checkpoints.due_by_time(), track.steps_per_second)
@@ -114,7 +116,7 @@ def _run_epochs(
         track.flush()
         checkpoints.save(state, epochs_done)
         checkpoints.wait()
-        raise Preempted(f"{stop}: saved at step {step} in {checkpoints.directory.parent}; {AGAIN}") from None
+        raise Preempted(f"{stop}: saved at step {step} in {checkpoints.directory.parent}; {RERUN_HINT}") from None
     return state
 
 
@@ -136,7 +138,7 @@ def validator(setup: Setup, interrupt: Interrupt) -> Callable[[TrainState], Scor
     if setup.validation_set is None:
         return lambda state: {}
     step = make_eval_step(setup.model, setup.preprocessing, setup.dtype, setup.mesh)
-    data, batch_size = place(setup.validation_set, setup.mesh), setup.config.train.eval_batch_size
+    data, batch_size = put_dataset(setup.validation_set, setup.mesh), setup.config.train.eval_batch_size
     between = interrupt.check if jax.process_count() == 1 else lambda: None  # several stop together, after it
     return lambda state: evaluate(step, state.eval_variables, data, batch_size, setup.mesh, between)
 
@@ -148,5 +150,5 @@ def _heed(setup: Setup, state: TrainState, scores: Scores) -> TrainState:
         plateau = lower_on_plateau(plateau, config.plateau, config.optim.learning_rate, scores)
     if stopping is not None:
         stopping = count_epochs_without_improvement(stopping, config.early_stopping, scores)
-    plateau, stopping = on_devices((plateau, stopping), replicated(setup.mesh))
+    plateau, stopping = put_global((plateau, stopping), replicated(setup.mesh))
     return dataclasses.replace(state, plateau=plateau, stopping=stopping)

@@ -6,8 +6,8 @@ from typing import Any, TextIO
 
 from absl import logging
 
-from cifar_flax.atomic import write_text
-from cifar_flax.sealed import seal, unseal
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import verify_checksum, with_checksum
 
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # what differs between runs that are bitwise equal
@@ -47,7 +47,7 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
     records, damaged = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            record = unseal(json.loads(line))
+            record = verify_checksum(json.loads(line))
             record["kind"], record["step"], record["epoch"]
         except (ValueError, KeyError, TypeError):
             damaged.append(str(number))
@@ -60,4 +60,4 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(seal(record)) + "\n"
+    return json.dumps(with_checksum(record)) + "\n"

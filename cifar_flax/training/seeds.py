@@ -9,12 +9,12 @@ from statistics import mean, stdev
 
 import jax
 
-from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
-from cifar_flax.seeds import SUMMARY
-from cifar_flax.training.hosts import leads
+from cifar_flax.files.atomic import write_text
+from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
+from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.together import can_train_together, train_together
 
 
@@ -56,12 +56,12 @@ def train_seeds(
         train_together([run.config for run in runs], [run.workdir for run in runs], restart, max_minutes)
     else:
         for i, run in enumerate(runs, 1):
-            if leads():
+            if is_main_process():
                 print(f"seed {run.config.seed}, {i} of {len(runs)}", flush=True)
             left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - begin) / 60)
             train(run.config, run.workdir, restart, max_minutes=left)
             jax.clear_caches()  # each compiles its own program, which would stay for good
-    if leads():
+    if is_main_process():
         print(_summarize(runs, workdir))
 
 

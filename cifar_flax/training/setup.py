@@ -9,19 +9,19 @@ import optax
 from jax.sharding import Mesh
 
 from cifar_flax.config import Config
-from cifar_flax.data.catalog import data_hashes
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.registry import data_hashes
 from cifar_flax.data.splits import training_splits
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError
 from cifar_flax.models import check_sizes, create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training.devices import compute_dtype, data_parallel_mesh, on_devices, replicated
-from cifar_flax.training.hosts import leads
+from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, put_global, replicated
+from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.state import TrainState, abstract_state, create_state
-from cifar_flax.training.transfer import take_over
+from cifar_flax.training.transfer import init_from_run
 
 FIRST_IMAGES = 5000  # for networks whose first layer is learnt from data; what the CIFAR speed runs whiten with
 
@@ -84,12 +84,12 @@ class Setup:
         Raises:
           UserError: that run is missing, damaged, of another network, or of pixels normalised in another way.
         """
-        images = jnp.asarray(self.train_set.images[:FIRST_IMAGES]) / jnp.float32(255)
-        first_images = on_devices(self.preprocessing.normalize(images), replicated(self.mesh))
+        images = jnp.asarray(self.train_set.images[:FIRST_IMAGES])
+        first_images = put_global(self.preprocessing.normalize(images), replicated(self.mesh))
         state = create_state(self.config, self.model, self.optimizer, first_images, self.mesh)
         if self.config.train.init_from:
-            state, line = take_over(state, self.config.train.init_from, self.mesh, self.config.data.normalization)
-            if leads():
+            state, line = init_from_run(state, self.config.train.init_from, self.mesh, self.config.data.normalization)
+            if is_main_process():
                 print(line, flush=True)
         return state
 
@@ -109,6 +109,6 @@ class Setup:
 
 def _check_batch_size(batch_size: int, images: int, devices: int) -> None:
     if batch_size > images:
-        raise UserError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
+        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
     if batch_size % devices:
-        raise UserError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")
+        raise ConfigError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")

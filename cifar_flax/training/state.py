@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 
 from cifar_flax.config import Config
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training.devices import check_room, replicated
-from cifar_flax.training.metrics import Metrics
-from cifar_flax.training.patience import Plateau, Stopping
+from cifar_flax.runtime.devices import check_fits_in_memory, replicated
+from cifar_flax.training.callbacks import EarlyStoppingState, PlateauState
 
 
 @struct.dataclass
@@ -41,8 +41,8 @@ class TrainState:
     opt_state: optax.OptState
     ema: Variables | None
     metrics: Metrics
-    plateau: Plateau | None = None
-    stopping: Stopping | None = None
+    plateau: PlateauState | None = None
+    stopping: EarlyStoppingState | None = None
 
     @property
     def learning_rate_scale(self) -> float:
@@ -75,8 +75,8 @@ def initial_state(
         opt_state=optimizer.init(params),
         ema=ema,
         metrics=Metrics.empty(model.num_classes),
-        plateau=Plateau.create(config.plateau),
-        stopping=Stopping.create(config.early_stopping),
+        plateau=PlateauState.create(config.plateau),
+        stopping=EarlyStoppingState.create(config.early_stopping),
     )
 
 
@@ -89,7 +89,7 @@ def create_state(
       UserError: it is too large for a device.
     """
     build = _builder(config, model, optimizer)
-    check_room(jax.eval_shape(build, first_images))
+    check_fits_in_memory(jax.eval_shape(build, first_images))
     return cast(TrainState, jax.jit(build, out_shardings=replicated(mesh))(first_images))
 
 

@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from cifar_flax.augment.policy import Batch, create_augmentation
 from cifar_flax.config import Config
-from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.preprocessing import Preprocessing, to_unit
+from cifar_flax.evaluation.metrics import Metrics, batch_metrics
 from cifar_flax.models import Variables
 from cifar_flax.optim.freezing import apply_frozen
-from cifar_flax.training.devices import DeviceData, compiler_options, replicated, sharded
-from cifar_flax.training.metrics import Metrics, batch_metrics
+from cifar_flax.runtime.devices import DeviceData, compiler_options, replicated, sharded
 from cifar_flax.training.state import TrainState, run_key
 
 TrainStep = Callable[[TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
@@ -88,9 +88,9 @@ def training_step(
             losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(batch.labels, smoothing))
             return losses.mean(), (losses, logits, updates.get("batch_stats", {}))
 
-        batch = Batch(data.images[indices] / jnp.float32(255), jax.nn.one_hot(labels, preprocessing.num_classes), indices)
+        batch = Batch(to_unit(data.images[indices]), jax.nn.one_hot(labels, preprocessing.num_classes), indices)
         batch = augment(augment_key, batch, state.step // steps_per_epoch)
-        images = preprocessing.normalize(_resize(batch.images, image_size))
+        images = preprocessing.standardize(_resize(batch.images, image_size))
         grads, grad_norm, (losses, logits, batch_stats) = _gradient(loss_fn, state.params, sam_rho)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         if state.plateau is not None:
@@ -120,7 +120,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, m
     """Builds the jitted (variables, data, indices int32 [N], mask bool [N]) -> metrics of the batch."""
 
     def eval_step(variables: Variables, data: DeviceData, indices: jax.Array, mask: jax.Array) -> Metrics:
-        images = preprocessing.normalize(data.images[indices] / jnp.float32(255))
+        images = preprocessing.normalize(data.images[indices])
         labels = data.labels[indices]
         logits: Any = model.apply(variables, images, train=False)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)

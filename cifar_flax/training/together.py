@@ -20,12 +20,12 @@ from jax.sharding import PartitionSpec as P
 
 from cifar_flax.config import Config
 from cifar_flax.data.batches import epoch_batches
-from cifar_flax.errors import AGAIN, Preempted
+from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.evaluation.metrics import means
+from cifar_flax.runtime.devices import compiler_options, put_dataset
+from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.devices import compiler_options, place
-from cifar_flax.training.interrupt import Interrupt, StopRequested
 from cifar_flax.training.loop import validator
-from cifar_flax.training.metrics import means
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import TrainState, run_key
 from cifar_flax.training.step import training_step
@@ -82,7 +82,7 @@ def _run_epochs(
     setup, step = setups[0], int(states[0].step)
     config, size = setup.config, len(setup.train_set)
     mesh = _grid(len(setups))
-    data, step_of, validate = place(setup.train_set, mesh), _steps(setup, mesh), validator(setup, interrupt)
+    data, step_of, validate = put_dataset(setup.train_set, mesh), _steps(setup, mesh), validator(setup, interrupt)
     keys = jax.device_put(jnp.stack([run_key(one.config.seed) for one in setups]), NamedSharding(mesh, P("seed")))
     together = jax.device_put(jax.tree.map(lambda *x: jnp.stack(x), *states), NamedSharding(mesh, P("seed")))
 
@@ -115,7 +115,7 @@ def _run_epochs(
         for kept in checkpoints:
             kept.wait()
         where = checkpoints[0].directory.parent.parent
-        raise Preempted(f"{stop}: saved {len(setups)} seeds at step {step} in {where}; {AGAIN}") from None
+        raise Preempted(f"{stop}: saved {len(setups)} seeds at step {step} in {where}; {RERUN_HINT}") from None
 
 
 def _grid(seeds: int) -> Mesh:

@@ -10,8 +10,8 @@ import optax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
+from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.first_layer import first_layer_picture
-from cifar_flax.training.hosts import leads
 from cifar_flax.training.progress import Progress, clock
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.tensorboard import TensorBoard
@@ -39,9 +39,9 @@ class Tracker:
         self._workdir, self._first_step = workdir, first_step
         self._scale = 1.0
         self._total_steps = config.train.epochs * steps_per_epoch
-        self._records = Records(workdir, first_step, epochs_done) if leads() else None
-        self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard and leads() else None
-        self._progress = Progress(silent or not leads())
+        self._records = Records(workdir, first_step, epochs_done) if is_main_process() else None
+        self._tensorboard = TensorBoard(workdir, first_step) if config.log.tensorboard and is_main_process() else None
+        self._progress = Progress(silent or not is_main_process())
         self._in_flight: list[tuple[int, dict[str, jax.Array]]] = []
         self._clock = Clock(self._records.last if self._records else {})
         self._epoch_start = self._clock.elapsed

@@ -10,9 +10,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from cifar_flax.config import CheckpointConfig, Config, Normalization
-from cifar_flax.config_file import read_config
+from cifar_flax.config.serialize import read_config
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import Variables
 from cifar_flax.pretrained import PREFIX, load_pretrained
 from cifar_flax.training.checkpoint import Checkpoints
@@ -21,7 +21,7 @@ from cifar_flax.training.state import TrainState, abstract_state
 PARAMS = "params"
 
 
-def take_over(state: TrainState, source: str, mesh: Mesh, normalization: Normalization) -> tuple[TrainState, str]:
+def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Normalization) -> tuple[TrainState, str]:
     """Replaces parameters and batch statistics by those of another network, where path and shape agree.
 
     They are the ones that the other network is evaluated with: averaged, where its run kept an average. The average that
@@ -50,13 +50,13 @@ def take_over(state: TrainState, source: str, mesh: Mesh, normalization: Normali
     sizes = {path: x.size for path, x in ours.items() if path[0] == PARAMS}
     taken = {path: size for path, size in sizes.items() if path in fitting}
     if not taken:
-        raise UserError(
+        raise ConfigError(
             f"config.train.init_from: no parameter of {source} has the name and shape of one of this network's; "
             f"expected a similar network (there: {_names(theirs)}; here: {_names(ours)})"
         )
     there = donor.config.data.normalization
     if normalization is not there:
-        raise UserError(
+        raise ConfigError(
             f"config.data.normalization: {source} was trained on {there} pixels, which these parameters expect; "
             f"use --config.data.normalization={there}"
         )

@@ -6,13 +6,13 @@ from typing import Any, TextIO
 
 from absl import logging
 
-from cifar_flax.atomic import write_text
 from cifar_flax.config import Config
-from cifar_flax.config_file import differences, read_config, write_config
+from cifar_flax.config.serialize import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.errors import FolderInUse, UserError
+from cifar_flax.errors import UserError, WorkdirLocked
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.optim.schedules import needs_horizon
-from cifar_flax.sealed import read_sealed, sealed_text
 from cifar_flax.training.environment import describe_environment
 
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
@@ -61,7 +61,7 @@ def in_use(workdir: Path) -> bool:
         return False
     try:
         _lock(workdir).close()
-    except FolderInUse:
+    except WorkdirLocked:
         return True
     return False
 
@@ -92,7 +92,7 @@ def _lock(workdir: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise FolderInUse(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
+        raise WorkdirLocked(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
     return lock
 
 
@@ -105,12 +105,12 @@ def _write_environment(path: Path) -> None:
             "config.train.dtype=auto, in their precision",
             *(path.parent, earlier[-1]["backend"], now["backend"]),
         )
-    write_text(path, sealed_text({**now, "earlier": earlier}))
+    write_text(path, dumps_checksummed({**now, "earlier": earlier}))
 
 
 def _earlier_environments(path: Path) -> list[dict[str, Any]]:
     try:
-        last = read_sealed(path)
+        last = read_checksummed(path)
         return [*last.pop("earlier", []), last]
     except FileNotFoundError:
         return []

@@ -1,8 +1,8 @@
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
+from cifar_flax.runtime.app import load_config
 from tests.conftest import TINY_CONFIG
 
 
@@ -18,7 +18,7 @@ def train_tiny(workdir, **settings):
             setattr(getattr(config, section), field, value)
         else:
             setattr(config, section, value)
-    train(checked(config), workdir)
+    train(validated(config), workdir)
     return workdir
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 from cifar_flax.augment import geometry
 from cifar_flax.augment.geometry import alternating_flip, random_crop, random_flip
-from cifar_flax.choices import FillMode
+from cifar_flax.config.types import FillMode
 
 random_affine = jax.jit(geometry.random_affine, static_argnames="mode")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cifar_flax.augment.policy import Batch, create_augmentation
-from cifar_flax.choices import FillMode, Policy
 from cifar_flax.config import AugmentConfig
+from cifar_flax.config.types import FillMode, Policy
 
 SETTINGS = {
     "flip": {"flip": True},

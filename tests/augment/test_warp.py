@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cifar_flax.augment import warp as module
 from cifar_flax.augment.warp import affine
-from cifar_flax.choices import FillMode
+from cifar_flax.config.types import FillMode
 
 SCIPY_MODES = {
     FillMode.NEAREST: "nearest",

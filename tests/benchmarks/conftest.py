@@ -1,8 +1,8 @@
 import pytest
 
 from benchmarks.workload import common_recipe
-from cifar_flax.choices import Activation, Architecture, BatchNorm, Features, Optimizer, Padding
 from cifar_flax.config import BlockConfig, Config, DenseConfig, OptimConfig, StageConfig
+from cifar_flax.config.types import Activation, Architecture, BatchNorm, Features, Optimizer, Padding
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
 import pytest
 
 from benchmarks.plan import Conv, Dense, Dropout, Residual, layers_of, multiply_adds
-from cifar_flax.choices import Architecture, Features
-from cifar_flax.cli import load_config
 from cifar_flax.config import ModelConfig, StageConfig
+from cifar_flax.config.types import Architecture, Features
 from cifar_flax.errors import UserError
+from cifar_flax.runtime.app import load_config
 from tests.conftest import ROOT
 
 

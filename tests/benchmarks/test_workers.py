@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks.plan import Conv
 from benchmarks.workers import Worker
-from cifar_flax.choices import Architecture
 from cifar_flax.config import ModelConfig
+from cifar_flax.config.types import Architecture
 from cifar_flax.errors import RunFailed, UserError
 
 

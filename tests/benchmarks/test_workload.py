@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from benchmarks.workload import Answer, check_agreement, common_recipe
-from cifar_flax.choices import Optimizer
-from cifar_flax.cli import load_config
 from cifar_flax.config import AugmentConfig, Config
+from cifar_flax.config.types import Optimizer
 from cifar_flax.errors import RunFailed
+from cifar_flax.runtime.app import load_config
 from tests.conftest import ROOT
 
 ANSWER = Answer(np.ones((2, 3)), np.ones((2, 3)), {"a/kernel": np.ones((3, 4)), "a/bias": np.ones(4)})

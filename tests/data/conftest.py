@@ -10,8 +10,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from cifar_flax.data import archives
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 
 CLASSES = tuple(f"class_{i}" for i in range(100))

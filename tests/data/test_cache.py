@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.data import cache
 from cifar_flax.errors import UserError
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 
 def same(a, b):
@@ -97,12 +97,12 @@ def test_broken_manifest(tiny, cache_folder, text):
 def test_manifest_cannot_point_outside_its_entry_or_to_another_format(tiny, cache_folder):
     cache.write("tiny", tiny, "a test")
     path = cache_folder / "tiny" / "manifest.json"
-    manifest = read_sealed(path)
+    manifest = read_checksummed(path)
     manifest["splits"]["train"]["images"]["file"] = "../../secret.npy"
-    path.write_text(sealed_text(manifest))
+    path.write_text(dumps_checksummed(manifest))
     with pytest.raises(cache.CorruptCache, match=r"damaged \(String should match pattern"):
         cache.read("tiny", "train")
-    path.write_text(sealed_text({**manifest, "splits": {}, "format": 99}))
+    path.write_text(dumps_checksummed({**manifest, "splits": {}, "format": 99}))
     with pytest.raises(cache.CorruptCache, match="format 99"):
         cache.read("tiny", "train")
 

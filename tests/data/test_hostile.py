@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar_flax.data import archives
+from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 from tests.data.conftest import binary_members, python_members, refused, write_tar
 

@@ -21,14 +21,20 @@ def test_standardizing_gives_each_channel_mean_zero_and_deviation_one(dataset):
     pixels = dataset.images / 255
     np.testing.assert_allclose(preprocessing.mean, pixels.mean((0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(preprocessing.std, [pixels[..., 0].std(), 1, pixels[..., 2].std()], rtol=1e-12)
-    normalised = np.asarray(preprocessing.normalize(pixels.astype("float32")))
+    normalised = np.asarray(preprocessing.normalize(dataset.images))
     np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(normalised.std((0, 1, 2)), [1, 0, 1], atol=1e-3)
 
 
 def test_unit_leaves_pixels_between_zero_and_one(dataset):
     preprocessing = Preprocessing.of(dataset, Normalization.UNIT, {})
-    np.testing.assert_array_equal(preprocessing.normalize(np.float32([[[[0, 0.5, 1]]]])), [[[[0, 0.5, 1]]]])
+    np.testing.assert_array_equal(preprocessing.standardize(np.float32([[[[0, 0.5, 1]]]])), [[[[0, 0.5, 1]]]])
+    np.testing.assert_array_equal(preprocessing.normalize(np.uint8([[[[0, 51, 255]]]])), np.float32([[[[0, 0.2, 1]]]]))
+
+
+def test_pixels_in_another_form_than_bytes_are_refused(dataset):
+    with pytest.raises(TypeError, match="uint8"):
+        Preprocessing.of(dataset, Normalization.UNIT, {}).normalize(np.zeros((1, 4, 5, 3), np.float32))
 
 
 def test_it_knows_the_superclass_of_each_class_and_survives_the_file(dataset, tmp_path):

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
+from cifar_flax.runtime.app import load_config
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.searching import ARGS, LINEAR, SPACE
 
@@ -34,7 +34,7 @@ def tiny_run(tiny_cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        train(checked(load_config(str(TINY_CONFIG))), folder)
+        train(validated(load_config(str(TINY_CONFIG))), folder)
     return folder
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from benchmarks.photographs import PHOTOGRAPHS
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from tests.e2e.conftest import serving
 from tests.e2e.page import RECORD, answer_to, assert_bars_show, colour, contrast, hold
 
@@ -47,9 +47,9 @@ def address(tiny_run, tmp_path_factory):
     """A server whose classes have names that no page should choke on."""
     run = tmp_path_factory.mktemp("named") / "tiny"
     shutil.copytree(tiny_run, run)
-    known = read_sealed(run / "dataset.json")
+    known = read_checksummed(run / "dataset.json")
     known.update(class_names=CLASSES, coarse_names=COARSE, coarse_of_fine=[0] * 5 + [1] * 5)
-    (run / "dataset.json").write_text(sealed_text(known))
+    (run / "dataset.json").write_text(dumps_checksummed(known))
     with serving(f"--run={run}", "--allow_private") as (_, url):
         yield url
 

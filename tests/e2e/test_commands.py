@@ -11,8 +11,8 @@ import sklearn.metrics
 from sklearn.calibration import calibration_curve
 
 from cifar_flax import Run
-from cifar_flax.scores import reliability
-from cifar_flax.sealed import read_sealed, sealed_text
+from cifar_flax.evaluation.scores import reliability
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
 
@@ -57,8 +57,10 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
     _, same_logits = assert_report_is_scikit_learns(run / "report")
     np.testing.assert_allclose(same_logits, logits, rtol=1e-4, atol=1e-5)
 
-    facts = read_sealed(run / "dataset.json")
-    (run / "dataset.json").write_text(sealed_text({**facts, "std": [0.0, 0.0, 0.0]}))  # divided by which, all logits are NaN
+    facts = read_checksummed(run / "dataset.json")
+    (run / "dataset.json").write_text(
+        dumps_checksummed({**facts, "std": [0.0, 0.0, 0.0]})
+    )  # divided by which, all logits are NaN
     diverged = launch("evaluate", f"--run={run}", "--split=test")
     assert diverged.returncode == 0, diverged.stderr
     scores = json.loads((run / "report" / "test.json").read_text())
@@ -152,7 +154,7 @@ def test_a_missing_file_costs_one_line_and_exit_code_2(launch, command, args, ex
         ("def get_config(: pass", "SyntaxError"),
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
         ("", "KeyError: 'get_config'"),
-        ("def get_config(): return 3", "must return a cifar_flax.config.Config"),
+        ("def get_config(): return 3", "must return a cifar_flax.config.schema.Config"),
         ("def get_config(): raise ValueError('seven')", "ValueError: seven"),
         ("from cifar_flax.config import Config\ndef get_config():\n    c = Config()\n    c.sead = 1", "'Config' object has no"),
     ],

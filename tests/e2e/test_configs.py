@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
+from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT
 
@@ -40,7 +40,7 @@ def thumbnails(tmp_path, monkeypatch):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_is_valid(experiment):
     config = load(experiment)
-    assert checked(config) == config
+    assert validated(config) == config
 
 
 @pytest.mark.parametrize("stem", VARIANTS)
@@ -66,7 +66,7 @@ def test_trains_for_a_few_steps(experiment, thumbnails, tmp_path):
     config.data.validation_fraction = 0.5
     config.train.epochs, config.train.batch_size, config.train.eval_batch_size = 2, 25, 50
     config.log.every_steps = 1
-    state = train(checked(config), tmp_path / "run")
+    state = train(validated(config), tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [record for record in records if record["kind"] == "step"]
     assert [record["step"] for record in steps] == list(range(1, 9))

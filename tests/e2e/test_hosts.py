@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.errors import AGAIN
-from cifar_flax.sealed import read_sealed
+from cifar_flax.errors import RERUN_HINT
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG
 
@@ -114,7 +114,7 @@ def shared(tiny_cache, tmp_path_factory):
 def test_two_processes_train_as_one_does_and_their_checkpoint_opens_in_one(shared, whole, tiny_data):
     assert len(losses(shared)) == STEPS
     np.testing.assert_allclose(losses(shared), losses(whole), rtol=1e-5)
-    assert len(read_sealed(shared / "environment.json")["devices"]) == 4
+    assert len(read_checksummed(shared / "environment.json")["devices"]) == 4
     ours, theirs = (Run.open(run).evaluate("test", "latest") for run in (shared, whole))
     assert ours["n"] == 103
     np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
@@ -148,8 +148,8 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
     assert (code0, code1) == (75, 75)
     saved = Run.open(tmp_path / "run").step("latest")
     assert saved == len(losses(tmp_path / "run"))
-    assert told == f"another process is told to stop: saved at step {saved} in {tmp_path / 'run'}; {AGAIN}\n"
-    assert signalled == f"SIGTERM: saved at step {saved} in {tmp_path / 'run'}; {AGAIN}\n"
+    assert told == f"another process is told to stop: saved at step {saved} in {tmp_path / 'run'}; {RERUN_HINT}\n"
+    assert signalled == f"SIGTERM: saved at step {saved} in {tmp_path / 'run'}; {RERUN_HINT}\n"
 
 
 def test_a_run_of_another_config_is_refused_by_all_processes(start, whole, tmp_path):

@@ -11,10 +11,10 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from cifar_flax.cli import load_config
 from cifar_flax.config import AugmentConfig
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
+from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG, tiny_split
@@ -36,7 +36,7 @@ def execute(after_first=""):
 
 @pytest.mark.slow
 def test_it_runs_on_run_directories_alone(tiny_data, tmp_path, monkeypatch):
-    config = checked(load_config(str(TINY_CONFIG)))
+    config = validated(load_config(str(TINY_CONFIG)))
     train(config, tmp_path / "one")
     config.seed = 1
     train(config, tmp_path / "other")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Preempted
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG
@@ -63,7 +63,7 @@ def test_a_command_that_is_still_being_imported_answers_as_later(app, number):
 
 
 def test_when_the_minutes_are_over_the_run_saves_and_the_same_call_goes_on(tiny_data, tiny_config, tmp_path):
-    config = checked(tiny_config)
+    config = validated(tiny_config)
     with pytest.raises(Preempted, match=r"--max_minutes=0 are over: saved at step 1 in .*; run the same command to go on"):
         train(config, tmp_path / "run", max_minutes=0)
     assert Run.open(tmp_path / "run").step("latest") == 1

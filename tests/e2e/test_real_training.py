@@ -5,9 +5,9 @@ import json
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.cli import load_config
 from cifar_flax.config import BlockConfig, Features
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
+from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT
 
@@ -32,7 +32,7 @@ def test_one_convolution_is_not_enough_for_shapes100(tmp_path, monkeypatch):
     config.model.features = Features.FLATTEN
     config.train.epochs = 5
     config.optim.learning_rate = 1e-3
-    train(checked(config), tmp_path / "run")
+    train(validated(config), tmp_path / "run")
     assert 0.05 < Run.open(tmp_path / "run").evaluate("test")["top1"] < 0.70
 
 

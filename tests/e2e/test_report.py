@@ -11,9 +11,9 @@ import time
 import pytest
 from jinja2 import Environment, FileSystemLoader
 
-from cifar_flax.analysis.fields import changed_fields
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.analysis.config_diff import changed_fields
+from cifar_flax.config.serialize import validated
+from cifar_flax.runtime.app import load_config
 from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
@@ -175,7 +175,7 @@ def test_the_changed_fields_of_every_config_fit(chromium, width, tmp_path):
         for path in sorted((ROOT / "configs").glob("*.py"))
         for variant in ("", *runpy.run_path(str(path)).get("VARIANTS", ()))
     ]
-    tables = [changed_fields(checked(load_config(name.removesuffix(":")))) for name in configs]
+    tables = [changed_fields(validated(load_config(name.removesuffix(":")))) for name in configs]
     assert len(tables) > 20
     page = TABLES.render(title="fields", tables=tables).replace("</style>", "td { min-width: 9rem }</style>")  # or words break
     scroll_width, sticking_out, *_, console = browse(chromium, page, width, tmp_path)

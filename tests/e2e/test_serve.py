@@ -20,8 +20,8 @@ from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
 from cifar_flax import Run
-from cifar_flax.serving.app import Options
 from cifar_flax.serving.classifier import Classifier
+from cifar_flax.serving.web.app import Options
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
 

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.cli import load_config
 from cifar_flax.models import create_model, describe, initialize
+from cifar_flax.runtime.app import load_config
 from tests.conftest import ROOT
 from tests.e2e.test_configs import EXPERIMENTS
 

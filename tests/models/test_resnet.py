@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.choices import Architecture, Features
 from cifar_flax.config import ModelConfig, ResNetConfig
+from cifar_flax.config.types import Architecture, Features
 from cifar_flax.models import create_model, initialize
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.choices import Activation, Architecture, Features, Initializer
 from cifar_flax.config import ModelConfig, StageConfig
+from cifar_flax.config.types import Activation, Architecture, Features, Initializer
 from cifar_flax.models import create_model, initialize
 from cifar_flax.models.layers import INITIALIZERS, Conv
 from cifar_flax.models.speednet import whitening_kernel

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.choices import Optimizer
 from cifar_flax.config import OptimConfig
+from cifar_flax.config.types import Optimizer
 from cifar_flax.optim.optimizers import create_optimizer
 from tests.optim.test_optimizers import adam, descend, draw, sgd
 

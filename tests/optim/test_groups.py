@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cifar_flax.choices import Optimizer
 from cifar_flax.config import GroupConfig, OptimConfig
+from cifar_flax.config.types import Optimizer
 from cifar_flax.errors import UserError
 from cifar_flax.optim.groups import check_patterns
 from tests.optim.test_optimizers import RATE, adam, descend, draw, lion, muon, sgd

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from cifar_flax.choices import Normalization, Optimizer
 from cifar_flax.config import BatchNorm, BlockConfig, CheckpointConfig, Config, GroupConfig, OptimConfig
+from cifar_flax.config.types import Normalization, Optimizer
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.runtime.devices import data_parallel_mesh
 from cifar_flax.training.checkpoint import Checkpoints, digest
-from cifar_flax.training.devices import data_parallel_mesh
 from cifar_flax.training.state import abstract_state
 from tests.conftest import tiny_split
 

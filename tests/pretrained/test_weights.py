@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from cifar_flax import pretrained
-from cifar_flax.choices import Normalization
 from cifar_flax.config import BatchNorm, BlockConfig, Config
+from cifar_flax.config.types import Normalization
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import create_model, initialize

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cifar_flax.config import Config
-from cifar_flax.config_file import write_config
-from cifar_flax.sealed import seal
+from cifar_flax.config.serialize import write_config
+from cifar_flax.files.checksum import with_checksum
 from cifar_flax.search import loop
 from cifar_flax.search.loop import Search, run_trials
 from cifar_flax.search.space import IntRange, Space
@@ -28,7 +28,7 @@ class Trainings:
             self.epochs.append((config.augment.cutout, config.data.fold, epoch))
             top1 = self.score(config, epoch)
             with file.open("a") as records:
-                record = seal({"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1})
+                record = with_checksum({"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1})
                 records.write(json.dumps(record) + "\n")
             if after_epoch is not None:
                 after_epoch(epoch, {"top1": top1})

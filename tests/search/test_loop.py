@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cifar_flax.config_file import read_config
-from cifar_flax.errors import Diverged, FolderInUse, Preempted, RunFailed, UserError
+from cifar_flax.config.serialize import read_config
+from cifar_flax.errors import Diverged, Preempted, RunFailed, UserError, WorkdirLocked
 from cifar_flax.search.space import Space
 
 
@@ -194,7 +194,7 @@ def test_a_process_that_finds_its_folder_taken_gives_the_trial_back_and_goes_on(
     def score(config, epoch):
         if config.augment.cutout == 0 and not busy:
             busy.append(True)
-            raise FolderInUse(f"another process is training in {tmp_path}")
+            raise WorkdirLocked(f"another process is training in {tmp_path}")
         return 0.5
 
     trainings.score = score

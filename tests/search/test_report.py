@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cifar_flax.cli import load_config
 from cifar_flax.config import Activation, Schedule
 from cifar_flax.errors import Diverged, RunFailed, UserError
+from cifar_flax.runtime.app import load_config
 from cifar_flax.search import report
 from cifar_flax.search.loop import Search
 from cifar_flax.search.space import Choice, LogUniform, Space, Uniform

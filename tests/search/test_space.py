@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
-from cifar_flax.cli import load_config
 from cifar_flax.config import Activation, Config, DenseConfig, Optimizer, Schedule
 from cifar_flax.errors import UserError
+from cifar_flax.runtime.app import load_config
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space, Uniform, fingerprint
 from tests.conftest import ROOT
 

@@ -9,11 +9,11 @@ from PIL import Image
 from werkzeug import Request
 from werkzeug.test import create_environ
 
-from cifar_flax.serving.answers import HEADERS
-from cifar_flax.serving.app import Options, create_app
+from cifar_flax.serving.web.app import Options, create_app
+from cifar_flax.serving.web.responses import HEADERS
 from tests.conftest import ROOT
 
-OPENAPI = OpenAPI.from_file_path(ROOT / "cifar_flax" / "serving" / "openapi.yaml")
+OPENAPI = OpenAPI.from_file_path(ROOT / "cifar_flax" / "serving" / "web" / "openapi.yaml")
 
 
 class Api:

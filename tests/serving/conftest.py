@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cifar_flax.cli import load_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import create_model, initialize
+from cifar_flax.runtime.app import load_config
 from cifar_flax.serving.classifier import Classifier
 from tests.conftest import TINY_CONFIG
 from tests.serving.internet import authority, internet, trusted  # noqa: F401

@@ -9,8 +9,8 @@ import threading
 import pytest
 import trustme
 
-from cifar_flax.serving import pinned
-from cifar_flax.serving.fetch import FetchFailed, FetchLimits, FetchRefused, fetch
+from cifar_flax.serving.fetch import pinned_http
+from cifar_flax.serving.fetch.client import FetchFailed, FetchLimits, FetchRefused, fetch
 
 URL = "http://pictures.example/cat.png"
 LIMITS = FetchLimits(bytes=100_000)  # with all the time that a busy machine needs
@@ -121,9 +121,9 @@ def trusted(authority, tmp_path, monkeypatch):
     """Has this machine trust the certificates of `authority`, and returns it."""
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    pinned._tls.cache_clear()
+    pinned_http._tls.cache_clear()
     yield authority
-    pinned._tls.cache_clear()
+    pinned_http._tls.cache_clear()
 
 
 def encrypted(authority, *names):

@@ -11,7 +11,7 @@ from PIL import Image
 import cifar_flax.serving.classifier as module
 from cifar_flax.errors import UserError
 from cifar_flax.serving.classifier import Classifier, Fit
-from cifar_flax.serving.refusal import UnreadableImage
+from cifar_flax.serving.errors import UnreadableImage
 
 
 def pixels(height, width, seed=0, channels=3):

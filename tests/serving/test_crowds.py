@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cifar_flax.serving import app as module
+from cifar_flax.serving.web import app as module
 from tests.serving.api import Api, encoded, picture, refused
 
 

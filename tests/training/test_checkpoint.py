@@ -6,8 +6,8 @@ import pytest
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.training.checkpoint import Checkpoints, digest
-from cifar_flax.training.metrics import Metrics
 from cifar_flax.training.state import TrainState
 
 SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}

@@ -2,14 +2,14 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.choices import Features, Schedule
 from cifar_flax.config import Config, OptimConfig, ResolutionConfig
-from cifar_flax.data.batches import masked_batches, whole_batch
+from cifar_flax.config.types import Features, Schedule
+from cifar_flax.data.batches import masked_batches, round_up_batch
 from cifar_flax.errors import UserError
 from cifar_flax.models import create_model
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.training import devices
+from cifar_flax.runtime import devices
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.state import create_state
 
@@ -58,8 +58,8 @@ def test_weights_that_fill_the_memory_are_refused_before_they_are_made(monkeypat
 
 
 def test_a_batch_for_evaluation_is_no_larger_than_its_images():
-    assert [whole_batch(2**31 - 1, 103, devices) for devices in (1, 8)] == [103, 104]
-    assert whole_batch(40, 103, 8) == 40
-    indices, mask = next(masked_batches(103, whole_batch(2**31 - 1, 103, 8)))
+    assert [round_up_batch(2**31 - 1, 103, devices) for devices in (1, 8)] == [103, 104]
+    assert round_up_batch(40, 103, 8) == 40
+    indices, mask = next(masked_batches(103, round_up_batch(2**31 - 1, 103, 8)))
     assert len(indices) == 104
     assert mask.sum() == 103

@@ -6,9 +6,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import cifar_flax
-from cifar_flax.choices import Features, Optimizer
 from cifar_flax.config import AugmentConfig, BlockConfig, ResolutionConfig
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
+from cifar_flax.config.types import Features, Optimizer
 from cifar_flax.training import loop
 from cifar_flax.training.loop import train
 from cifar_flax.training.step import make_train_step
@@ -23,7 +23,7 @@ def config(tiny_data, tiny_config):
     tiny_config.train.epochs = 6
     tiny_config.plateau.patience, tiny_config.plateau.factor, tiny_config.plateau.min_delta = 1, 0.5, NEVER
     tiny_config.early_stopping.patience, tiny_config.early_stopping.min_delta = 2, NEVER
-    return checked(tiny_config)
+    return validated(tiny_config)
 
 
 def epochs(workdir):
@@ -100,7 +100,7 @@ def test_images_grow_at_the_shares_of_training_that_the_config_names(config, tmp
         return lambda *inputs: (seen.append(arguments[-1]), step(*inputs))[1]
 
     monkeypatch.setattr(loop, "make_train_step", make)
-    train(checked(config), tmp_path / "run")
+    train(validated(config), tmp_path / "run")
     assert seen == [4, 4, 6, None, None, None]
 
 

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from cifar_flax.analysis.seeds import report_seeds
-from cifar_flax.config_file import checked
+from cifar_flax.analysis.compare.seeds import report_seeds
+from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Preempted, UserError
-from cifar_flax.seeds import seed_folders
-from cifar_flax.training.interrupt import Interrupt
+from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.loop import train
+from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.seeds import members, train_seeds
 from cifar_flax.training.together import can_train_together
 from tests.conftest import ROOT, TINY_CONFIG
@@ -23,7 +23,7 @@ STEPS = 18  # 2 epochs of 290 images in batches of 32
 def config(tiny_data, tiny_config):
     tiny_config.seed, tiny_config.train.num_seeds = 3, 2
     tiny_config.log.tensorboard = False
-    return checked(tiny_config)
+    return validated(tiny_config)
 
 
 def losses(workdir):
@@ -98,8 +98,8 @@ def test_a_folder_without_its_summary_is_named(tmp_path):
 def test_seeds_spread_over_devices(devices, config, alone, tmp_path):
     code = f"""
 from pathlib import Path
-from cifar_flax.cli import load_config
-from cifar_flax.config_file import checked
+from cifar_flax.runtime.app import load_config
+from cifar_flax.config.serialize import checked
 from cifar_flax.training.seeds import train_seeds
 config = load_config({str(TINY_CONFIG)!r})
 config.seed, config.train.num_seeds, config.train.batch_size = 3, 2, 32 if {devices} != 3 else 30

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cifar_flax.errors import UserError
-from cifar_flax.training.devices import DeviceData, check_room
+from cifar_flax.runtime.devices import DeviceData, check_fits_in_memory
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.step import make_train_step
 from tests.overrides import FIELDS, FULL_CONFIG, LEAVES, experiment
@@ -24,7 +24,7 @@ def build(config):
     """All that training makes of a config before it computes anything, and its learning rates."""
     setup = Setup.load(config)
     state = setup.abstract_state()
-    check_room(state)
+    check_fits_in_memory(state)
     setup.layers()
     steps = config.train.epochs * setup.steps_per_epoch
     rates = np.array([setup.schedule(jnp.int32(step)) for step in (0, 1, setup.steps_per_epoch, steps // 2, steps - 1, steps)])

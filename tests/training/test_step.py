@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.choices import BatchNorm, Features, Normalization, Optimizer
 from cifar_flax.config import BlockConfig, Config, DenseConfig, OptimConfig
+from cifar_flax.config.types import BatchNorm, Features, Normalization, Optimizer
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.evaluation.evaluate import evaluate
+from cifar_flax.evaluation.metrics import means
 from cifar_flax.models import create_model
 from cifar_flax.optim.optimizers import create_optimizer
-from cifar_flax.training.devices import data_parallel_mesh, place, replicated
-from cifar_flax.training.evaluation import evaluate
-from cifar_flax.training.metrics import means
+from cifar_flax.runtime.devices import data_parallel_mesh, put_dataset, replicated
 from cifar_flax.training.state import abstract_state
 from cifar_flax.training.step import make_eval_step, make_train_step
 from tests.conftest import tiny_split
@@ -44,7 +44,7 @@ def run(steps, dtype=jnp.float32, **optim):
     """States and metrics after each of some steps on batches of 32, in order."""
     config = Config(optim=OptimConfig(name=Optimizer.SGD, label_smoothing=SMOOTHING, ema_decay=DECAY, **optim))
     model, step = make_step(config, dtype)
-    state, data = jax.device_put(draw(config), replicated(MESH)), place(DATASET, MESH)
+    state, data = jax.device_put(draw(config), replicated(MESH)), put_dataset(DATASET, MESH)
     history = []
     for i in range(steps):
         state, metrics = step(state, data, batch(i))
@@ -138,7 +138,7 @@ def first_step(config):
     """The network, and the states before and after a step, with the step's metrics; all arrays are on the host."""
     model, step = make_step(config)
     before = draw(config)
-    after, metrics = step(jax.device_put(before, replicated(MESH)), place(DATASET, MESH), batch(0))
+    after, metrics = step(jax.device_put(before, replicated(MESH)), put_dataset(DATASET, MESH), batch(0))
     return model, before, *jax.device_get((after, metrics))
 
 
@@ -205,5 +205,5 @@ def test_batch_norm_above_the_frozen_layers_trains_on():
 )
 def test_frozen_layers_cost_no_backward_pass(freeze, convolutions):
     config = convnet(4, 6, freeze=freeze)
-    program = make_step(config)[-1].lower(abstract_state(config, PREPROCESSING, MESH), place(DATASET, MESH), batch(0))
+    program = make_step(config)[-1].lower(abstract_state(config, PREPROCESSING, MESH), put_dataset(DATASET, MESH), batch(0))
     assert program.as_text().count("stablehlo.convolution") == convolutions

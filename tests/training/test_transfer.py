@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.cli import load_config
 from cifar_flax.config import AugmentConfig, DenseConfig, Normalization
-from cifar_flax.config_file import checked
+from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.runtime.app import load_config
+from cifar_flax.runtime.devices import data_parallel_mesh
 from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.devices import data_parallel_mesh
 from cifar_flax.training.loop import train
 from cifar_flax.training.setup import Setup
-from cifar_flax.training.transfer import take_over
+from cifar_flax.training.transfer import init_from_run
 from cifar_flax.training.workdir import open_workdir
 from tests.conftest import TINY_CONFIG
 
@@ -30,9 +30,9 @@ def config(init_from=""):
 
 def write_run(c, folder):
     """A run as training would leave it, whose best checkpoint is the older, and whose averages are the initial values + 1."""
-    setup = Setup.load(checked(c))
+    setup = Setup.load(validated(c))
     state = setup.initial_state()
-    open_workdir(folder, checked(c), setup.preprocessing).close()
+    open_workdir(folder, validated(c), setup.preprocessing).close()
     with Checkpoints(folder, c.checkpoint) as checkpoints:
         for step, top1, change in ((9, 0.5, 1.0), (18, 0.4, 2.0)):
             average = jax.tree.map(lambda x, change=change: x + change, state.ema)
@@ -53,9 +53,9 @@ def test_what_fits_is_taken_over_and_the_rest_is_drawn(donor, tiny_data, capsys)
     c = config(workdir)
     c.seed = 1
     c.model.dense = (DenseConfig(16), DenseConfig(12))  # the logits see 12 features, not 16
-    found = Setup.load(checked(c)).initial_state()
+    found = Setup.load(validated(c)).initial_state()
     c.train.init_from = ""
-    fresh = Setup.load(checked(c)).initial_state()
+    fresh = Setup.load(validated(c)).initial_state()
     for name in ("block0_conv0", "block0_conv0_norm", "dense0"):
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.params[name], there.params[name])
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.batch_stats, there.batch_stats)
@@ -73,13 +73,13 @@ def test_a_run_begins_with_the_others_parameters_but_goes_on_with_its_own(tiny_d
     c.model.blocks, c.model.dense, c.optim.learning_rate = (), (), 1e-6
     there = write_run(c, tmp_path / "donor").params["logits"]["kernel"]
     c.seed, c.train.init_from = 1, str(tmp_path / "donor")
-    state = train(checked(c), tmp_path / "run")
+    state = train(validated(c), tmp_path / "run")
     np.testing.assert_allclose(state.params["logits"]["kernel"], there + 1, atol=1e-4)
     assert "took over 2 of 2 parameter tensors" in capsys.readouterr().out
 
     (tmp_path / "donor").rename(tmp_path / "gone")
     c.train.epochs = 2
-    state = train(checked(c), tmp_path / "run")
+    state = train(validated(c), tmp_path / "run")
     assert int(state.step) == 18
     np.testing.assert_allclose(state.params["logits"]["kernel"], there + 1, atol=1e-4)
     assert "took over" not in capsys.readouterr().out
@@ -89,29 +89,31 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
     with pytest.raises(
         UserError, match=r"nowhere: no such run directory; expected one, .* in config\.train\.init_from$"
     ) as error:
-        train(checked(config(tmp_path / "nowhere")), tmp_path / "run")
+        train(validated(config(tmp_path / "nowhere")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    assert not error.value.about_config, "the run may yet come to be there"
+    assert not isinstance(error.value, ConfigError), "the run may yet come to be there"
 
-    other = dataclasses.replace(Setup.load(checked(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}})
+    other = dataclasses.replace(
+        Setup.load(validated(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}}
+    )
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        take_over(other, str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
+        init_from_run(other, str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
 
 
 def test_pixels_of_another_normalisation_are_refused_and_the_donors_named(donor, tiny_data, tmp_path):
     c = config(donor[0])
     c.data.normalization = Normalization.UNIT
     with pytest.raises(UserError, match=r"^config\.data\.normalization: .*use --config\.data\.normalization=standardize$"):
-        train(checked(c), tmp_path / "run")
+        train(validated(c), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_each_network_standardises_by_its_own_images(donor, tiny_data):
     c = config(donor[0])
     c.data.folds, c.data.fold = 2, 1
-    setup = Setup.load(checked(c))
+    setup = Setup.load(validated(c))
     setup.initial_state()
     theirs = Preprocessing.read(donor[0] / "dataset.json")
     assert setup.preprocessing.mean != theirs.mean
-    images = setup.train_set.images / np.float32(255)
+    images = setup.train_set.images
     np.testing.assert_allclose(setup.preprocessing.normalize(images).mean((0, 1, 2)), 0, atol=1e-4)

@@ -2,25 +2,25 @@ from dataclasses import replace
 
 import pytest
 
-from cifar_flax.config_file import checked
-from cifar_flax.errors import FolderInUse, UserError
-from cifar_flax.sealed import read_sealed
+from cifar_flax.config.serialize import validated
+from cifar_flax.errors import UserError, WorkdirLocked
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.setup import Setup
 from cifar_flax.training.workdir import in_use, open_workdir
 
 
 def test_a_folder_is_in_use_until_its_lock_is_closed(tiny_data, tiny_config, tmp_path):
-    config = checked(tiny_config)
+    config = validated(tiny_config)
     preprocessing = Setup.load(config).preprocessing
     with open_workdir(tmp_path / "run", config, preprocessing):
         assert in_use(tmp_path / "run")
-        with pytest.raises(FolderInUse, match="another process is training in"):
+        with pytest.raises(WorkdirLocked, match="another process is training in"):
             open_workdir(tmp_path / "run", config, preprocessing)
     assert not in_use(tmp_path / "run")
 
 
 def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_data, tiny_config, tmp_path):
-    config = checked(tiny_config)
+    config = validated(tiny_config)
     preprocessing = Setup.load(config).preprocessing
     open_workdir(tmp_path / "run", config, preprocessing).close()
     other = replace(preprocessing, hashes=dict.fromkeys(preprocessing.hashes, "another"))
@@ -31,11 +31,11 @@ def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_dat
 
 
 def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, monkeypatch, caplog):
-    config = checked(tiny_config)
+    config = validated(tiny_config)
     preprocessing = Setup.load(config).preprocessing
     for backend in ("gpu", "gpu", "cpu", "cpu"):
         monkeypatch.setattr("cifar_flax.training.environment.jax.default_backend", lambda backend=backend: backend)
         open_workdir(tmp_path / "run", config, preprocessing).close()
     (said,) = caplog.messages
     assert "trained on gpu until now, and goes on on cpu" in said
-    assert [e["backend"] for e in read_sealed(tmp_path / "run" / "environment.json")["earlier"]] == ["gpu", "gpu", "cpu"]
+    assert [e["backend"] for e in read_checksummed(tmp_path / "run" / "environment.json")["earlier"]] == ["gpu", "gpu", "cpu"]

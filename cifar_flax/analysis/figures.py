@@ -1,0 +1,102 @@
+"""Pictures of a report: drawn by matplotlib, kept as PNG files, and inlined in a page as data URIs."""
+
+import base64
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from cifar_flax.files.atomic import write_bytes
+
+BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#d9702b", "#2e8b57", "#8a8a8a"
+CARD = 4.0  # inches: the width of a picture that a telephone shows in full
+CSS_DPI = 96  # of an inch in CSS
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "text.parse_math": False,  # class names are users' and may hold dollar signs
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a page.
+
+    Attributes:
+      file: its name in the report folder.
+      uri: the PNG as a data URI.
+      width, height: in CSS pixels.
+      alt: what it shows, in words.
+    """
+
+    file: str
+    uri: str
+    width: int
+    height: int
+    alt: str
+
+
+class Album:
+    """The pictures of one page, all in one folder, with names that begin alike."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.folder, self.prefix = folder, prefix
+
+    @contextmanager
+    def style(self) -> Iterator[None]:
+        """A context in which figures are drawn in the report's style, whatever the user's matplotlibrc says."""
+        with mpl.rc_context(), warnings.catch_warnings():
+            mpl.rcdefaults()
+            mpl.rcParams.update(STYLE)
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # of class names in scripts that the font does not have
+            yield
+
+    def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI) -> Picture:
+        """Writes PREFIX_NAME.png and returns it for the page.
+
+        Args:
+          name: of the picture.
+          figure: what to draw.
+          alt: for those who do not see it.
+          dpi: pixels an inch; 96 of them are shown on an inch of the page, so that 192 is sharp on any screen.
+        """
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi)
+        content = buffer.getvalue()
+        path = self.folder / f"{self.prefix}_{name}.png"
+        write_bytes(path, content)
+        width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
+        return Picture(path.name, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height, alt)
+
+
+def new_figure(width: float = CARD, height: float = 3.0) -> Figure:
+    """A figure of so many inches, the parts of which make room for each other."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def show_image(axes: Any, image: Any) -> None:
+    """Draws an image, uint8 [H, W, C], C 1 or 3, or a map [H, W], pixel by pixel and without axes."""
+    axes.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
+    axes.set_axis_off()
+
+
+def short(name: str, length: int = 22) -> str:
+    """A name cut to a length at which it fits beside a picture."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as `12.3 %`."""
+    return f"{share:.1%}".replace("%", " %")

@@ -1,0 +1,60 @@
+"""Bars of a report: top-k accuracy, the best and the worst classes, and confidence against accuracy."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cifar_flax.analysis.figures import BLUE, GREY, ORANGE, new_figure, percent, short
+from cifar_flax.evaluation.scores import TOP_K, Reliability
+
+
+def topk_bars(scores: dict[str, Any]) -> Figure:
+    """Top-1, 2, 3 and 5 accuracy, and superclass accuracy where there is one, of what `Run.score` gives."""
+    found = [(f"top-{k}", scores[f"top{k}"]) for k in TOP_K]
+    if "superclass_top1" in scores:
+        found.append(("superclass", scores["superclass_top1"]))
+    return _shares(found, "accuracy")
+
+
+def class_bars(rows: list[tuple[str, float]], title: str) -> Figure:
+    """Accuracies of classes, (name, share) each, from the top down."""
+    return _shares([(short(name), share) for name, share in rows], title)
+
+
+def ranked_classes(per_class: dict[str, dict[str, float]]) -> list[tuple[str, float]]:
+    """(name, accuracy) of the classes that occur, the best first, of `scores["per_class"]`."""
+    found = [(name, row["accuracy"]) for name, row in per_class.items() if row["support"]]
+    return sorted(found, key=lambda row: -row[1])
+
+
+def reliability_diagram(found: Reliability) -> Figure:
+    """Accuracy of the images of each confidence bin, against the diagonal of a calibrated network; below, how many they are."""
+    figure = new_figure(height=4.5)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    bins = len(found.count)
+    edges = np.linspace(0, 1, bins + 1)
+    filled = found.count > 0
+    left = edges[:-1][filled]
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
+    upper.bar(left, found.accuracy[filled], 1 / bins, align="edge", color=BLUE, edgecolor="white", label="accuracy")
+    upper.plot(found.confidence[filled], found.accuracy[filled], "o", color=ORANGE, markersize=3, label="at mean confidence")
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {percent(found.ece)}")
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.5)
+    lower.bar(left, found.count[filled], 1 / bins, align="edge", color=GREY, edgecolor="white")
+    lower.set(xlabel="confidence", ylabel="images")
+    return figure
+
+
+def _shares(rows: list[tuple[str, float]], title: str) -> Figure:
+    figure = new_figure(height=0.7 + 0.24 * len(rows))
+    axes = figure.add_subplot(title=title, xlim=(0, 1.15))
+    axes.barh(range(len(rows)), [share for _, share in rows], color=BLUE, height=0.75)
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(axis="y", visible=False)
+    axes.invert_yaxis()
+    for place, (_, share) in enumerate(rows):
+        axes.text(share + 0.01, place, percent(share), va="center")
+    return figure

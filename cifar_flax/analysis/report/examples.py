@@ -1,0 +1,78 @@
+"""Pictures of single images: with the five classes a network thinks likeliest, and of pairs of classes it confuses."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cifar_flax.analysis.figures import BLUE, GREEN, ORANGE, new_figure, percent, short, show_image
+from cifar_flax.analysis.report.confusion import Pair, describe_pair
+from cifar_flax.data.dataset import Dataset
+
+BARS = 5
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of float32 [N, C], row by row: float32; NaN where a row holds a NaN."""
+    with np.errstate(invalid="ignore"):
+        exp = np.exp(logits - logits.max(1, keepdims=True))
+        return exp / exp.sum(1, keepdims=True)
+
+
+def confident_mistakes(probs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """The rows, int [M], M <= count, of wrong predictions, the most confident first.
+
+    Args:
+      probs: float32 [N, C]; rows with a NaN are no predictions.
+      labels: int32 [N].
+      count: how many at most.
+    """
+    wrong = np.flatnonzero((probs.argmax(1) != labels) & ~np.isnan(probs).any(1))
+    return wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:count]
+
+
+def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tuple[str, ...]) -> Figure:
+    """An image beside the likeliest five classes: green the true one, orange a wrong first choice.
+
+    Args:
+      image: uint8 [H, W, C].
+      label: the true class.
+      probs: float32 [C].
+      names: [C].
+    """
+    order = np.argsort(-probs, kind="stable")[:BARS]
+    figure = new_figure(height=1.55)
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
+    show_image(left, image)
+    left.set_title(short(names[label], 20), fontsize=9, color=GREEN)
+    colors = [GREEN if k == label else ORANGE if place == 0 else BLUE for place, k in enumerate(order)]
+    right.barh(range(len(order)), probs[order], color=colors)
+    right.set_yticks(range(len(order)), [short(names[k], 18) for k in order])
+    right.set(xlim=(0, 1.42), xticks=[])
+    right.invert_yaxis()
+    right.grid(visible=False)
+    right.spines[["bottom", "left"]].set_visible(False)
+    right.tick_params(left=False)
+    for place, k in enumerate(order):
+        right.text(probs[k] + 0.03, place, percent(float(probs[k])), va="center", fontsize=8)
+    return figure
+
+
+def pair_card(pair: Pair, dataset: Dataset, predicted: np.ndarray) -> Figure:
+    """Up to four images of a class that were taken for another, and two of that other class.
+
+    Args:
+      pair: of classes.
+      dataset: all images.
+      predicted: int [N], the class predicted for each.
+    """
+    confused = np.flatnonzero((dataset.labels == pair.true) & (predicted == pair.predicted))[:4]
+    others = np.flatnonzero(dataset.labels == pair.predicted)[:2]
+    figure = new_figure(height=1.25)
+    figure.suptitle(describe_pair(pair, dataset.class_names), fontsize=8.5, x=0.01, ha="left")
+    axes = figure.subplots(1, 7, width_ratios=(1, 1, 1, 1, 0.15, 1, 1))
+    for one in axes:
+        one.set_axis_off()
+    for one, row in zip((*axes[: len(confused)], *axes[5 : 5 + len(others)]), (*confused, *others), strict=True):
+        show_image(one, np.asarray(dataset.images[row]))
+    axes[0].set_title(short(dataset.class_names[pair.true], 26), fontsize=7, color=GREEN, loc="left")
+    axes[5].set_title(short(dataset.class_names[pair.predicted], 14), fontsize=7, color=ORANGE, loc="left")
+    return figure

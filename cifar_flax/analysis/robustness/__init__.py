@@ -1,0 +1,1 @@
+"""Accuracy under corruptions, grayscale and hue shifts."""

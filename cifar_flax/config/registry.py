@@ -1,0 +1,64 @@
+"""Open registries: what configs name by a short name, and users by an import path."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from cifar_flax.config.imports import import_object, is_import_path
+from cifar_flax.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named parts of one kind: losses, augmentations, schedules, ...
+
+    Attributes:
+      kind: what they are, in the singular, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that enters a part under `name`; a name is taken once.
+
+        Raises:
+          ValueError: it is taken.
+        """
+
+        def enter(part: T) -> T:
+            if name in self._parts:
+                raise ValueError(f"there is a {self.kind} called {name!r} already")
+            self._parts[name] = part
+            return part
+
+        return enter
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order in which they were registered."""
+        return iter(self._parts)
+
+    def name_of(self, part: T) -> str | None:
+        """The name that a part is registered under; None where it is not."""
+        return next((name for name, registered in self._parts.items() if registered is part), None)
+
+    def resolve(self, name: str, field: str) -> T:
+        """The part that a config names.
+
+        Args:
+          name: a registered name, or `module:name` of a user's own.
+          field: of the config, for the message.
+
+        Raises:
+          ConfigError: there is no such part.
+        """
+        if name in self._parts:
+            return self._parts[name]
+        if is_import_path(name):
+            part: T = import_object(name, field)
+            return part
+        close = difflib.get_close_matches(name, self._parts, 1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(self._parts)}, or MODULE:NAME of your own"
+        raise ConfigError(f"{field}: there is no {self.kind} {name!r}; {hint}")

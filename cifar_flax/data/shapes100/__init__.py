@@ -1,0 +1,1 @@
+"""The embedded data set: 100 procedurally drawn classes."""

@@ -1,0 +1,91 @@
+"""Files that people have at hand as data sets: the official CIFAR tarballs, .npz files, folders of pictures."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.resize import fit_all
+from cifar_flax.data.sources import cifar_archives, folders, npz
+from cifar_flax.errors import UserError
+
+
+class OfficialArchive(NamedTuple):
+    """A published archive: the data set in it, its size in bytes and its SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+# Binary versions: the checksums that TFDS downloads with (url_checksums/cifar10.txt and cifar100.txt in its sources). Python
+# versions: those of keras.datasets; their MD5s are the ones on https://www.cs.toronto.edu/~kriz/cifar.html.
+OFFICIAL = {
+    "cifar-10-binary.tar.gz": OfficialArchive(
+        "cifar10", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    ),
+    "cifar-100-binary.tar.gz": OfficialArchive(
+        "cifar100", 168_513_733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
+    ),
+    "cifar-10-python.tar.gz": OfficialArchive(
+        "cifar10", 170_498_071, "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+    ),
+    "cifar-100-python.tar.gz": OfficialArchive(
+        "cifar100", 169_001_437, "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+    ),
+}
+
+
+class ImportResult(NamedTuple):
+    """The splits found, and where they came from, in words."""
+
+    splits: dict[str, Dataset]
+    source: str
+
+
+def read(path: Path, name: str, image_size: int | None = None, allow_unverified: bool = False) -> ImportResult:
+    """Reads a CIFAR tarball, an .npz or a folder of pictures.
+
+    Args:
+      path: the file or folder.
+      name: the data set it is said to be.
+      image_size: pixels a side to resize to; None keeps the archive's own (folders: 32).
+      allow_unverified: takes a tarball whose checksum is not an official one, such as a repacked one.
+
+    Raises:
+      UserError: it is missing, damaged, not official, another data set, or not of a known kind.
+    """
+    if path.is_dir():
+        return ImportResult(folders.read(path, image_size), f"folder {path.absolute()}")
+    if not path.is_file():
+        raise UserError(f"--archive={path}: no such file or folder")
+    digest = _sha256(path)
+    if path.suffix == ".npz":
+        splits = npz.read(path)
+    else:
+        _check_official(path, name, digest, allow_unverified)
+        splits = cifar_archives.read(path)
+    resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
+    return ImportResult(resized, f"{path.name}, SHA-256 {digest}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_official(path: Path, name: str, digest: str, allow_unverified: bool) -> None:
+    by_digest = {official.sha256: official for official in OFFICIAL.values()}
+    found = by_digest.get(digest)
+    if found and found.name != name:
+        raise UserError(f"{path} is {found.name}, not {name}: import it with --name={found.name}")
+    if found or allow_unverified:
+        return
+    size, expected = path.stat().st_size, OFFICIAL.get(path.name)
+    if expected and size < expected.bytes:
+        raise UserError(f"{path}: truncated ({size:,} of {expected.bytes:,} bytes); download it again")
+    raise UserError(
+        f"{path}: not an official CIFAR archive (its SHA-256 is {digest}); "
+        "download it again, or add --allow_unverified if you trust where it comes from"
+    )

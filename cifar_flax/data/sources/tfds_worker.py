@@ -1,0 +1,146 @@
+"""The child process that reads and downloads with TensorFlow Datasets; see `sources.tfds`, which runs it.
+
+    python -m cifar_flax.data.sources.tfds_worker '{"action": "read", "name": "cifar100", "directory": "...", ...}'
+
+It answers with one line of JSON on its standard output; progress, and whatever TFDS prints, goes to standard error.
+"""
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.data.resize import fit, to_picture
+from cifar_flax.errors import ConfigError, UserError
+
+
+def main() -> None:
+    """The child: carries out the request in its one argument and answers on standard output."""
+    answer_to = os.dup(1)
+    os.dup2(2, 1)  # what TFDS prints must not end up in the answer
+    request = json.loads(sys.argv[1])
+    actions: dict[str, Callable[..., dict[str, Any]]] = {"hosts": _hosts, "download": _download, "read": _read}
+    action = actions[request.pop("action")]
+    try:
+        answer = action(**request)
+    except UserError as e:
+        answer = {"user_error": str(e)}
+    except KeyboardInterrupt:  # the parent has had it too, and reports it
+        sys.exit(130)
+    except Exception as e:  # whatever TFDS, TensorFlow and the network come up with
+        answer = {"failure": f"{request['name']}: TensorFlow Datasets failed with {_one_line(e)}"}
+    with os.fdopen(answer_to, "w") as file:
+        json.dump(answer, file)
+
+
+def _hosts(name: str, image_size: int | None) -> dict[str, Any]:
+    """The hosts that TFDS downloads a set from; imports no TensorFlow and asks no network."""
+    import tensorflow_datasets as tfds
+
+    base = name.partition("/")[0].partition(":")[0]
+    try:
+        urls = tfds.builder_cls(base).url_infos or {}
+    except tfds.core.registered.DatasetNotFoundError:
+        near = difflib.get_close_matches(base, tfds.list_builders(with_community_datasets=False), 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "the names are on https://www.tensorflow.org/datasets/catalog"
+        raise ConfigError(f"config.data.name: TensorFlow Datasets has no {name}; {hint}") from None
+    return {"hosts": list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in urls))))}
+
+
+def _download(name: str, image_size: int | None, data_dir: str, bucket: bool) -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.utils import gcs_utils
+
+    builder = tfds.builder(name, data_dir=data_dir)
+    for from_bucket in (True, False) if bucket else (False,):
+        gcs_utils._is_gcs_disabled = not from_bucket  # TFDS 4.9.10 has it switched off
+        config = tfds.download.DownloadConfig(try_download_gcs=from_bucket)
+        try:
+            builder.download_and_prepare(download_config=config)
+            break
+        except Exception as e:  # the bucket is a short cut; the original host is the way that must work
+            if not from_bucket:
+                raise
+            _tell(f"{name}: not from the bucket ({_one_line(e)}); trying the original host")
+    return _read(name, image_size, builder.data_dir)
+
+
+def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder_from_directory(directory)
+        stored = list(builder.info.splits)
+        chosen = {"train": "train", "test": "test" if "test" in stored else "validation"}
+        _tell(f"{name}: copying {directory} into the cache {cache.folder()}")
+        splits = {new: _read_split(tfds, builder, name, old, image_size) for new, old in chosen.items() if old in stored}
+    except UserError:
+        raise
+    except Exception as e:  # TensorFlow, protobuf and JSON each have their own for a damaged file
+        raise UserError(f"{directory}: cannot be read ({_one_line(e)}); where it is damaged, remove it and try again") from None
+    if not splits:
+        raise ConfigError(f"config.data.name: {name} has no train and no test split, only {', '.join(stored)}")
+    cache.write(cache.key_of(name, image_size), splits, f"TensorFlow Datasets, {builder.info.full_name}", name)
+    return {"splits": {split: len(dataset) for split, dataset in splits.items()}}
+
+
+def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int | None) -> Dataset:
+    features = dict(builder.info.features)
+    classes = {
+        key: feature for key in ("label", "coarse_label") if isinstance(feature := features.get(key), tfds.features.ClassLabel)
+    }
+    if "label" not in classes or not isinstance(features.get("image"), tfds.features.Image):
+        raise ConfigError(f"config.data.name: {name} is no image-classification set: it has {', '.join(features)}")
+    height, width, channels = features["image"].shape
+    if image_size is None and (height is None or width is None):
+        raise ConfigError(f"config.data.image_size: the images of {name} differ in size; choose one, such as 64")
+    if channels not in (1, 3) or features["image"].np_dtype != np.uint8:
+        kind = f"{features['image'].np_dtype} images with {channels} channels"
+        raise ConfigError(f"config.data.name: {name} has {kind}, expected uint8 with 1 or 3")
+
+    count = builder.info.splits[split].num_examples
+    size = (height, width) if image_size is None else (image_size, image_size)
+    images = np.empty((count, *size, channels), np.uint8)
+    labels = {key: np.empty(count, np.int32) for key in classes}
+    ids: list[Any] = []
+    row = 0
+    for row, example in enumerate(_examples(tfds, builder, split, count), 1):
+        image = example["image"]
+        images[row - 1] = image if image.shape[:2] == size else fit(to_picture(image), size[0])
+        for key, column in labels.items():
+            column[row - 1] = example[key]
+        if "id" in example:
+            ids.append(example["id"])
+    if row != count:
+        raise OSError(f"{row} of {count} examples in {split}")
+    order = np.argsort(np.array(ids), kind="stable") if ids else np.arange(count)
+    names = {key: tuple(classes[key].names) for key in labels}
+    found = {key: checked_labels(f"{name}: {split}", column[order], count, len(names[key])) for key, column in labels.items()}
+    return Dataset(images[order], found["label"], names["label"], found.get("coarse_label"), names.get("coarse_label", ()))
+
+
+def _examples(tfds: Any, builder: Any, split: str, count: int) -> Any:
+    from tqdm import tqdm  # TFDS brings it
+
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # one file after the other
+    examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
+    return tqdm(examples, desc=split, total=count, unit=" images", disable=None)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The batched forward pass and the metrics."""

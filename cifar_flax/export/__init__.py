@@ -1,0 +1,1 @@
+"""A trained network in formats that other programs read."""

@@ -1,0 +1,1 @@
+"""Files on disk: atomic replacement, checksums, redaction of what nobody else should read."""

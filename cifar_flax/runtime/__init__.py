@@ -1,0 +1,1 @@
+"""The process: start-up, signals and exit codes, devices, compilation, several hosts."""

@@ -1,0 +1,151 @@
+import base64
+import dataclasses
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+
+import jax
+import pytest
+from PIL import Image
+
+from cifar_flax import Run
+from cifar_flax.analysis.report.page import SECTIONS, write_report
+from cifar_flax.analysis.report.predictions import predict_split
+from cifar_flax.config import DenseConfig
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from tests.analysis.conftest import train_tiny
+
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """The elements of a page; says where one is not closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.open, self.text, self.cells = [], [], "", set()
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+        if self.open and self.open[-1] == "td":
+            self.cells.add(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.found if name == tag]
+
+
+def report_of(run, tmp_path, **preprocessing):
+    """Writes the report of a run into a copy of its folder; returns the page and the folder."""
+    workdir = tmp_path / "copy"
+    if not workdir.exists():
+        shutil.copytree(run.workdir, workdir)
+    run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **preprocessing))
+    found, dataset = predict_split(run, "test")
+    dataset = dataclasses.replace(dataset, class_names=run.class_names)
+    path = write_report(run, found, dataset, run.score(found.logits, found.labels))
+    return Page(path.read_text()), path.parent
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_workdir, tiny_cache, tmp_path_factory):
+    """The report of a run as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        return report_of(Run.open(tiny_workdir), tmp_path_factory.mktemp("plain"))
+
+
+def test_a_report_is_one_file_with_every_section_and_its_pictures_beside_it(plain):
+    page, folder = plain
+    assert {attrs["id"] for attrs in page.all("h2")} == {name for name, _ in SECTIONS}
+    assert {attrs["href"].removeprefix("#") for attrs in page.all("a")} == {name for name, _ in SECTIONS}
+    sources = [attrs["src"] for attrs in page.all("img")]
+    inline = [base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True) for source in sources]
+    assert set(inline) == {path.read_bytes() for path in folder.glob("test_*.png")}
+    for attrs, content in zip(page.all("img"), inline, strict=True):
+        width, height = Image.open(io.BytesIO(content)).size
+        assert width / height == pytest.approx(int(attrs["width"]) / int(attrs["height"]), rel=0.02)
+        assert attrs["alt"]
+    names = {path.stem.removeprefix("test_") for path in folder.glob("*.png")}
+    expected = {"topk", "curve_loss", "curve_top1", "confusion", "classes", "reliability", "filters", "architecture"}
+    assert expected | {"pair_01", "mistake_01", "activations_image", "activations_01"} <= names
+    assert "confusion_coarse" not in names  # no superclasses
+    assert "the network branches" not in page.text
+
+
+def test_nothing_in_a_report_points_elsewhere(plain):
+    page, folder = plain
+    for tag, attrs in page.found:
+        assert tag not in ("script", "iframe", "object", "embed")
+        for name in ("src", "href", "srcset", "action"):
+            assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
+    assert not re.search(r"url\(|@import|https?:", (folder / "report.html").read_text())
+
+
+def test_the_numbers_of_the_report_are_the_scores(plain, run):
+    page, _ = plain
+    scores = run.evaluate("test")
+    for name in ("top1", "top5", "macro_f1"):
+        assert f"{scores[name]:.1%}".replace("%", " %") in page.text
+    assert f"{sum(leaf.size for leaf in jax.tree.leaves(run.params())):,}" in page.text
+    assert "averaged weights (EMA)" in page.text
+    summary = page.text.partition("the whole config")[0]
+    assert "augment.crop_padding" in summary  # which tiny.py sets
+    assert "data.image_size" not in summary  # which it does not
+
+
+def test_superclasses_names_of_users_and_earlier_processes(run, tmp_path):
+    workdir = shutil.copytree(run.workdir, tmp_path / "copy")
+    environment = read_checksummed(workdir / "environment.json")
+    (workdir / "environment.json").write_text(dumps_checksummed({**environment, "earlier": [environment] * 2}))
+    names = (
+        "<script>alert(1)</script>",
+        "a & b",
+        '"quoted"',
+        "$x^2$ $",
+        "猫",
+        "x" * 200,
+        "é\\n",
+        "{{ 7*7 }}",
+        "",
+        "<img src=x>",
+    )
+    page, folder = report_of(run, tmp_path, class_names=names, coarse_names=("<i>even", "odd"), coarse_of_fine=(0, 1) * 5)
+    assert (folder / "test_confusion_coarse.png").exists()
+    assert "all 2 superclasses" in page.text
+    assert not page.all("script") + page.all("i")
+    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
+    assert {name for name in names if name} <= page.cells
+    lines = [" ".join(line.split()) for line in page.text.split("Environment")[-1].splitlines()]
+    assert "earlier processes2" in lines
+
+
+def test_a_network_of_dense_layers_on_all_images(tiny_data, tmp_path):
+    settings = {"data_validation_fraction": 0.0, "model_blocks": (), "model_dense": (DenseConfig(70),), "optim_ema_decay": None}
+    workdir = train_tiny(tmp_path / "mlp", **settings)
+    page, folder = report_of(Run.open(workdir), tmp_path)
+    assert "no images for validation" in page.text
+    assert "EMA" not in page.text
+    assert (folder / "test_filters.png").exists()
+
+
+def test_a_diverged_run_without_records_or_environment_gets_a_report_that_says_so(run, tmp_path):
+    workdir = shutil.copytree(run.workdir, tmp_path / "copy")
+    (workdir / "metrics.jsonl").unlink()
+    (workdir / "environment.json").write_text("{")
+    page, folder = report_of(run, tmp_path, std=(0.0, 0.0, 0.0))  # divided by which, all logits are NaN
+    assert "the network has diverged" in page.text
+    assert not [*folder.glob("test_mistake_*"), *folder.glob("test_pair_*")]
+    assert "No epoch is recorded" in page.text
+    assert "environment.json is missing or damaged" in page.text

@@ -1,0 +1,139 @@
+import pytest
+
+from cifar_flax.config import BlockConfig, Config, Optimizer, Padding, ResolutionConfig, Schedule, StageConfig
+from cifar_flax.config.serialize import differences, from_dict, read_config, to_dict, validated, write_config
+from cifar_flax.errors import UserError
+
+
+def changed(**fields):
+    """The default config with fields set by path: optim__name="sgd"."""
+    config = Config()
+    for path, value in fields.items():
+        *parents, name = path.split("__")
+        section = config
+        for parent in parents:
+            section = getattr(section, parent)
+        setattr(section, name, value)
+    return config
+
+
+def test_a_config_survives_the_way_through_json(tmp_path):
+    config = changed(
+        model__blocks=(BlockConfig(features=(3, 4), paddings=(Padding.VALID,)), BlockConfig()), optim__clip_norm=2.0
+    )
+    write_config(config, tmp_path / "config.json")
+    assert read_config(tmp_path / "config.json") == config
+
+
+def test_checking_gives_every_value_its_declared_type():
+    config = validated(changed(optim__name="sgd", optim__learning_rate=1, model__blocks=(BlockConfig(paddings=("VALID",)),)))
+    assert config.optim.name is Optimizer.SGD
+    assert isinstance(config.optim.learning_rate, float)
+    assert config.model.blocks[0].paddings[0] is Padding.VALID
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optim__name": "adamz"}, "config.optim.name: should be 'adam'"),
+        ({"train__epochs": 2.5}, "config.train.epochs: should be a valid integer, not 2.5"),
+        ({"train__epochs": True}, "config.train.epochs"),
+        ({"train__batch_size": 0}, "config.train.batch_size: should be greater than or equal to 1"),
+        ({"optim__learning_rate": float("inf")}, "config.optim.learning_rate"),
+        ({"optim__learning_rate": None}, "config.optim.learning_rate"),
+        ({"data__validation_fraction": 1.0}, "config.data.validation_fraction: should be less than 1"),
+        ({"data__image_size": 3}, "config.data.image_size"),
+        ({"model__blocks": (BlockConfig(), BlockConfig(dropout=1.5))}, "config.model.blocks[1].dropout: should be less than 1"),
+        ({"model__blocks": (BlockConfig(features=(0,)),)}, "config.model.blocks[0].features[0]"),
+        ({"model__blocks": (BlockConfig(features=(3, 4, 5), kernel_sizes=(3, 3)),)}, "2 entries for 3 convolutions"),
+        ({"model__blocks": (7,)}, "config.model.blocks[0]"),
+        ({"optim__weight_decay": 0.1}, "config.optim.weight_decay: adam has none"),
+        (
+            {"optim__name": "rmsprop", "optim__weight_decay": 0.1},
+            "rmsprop has none; expected one of adamw, lion, muon, muon_sgd, sgd",
+        ),
+        ({"optim__momentum": 0.9}, "config.optim.momentum: adam has none; expected one of sgd, rmsprop, muon, muon_sgd"),
+        ({"optim__name": "sgd", "optim__nesterov": True}, "config.optim.nesterov: needs config.optim.momentum above 0"),
+        (
+            {"optim__name": "rmsprop", "optim__momentum": 0.9, "optim__nesterov": True},
+            "config.optim.nesterov: rmsprop has none",
+        ),
+        ({"data__folds": 5, "data__fold": 5}, "config.data.fold: 5 is not one of the 5 folds"),
+        ({"augment__alternating_flip": True}, "config.augment.alternating_flip: needs config.augment.flip"),
+        ({"plateau__patience": 2, "data__validation_fraction": 0.0}, "config.plateau: needs a validation split"),
+        ({"early_stopping__patience": 2, "data__validation_fraction": 0.0}, "config.early_stopping: needs a validation split"),
+        ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (3.0, 2.0)}, "config.optim.boundaries"),
+        ({"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__warmup_epochs": 3.0}, "boundaries"),
+        (
+            {"optim__decay": 1e-6},
+            "decay: 1e-06 has no effect with schedule constant; set it to 0.0, or --config.optim.schedule=inverse_time",
+        ),
+        (
+            {"optim__initial_fraction": 0.1},
+            "config.optim.initial_fraction: 0.1 has no effect without config.optim.warmup_epochs",
+        ),
+        (
+            {"optim__initial_fraction": 0.1, "optim__warmup_epochs": 1.0, "optim__schedule": Schedule.ONE_CYCLE},
+            "config.optim.initial_fraction",
+        ),
+        ({"optim__schedule": Schedule.COSINE, "optim__boundaries": (2.0,)}, "config.optim.boundaries: (2.0,) has no effect"),
+        ({"optim__schedule": Schedule.LINEAR, "optim__decay_rate": 0.5}, "--config.optim.schedule=exponential or piecewise"),
+        ({"optim__schedule": Schedule.ONE_CYCLE, "optim__final_fraction": 0.1}, "--config.optim.schedule=cosine or linear"),
+        ({"optim__freeze": ("block*",)}, "config.optim.freeze: ('block*',) would keep random parameters as they are"),
+        ({"optim__freeze": ("whitening/kernel", "stage0_*")}, "say with --config.train.init_from=RUN"),
+        ({"optim__name": "muon_sgd", "plateau__patience": 2}, "config.plateau: muon_sgd"),
+        ({"model__stages": (StageConfig(),)}, "config.model.stages: a convnet has none; they are of a speednet"),
+        ({"model__name": "resnet", "model__blocks": (BlockConfig(),)}, "config.model.blocks: a resnet has none"),
+        ({"model__name": "speednet", "model__stages": (StageConfig(branch_features=(8, 8)),)}, "1 entries for 2 convolutions"),
+        (
+            {"model__name": "speednet", "model__stages": (StageConfig(branch_features=(8,), residual=True),)},
+            "config.model.stages[0].branch_features: a residual branch ends with as many channels as it begins with, 64",
+        ),
+        ({"model__resnet__blocks": (2, 2)}, "config.model.resnet: features and blocks"),
+        ({"train__resolutions": (ResolutionConfig(0.5), ResolutionConfig(0.5))}, "config.train.resolutions: expected rising"),
+        ({"train__dtype": object()}, "config"),
+    ],
+)
+def test_nonsense_is_refused_by_name(fields, message):
+    with pytest.raises(UserError) as error:
+        validated(changed(**fields))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"optim__schedule": Schedule.INVERSE_TIME, "optim__decay": 1e-6},
+        {"optim__schedule": Schedule.PIECEWISE, "optim__boundaries": (2.0,), "optim__decay_rate": 0.5},
+        {"optim__schedule": Schedule.EXPONENTIAL, "optim__decay_rate": 0.5},
+        {"optim__schedule": Schedule.LINEAR, "optim__final_fraction": 0.5},
+        {"optim__freeze": ("block*",), "train__init_from": "runs/there"},
+        {"optim__freeze": ("whitening/kernel",)},
+    ],
+)
+def test_sense_is_not_refused(fields):
+    validated(changed(**fields))
+
+
+def test_unknown_fields_are_refused():
+    values = to_dict(Config())
+    values["optim"]["learning_rte"] = 1
+    with pytest.raises(UserError, match=r"config\.optim\.learning_rte: no such field"):
+        from_dict(values)
+    with pytest.raises(AttributeError):
+        changed(optim__learning_rte=1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"seed": "x"}', '{"optim": 3}', "\x00"])
+def test_a_damaged_config_file_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        read_config(tmp_path / "config.json")
+
+
+def test_differences_name_the_leaves():
+    a, b = (changed(seed=seed, model__blocks=(BlockConfig(dropout=seed / 10),)) for seed in (1, 2))
+    assert differences(a, b) == {"config.seed": (1, 2), "config.model.blocks[0].dropout": (0.1, 0.2)}
+    assert differences(a, a) == {}
+    assert "config.model.blocks[0].pool" in differences(a, Config())

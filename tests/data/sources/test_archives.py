@@ -1,0 +1,197 @@
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from cifar_flax.data import cache
+from cifar_flax.data.sources import archives, cifar_archives
+from tests.conftest import ROOT
+from tests.data.conftest import assert_same, refused
+
+
+def test_binary_tarball(binary_tarball, tiny):
+    assert_same(archives.read(binary_tarball, "cifar100", allow_unverified=True).splits, tiny)
+
+
+def test_python_tarball(python_tarball, tiny):
+    assert_same(archives.read(python_tarball, "cifar100", allow_unverified=True).splits, tiny)
+
+
+def cifar10(tiny):
+    names = tuple(f"class_{i}" for i in range(10))
+    return {split: dataclasses.replace(d, labels=d.labels % 10, class_names=names) for split, d in tiny.items()}
+
+
+def planes(images):
+    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+
+
+def test_cifar10_batches_are_joined_in_order(tar_writer, tiny, tmp_path):
+    write, _, _ = tar_writer
+    splits, bare = cifar10(tiny), {"coarse_labels": None, "coarse_names": ()}
+    expected = {split: dataclasses.replace(data, **bare) for split, data in splits.items()}
+    parts = {f"data_batch_{i + 1}": splits["train"].take(np.arange(12 * i, 12 * i + 12)) for i in range(5)}
+    parts["test_batch"] = splits["test"]
+    binary = {
+        f"b/{name}.bin": np.concatenate([d.labels[:, None], planes(d.images)], 1).astype(np.uint8).tobytes()
+        for name, d in reversed(parts.items())
+    }
+    binary["b/batches.meta.txt"] = "\n".join(expected["train"].class_names).encode() + b"\n\n"
+    python = {
+        f"b/{name}": pickle.dumps({"data": planes(d.images), "labels": d.labels.tolist()})
+        for name, d in reversed(parts.items())
+    }
+    python["b/batches.meta"] = pickle.dumps({"label_names": list(expected["train"].class_names)})
+    for name, members in (("b.tar.gz", binary), ("p.tar.gz", python)):
+        assert_same(archives.read(write(tmp_path / name, members), "cifar10", allow_unverified=True).splits, expected)
+
+
+def test_what_is_not_official_is_refused(binary_tarball):
+    refused(binary_tarball, "not an official CIFAR archive", "SHA-256", "--allow_unverified", allow_unverified=False)
+
+
+def test_short_official_archive_is_called_truncated(binary_tarball, tmp_path):
+    path = binary_tarball.rename(tmp_path / "cifar-100-binary.tar.gz")
+    refused(path, "truncated", "168,513,733", allow_unverified=False)
+
+
+def test_official_archive_is_taken_as_what_it_is_and_nothing_else(binary_tarball, tiny, monkeypatch):
+    official = archives.OfficialArchive("cifar100", binary_tarball.stat().st_size, archives._sha256(binary_tarball))
+    monkeypatch.setitem(archives.OFFICIAL, "cifar-100-binary.tar.gz", official)
+    imported = archives.read(binary_tarball, "cifar100")
+    assert_same(imported.splits, tiny)
+    assert official.sha256 in imported.source
+    refused(binary_tarball, "is cifar100, not cifar10", name="cifar10", allow_unverified=False)
+
+
+def test_image_size(binary_tarball):
+    splits = archives.read(binary_tarball, "cifar100", 16, allow_unverified=True).splits
+    assert splits["train"].images.shape == (60, 16, 16, 3)
+
+
+def test_damaged_tarballs(binary_tarball, tmp_path):
+    content = binary_tarball.read_bytes()
+    for name, damaged in {"cut": content[: len(content) // 2], "empty": b"", "text": b"hello" * 300}.items():
+        path = tmp_path / f"{name}.tar.gz"
+        path.write_bytes(damaged)
+        refused(path, "truncated, or not a tar archive")
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 0xFF
+    path = tmp_path / "flipped.tar.gz"
+    path.write_bytes(flipped)
+    refused(path, "not")
+
+
+def test_archives_of_something_else(tar_writer, tmp_path):
+    write, binary, _ = tar_writer
+    refused(write(tmp_path / "other.tar.gz", {"README": b"hello"}), "not a CIFAR archive")
+    short = {name: content[:-1] if name.endswith("train.bin") else content for name, content in binary.items()}
+    refused(write(tmp_path / "short.tar.gz", short), "train.bin", "no whole rows")
+    wrong = {**binary, "cifar-100-binary/fine_label_names.txt": b"one\ntwo\n"}
+    refused(write(tmp_path / "wrong.tar.gz", wrong), "expected 0 to 1")
+    twice = {**binary, "elsewhere/train.bin": b""}
+    refused(write(tmp_path / "twice.tar.gz", twice), "two members called train.bin")
+    refused(tmp_path / "nowhere.tar.gz", "no such file or folder")
+
+
+def test_absurd_sizes_are_refused_before_they_are_unpacked(tar_writer, tmp_path, monkeypatch):
+    write, binary, _ = tar_writer
+    path = write(tmp_path / "bomb.tar.gz", {**binary, "padding": bytes(1 << 20)})
+    monkeypatch.setattr(cifar_archives, "MAX_UNPACKED", 1 << 20)
+    refused(path, "padding is far larger")
+    monkeypatch.setattr(cifar_archives, "MAX_MEMBER", 1 << 10)
+    refused(path, "far larger")
+
+
+def test_paths_in_a_tarball_play_no_part(tar_writer, tiny, tmp_path):
+    write, binary, _ = tar_writer
+    members = {f"../../../{tmp_path}/{name.rpartition('/')[2]}": content for name, content in binary.items()}
+    members["../../escaped.txt"] = b"gotcha"
+    (tmp_path / "in").mkdir()
+    assert_same(archives.read(write(tmp_path / "in" / "a.tar.gz", members), "cifar100", allow_unverified=True).splits, tiny)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "in"]
+
+
+def python2_batch(data):
+    """What cPickle of Python 2 wrote, protocol 2: strings for bytes, and NumPy's old module names."""
+    pixels = planes(data.images).tobytes()
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K" + bytes([len(data)]) + b"M\x00\x0c\x86"
+        b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89T" + len(pixels).to_bytes(4, "little") + pixels + b"tb"
+    )
+
+    def numbers(values):
+        return b"](" + b"".join(b"K" + bytes([value]) for value in values) + b"e"
+
+    fine, coarse = numbers(data.labels), numbers(data.coarse_labels)
+    return b"\x80\x02}(U\x04data" + array + b"U\x0bfine_labels" + fine + b"U\x0dcoarse_labels" + coarse + b"u."
+
+
+def test_batches_as_python_2_wrote_them(tar_writer, tiny, tmp_path):
+    write, _, python = tar_writer
+    members = {**python, **{f"cifar-100-python/{split}": python2_batch(data) for split, data in tiny.items()}}
+    assert_same(archives.read(write(tmp_path / "a.tar.gz", members), "cifar100", allow_unverified=True).splits, tiny)
+
+
+class RunsACommand:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_pickles_that_want_more_than_arrays_are_refused(tar_writer, tmp_path, protocol):
+    write, _, python = tar_writer
+    for value in (RunsACommand(f"touch {tmp_path}/gotcha"), OrderedDict(a=1), os.getcwd, np.load):
+        members = {**python, "cifar-100-python/train": pickle.dumps(value, protocol=protocol)}
+        message = refused(write(tmp_path / "evil.tar.gz", members), "train is not a CIFAR batch")
+        assert "only NumPy arrays are let in" in message
+    assert not (tmp_path / "gotcha").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a pickle",
+        pickle.dumps([1, 2]),
+        pickle.dumps({"data": 1, "fine_labels": [1], "coarse_labels": [1]}),
+        pickle.dumps({"fine_labels": [1], "coarse_labels": [1]}),
+        pickle.dumps({"data": np.zeros((2, 3072)), "fine_labels": [1, 1], "coarse_labels": [1, 1]}),
+        pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "fine_labels": [1], "coarse_labels": [1, 1]}),
+        pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "fine_labels": ["a", "b"], "coarse_labels": [1, 1]}),
+        pickle.dumps({"data": np.array([[None] * 3072]), "fine_labels": [1], "coarse_labels": [1]}),
+    ],
+)
+def test_damaged_batches(tar_writer, tmp_path, content):
+    write, _, python = tar_writer
+    refused(write(tmp_path / "a.tar.gz", {**python, "cifar-100-python/train": content}), "train")
+
+
+def test_import_command(binary_tarball, tiny, cache_folder):
+    def import_data(*arguments):
+        command = [sys.executable, "launch/import_data.py", *arguments]
+        root = str(ROOT)
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    archive = f"--archive={binary_tarball}"
+    refusal = import_data("--name=cifar100", archive)
+    assert refusal.returncode == 2
+    assert refusal.stderr.count("\n") == 1
+    assert "--allow_unverified" in refusal.stderr
+    assert import_data("--name=../x", archive).returncode == 2
+    done = import_data("--name=cifar100", archive, "--allow_unverified")
+    assert done.returncode == 0, done.stderr
+    assert "train: 60 images 32x32x3, 100 classes in 20 superclasses" in done.stdout
+    assert cache.hashes("cifar100", "train")["images"] in done.stdout
+    assert str(cache_folder / "cifar100") in done.stdout
+    np.testing.assert_array_equal(cache.read("cifar100", "test").images, tiny["test"].images)

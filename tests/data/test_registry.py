@@ -1,0 +1,185 @@
+import logging
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_flax.config import DataConfig
+from cifar_flax.data import cache, registry
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.registry import data_hashes, load_dataset
+from cifar_flax.data.shapes100 import render
+from cifar_flax.data.sources import tfds
+from cifar_flax.errors import UserError
+
+
+@pytest.fixture
+def drawings(monkeypatch, tiny):
+    """Replaces the drawing of shapes100 by something quicker, and counts how often it is drawn."""
+    drawn = []
+
+    def generate(split, seed=0):
+        drawn.append(split)
+        return tiny[split]
+
+    monkeypatch.setattr(render, "generate", generate)
+    return drawn
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    monkeypatch.setattr(tfds, "reachable", lambda hosts: set())
+
+
+def damage(folder, pattern):
+    (path,) = folder.glob(pattern)
+    os.truncate(path, path.stat().st_size - 1)
+    return path
+
+
+def test_shapes100_is_drawn_once(drawings, tiny):
+    for split in ("train", "test", "train"):
+        data = load_dataset(DataConfig(), split)
+        np.testing.assert_array_equal(data.images, tiny[split].images)
+    assert sorted(drawn for drawn in drawings) == ["test", "train"]
+    hashes = data_hashes(DataConfig(), "train")
+    assert set(hashes) == {"images", "labels", "coarse_labels"}
+    assert hashes == cache.hashes("shapes100", "train")
+
+
+def test_shapes100_is_drawn_again_when_its_code_has_changed(drawings, tiny):
+    cache.write("shapes100", {"train": tiny["test"]}, "drawn by an earlier version")
+    assert len(load_dataset(DataConfig(), "train")) == len(tiny["train"])
+    assert len(drawings) == 2
+
+
+def test_all_code_that_draws_shapes100_is_watched():
+    script = "import sys, cifar_flax.data.shapes100.render\n"
+    script += "print(*(m for m in sys.modules if m.startswith('cifar_flax.data.shapes')))"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    names = {f"{module.rpartition('.')[2]}.py" for module in modules}
+    assert names - {"shapes100.py"} == set(registry.DRAWING_CODE)
+
+
+def test_shapes100_has_one_size(drawings):
+    with pytest.raises(UserError, match=r"config\.data\.image_size: shapes100 is drawn with 32"):
+        load_dataset(DataConfig(image_size=64), "train")
+    assert len(load_dataset(DataConfig(image_size=32), "train")) == 60
+
+
+def test_imported_sets_are_found_by_name_and_size(tiny):
+    cache.write("mine", tiny, "a test")
+    cache.write("mine-16", {"train": tiny["test"]}, "a test")
+    assert len(load_dataset(DataConfig(name="mine"), "train")) == 60
+    assert len(load_dataset(DataConfig(name="mine", image_size=16), "train")) == 30
+
+
+def test_missing_split_is_named(tiny):
+    cache.write("mine", {"train": tiny["train"]}, "a test")
+    with pytest.raises(UserError, match=r"^mine has no test split, only train$"):
+        load_dataset(DataConfig(name="mine"), "test")
+
+
+def test_damaged_entry_is_moved_aside_and_made_anew(drawings, tiny, cache_folder, caplog):
+    load_dataset(DataConfig(), "train")
+    path = damage(cache_folder / "shapes100", "train_images-*")
+    with caplog.at_level(logging.WARNING, "absl"):
+        data = load_dataset(DataConfig(), "train")
+    np.testing.assert_array_equal(data.images, tiny["train"].images)
+    (line,) = caplog.messages
+    assert str(path) in line
+    assert "making it anew" in line
+    (aside,) = cache_folder.glob("shapes100.damaged-*")
+    assert (aside / path.name).exists()
+
+
+def test_training_does_not_notice_a_damaged_test_split(drawings, cache_folder):
+    load_dataset(DataConfig(), "train")
+    damage(cache_folder / "shapes100", "test_images-*")
+    load_dataset(DataConfig(), "train")
+    assert len(drawings) == 2
+
+
+def test_damaged_entry_that_cannot_be_made_anew(tiny, cache_folder, no_network):
+    cache.write("cifar100", tiny, "a test")
+    path = damage(cache_folder / "cifar100", "train_labels-*")
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(name="cifar100"), "train")
+    assert str(path) in str(error.value)
+    assert "import_data.py --name=cifar100" in str(error.value)
+    assert list(cache_folder.glob("cifar100.damaged-*"))
+
+
+def test_missing_set_without_network_names_the_three_ways(no_network):
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(name="cifar100"), "train")
+    first, *ways = str(error.value).splitlines()
+    assert first.startswith("cifar100 is not here, and none of www.cs.toronto.edu, storage.googleapis.com can be reached.")
+    assert len(ways) == 3
+    assert "python launch/import_data.py --name=cifar100 --archive=cifar-100-python.tar.gz" in ways[1]
+    assert "TFDS_DATA_DIR" in ways[0]
+    assert "--config=configs/quickstart.py" in ways[2]
+    with pytest.raises(UserError, match=r"--name=mnist --archive=FILE\.npz --image_size=28"):
+        load_dataset(DataConfig(name="mnist", image_size=28), "train")
+
+
+def test_missing_set_without_tensorflow_names_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(tfds, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(name="cifar100"), "train")
+    for way in ("pip install -e '.[tfds]'", "launch/import_data.py --name=cifar100", "--config=configs/quickstart.py"):
+        assert way in str(error.value)
+
+
+def test_missing_set_without_network_is_reported_within_15_seconds(tmp_path):
+    """Every connection is refused: the proxy is a port that nobody listens on."""
+    script = (
+        "import sys\n"
+        "from cifar_flax.config import DataConfig\n"
+        "from cifar_flax.data.registry import load_dataset\n"
+        "from cifar_flax.errors import UserError\n"
+        "try:\n"
+        "    load_dataset(DataConfig(name='cifar10'), 'train')\n"
+        "except UserError as e:\n"
+        "    sys.exit(f'{e}')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    environment |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    start = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert time.monotonic() - start < 15
+    assert run.stderr.startswith("cifar10 is not here, and none of")
+    assert run.stderr.count("\n  - ") == 3
+
+
+def test_user_tfds_directory_comes_before_the_network(tiny_tfds_dir, tiny, monkeypatch, no_network):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_tfds_dir))
+    data = load_dataset(DataConfig(name="cifar100"), "train")
+    np.testing.assert_array_equal(data.images, tiny["train"].images)
+    monkeypatch.setattr(tfds, "prepare", None)  # from now on it is in the cache
+    assert len(load_dataset(DataConfig(name="cifar100"), "test")) == len(tiny["test"])
+    assert isinstance(data, Dataset)
+    assert "tensorflow" not in sys.modules
+
+
+def test_folder_is_read_again_when_it_changes(tmp_path, monkeypatch):
+    for split, count in (("train", 3), ("test", 1)):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (40, 50), (i, 0, 0)).save(tmp_path / "pets" / split / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    config = DataConfig(name="folder:pets")
+    assert load_dataset(config, "train").images.shape == (6, 32, 32, 3)
+    before = data_hashes(config, "train")
+    assert load_dataset(DataConfig(name=f"folder:{tmp_path}/pets", image_size=32), "test").images.shape == (2, 32, 32, 3)
+    assert load_dataset(DataConfig(name="folder:pets", image_size=8), "train").images.shape == (6, 8, 8, 3)
+    Image.new("RGB", (40, 50), (9, 9, 9)).save(tmp_path / "pets" / "train" / "dog" / "3.png")
+    assert len(load_dataset(config, "train")) == 7
+    assert data_hashes(config, "train") != before
+    with pytest.raises(UserError, match="no such folder"):
+        load_dataset(DataConfig(name="folder:nowhere"), "train")

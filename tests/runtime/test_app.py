@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+APP = """
+from absl import flags
+from cifar_flax.runtime import app
+flags.DEFINE_integer("how_often", 1, "of it")
+app.run(lambda words: print(words, flags.FLAGS.how_often), arguments="WORD...")
+"""
+
+
+ORPHAN = """
+from cifar_flax.runtime import app
+code = compile("async def read():\\n    try:\\n        await later\\n    finally:\\n        raise OSError('a')", FILE, "exec")
+class Later:
+    def __await__(self):
+        yield
+names = {"later": Later()}
+def main():
+    exec(code, names)
+    coroutine = names["read"]()
+    coroutine.send(None)
+    del coroutine
+app.run(main)
+"""
+
+
+@pytest.fixture
+def app(tmp_path):
+    (tmp_path / "app.py").write_text(APP)
+    return lambda *args: subprocess.run(
+        [sys.executable, "app.py", *args], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_arguments_may_stand_before_and_after_flags(app):
+    found = app("a b", "--how_often=3", "c", "--", "--d-e")
+    assert found.stdout == "['a b', 'c', '--d-e'] 3\n", found.stderr
+    assert app("x", "--how-often=2").stdout == "['x'] 2\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], "WORD...: missing; expected  python app.py WORD...\n"),
+        (["a", "--how_oft=3"], "--how_oft: no such flag. Did you mean --how_often?\n"),
+    ],
+)
+def test_a_mistake_beside_arguments_costs_one_line(app, args, expected):
+    found = app(*args)
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", expected)
+
+
+@pytest.mark.parametrize("words", [1, 20_000])  # fits a buffer; does not
+def test_a_reader_that_has_seen_enough_costs_no_traceback(app, tmp_path, words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "app.py", *["word"] * words]
+    done = subprocess.run(command, check=False, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("file", "said"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])
+def test_what_orbax_forgets_of_a_failed_read_is_not_shown(tmp_path, file, said):
+    (tmp_path / "orphan.py").write_text(ORPHAN.replace("FILE", repr(file)))
+    done = subprocess.run([sys.executable, "orphan.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert ("OSError: a" in done.stderr) == said

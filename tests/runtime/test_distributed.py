@@ -1,0 +1,54 @@
+import pytest
+
+from cifar_flax.errors import UserError
+from cifar_flax.runtime.distributed import Cluster, find_cluster
+
+SLURM_STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {**SLURM_STEP, "SLURM_NTASKS": "1"},
+        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},  # the batch script itself, or a shell of salloc
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # any pod
+        {"TPU_WORKER_HOSTNAMES": "localhost"},
+    ],
+)
+def test_a_process_that_nobody_started_as_one_of_several_trains_alone(environment):
+    assert find_cluster(None, None, None, environment) is None
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {**SLURM_STEP, "SLURM_NTASKS": "2"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
+        {"TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"},
+    ],
+)
+def test_schedulers_are_recognised(environment):
+    assert find_cluster(None, None, None, environment) == Cluster()
+
+
+def test_flags_say_what_no_scheduler_does():
+    assert find_cluster("host:1234", 2, 1, {}) == Cluster("host:1234", 2, 1)
+    assert find_cluster("host:1234", 1, 0, {}) is None
+    assert find_cluster(None, 1, None, {**SLURM_STEP, "SLURM_NTASKS": "2"}) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("host:1234", None, None), "--num_processes and --process_id: missing"),
+        ((None, 2, 0), "--coordinator: missing"),
+        (("host:1234", 2, 2), "--process_id=2: expected 0 to 1"),
+        (("host", 2, 0), "--coordinator=host: expected HOST:PORT"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, complaint):
+    with pytest.raises(UserError, match=complaint):
+        find_cluster(*flags, {})
