@@ -1,5 +1,5 @@
 # The demo: docker build -t cifar_flax . ; docs/serving.md says how to run it.
-FROM python:3.11-slim
+FROM python:3.13-slim
 
 WORKDIR /app
 COPY setup.py pyproject.toml constraints.txt README.md ./

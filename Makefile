@@ -1,6 +1,18 @@
-PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# The Pythons to choose from: PYTHON=/path/to/one, the version PYTHON=python3.12 names, or else the newest there is. 3.14 comes last:
+# it trains, but TensorFlow, with which TFDS reads its data sets, has no wheels for it. Each version is looked for on the PATH, among
+# those of pyenv (whose shims on the PATH fail unless they are selected), and with uv.
+VERSIONS := $(or $(filter python3.%,$(PYTHON)),python3.13 python3.12 python3.11 python3.14)
+places = $(1) $$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1:python%=%).*/bin/python 2> /dev/null | sort -rV) \
+  $$(uv python find --system $(1:python%=%) 2> /dev/null)
+CANDIDATES = $(or $(filter-out python3.%,$(PYTHON)),$(foreach version,$(VERSIONS),$(call places,$(version))) $(if $(PYTHON),,python3))
+USABLE := import ensurepip, sys, sysconfig, venv; sys.exit(sys.version_info < (3, 11) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
+NAME := import platform, sys; print("Python", platform.python_version(), "of", sys.executable)
+# PYTHON= makes an environment of another Python anew; without it, whichever is there stays.
+MADE := $(if $(PYTHON),$(VENV)/made-with-$(notdir $(PYTHON)),$(BIN)/python)
 
 .PHONY: setup train test test-slow torture lint audit format
 
@@ -15,8 +27,8 @@ test: $(VENV)/test.stamp  ## the tests that take seconds each
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
 
-torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: five minutes
-	$(BIN)/python benchmarks/torture.py --json=benchmarks/results/torture.json
+torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: ten minutes
+	$(BIN)/python -m pytest tests/faults --thorough
 
 lint: $(VENV)/test.stamp  ## style, types, and calls that are often unsafe
 	$(BIN)/ruff check .
@@ -31,13 +43,21 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+$(MADE):
+	@for python in $(CANDIDATES); do \
+	  "$$python" -c '$(USABLE)' 2> /dev/null || continue; \
+	  echo "$(VENV): $$("$$python" -c '$(NAME)')"; \
+	  "$$python" -m venv --clear $(VENV) $(if $(PYTHON),&& touch $@); \
+	  exit; \
+	done; \
+	echo "no usable $(or $(PYTHON),Python): expected 3.11 or later with venv and ensurepip, on PATH, in pyenv or in uv;" \
+	  "install one (apt install python3-venv, pyenv install 3.13, uv python install 3.13) or type make PYTHON=/path/to/python" >&2; \
+	exit 1
 
-$(VENV)/base.stamp: $(BIN)/python setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+$(VENV)/base.stamp: $(MADE) setup.py constraints.txt
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/base.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(PIP) --editable '.[test]'
 	touch $@

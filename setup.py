@@ -25,7 +25,7 @@ TFDS = [
 ]
 
 SEARCH = [
-    "optuna>=4.5",  # samplers, pruners, and a study in a database that several processes share
+    "optuna>=4.9",  # samplers, pruners, heartbeats and retries, and a study in a database that several processes share
 ]
 
 POSTGRESQL = [
@@ -56,7 +56,7 @@ setup(
     package_data={
         "cifar_flax.analysis": ["templates/*"],
         "cifar_flax.pretrained": ["*.safetensors"],
-        "cifar_flax.serving.web": ["openapi.yaml", "static/*", "templates/*"],
+        "cifar_flax.serving.web": ["openapi.yaml", "static/*", "static/samples/*", "templates/*"],
     },
     install_requires=[
         "absl-py>=2.1",  # flags and logging of the apps in launch/
