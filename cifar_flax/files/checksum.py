@@ -1,23 +1,26 @@
-"""JSON objects with a hash of themselves, by which a flipped bit in a number is damage and not just another number."""
+"""Checksums, by which a flipped bit in a number is damage and not just another number."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 HASH = "hash"  # the key; its value is the first 16 hex digits of the SHA-256 of the rest, with sorted keys
 
 
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
-    """The same object with its hash as last entry."""
+    """Returns a JSON object with its checksum as last entry."""
     return {**values, HASH: _digest(values)}
 
 
 def verify_checksum(values: Any) -> dict[str, Any]:
-    """What was sealed.
+    """Returns the JSON object that was given to `with_checksum`.
 
     Raises:
-      ValueError: `values`, out of a JSON file, is no object, has no hash, or is another one than was sealed.
+      ValueError: `values` is no object, has no checksum, or has the checksum of another object.
     """
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
@@ -28,18 +31,43 @@ def verify_checksum(values: Any) -> dict[str, Any]:
 
 
 def dumps_checksummed(values: dict[str, Any]) -> str:
-    """The text of a file that holds the object, sealed, with an entry a line."""
+    """Returns the text of a JSON file that holds an object and its checksum, one entry a line."""
     return json.dumps(with_checksum(values), indent=2) + "\n"
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:
-    """Reads a file that was written with `sealed_text`.
+    """Reads a file with the text that `dumps_checksummed` returned.
 
     Raises:
       OSError: it cannot be read.
       ValueError: it is damaged.
     """
     return verify_checksum(json.loads(path.read_text(encoding="utf-8")))
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes, 64 hex digits.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_arrays(arrays: Mapping[str, Any], header: str = "") -> str:
+    """Returns the SHA-256 over names, dtypes, shapes and bytes of arrays, in their order, 64 hex digits.
+
+    Args:
+      arrays: NumPy or JAX arrays of any dtype and shape; fetched from the device one after the other.
+      header: hashed before them.
+    """
+    sha = hashlib.sha256(header.encode())
+    for name, value in arrays.items():
+        array = np.asarray(value)
+        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
 
 
 def _digest(values: dict[str, Any]) -> str:

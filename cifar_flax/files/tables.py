@@ -1,0 +1,21 @@
+"""Tables as text, for the terminal."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+
+def format_table(rows: Iterable[Sequence[str]], indent: int = 0, right: Collection[int] = ()) -> str:
+    """Aligns cells into columns that are two spaces apart.
+
+    Args:
+      rows: the cells of each line; a header is a row like any other. Every row has the same number of cells.
+      indent: spaces before each line.
+      right: indices of the columns to align to the right, such as those of numbers.
+
+    Returns:
+      The lines, without trailing spaces; "" without rows.
+    """
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    formats = [f"{'>' if i in right else '<'}{width}" for i, width in enumerate(widths)]
+    lines = ("  ".join(map(format, row, formats)) for row in rows)
+    return "\n".join((" " * indent + line).rstrip() for line in lines)
