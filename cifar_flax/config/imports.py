@@ -3,6 +3,7 @@
 import importlib
 import importlib.machinery
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 from cifar_flax.errors import ConfigError
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-RUN_FILES = ("config.json", "dataset.json")  # a folder that holds both is a run directory
 
 
 def is_import_path(name: str) -> bool:
@@ -60,21 +60,38 @@ def _import_module(name: str, path: str, field: str) -> Any:
             f"{field}: {path} cannot be imported: no module {top} on Python's path; "
             f"run the command from the folder of {top}.py, or set PYTHONPATH to it"
         )
-    if spec is not None and (folder := _run_directory_of(spec)) is not None:
-        raise ConfigError(f"{field}: {path} would be imported from the run directory {folder}; nothing in a run is executed")
+    for place in _places(spec) if spec is not None else ():
+        if (folder := run_directory_of(place)) is not None:
+            raise ConfigError(f"{field}: {path} would come from the run directory {folder}, in which nothing is executed")
     try:
         return importlib.import_module(name)
     except ImportError as e:
         raise ConfigError(f"{field}: {path} cannot be imported: {e}") from e
     except Exception as e:  # whatever a user's own file raises
-        raise ConfigError(f"{field}: {path} cannot be imported: {type(e).__name__}: {e}") from e
+        reason = str(e).partition("\n")[0]
+        raise ConfigError(f"{field}: {path} cannot be imported: {type(e).__name__}: {reason}") from e
 
 
-def _run_directory_of(spec: importlib.machinery.ModuleSpec) -> Path | None:
-    """The run directory that a module or package lies in, if it does."""
-    places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
-    for place in places:
-        for folder in Path(place).resolve().parents:
-            if all((folder / file).exists() for file in RUN_FILES):
+def _places(spec: importlib.machinery.ModuleSpec) -> list[Path]:
+    """The files and folders that a module, a package or a namespace package is made of."""
+    locations = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location and spec.origin else [])]
+    return [Path(location) for location in locations]
+
+
+def run_directory_of(path: Path) -> Path | None:
+    """The run directory that a file or folder is or lies in, with and without following links; None where there is none."""
+    for place in (path.absolute(), path.resolve()):
+        for folder in (place, *place.parents):
+            if _is_run_directory(folder):
                 return folder
     return None
+
+
+def _is_run_directory(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:  # damaged: it may be a run all the same
+        return (folder / "dataset.json").exists()
+    return isinstance(config, dict) and {"model", "optim"} <= config.keys()

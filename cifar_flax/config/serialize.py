@@ -1,10 +1,11 @@
 """Configs to JSON and back, checked on the way, and the fields in which two of them differ."""
 
 import dataclasses
+import enum
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,42 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config.schema import Config
+from cifar_flax.config.specs import Spec, type_path
 from cifar_flax.config.validate import validate
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
-FLOAT32_TINY, FLOAT32_MAX = (
-    float(np.finfo(np.float32).tiny),
-    float(np.finfo(np.float32).max),
-)  # of float32; XLA takes less for 0
-HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # what Python makes of a byte on the command line that is not UTF-8
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # the smallest normal number; XLA takes smaller ones for 0
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte on the command line that is not UTF-8, as Python decodes it
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as nested dicts and lists of JSON's own types."""
-    result: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    """The config as nested dicts and lists of JSON's own types; a spec begins with its `type`, an import path."""
+    result: dict[str, Any] = _plain(config)
     return result
 
 
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        values: dict[str, Any] = {"type": type_path(type(value))} if isinstance(value, Spec) else {}
+        return values | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    # What JSON has no form for becomes an object, which no field is, so that the field is named.
+    return value if value is None or isinstance(value, str | int | float) else {type(value).__name__: str(value)}
+
+
 def from_dict(values: dict[str, Any]) -> Config:
-    """Builds a Config from what `to_dict` gives, with the type and range of every field checked.
+    """Builds a Config from a result of `to_dict`, with the type and range of every field checked.
 
     Raises:
-      UserError: an unknown field, a wrong type, a number out of its range, or what `config.validate` refuses.
+      ConfigError: an unknown field, a wrong type, a number out of its range, or `validate` refuses it.
     """
     return _validated(json.dumps(values))
 
@@ -43,25 +57,24 @@ def _validated(text: str) -> Config:
     try:
         config = _adapter().validate_json(text)
     except ValidationError as e:
-        error = e.errors()[0]
-        if error["type"] == "json_invalid":  # though `json` wrote it
+        if e.errors()[0]["type"] == "json_invalid":  # though `json` wrote it
             raise ConfigError(_explain_invalid(text)) from None
-        raise ConfigError(f"{_path(error['loc'])}: {_explain(error)}") from None
+        raise ConfigError(_explain(e.errors(), json.loads(text))) from None
     _check_float32(config)
     validate(config)
     return config
 
 
 def _explain_invalid(text: str) -> str:
-    """Which field is to blame for a text that Python's `json` writes and other readers refuse: names of files, mostly."""
+    """Names the field at fault in a text that Python's `json` writes and other readers refuse: mostly names of files."""
     for path, value in flatten_config(json.loads(text)):
-        if HALF_A_CHARACTER.search("".join(map(str, value)) if isinstance(value, list) else str(value)):
+        if UNPAIRED_SURROGATE.search("".join(map(str, value)) if isinstance(value, list) else str(value)):
             return f"{path}: should be text in UTF-8, not {value!r}"
     return "config: a value in it is nested too deeply"
 
 
 def _check_float32(config: Config) -> None:
-    """Refuses what is another thing in float32, where all is computed: above 0 and yet 0, below 1 and yet 1, infinite."""
+    """Refuses numbers that float32, in which all is computed, rounds to 0, to 1 or to infinity."""
     for path, value in flatten_config(to_dict(config)):
         for number in value if isinstance(value, list) else [value]:
             if not isinstance(number, float) or number == 0:
@@ -80,8 +93,7 @@ def _adapter() -> TypeAdapter[Config]:
 
 def validated(config: Config) -> Config:
     """The same config with every value of its declared type, for configs that a file or flags have put together."""
-    # What JSON has no form for becomes an object, which no field is, so that the field is named.
-    return _validated(json.dumps(dataclasses.asdict(config), default=lambda value: {type(value).__name__: str(value)}))
+    return from_dict(to_dict(config))
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -90,7 +102,7 @@ def write_config(config: Config, path: Path) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """Reads what `write_config` wrote.
+    """Reads a config that `write_config` wrote.
 
     Raises:
       UserError: the file is missing, damaged, or not a config.
@@ -106,7 +118,7 @@ def read_config(path: Path) -> Config:
 
 
 def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any]]:
-    """Yields (path, value) of every leaf of what `to_dict` gives: `config.model.blocks[0].dropout`, .1."""
+    """Yields (path, value) of every leaf in a result of `to_dict`: `config.model.blocks[0].dropout`, .1."""
     if isinstance(values, dict):
         for name, value in values.items():
             yield from flatten_config(value, f"{path}.{name}")
@@ -118,19 +130,33 @@ def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any
 
 
 def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
-    """The leaves in which `a` and `b` differ: {path: (value in a, value in b)}, None where one has no such leaf."""
+    """Leaves in which `a` and `b` differ: {path: (value in a, value in b)}, None where one has no such leaf."""
     left, right = dict(flatten_config(to_dict(a))), dict(flatten_config(to_dict(b)))
     paths = list(left) + [path for path in right if path not in left]
     return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
 
 
-def _path(location: tuple[int | str, ...]) -> str:
+def _explain(errors: Sequence[Any], values: Any) -> str:
+    """A line for the first field at fault; a field of several types has an error for each of them."""
+    location, value = _location(errors[0]["loc"], values)
     names = (part if isinstance(part, int) or part.isidentifier() else repr(part) for part in location)
-    return "config" + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    path = "config" + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names)
+    if errors[0]["type"] == "unexpected_keyword_argument":
+        return f"{path}: no such field"
+    if errors[0]["type"] == "spec":
+        return f"{path}: {errors[0]['msg']}"
+    first, *others = [error["msg"] for error in errors if _location(error["loc"], values)[0] == location]
+    expected = " or ".join([first.removeprefix("Input "), *(other.removeprefix("Input should be ") for other in others)])
+    return f"{path}: {expected}, not {value!r}"
 
 
-def _explain(error: Any) -> str:
-    if error["type"] == "unexpected_keyword_argument":
-        return "no such field"
-    message = error["msg"].removeprefix("Input ")
-    return f"{message}, not {error['input']!r}"
+def _location(location: tuple[int | str, ...], values: Any) -> tuple[tuple[int | str, ...], Any]:
+    """The location without the types of a union that pydantic appends, and the value there."""
+    for i, part in enumerate(location):
+        if isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        elif isinstance(values, dict):
+            values = values.get(str(part))
+        else:
+            return location[:i], values
+    return location, values

@@ -1,4 +1,4 @@
-"""The words and the ranges that config fields take."""
+"""Enums and range-constrained types used by the config dataclasses."""
 
 import enum
 from typing import Annotated, Literal
@@ -6,20 +6,18 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict
 
-Fraction = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
-Share = Annotated[float, Ge(0), Le(1)]  # [0, 1]
-Half = Annotated[float, Ge(0), Le(0.5)]  # [0, 0.5]
+Probability = Annotated[float, Ge(0), Le(1)]
+UnitIntervalOpen = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
 Degrees = Annotated[float, Ge(0), Le(180)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
-# Above these limits there is no experiment, only a program that takes hours to build or a number that int32 does not hold.
+# Larger numbers make programs that take hours to build, or do not fit int32.
 INT32_MAX = 2**31 - 1
 Count = Annotated[int, Ge(1), Le(INT32_MAX)]
 Channels = Annotated[int, Ge(1), Le(2**16)]
 Kernel = Annotated[int, Ge(1), Le(63)]  # pixels
-Window = Annotated[int, Ge(1), Le(32)]  # pixels
 Repeats = Annotated[int, Ge(1), Le(100)]
-Size = Annotated[int, Ge(0), Le(512)]  # pixels
+Pixels = Annotated[int, Ge(0), Le(512)]
 Patience = Annotated[int, Ge(0), Le(INT32_MAX)]  # epochs
 Auto = Literal["auto"]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
@@ -33,18 +31,10 @@ class ConfigBase:
 
 
 class Normalization(enum.StrEnum):
-    """What is done to pixels before the network sees them."""
+    """Preprocessing of pixels."""
 
-    UNIT = "unit"  # pixels / 255, as the write-ups do
-    STANDARDIZE = "standardize"  # then minus the mean, over the standard deviation, of each channel of the training images
-
-
-class Architecture(enum.StrEnum):
-    """The network families."""
-
-    CONVNET = "convnet"  # plain convolutions and dense layers
-    SPEEDNET = "speednet"  # the CIFAR speed runs': a whitening stem, then stages
-    RESNET = "resnet"
+    UNIT = "unit"  # pixels / 255, as in the blog posts
+    STANDARDIZE = "standardize"  # pixels / 255, minus the mean, over the standard deviation, of each training channel
 
 
 class Activation(enum.StrEnum):
@@ -57,11 +47,11 @@ class Activation(enum.StrEnum):
     SILU = "silu"
     TANH = "tanh"
     SIGMOID = "sigmoid"
-    HARD_SIGMOID = "hard_sigmoid"  # Keras 2's: clip(0.2 x + 0.5, 0, 1)
+    HARD_SIGMOID = "hard_sigmoid"  # as in Keras 2: clip(0.2 x + 0.5, 0, 1)
 
 
 class FillMode(enum.StrEnum):
-    """What lies outside a picture that is shifted, rotated or zoomed; names and patterns as in Keras' ImageDataGenerator."""
+    """Pixels outside a picture that is shifted, rotated or zoomed; named as in the ImageDataGenerator of Keras."""
 
     NEAREST = "nearest"  # aaaa|abcd|dddd
     REFLECT = "reflect"  # dcba|abcd|dcba
@@ -78,7 +68,7 @@ class Policy(enum.StrEnum):
 
 
 class Padding(enum.StrEnum):
-    """Of convolutions."""
+    """Padding of a convolution."""
 
     SAME = "SAME"
     VALID = "VALID"
@@ -93,49 +83,22 @@ class BatchNorm(enum.StrEnum):
 
 
 class Initializer(enum.StrEnum):
-    """Of kernels; biases start at 0."""
+    """Kernel initializer; biases are zero-initialized."""
 
-    GLOROT_UNIFORM = "glorot_uniform"  # what Keras uses
+    GLOROT_UNIFORM = "glorot_uniform"  # the default of Keras
     HE_NORMAL = "he_normal"
-    LECUN_NORMAL = "lecun_normal"  # what Flax uses
-    TORCH_UNIFORM = "torch_uniform"  # what PyTorch uses: within 1 / sqrt(inputs) of 0
-    DIRAC = "dirac"  # convolutions hand on their input channels first, other filters as in torch_uniform
+    LECUN_NORMAL = "lecun_normal"  # the default of Flax
+    TORCH_UNIFORM = "torch_uniform"  # the default of PyTorch: within 1 / sqrt(inputs) of 0
+    DIRAC = "dirac"  # the first outputs of a convolution are its inputs; other filters as in torch_uniform
 
 
-class Features(enum.StrEnum):
-    """How the last feature map becomes the vector that the dense layers see."""
+class GlobalPool(enum.StrEnum):
+    """How the last feature map becomes one vector, the input of the dense layers."""
 
     FLATTEN = "flatten"
     MEAN = "mean"
     MAX = "max"
     MAX_PLUS_MEAN = "max_plus_mean"
-
-
-class Optimizer(enum.StrEnum):
-    """Update rules."""
-
-    ADAM = "adam"
-    ADAMW = "adamw"
-    ADAMAX = "adamax"
-    ADAGRAD = "adagrad"
-    ADADELTA = "adadelta"
-    RMSPROP = "rmsprop"
-    LION = "lion"
-    MUON = "muon"
-    MUON_SGD = "muon_sgd"  # for convolution kernels and for all else, each with a learning rate of its own
-    SGD = "sgd"
-
-
-class Schedule(enum.StrEnum):
-    """Learning rate over time."""
-
-    CONSTANT = "constant"
-    INVERSE_TIME = "inverse_time"  # Keras' `decay`: lr / (1 + decay * step)
-    EXPONENTIAL = "exponential"
-    PIECEWISE = "piecewise"
-    COSINE = "cosine"
-    LINEAR = "linear"
-    ONE_CYCLE = "one_cycle"
 
 
 class Monitor(enum.StrEnum):
@@ -154,7 +117,7 @@ class DataSource(enum.StrEnum):
 
 
 class Dtype(enum.StrEnum):
-    """Of activations and gradients."""
+    """Compute dtype: that of activations and gradients."""
 
     AUTO = "auto"  # bfloat16 on accelerators, float32 on CPU
     FLOAT32 = "float32"

@@ -1,28 +1,27 @@
-"""What a config must hold beyond the type and range of each field."""
+"""Checks of a config beyond the type and range of each field."""
 
-from cifar_flax.config.schema import Config, ModelConfig, OptimConfig, TrainConfig
-from cifar_flax.config.types import Architecture, Optimizer, Schedule
+from fnmatch import fnmatchcase
+
+from cifar_flax.config.imports import import_object
+from cifar_flax.config.registry import Registry
+from cifar_flax.config.schema import Config, TrainConfig
+from cifar_flax.config.specs import Spec
 from cifar_flax.errors import ConfigError
 
-# The schedules in which a field has an effect.
-SCHEDULES_OF = {
-    "decay": (Schedule.INVERSE_TIME,),
-    "decay_rate": (Schedule.EXPONENTIAL, Schedule.PIECEWISE),
-    "boundaries": (Schedule.PIECEWISE,),
-    "final_fraction": (Schedule.COSINE, Schedule.LINEAR),
-}
-MADE_FROM_DATA = "whitening/"  # parameters that are worth freezing without having been trained
+LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
 
 
 def validate(config: Config) -> None:
-    """Checks what crosses fields; each field by itself is checked against its annotation by `config_file.from_dict`.
+    """Checks how fields go together; `serialize.from_dict` has checked each field against its annotation.
 
     Raises:
-      UserError: names the field, its value and what was expected.
+      ConfigError: names the field, its value and what was expected.
     """
-    _validate_model(config.model)
-    _validate_resolutions(config.train)
-    data, augment, optim = config.data, config.augment, config.optim
+    _check_spec(config.model)
+    _check_spec(config.optim)
+    _check_names(config)
+    _check_resolutions(config.train)
+    data, augment = config.data, config.augment
     if data.folds is not None and data.fold >= data.folds:
         raise ConfigError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
     if augment.alternating_flip and not augment.flip:
@@ -30,78 +29,39 @@ def validate(config: Config) -> None:
     for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
         if section.patience and data.folds is None and data.validation_fraction == 0:
             raise ConfigError(f"config.{name}: needs a validation split; set config.data.validation_fraction above 0")
-    _validate_optim(optim)
-    _validate_schedule(optim)
-    if not config.train.init_from and any(not pattern.startswith(MADE_FROM_DATA) for pattern in optim.freeze):
+    _check_freezing(config)
+    if config.plateau.patience and config.optim.plateau_conflict:
+        raise ConfigError(f"config.plateau: {config.optim.plateau_conflict}; use a falling --config.optim.schedule")
+
+
+def _check_spec(spec: Spec) -> None:
+    try:
+        spec.check()
+    except ConfigError as e:
+        raise ConfigError(f"config.{spec._section}.{e}") from None
+
+
+def _check_names(config: Config) -> None:
+    """Looks up what the config names, so that a misspelt name is refused before there is anything to train."""
+    named = [(LOSSES, config.loss, "config.loss")]
+    named += [(AUGMENTATIONS, name, f"config.augment.custom[{i}]") for i, name in enumerate(config.augment.custom)]
+    for registry_path, name, field in named:
+        registry: Registry[object] = import_object(registry_path, field)
+        if not callable(registry.resolve(name, field)):
+            raise ConfigError(f"{field}: {name} is no function")
+
+
+def _check_freezing(config: Config) -> None:
+    computed = config.model.initialized_from_data
+    random = [pattern for pattern in config.optim.freeze if not any(fnmatchcase(pattern, other) for other in computed)]
+    if random and not config.train.init_from:
         raise ConfigError(
-            f"config.optim.freeze: {optim.freeze!r} would keep random parameters as they are; "
-            "say with --config.train.init_from=RUN whose to take over"
-        )
-    if config.plateau.patience and optim.name is Optimizer.MUON_SGD:
-        raise ConfigError(
-            "config.plateau: muon_sgd brings kernels to their norm with every update, and would not with a part of it; "
-            "use a falling --config.optim.schedule"
+            f"config.optim.freeze: {config.optim.freeze!r} would keep random parameters as they are; "
+            "name a run with trained ones: --config.train.init_from=RUN"
         )
 
 
-def _validate_model(model: ModelConfig) -> None:
-    for name, owner in (("blocks", Architecture.CONVNET), ("dense", Architecture.CONVNET), ("stages", Architecture.SPEEDNET)):
-        if getattr(model, name) and model.name is not owner:
-            raise ConfigError(f"config.model.{name}: a {model.name} has none; they are of a {owner}")
-    for i, block in enumerate(model.blocks):
-        for name in ("kernel_sizes", "paddings", "activations"):
-            given, wanted = len(getattr(block, name)), len(block.features)
-            if given not in (1, wanted) and not (name == "activations" and given == 0):
-                raise ConfigError(
-                    f"config.model.blocks[{i}].{name}: {given} entries for {wanted} convolutions; give 1 or {wanted}"
-                )
-    for i, stage in enumerate(model.stages):
-        given, wanted = len(stage.branch_kernel_sizes), len(stage.branch_features)
-        if given != wanted:
-            raise ConfigError(f"config.model.stages[{i}].branch_kernel_sizes: {given} entries for {wanted} convolutions")
-        if stage.residual and stage.branch_features[-1:] != (stage.features,):
-            raise ConfigError(
-                f"config.model.stages[{i}].branch_features: a residual branch ends with as many channels as it begins with, "
-                f"{stage.features}"
-            )
-    if len(model.resnet.features) != len(model.resnet.blocks):
-        raise ConfigError("config.model.resnet: features and blocks have one entry a stage each")
-
-
-def _validate_resolutions(train: TrainConfig) -> None:
+def _check_resolutions(train: TrainConfig) -> None:
     ends = [resolution.until for resolution in train.resolutions]
     if sorted(set(ends)) != ends:
         raise ConfigError(f"config.train.resolutions: expected rising shares in `until`, not {ends}")
-
-
-def _validate_optim(optim: OptimConfig) -> None:
-    with_momentum = (Optimizer.SGD, Optimizer.RMSPROP, Optimizer.MUON, Optimizer.MUON_SGD)
-    if optim.momentum and optim.name not in with_momentum:
-        raise ConfigError(f"config.optim.momentum: {optim.name} has none; expected one of {', '.join(with_momentum)}")
-    if optim.nesterov and not optim.momentum and optim.name is not Optimizer.MUON:
-        raise ConfigError("config.optim.nesterov: needs config.optim.momentum above 0")
-    if optim.nesterov and optim.name is Optimizer.RMSPROP:
-        raise ConfigError("config.optim.nesterov: rmsprop has none; expected sgd or muon")
-    decaying = (Optimizer.ADAMW, Optimizer.LION, Optimizer.MUON, Optimizer.MUON_SGD, Optimizer.SGD)
-    if (optim.weight_decay or any(group.weight_decay for group in optim.groups)) and optim.name not in decaying:
-        hint = "use --config.optim.name=adamw" if optim.name is Optimizer.ADAM else f"expected one of {', '.join(decaying)}"
-        raise ConfigError(f"config.optim.weight_decay: {optim.name} has none; {hint}")
-
-
-def _validate_schedule(optim: OptimConfig) -> None:
-    default = OptimConfig()
-    for name, schedules in SCHEDULES_OF.items():
-        value, unused = getattr(optim, name), getattr(default, name)
-        if value != unused and optim.schedule not in schedules:
-            raise ConfigError(
-                f"config.optim.{name}: {value} has no effect with schedule {optim.schedule}; set it to {unused}, "
-                f"or --config.optim.schedule={' or '.join(schedules)}"
-            )
-    if optim.initial_fraction and (not optim.warmup_epochs or optim.schedule is Schedule.ONE_CYCLE):
-        raise ConfigError(
-            f"config.optim.initial_fraction: {optim.initial_fraction} has no effect without config.optim.warmup_epochs, "
-            "nor with schedule one_cycle; set it to 0.0"
-        )
-    rising = (optim.warmup_epochs, *optim.boundaries)
-    if optim.schedule is Schedule.PIECEWISE and tuple(sorted(set(rising))) != rising:
-        raise ConfigError(f"config.optim.boundaries: expected rising epochs after warm-up, not {optim.boundaries}")

@@ -1,6 +1,7 @@
 """What people type behind --config: any field of a config, with any value, sane or not."""
 
 import dataclasses
+import enum
 import math
 import sys
 from contextlib import contextmanager
@@ -8,17 +9,18 @@ from contextlib import contextmanager
 from absl import flags
 from hypothesis import strategies as st
 
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags, load_config
 from cifar_flax.runtime import app
 from tests.conftest import ROOT
 
-FULL_CONFIG = ROOT / "tests" / "full.py"
+FULL_CONFIG = ROOT / "tests" / "helpers" / "full.py"
 
 
 @contextmanager
 def config_flag():
     """The flag --config as a command has it, and none of it afterwards."""
     known = set(flags.FLAGS)
-    app.define_config_flag()
+    define_config_flag()
     try:
         yield
     finally:
@@ -33,7 +35,7 @@ def experiment(*arguments):
         before, sys.argv = sys.argv, ["train.py", *arguments]
         try:
             app.report(lambda: app._parse(sys.argv, ""))
-            return app.report(app.experiment_from_flags)
+            return app.report(experiment_from_flags)
         finally:
             sys.argv = before
 
@@ -50,7 +52,7 @@ def paths(value, path=""):
             yield from paths(entry, f"{path}[{i}]")
 
 
-FIELDS = dict(paths(app.load_config(str(FULL_CONFIG))))
+FIELDS = dict(paths(load_config(str(FULL_CONFIG))))
 LEAVES = [path for path, value in FIELDS.items() if not dataclasses.is_dataclass(value)]
 
 EDGES = [
@@ -99,7 +101,7 @@ def misspelt(draw):
 
 def asked_for(text, old):
     """The value that `text` asks for where the field holds `old`, as (value,); None where only the config's types can tell."""
-    if isinstance(old, str) and not hasattr(old, "name"):
+    if isinstance(old, str) and old != "auto" and not isinstance(old, enum.Enum):
         return (text,)
     if isinstance(old, int | float) and not isinstance(old, bool):
         try:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from cifar_flax.config.serialize import flatten_config, from_dict, read_config, to_dict, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from tests import overrides
-from tests.overrides import EDGES, FIELDS, FULL_CONFIG, LEAVES, asked_for, experiment, is_finite, misspelt, values
+from tests.helpers import overrides
+from tests.helpers.overrides import EDGES, FIELDS, FULL_CONFIG, LEAVES, asked_for, experiment, is_finite, misspelt, values
 
 MANY = 2 * settings.default.max_examples  # milliseconds each
 
@@ -45,7 +45,7 @@ def assert_sane(found):
 @settings(max_examples=MANY)
 @given(st.sampled_from(list(FIELDS)), values)
 @example("optim.eps", "1e-320")
-@example("model.resnet.features[0]", "8")
+@example("model.blocks[0].features[0]", "8")
 @example("optim.freeze", "1j")
 @example("data.name", "folder:\udcff")
 @example("train.epochs", "9" * 400)
@@ -100,10 +100,10 @@ def test_a_variant_that_there_is_not_costs_a_line(variant):
         ("optim.eps", "1e-320", "config.optim.eps: 1e-320 is 0 in float32"),
         ("optim.b2", "0.9999999999", "config.optim.b2: 0.9999999999 is 1 in float32"),
         ("optim.learning_rate", "1e39", "config.optim.learning_rate: 1e+39 is infinite in float32"),
-        ("model.resnet.features[0]", "8", "entries are not set one by one; give all of config.model.resnet.features"),
+        ("model.blocks[0].features[0]", "8", "entries are not set one by one; give all of config.model.blocks[0].features"),
         ("model.blocks[0].kernel_sizes", "(1j,)", "config.model.blocks[0].kernel_sizes[0]: should be a valid integer"),
         ("data.name", "folder:\udcff", "config.data.name: should be text in UTF-8, not 'folder:\\udcff'"),
-        ("optim.muon.newton_schulz_steps", "2147483648", "should be less than or equal to 100"),
+        ("augment.rand_augment_layers", "2147483648", "should be less than or equal to 8"),
         ("model.blocks[0].pool", "1000", "should be less than or equal to 32"),
         ("train.epochs", "2147483648", "should be less than or equal to 2147483647"),
     ],
@@ -114,7 +114,7 @@ def test_what_no_program_could_be_built_of_is_refused_by_name(field, value, expe
 
 def test_a_value_of_thousands_of_characters_leaves_the_line_readable():
     line = refusal(f"--config={FULL_CONFIG}", f"--config.log.every_steps={'9' * 5000}x")
-    assert line.startswith("--config.log.every_steps=999")
+    assert line.startswith("config.log.every_steps: ")
     assert " [...] " in line
 
 
@@ -136,7 +136,8 @@ def containers(value):
 @settings(max_examples=MANY)
 @given(st.data())
 def test_a_config_json_that_somebody_has_changed_is_read_as_it_is_or_refused(tmp_path_factory, data):
-    path = tmp_path_factory.getbasetemp() / "config.json"
+    path = tmp_path_factory.getbasetemp() / "changed" / "config.json"
+    path.parent.mkdir(exist_ok=True)
     tree = to_dict(overrides.experiment(f"--config={FULL_CONFIG}").config)
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.sampled_from([c for c in containers(tree) if c] or [{"": 0}]))

@@ -1,0 +1,98 @@
+"""Fields by their path, such as `optim.learning_rate` or `model.blocks[0].dropout`: looked up, suggested, set."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from cifar_flax.config.schema import Config
+from cifar_flax.config.serialize import from_dict, to_dict
+from cifar_flax.config.specs import Spec, specs_with, swap_class
+from cifar_flax.errors import ConfigError
+
+FIELD_PATH = re.compile(r"[A-Za-z_]\w*(\[-?\d+\])*(\.[A-Za-z_]\w*(\[-?\d+\])*)*", re.ASCII)
+SWAPPING = ("model.name", "optim.name")  # setting one of them replaces the whole spec
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A checked copy of the config with other values.
+
+    Args:
+      config: is left as it is.
+      values: {path: value}, where a value is of JSON's types. `model.name` and `optim.name` are set first, whatever their
+        place: the other paths are those of the new spec.
+
+    Raises:
+      ConfigError: a path is no field, or a value is refused.
+    """
+    config = from_dict(to_dict(config))
+    swap_specs(config, values)
+    tree = to_dict(config)
+    for path, value in values.items():
+        if path in SWAPPING:
+            continue
+        if problem := missing_field(config, path):
+            raise ConfigError(problem)
+        *parents, last = (int(part) if part.lstrip("-").isdigit() else part for part in re.findall(r"[^.\[\]]+", path))
+        parent: Any = tree
+        for part in parents:
+            parent = parent[part]
+        parent[last] = value
+    return from_dict(tree)
+
+
+def swap_specs(config: Config, values: Mapping[str, Any]) -> None:
+    """Replaces the specs whose `model.name` or `optim.name` is among the values, in place.
+
+    Raises:
+      ConfigError: there is no spec with that name.
+    """
+    for path in SWAPPING:
+        if path in values:
+            section = path.partition(".")[0]
+            setattr(config, section, swap_class(getattr(config, section), str(values[path])))
+
+
+def missing_field(config: Any, path: str) -> str | None:
+    """Says which part of `path`, such as `optim.learning_rte`, is no field of `config`; None when all of it is."""
+    if not FIELD_PATH.fullmatch(path):
+        return f"config.{path}: no such field"
+    value, seen = config, "config"
+    for part in path.split("."):
+        name, *indices = part.replace("]", "").split("[")
+        if not is_dataclass(value):
+            return f"{seen}.{name}: no such field; {seen} is {value!r}"
+        if name not in _names(value):
+            return f"{seen}.{name}: no such field{_hint(config, value, seen, name)}"
+        value, seen = getattr(value, name), f"{seen}.{name}"
+        for index in indices:
+            if not isinstance(value, tuple) or not -len(value) <= int(index) < len(value):
+                return f"{seen}[{index}]: no such entry; {seen} has {len(value) if isinstance(value, tuple) else 'no'} entries"
+            value, seen = value[int(index)], f"{seen}[{index}]"
+    return None
+
+
+def _names(section: Any) -> list[str]:
+    return [*(f.name for f in fields(section)), *(["name"] if isinstance(section, Spec) else [])]
+
+
+def _hint(config: Any, section: Any, seen: str, name: str) -> str:
+    """Suggests the same field of another class of spec, a similar one here or elsewhere; else lists the fields here."""
+    if isinstance(section, Spec) and (owners := specs_with(section, name)):
+        return f" of {section.name}; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it, see --{seen}.name"
+    if close := difflib.get_close_matches(name, _names(section), 1):
+        return f". Did you mean {seen}.{close[0]}?"
+    paths = dict(_sections(config))
+    similar = difflib.get_close_matches(name, {other for names in paths.values() for other in names}, 1)
+    if meant := [f"{path}.{similar[0]}" for path, names in paths.items() if similar and similar[0] in names]:
+        return f". Did you mean {' or '.join(meant)}?"
+    return f" (fields: {', '.join(_names(section))})"
+
+
+def _sections(value: Any, path: str = "config") -> Iterator[tuple[str, list[str]]]:
+    """Yields (path, names of the fields that are no sections themselves) of a config and its sections."""
+    yield path, [name for name in _names(value) if not is_dataclass(getattr(value, name))]
+    for f in fields(value):
+        if is_dataclass(section := getattr(value, f.name)):
+            yield from _sections(section, f"{path}.{f.name}")

@@ -1,0 +1,168 @@
+import re
+import sys
+
+import pytest
+
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import from_dict, to_dict, validated
+from cifar_flax.errors import UserError
+from cifar_flax.models import ResNet
+from cifar_flax.optim import SGD
+from tests.conftest import ROOT
+from tests.helpers.overrides import FULL_CONFIG, experiment
+
+MIXER = (ROOT / "tests" / "extension" / "my_mixer.py").read_text()
+
+
+def refusal(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        experiment(*arguments)
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.fixture
+def restored_modules(monkeypatch):
+    before = set(sys.modules)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["--config.train.steps_per_dispatch=8"], 8),
+        (["--config.train.steps_per_dispatch", "8"], 8),
+        (["--config.train.steps-per-dispatch=8"], 8),
+        (["--config.train.steps_per_dispatch=auto"], "auto"),
+        (["--config.train.vmap_seeds=true"], True),
+        (["--config.train.vmap_seeds=false"], False),
+        (["--config.train.vmap_seeds=auto"], "auto"),
+        (["--config.augment.flip"], True),
+        (["--noconfig.augment.flip"], False),
+        (["--config.optim.clip_norm=2"], 2.0),
+        (["--config.optim.clip_norm=2", "--config.optim.clip_norm=none"], None),
+        (["--config.data.image_size=none"], None),
+        (["--config.augment.policy=none"], "none"),
+        (["--config.data.name=none"], "none"),
+        (["--config.optim.boundaries=()"], ()),
+        (["--config.model.blocks[1].features=(3, 4)"], (3, 4)),
+        (["--config.model.blocks[-1].dropout=.5"], 0.5),
+    ],
+)
+def test_values_are_read_as_their_field_takes_them(overrides, expected):
+    value = experiment(f"--config={FULL_CONFIG}", *overrides).config
+    path = overrides[0].partition("=")[0].partition("config.")[2]
+    for name, index in re.findall(r"([a-z_-]+)(?:\[(-?\d+)\])?", path):
+        value = getattr(value, name.replace("-", "_"))
+        value = value[int(index)] if index else value
+    assert value == expected
+    assert isinstance(value, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("learning_rate=1", "config.learning_rate: no such field. Did you mean config.optim.learning_rate?"),
+        ("optim.learning_rte=1", "config.optim.learning_rte: no such field. Did you mean config.optim.learning_rate?"),
+        (
+            "patience=1",
+            "config.patience: no such field. Did you mean config.plateau.patience or config.early_stopping.patience?",
+        ),
+        ("model=resnet", "config.model: is a section; its fields are set one by one, such as --config.model.name"),
+        ("train=3", "config.train: is a section; its fields are set one by one, such as --config.train.epochs"),
+        ("train.epochs=many", "config.train.epochs: should be a valid integer, not 'many'"),
+        ("train.epochs=none", "config.train.epochs: should be a valid integer, not 'none'"),
+        ("train.epochs=0", "config.train.epochs: should be greater than or equal to 1, not 0"),
+        ("train.steps_per_dispatch=x", "config.train.steps_per_dispatch: should be a valid integer or 'auto', not 'x'"),
+        ("train.vmap_seeds=x", "config.train.vmap_seeds: should be a valid boolean or 'auto', not 'x'"),
+        ("augment.flip=maybe", "config.augment.flip: should be a valid boolean, not 'maybe'"),
+        ("augment.policy=rand", "config.augment.policy: should be 'none', 'rand_augment' or 'trivial_augment', not 'rand'"),
+        ("model.name=resnett", "config.model.name: there is no model 'resnett'; did you mean resnet?"),
+        ("optim.schedule=cosin", "config.optim.schedule: there is no schedule 'cosin'; did you mean cosine?"),
+        ("loss=cross_entropi", "config.loss: there is no loss 'cross_entropi'; did you mean cross_entropy?"),
+        ("augment.custom=json:dumped", "config.augment.custom[0]: the module json has no dumped"),
+        ("loss=json:decoder", "config.loss: json:decoder is no function"),
+    ],
+)
+def test_a_mistake_costs_one_line_before_anything_trains(capsys, override, line):
+    assert refusal(capsys, f"--config={FULL_CONFIG}", f"--config.{override}") == line
+
+
+def test_without_a_config_the_line_says_how_to_name_one(capsys):
+    assert refusal(capsys) == "--config: missing; expected --config=configs/NAME.py"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_swaps_the_spec_whatever_the_order_of_the_flags(order):
+    overrides = ["--config.optim.momentum=.9", "--config.optim.name=sgd", "--config.model.name=resnet", "--config.model.stem=8"]
+    found = experiment(f"--config={FULL_CONFIG}", "--config.optim.learning_rate=.5", *overrides[::order])
+    assert found.config.optim == SGD(learning_rate=0.5, momentum=0.9, groups=found.config.optim.groups)
+    assert found.config.model == ResNet(stem=8)
+
+
+def test_the_name_of_a_run_tells_its_overrides_apart():
+    names = [
+        experiment(f"--config={FULL_CONFIG}", *overrides).name
+        for overrides in ([], ["--config.optim.name=sgd"], ["--config.optim.name=lion"], ["--config.seed=1"])
+    ]
+    assert len(set(names)) == len(names)
+    assert names[0] == "full"
+    assert experiment(f"--config={FULL_CONFIG}", "--config.log.every_steps=3").name == "full"
+
+
+def test_a_config_file_is_a_module_of_its_name(tmp_path, restored_modules):
+    (tmp_path / "my_mixer.py").write_text(f"from my_settings import EPOCHS\n{MIXER.replace('50, 150, 10', '50, 150, EPOCHS')}")
+    (tmp_path / "my_settings.py").write_text("EPOCHS = 7")
+    config = validated(load_config(str(tmp_path / "my_mixer.py")))
+    assert to_dict(config)["model"]["type"] == "my_mixer:Mixer"
+    assert from_dict(to_dict(config)) == config
+    assert config.train.epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("json.py", "another module called json"), ("my-mixer.py", "is no name of a module")]
+)
+def test_specs_in_a_file_that_cannot_be_imported_are_refused(tmp_path, restored_modules, name, reason):
+    (tmp_path / name).write_text(MIXER)
+    with pytest.raises(UserError) as error:
+        load_config(str(tmp_path / name))
+    assert "Mixer cannot be imported from this file" in str(error.value)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_may_have_the_name_of_a_module_if_nothing_is_imported_from_it(tmp_path, restored_modules):
+    (tmp_path / "json.py").write_text(FULL_CONFIG.read_text())
+    assert load_config(str(tmp_path / "json.py")).model.name == "convnet"
+    assert sys.modules["json"].dumps({}) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def get_config(): return 3", "get_config() must return a cifar_flax.Config, not int"),
+        ("x = 3", "has no attribute 'get_config'"),
+    ],
+)
+def test_a_faulty_config_file_costs_a_line(tmp_path, restored_modules, source, message):
+    (tmp_path / "faulty.py").write_text(source)
+    with pytest.raises(UserError) as error:
+        load_config(str(tmp_path / "faulty.py"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_has_to_be_a_python_file(tmp_path):
+    (tmp_path / "wide.txt").write_text("def get_config(): ...")
+    with pytest.raises(UserError, match=r"wide\.txt: not a Python file; its name has to end in \.py$"):
+        load_config(str(tmp_path / "wide.txt"))
+
+
+def test_a_missing_file_is_said_to_be_missing_with_those_there_are():
+    with pytest.raises(UserError, match=r"wyde\.py: no such file\. Configs there: .*wide\.py"):
+        load_config(str(ROOT / "configs" / "wyde.py"))
