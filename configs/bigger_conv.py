@@ -7,7 +7,9 @@ for .78 (.99). Where they stand, and the batch size, are not given: after the co
 Keras' default.
 """
 
-from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, OptimConfig, Optimizer, apply_variant
+from cifar_flax.config import Config, Normalization, apply_variant
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
+from cifar_flax.optim import SGD, Adam
 
 
 def get_config(variant: str = "") -> Config:
@@ -15,24 +17,30 @@ def get_config(variant: str = "") -> Config:
     c.data.name = "cifar10"
     c.data.normalization = Normalization.UNIT
 
-    c.model.blocks = tuple(BlockConfig(features=(width,)) for width in (128, 64, 64))
-    c.model.dense = (DenseConfig(256), DenseConfig(100))
+    c.model = network(dropout=0.0)
 
-    c.optim.name = Optimizer.SGD
-    c.optim.learning_rate = 0.01
+    c.optim = SGD(learning_rate=0.01)
 
     c.train.batch_size = 32
     c.train.epochs = 50
     return apply_variant(c, variant, VARIANTS)
 
 
+def network(dropout: float) -> ConvNet:
+    widths = ((128, 0.0), (64, 0.0), (64, dropout))
+    return ConvNet(
+        blocks=tuple(BlockConfig(features=(width,), dropout=rate) for width, rate in widths),
+        dense=(DenseConfig(256, dropout=dropout), DenseConfig(100)),
+    )
+
+
 def dropout(c: Config) -> None:
-    c.model.blocks[-1].dropout = c.model.dense[0].dropout = 0.25
+    c.model = network(dropout=0.25)
 
 
 def adam(c: Config) -> None:
     dropout(c)
-    c.optim = OptimConfig()
+    c.optim = Adam()
 
 
 VARIANTS = {"dropout": dropout, "adam": adam}

@@ -7,15 +7,13 @@
 
 from cifar_flax.config import (
     Activation,
-    BlockConfig,
     Config,
-    DenseConfig,
     Normalization,
-    Optimizer,
     Padding,
-    Schedule,
     apply_variant,
 )
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
+from cifar_flax.optim import RMSprop
 
 
 def get_config(variant: str = "") -> Config:
@@ -26,15 +24,17 @@ def get_config(variant: str = "") -> Config:
     c.augment.flip = True
     c.augment.width_shift = c.augment.height_shift = 0.1
 
-    c.model.activation = Activation.ELU
-    c.model.blocks = tuple(
-        BlockConfig(features=(width, width), paddings=(Padding.SAME, Padding.VALID), dropout=0.25) for width in (32, 64, 128)
+    c.model = ConvNet(
+        activation=Activation.ELU,
+        blocks=tuple(
+            BlockConfig(features=(width, width), paddings=(Padding.SAME, Padding.VALID), dropout=0.25)
+            for width in (32, 64, 128)
+        ),
+        dense=(DenseConfig(512, dropout=0.5),),
     )
-    c.model.dense = (DenseConfig(512, dropout=0.5),)
 
-    c.optim.name = Optimizer.RMSPROP
-    c.optim.learning_rate = 1e-4
-    c.optim.schedule = Schedule.INVERSE_TIME
+    c.optim = RMSprop(learning_rate=1e-4)
+    c.optim.schedule = "inverse_time"
     c.optim.decay = 1e-6
 
     c.train.batch_size = 64

@@ -5,7 +5,9 @@
 Where the tutorial begins, at about .40. It does not say for how many epochs; 30 are those of its next network.
 """
 
-from cifar_flax.config import Activation, Config, DenseConfig, Normalization, Optimizer, apply_variant
+from cifar_flax.config import Activation, Config, Normalization, apply_variant
+from cifar_flax.models import ConvNet, DenseConfig
+from cifar_flax.optim import SGD
 
 
 def get_config(variant: str = "") -> Config:
@@ -13,11 +15,9 @@ def get_config(variant: str = "") -> Config:
     c.data.name = "cifar10"
     c.data.normalization = Normalization.UNIT
 
-    c.model.activation = Activation.SIGMOID
-    c.model.dense = (DenseConfig(100), DenseConfig(100))
+    c.model = ConvNet(activation=Activation.SIGMOID, dense=(DenseConfig(100), DenseConfig(100)))
 
-    c.optim.name = Optimizer.SGD
-    c.optim.learning_rate = 0.01
+    c.optim = SGD(learning_rate=0.01)
 
     c.train.batch_size = 128
     c.train.epochs = 30

@@ -9,16 +9,13 @@ the wide network so too, to compare the two.
 
 from cifar_flax.config import (
     Activation,
-    BlockConfig,
     Config,
-    DenseConfig,
     Normalization,
-    OptimConfig,
-    Optimizer,
     Padding,
-    Schedule,
     apply_variant,
 )
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
+from cifar_flax.optim import AdamW, RMSprop
 
 
 def get_config(variant: str = "") -> Config:
@@ -29,15 +26,16 @@ def get_config(variant: str = "") -> Config:
     c.augment.flip = True
     c.augment.width_shift = c.augment.height_shift = 0.1
 
-    c.model.activation = Activation.ELU
-    c.model.blocks = tuple(
-        BlockConfig(features=(width, width), paddings=(Padding.SAME, Padding.VALID), dropout=0.25) for width in (32, 64)
+    c.model = ConvNet(
+        activation=Activation.ELU,
+        blocks=tuple(
+            BlockConfig(features=(width, width), paddings=(Padding.SAME, Padding.VALID), dropout=0.25) for width in (32, 64)
+        ),
+        dense=(DenseConfig(512, dropout=0.5),),
     )
-    c.model.dense = (DenseConfig(512, dropout=0.5),)
 
-    c.optim.name = Optimizer.RMSPROP
-    c.optim.learning_rate = 1e-4
-    c.optim.schedule = Schedule.INVERSE_TIME
+    c.optim = RMSprop(learning_rate=1e-4)
+    c.optim.schedule = "inverse_time"
     c.optim.decay = 1e-6
 
     c.train.batch_size = 64
@@ -48,8 +46,8 @@ def get_config(variant: str = "") -> Config:
 def short(c: Config) -> None:
     """A falling rate, an average of the weights, smoothed labels."""
     c.data.normalization = Normalization.STANDARDIZE
-    c.optim = OptimConfig(name=Optimizer.ADAMW, learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.1, ema_decay=0.999)
-    c.optim.schedule = Schedule.COSINE
+    c.optim = AdamW(learning_rate=1e-3, weight_decay=0.05, label_smoothing=0.1, ema_decay=0.999)
+    c.optim.schedule = "cosine"
     c.optim.warmup_epochs = 2.0
     c.train.epochs = 20
 

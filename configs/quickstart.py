@@ -4,7 +4,8 @@ Claim: 92.3 +- 0.6 % test top-1 after 7 epochs, n = 3, 1 min 48 s each on two AV
     python launch/train.py --config=configs/quickstart.py
 """
 
-from cifar_flax.config import BatchNorm, BlockConfig, Config, Schedule, apply_variant
+from cifar_flax.config import BatchNorm, Config, apply_variant
+from cifar_flax.models import BlockConfig, ConvNet
 
 
 def get_config(variant: str = "") -> Config:
@@ -13,17 +14,19 @@ def get_config(variant: str = "") -> Config:
 
     c.augment.flip = True
 
-    c.model.blocks = (
-        BlockConfig(features=(32,), batch_norm=BatchNorm.CONV),
-        BlockConfig(features=(64,), batch_norm=BatchNorm.CONV),
-        BlockConfig(features=(128,), batch_norm=BatchNorm.CONV),
-        BlockConfig(features=(128,), batch_norm=BatchNorm.CONV, pool=1, dropout=0.2),
+    c.model = ConvNet(
+        blocks=(
+            BlockConfig(features=(32,), batch_norm=BatchNorm.CONV),
+            BlockConfig(features=(64,), batch_norm=BatchNorm.CONV),
+            BlockConfig(features=(128,), batch_norm=BatchNorm.CONV),
+            BlockConfig(features=(128,), batch_norm=BatchNorm.CONV, pool=1, dropout=0.2),
+        ),
+        batch_norm_momentum=0.9,  # the default, 0.99, lags behind in a run of 2,500 steps
     )
-    c.model.batch_norm_momentum = 0.9  # the default, 0.99, lags behind in a run of 2,500 steps
 
     c.optim.learning_rate = 3e-3
     c.optim.label_smoothing = 0.1
-    c.optim.schedule = Schedule.COSINE
+    c.optim.schedule = "cosine"
     c.optim.warmup_epochs = 1.0
 
     c.train.batch_size = 64

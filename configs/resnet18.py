@@ -6,15 +6,11 @@ Pixels are padded by 4 before random crops; the stem is a 3x3 convolution withou
 """
 
 from cifar_flax.config import (
-    Architecture,
     Config,
-    Features,
-    Initializer,
-    OptimConfig,
-    Optimizer,
-    Schedule,
     apply_variant,
 )
+from cifar_flax.models import ResNet
+from cifar_flax.optim import SGD
 
 
 def get_config(variant: str = "") -> Config:
@@ -24,14 +20,10 @@ def get_config(variant: str = "") -> Config:
     c.augment.flip = True
     c.augment.crop_padding = 4
 
-    c.model.name = Architecture.RESNET
-    c.model.features = Features.MEAN
-    c.model.kernel_init = Initializer.HE_NORMAL
-    c.model.batch_norm_momentum = 0.9
-    c.model.batch_norm_epsilon = 1e-5
+    c.model = ResNet()
 
-    c.optim = OptimConfig(name=Optimizer.SGD, learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    c.optim.schedule = Schedule.COSINE
+    c.optim = SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    c.optim.schedule = "cosine"
     c.optim.warmup_epochs = 1.0
 
     c.train.batch_size = 128

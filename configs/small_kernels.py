@@ -6,9 +6,8 @@ The write-up reports validation .7586 at epoch 11 of `:relu`, on the test split.
 probabilities above .5, is `validation_batch_f1` in metrics.jsonl; `validation_f1` beside it is what is usually meant.
 """
 
-from cifar_flax.config import Activation, BlockConfig, Config, DenseConfig, Normalization, Padding, apply_variant
-
-FIRST_RELU = (Activation.RELU, Activation.ELU, Activation.ELU)
+from cifar_flax.config import Activation, Config, Normalization, Padding, apply_variant
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 
 
 def get_config(variant: str = "") -> Config:
@@ -16,18 +15,7 @@ def get_config(variant: str = "") -> Config:
     c.data.name = "cifar10"
     c.data.normalization = Normalization.UNIT
 
-    c.model.activation = Activation.ELU
-    c.model.blocks = tuple(
-        BlockConfig(
-            features=(width,) * 3,
-            kernel_sizes=(2, 2, 1),
-            paddings=(Padding.VALID,),
-            activations=activations,
-            dropout=rate,
-        )
-        for width, activations, rate in ((128, FIRST_RELU, 0.0), (256, (), 0.5))
-    )
-    c.model.dense = (DenseConfig(512, dropout=0.5), DenseConfig(128))
+    c.model = network(Activation.ELU, first_block=(Activation.RELU, Activation.ELU, Activation.ELU))
 
     c.plateau.factor = 0.5
     c.plateau.patience = 5
@@ -37,9 +25,25 @@ def get_config(variant: str = "") -> Config:
     return apply_variant(c, variant, VARIANTS)
 
 
+def network(activation: Activation, first_block: tuple[Activation, ...]) -> ConvNet:
+    return ConvNet(
+        activation=activation,
+        blocks=tuple(
+            BlockConfig(
+                features=(width,) * 3,
+                kernel_sizes=(2, 2, 1),
+                paddings=(Padding.VALID,),
+                activations=activations,
+                dropout=rate,
+            )
+            for width, activations, rate in ((128, first_block, 0.0), (256, (), 0.5))
+        ),
+        dense=(DenseConfig(512, dropout=0.5), DenseConfig(128)),
+    )
+
+
 def relu(c: Config) -> None:
-    c.model.activation = Activation.RELU
-    c.model.blocks[0].activations = ()
+    c.model = network(Activation.RELU, first_block=())
     c.train.epochs = 40
 
 

@@ -5,7 +5,9 @@
 The tutorial's second network, at .63. The batch size, which it does not give, is Keras' default.
 """
 
-from cifar_flax.config import BlockConfig, Config, DenseConfig, Normalization, Optimizer, apply_variant
+from cifar_flax.config import Config, Normalization, apply_variant
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
+from cifar_flax.optim import SGD
 
 
 def get_config(variant: str = "") -> Config:
@@ -13,11 +15,9 @@ def get_config(variant: str = "") -> Config:
     c.data.name = "cifar10"
     c.data.normalization = Normalization.UNIT
 
-    c.model.blocks = (BlockConfig(features=(64,)), BlockConfig(features=(32,)))
-    c.model.dense = (DenseConfig(100),)
+    c.model = ConvNet(blocks=(BlockConfig(features=(64,)), BlockConfig(features=(32,))), dense=(DenseConfig(100),))
 
-    c.optim.name = Optimizer.SGD
-    c.optim.learning_rate = 0.01
+    c.optim = SGD(learning_rate=0.01)
 
     c.train.batch_size = 32
     c.train.epochs = 30

@@ -2,21 +2,16 @@
 
     python launch/train.py --config=configs/wrn_28_10.py
 
-Depth, width and dropout are Zagoruyko & Komodakis' (2016), cutout's 8 pixels DeVries & Taylor's (2017), and rho = .1 is that
-which Foret et al. (2021) use on CIFAR-100.
+Depth, width and dropout are from Zagoruyko & Komodakis (2016), the 8 pixels of cutout from DeVries & Taylor (2017), and
+rho = .1 from Foret et al. (2021).
 """
 
 from cifar_flax.config import (
-    Architecture,
     Config,
-    Features,
-    Initializer,
-    OptimConfig,
-    Optimizer,
-    ResNetConfig,
-    Schedule,
     apply_variant,
 )
+from cifar_flax.models import ResNet
+from cifar_flax.optim import SGD
 
 
 def get_config(variant: str = "") -> Config:
@@ -27,15 +22,10 @@ def get_config(variant: str = "") -> Config:
     c.augment.crop_padding = 4
     c.augment.cutout = 8
 
-    c.model.name = Architecture.RESNET
-    c.model.resnet = ResNetConfig(stem=16, features=(160, 320, 640), blocks=(4, 4, 4), preactivation=True, dropout=0.3)
-    c.model.features = Features.MEAN
-    c.model.kernel_init = Initializer.HE_NORMAL
-    c.model.batch_norm_momentum = 0.9
-    c.model.batch_norm_epsilon = 1e-5
+    c.model = ResNet(stem=16, features=(160, 320, 640), blocks=(4, 4, 4), preactivation=True, dropout=0.3)
 
-    c.optim = OptimConfig(name=Optimizer.SGD, learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, sam_rho=0.1)
-    c.optim.schedule = Schedule.COSINE
+    c.optim = SGD(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, sam_rho=0.1)
+    c.optim.schedule = "cosine"
     c.optim.warmup_epochs = 1.0
 
     c.train.batch_size = 128

@@ -1,26 +1,93 @@
-"""One plain convolutional network, described by its config: every network of the write-ups is a spec of it."""
+"""A plain convolutional network; every network of the blog posts is a spec of it."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 
-from cifar_flax.config import Activation, BatchNorm, BlockConfig, ModelConfig
+from cifar_flax.config.specs import ModelSpec
+from cifar_flax.config.types import (
+    Activation,
+    BatchNorm,
+    Channels,
+    ConfigBase,
+    GlobalPool,
+    Initializer,
+    Kernel,
+    Padding,
+    Positive,
+    UnitIntervalOpen,
+)
+from cifar_flax.errors import ConfigError
+from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
-from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, max_pool, pool_features
+from cifar_flax.models.convolution import Conv
+from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
+from cifar_flax.models.pooling import global_pool, max_pool
+from cifar_flax.models.registry import MODELS
 
 
-class ConvNet(nn.Module):
-    """Blocks of convolutions with pooling and dropout, then dense layers with dropout, then logits.
+@dataclass(slots=True)
+class BlockConfig(ConfigBase):
+    """Convolutions, each with its activation, then pooling and dropout. A tuple of one is used for every convolution."""
+
+    features: tuple[Channels, ...] = (64,)  # output channels, one entry a convolution
+    kernel_sizes: tuple[Kernel, ...] = (3,)
+    paddings: tuple[Padding, ...] = (Padding.SAME,)
+    activations: tuple[Activation, ...] = ()  # empty: the model's activation
+    batch_norm: BatchNorm = BatchNorm.NONE
+    pool: Annotated[int, Ge(1), Le(32)] = 2  # window and stride of max pooling, in pixels; 1 is none
+    dropout: UnitIntervalOpen = 0.0  # after pooling
+
+
+@dataclass(slots=True)
+class DenseConfig(ConfigBase):
+    """One hidden fully connected layer."""
+
+    features: Channels = 512
+    activation: Activation | None = None  # None: the model's activation
+    dropout: UnitIntervalOpen = 0.0  # after the activation
+
+
+@MODELS.register("convnet")
+@dataclass(slots=True)
+class ConvNet(ModelSpec):
+    """Blocks of convolutions with pooling and dropout, then dense layers with dropout, then logits."""
+
+    activation: Activation = Activation.RELU
+    blocks: tuple[BlockConfig, ...] = ()
+    global_pool: GlobalPool = GlobalPool.FLATTEN
+    dense: tuple[DenseConfig, ...] = ()  # hidden layers, before the logits
+    kernel_init: Initializer = Initializer.GLOROT_UNIFORM
+    batch_norm_momentum: UnitIntervalOpen = 0.99  # of the running statistics: old * m + new * (1 - m)
+    batch_norm_epsilon: Positive = 1e-3
+
+    def build(self, num_classes: int, dtype: Any) -> nn.Module:
+        """Makes the module."""
+        return ConvNetModule(self, num_classes, dtype)
+
+    def check(self) -> None:
+        """Refuses blocks with other numbers of kernels, paddings or activations than of convolutions."""
+        for i, block in enumerate(self.blocks):
+            for name in ("kernel_sizes", "paddings", "activations"):
+                given, wanted = len(getattr(block, name)), len(block.features)
+                if given not in (1, wanted) and not (name == "activations" and given == 0):
+                    raise ConfigError(f"blocks[{i}].{name}: {given} entries for {wanted} convolutions; give 1 or {wanted}")
+
+
+class ConvNetModule(nn.Module):
+    """The network that a `ConvNet` describes.
 
     Attributes:
-      config: the network's spec.
+      spec: its settings.
       num_classes: width of the logits.
       dtype: of activations and matrix products; parameters are float32.
     """
 
-    config: ModelConfig
+    spec: ConvNet
     num_classes: int
     dtype: Any
 
@@ -30,29 +97,30 @@ class ConvNet(nn.Module):
 
         `train` turns dropout on (rng collection "dropout") and lets BatchNorm use and update batch statistics.
         """
-        c = self.config
+        spec = self.spec
+        kernel_init = DENSE_INITIALIZERS[spec.kernel_init]
         x = x.astype(self.dtype)
-        for i, block in enumerate(c.blocks):
-            x = _block(x, block, c, self.dtype, train, f"block{i}")
-        x = pool_features(x, c.features)
-        for i, layer in enumerate(c.dense):
-            x = nn.Dense(layer.features, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name=f"dense{i}")(x)
-            x = ACTIVATIONS[layer.activation or c.activation](x)
+        for i, block in enumerate(spec.blocks):
+            x = _block(x, block, spec, self.dtype, train, f"block{i}")
+        x = global_pool(x, spec.global_pool)
+        for i, layer in enumerate(spec.dense):
+            x = nn.Dense(layer.features, kernel_init=kernel_init, dtype=self.dtype, name=f"dense{i}")(x)
+            x = ACTIVATIONS[layer.activation or spec.activation](x)
             x = nn.Dropout(layer.dropout, deterministic=not train)(x)
-        logits = nn.Dense(self.num_classes, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits")(x)
+        logits = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x)
         return logits.astype(jnp.float32)
 
 
-def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, train: bool, name: str) -> jax.Array:
+def _block(x: jax.Array, block: BlockConfig, spec: ConvNet, dtype: Any, train: bool, name: str) -> jax.Array:
     count = len(block.features)
-    sizes, paddings = _each(block.kernel_sizes, count), _each(block.paddings, count)
-    activations: tuple[Activation, ...] = _each(block.activations or (model.activation,), count)
+    sizes, paddings = _repeated(block.kernel_sizes, count), _repeated(block.paddings, count)
+    activations: tuple[Activation, ...] = _repeated(block.activations or (spec.activation,), count)
 
     def batch_norm(x: jax.Array, name: str) -> jax.Array:
         return BatchNormalization(
             use_running_average=not train,
-            momentum=model.batch_norm_momentum,
-            epsilon=model.batch_norm_epsilon,
+            momentum=spec.batch_norm_momentum,
+            epsilon=spec.batch_norm_epsilon,
             dtype=dtype,
             name=name,
         )(x)
@@ -62,8 +130,8 @@ def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, tra
             block.features[i],
             sizes[i],
             padding=str(paddings[i]),
-            kernel_init=INITIALIZERS[model.kernel_init],
-            use_bias=block.batch_norm is not BatchNorm.CONV,  # BatchNorm's own bias takes its place
+            kernel_init=CONV_INITIALIZERS[spec.kernel_init],
+            use_bias=block.batch_norm is not BatchNorm.CONV,  # the bias of BatchNorm takes its place
             dtype=dtype,
             name=f"{name}_conv{i}",
         )(x)
@@ -75,5 +143,5 @@ def _block(x: jax.Array, block: BlockConfig, model: ModelConfig, dtype: Any, tra
     return nn.Dropout(block.dropout, deterministic=not train)(max_pool(x, block.pool))
 
 
-def _each(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+def _repeated(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     return values * count if len(values) == 1 else values

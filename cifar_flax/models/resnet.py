@@ -1,30 +1,73 @@
 """Residual networks for small images: ResNet-18 as it is used on CIFAR, and wide residual networks."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.config import ModelConfig
+from cifar_flax.config.specs import ModelSpec
+from cifar_flax.config.types import (
+    Activation,
+    Channels,
+    GlobalPool,
+    Initializer,
+    Positive,
+    Repeats,
+    UnitIntervalOpen,
+)
+from cifar_flax.errors import ConfigError
+from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
-from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, pool_features
+from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
+from cifar_flax.models.pooling import global_pool
+from cifar_flax.models.registry import MODELS
 
 
-class ResNet(nn.Module):
-    """A 3x3 stem without pooling, stages of basic blocks, one vector an image, and logits.
+@MODELS.register("resnet")
+@dataclass(slots=True)
+class ResNet(ModelSpec):
+    """A 3x3 stem without pooling, stages of basic blocks of two 3x3 convolutions, one vector an image, and logits.
 
-    Attributes:
-      config: the network's spec, of which `config.resnet` has the stages.
-      num_classes: width of the logits.
-      dtype: of activations and matrix products; parameters are float32.
+    Every stage but the first halves the map. The defaults are ResNet-18.
 
     References:
       He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; Zagoruyko & Komodakis, "Wide Residual Networks",
       BMVC 2016, whose blocks have BatchNorm and activation before each convolution (`preactivation`).
     """
 
-    config: ModelConfig
+    activation: Activation = Activation.RELU
+    stem: Channels = 64  # channels of the first convolution
+    features: tuple[Channels, ...] = (64, 128, 256, 512)  # channels of each stage
+    blocks: tuple[Repeats, ...] = (2, 2, 2, 2)  # in each stage
+    preactivation: bool = False  # BatchNorm and activation before each convolution, as in wide residual networks
+    dropout: UnitIntervalOpen = 0.0  # between the convolutions of a block
+    global_pool: GlobalPool = GlobalPool.MEAN
+    kernel_init: Initializer = Initializer.HE_NORMAL
+    batch_norm_momentum: UnitIntervalOpen = 0.9  # of the running statistics: old * m + new * (1 - m)
+    batch_norm_epsilon: Positive = 1e-5
+
+    def build(self, num_classes: int, dtype: Any) -> nn.Module:
+        """Makes the module."""
+        return ResNetModule(self, num_classes, dtype)
+
+    def check(self) -> None:
+        """Refuses stages without a number of channels or of blocks."""
+        if len(self.features) != len(self.blocks):
+            raise ConfigError(f"blocks: {len(self.blocks)} entries for {len(self.features)} stages; features has one a stage")
+
+
+class ResNetModule(nn.Module):
+    """The network that a `ResNet` describes.
+
+    Attributes:
+      spec: its settings.
+      num_classes: width of the logits.
+      dtype: of activations and matrix products; parameters are float32.
+    """
+
+    spec: ResNet
     num_classes: int
     dtype: Any
 
@@ -34,59 +77,59 @@ class ResNet(nn.Module):
 
         `train` turns dropout on (rng collection "dropout") and lets BatchNorm use and update batch statistics.
         """
-        c, r = self.config, self.config.resnet
-        x = _conv(x.astype(self.dtype), r.stem, 3, 1, self, "stem")
-        if not r.preactivation:
+        spec = self.spec
+        x = _conv(x.astype(self.dtype), spec.stem, 3, 1, self, "stem")
+        if not spec.preactivation:
             x = _norm(x, self, train, "stem_norm")
-        for i, (features, blocks) in enumerate(zip(r.features, r.blocks, strict=True)):
+        for i, (features, blocks) in enumerate(zip(spec.features, spec.blocks, strict=True)):
             for j in range(blocks):
                 x = _block(x, features, 2 if i and not j else 1, self, train, f"stage{i}_block{j}")
-        if r.preactivation:
+        if spec.preactivation:
             x = _norm(x, self, train, "norm")
-        x = pool_features(x, c.features)
-        x = nn.Dense(self.num_classes, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits")(x)
+        x = global_pool(x, spec.global_pool)
+        kernel_init = DENSE_INITIALIZERS[spec.kernel_init]
+        x = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x)
         return x.astype(jnp.float32)
 
 
-def _block(x: jax.Array, features: int, stride: int, net: ResNet, train: bool, name: str) -> jax.Array:
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
-    r = net.config.resnet
+def _block(x: jax.Array, features: int, stride: int, net: ResNetModule, train: bool, name: str) -> jax.Array:
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+    spec = net.spec
     changes = stride > 1 or x.shape[-1] != features
-    if r.preactivation:
+    if spec.preactivation:
         before = _norm(x, net, train, f"{name}_norm0")
         y = _norm(_conv(before, features, 3, stride, net, f"{name}_conv0"), net, train, f"{name}_norm1")
-        y = nn.Dropout(r.dropout, deterministic=not train)(y)
+        y = nn.Dropout(spec.dropout, deterministic=not train)(y)
         y = _conv(y, features, 3, 1, net, f"{name}_conv1")
         return y + (_conv(before, features, 1, stride, net, f"{name}_shortcut") if changes else x)
     y = _norm(_conv(x, features, 3, stride, net, f"{name}_conv0"), net, train, f"{name}_norm0")
-    y = nn.Dropout(r.dropout, deterministic=not train)(y)
+    y = nn.Dropout(spec.dropout, deterministic=not train)(y)
     y = _norm(_conv(y, features, 3, 1, net, f"{name}_conv1"), net, train, f"{name}_norm1", activate=False)
     if changes:
         x = _norm(_conv(x, features, 1, stride, net, f"{name}_shortcut"), net, train, f"{name}_shortcut_norm", activate=False)
-    return ACTIVATIONS[net.config.activation](x + y)
+    return ACTIVATIONS[spec.activation](x + y)
 
 
-def _conv(x: jax.Array, features: int, size: int, stride: int, net: ResNet, name: str) -> jax.Array:
-    """Padded by size // 2 on every side, as PyTorch's are, which with stride 2 is not what "SAME" does."""
+def _conv(x: jax.Array, features: int, size: int, stride: int, net: ResNetModule, name: str) -> jax.Array:
+    """Padded by size // 2 on every side, as in PyTorch; "SAME" pads otherwise with stride 2."""
     return nn.Conv(
         features,
         (size, size),
         (stride, stride),
         padding=size // 2,
         use_bias=False,
-        kernel_init=INITIALIZERS[net.config.kernel_init],
+        kernel_init=CONV_INITIALIZERS[net.spec.kernel_init],
         dtype=net.dtype,
         name=name,
     )(x)
 
 
-def _norm(x: jax.Array, net: ResNet, train: bool, name: str, activate: bool = True) -> jax.Array:
-    c = net.config
+def _norm(x: jax.Array, net: ResNetModule, train: bool, name: str, activate: bool = True) -> jax.Array:
     y = BatchNormalization(
         use_running_average=not train,
-        momentum=c.batch_norm_momentum,
-        epsilon=c.batch_norm_epsilon,
+        momentum=net.spec.batch_norm_momentum,
+        epsilon=net.spec.batch_norm_epsilon,
         dtype=net.dtype,
         name=name,
     )(x)
-    return ACTIVATIONS[c.activation](y) if activate else y
+    return ACTIVATIONS[net.spec.activation](y) if activate else y

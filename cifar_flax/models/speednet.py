@@ -1,60 +1,131 @@
-"""The networks of the CIFAR speed runs: a whitening stem learnt from data, then stages of convolutions with BatchNorm."""
+"""The network of the CIFAR speed runs: a whitening stem computed from data, then stages of convolutions with BatchNorm."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.config import ModelConfig
+from cifar_flax.config.specs import ModelSpec
+from cifar_flax.config.types import (
+    Activation,
+    Channels,
+    ConfigBase,
+    GlobalPool,
+    Initializer,
+    Kernel,
+    Positive,
+    UnitIntervalOpen,
+)
+from cifar_flax.errors import ConfigError
+from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
-from cifar_flax.models.convolution import convolve
-from cifar_flax.models.layers import ACTIVATIONS, DENSE_INITIALIZERS, INITIALIZERS, Conv, add_bias, max_pool, pool_features
+from cifar_flax.models.convolution import Conv, add_bias, convolve
+from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
+from cifar_flax.models.pooling import global_pool, max_pool
+from cifar_flax.models.registry import MODELS
 
 WHITENING_SIZE = 2  # pixels a side of the patches
-WHITENING_EPSILON = 5e-4  # added to the variances before they are divided by: Jordan's
+WHITENING_EPSILON = 5e-4  # added to the variances before they are divided by; as in cifar10-airbench
 
 
-class SpeedNet(nn.Module):
-    """Whitening, stages, one vector an image, and logits without bias.
+@dataclass(slots=True)
+class StageConfig(ConfigBase):
+    """A convolution, 2x2 max pooling, BatchNorm and activation, then a branch of further convolutions."""
 
-    Attributes:
-      config: the network's spec.
-      num_classes: width of the logits.
-      dtype: of activations and matrix products; parameters are float32.
+    features: Channels = 64  # output channels of the first convolution
+    kernel_size: Kernel = 3
+    branch_features: tuple[Channels, ...] = (64,)  # one entry a convolution, each with BatchNorm and activation
+    branch_kernel_sizes: tuple[Kernel, ...] = (3,)  # one entry a convolution
+    residual: bool = False  # add the input of the branch to its output
+
+
+def _navier_stoked_stages() -> tuple[StageConfig, ...]:
+    return (
+        StageConfig(64, 3, branch_features=(64, 64), branch_kernel_sizes=(1, 1), residual=True),
+        StageConfig(256, 3, branch_features=(192, 256), branch_kernel_sizes=(3, 1), residual=True),
+        StageConfig(768, 2, branch_features=(512, 768), branch_kernel_sizes=(3, 3), residual=True),
+    )
+
+
+@MODELS.register("speednet")
+@dataclass(slots=True)
+class SpeedNet(ModelSpec):
+    """A frozen whitening stem, stages, one vector an image, and logits without bias.
+
+    The defaults are the network of NAVIER-STOKED, an entry of AIDDA-Institute's CIFAR-100 speed run: the structure of the team
+    futurebiohackers, on the stem and with the dirac kernels of cifar10-airbench.
 
     References:
-      Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024; the CIFAR-100 variant is from the same author's
-      repository cifar10-airbench.
+      Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024; github.com/AIDDA-Institute/CIFAR-100-speedrun,
+      submissions/NAVIER-STOKED.
     """
 
-    config: ModelConfig
+    initialized_from_data: ClassVar[tuple[str, ...]] = ("whitening/*",)
+
+    activation: Activation = Activation.SILU
+    stages: tuple[StageConfig, ...] = field(default_factory=_navier_stoked_stages)
+    global_pool: GlobalPool = GlobalPool.MAX_PLUS_MEAN
+    logit_scale: Positive = 1.25 / 9  # factor of the logits
+    kernel_init: Initializer = Initializer.DIRAC
+    batch_norm_momentum: UnitIntervalOpen = 0.9  # of the running statistics: old * m + new * (1 - m)
+    batch_norm_epsilon: Positive = 1e-5
+    batch_norm_scale: bool = True  # a factor for each channel after BatchNorm, besides the bias
+
+    def build(self, num_classes: int, dtype: Any) -> nn.Module:
+        """Makes the module."""
+        return SpeedNetModule(self, num_classes, dtype)
+
+    def check(self) -> None:
+        """Refuses branches that do not fit their stage."""
+        for i, stage in enumerate(self.stages):
+            given, wanted = len(stage.branch_kernel_sizes), len(stage.branch_features)
+            if given != wanted:
+                raise ConfigError(f"stages[{i}].branch_kernel_sizes: {given} entries for {wanted} convolutions")
+            if stage.residual and stage.branch_features[-1:] != (stage.features,):
+                raise ConfigError(
+                    f"stages[{i}].branch_features: a residual branch ends with as many channels as it begins with, "
+                    f"{stage.features}"
+                )
+
+
+class SpeedNetModule(nn.Module):
+    """The network that a `SpeedNet` describes.
+
+    Attributes:
+      spec: its settings.
+      num_classes: width of the logits.
+      dtype: of activations and matrix products; parameters are float32.
+    """
+
+    spec: SpeedNet
     num_classes: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps images, float [N, H, W, C], to logits, float32 [N, num_classes]; `train` has BatchNorm use the batch."""
-        c = self.config
-        activation = ACTIVATIONS[c.activation]
+        """Maps images, float [N, H, W, C], to logits, float32 [N, num_classes]; `train` makes BatchNorm use the batch."""
+        spec = self.spec
+        activation = ACTIVATIONS[spec.activation]
 
         def conv(x: jax.Array, features: int, size: int, name: str) -> jax.Array:
-            return Conv(features, size, "SAME", INITIALIZERS[c.kernel_init], False, self.dtype, name=name)(x)
+            return Conv(features, size, "SAME", CONV_INITIALIZERS[spec.kernel_init], False, self.dtype, name=name)(x)
 
         def norm(x: jax.Array, name: str) -> jax.Array:
             return activation(
                 BatchNormalization(
                     use_running_average=not train,
-                    momentum=c.batch_norm_momentum,
-                    epsilon=c.batch_norm_epsilon,
-                    use_scale=False,
+                    momentum=spec.batch_norm_momentum,
+                    epsilon=spec.batch_norm_epsilon,
+                    use_scale=spec.batch_norm_scale,
                     dtype=self.dtype,
                     name=f"{name}_norm",
                 )(x)
             )
 
         x = activation(Whitening(self.dtype, name="whitening")(x))
-        for i, stage in enumerate(c.stages):
+        for i, stage in enumerate(spec.stages):
             name = f"stage{i}_conv"
             x = norm(max_pool(conv(x, stage.features, stage.kernel_size, name), 2), name)
             branch = x
@@ -62,15 +133,14 @@ class SpeedNet(nn.Module):
                 name = f"stage{i}_branch{j}"
                 branch = norm(conv(branch, features, size, name), name)
             x = x + branch if stage.residual else branch
-        x = pool_features(x, c.features)
-        x = nn.Dense(
-            self.num_classes, use_bias=False, kernel_init=DENSE_INITIALIZERS[c.kernel_init], dtype=self.dtype, name="logits"
-        )(x)
-        return x.astype(jnp.float32) * c.logit_scale
+        x = global_pool(x, spec.global_pool)
+        kernel_init = DENSE_INITIALIZERS[spec.kernel_init]
+        x = nn.Dense(self.num_classes, use_bias=False, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x)
+        return x.astype(jnp.float32) * spec.logit_scale
 
 
 class Whitening(nn.Module):
-    """VALID convolution whose outputs, over the images it is initialised with, have no correlation and like variances.
+    """VALID convolution whose outputs, over the images it is initialised with, are uncorrelated and of equal variance.
 
     Its kernel is a parameter, `whitening/kernel`, so that checkpoints carry it; recipes freeze it.
 

@@ -1,4 +1,4 @@
-"""How fast, how long a memory, how much noise: a first search for any network and any set. For Adam, RMSprop, SGD and others.
+"""A first search for any network, data set and optimizer: learning rate, label smoothing and batch size.
 
 python launch/search.py --config=configs/quickstart.py --space=configs/search/learning_rate.py --strategy=tpe --trials=20
 """

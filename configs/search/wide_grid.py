@@ -1,14 +1,14 @@
-"""The grid of the write-up with the Flask demo: learning rate, decay, batch size and activation, 54 points.
+"""The grid of the blog post with the Flask demo: learning rate, decay, batch size and activation, 54 points.
 
     python launch/search.py --config=configs/narrow.py --space=configs/search/wide_grid.py --strategy=grid
 
-That is what he says he varied, beginning with the narrow network; he gives no values, and these are ours. It suits
+Its author varied these four, beginning with the narrow network, and gives no values; the values are ours. The grid suits
 `--config=configs/wide.py` and `deep.py` as well.
 """
 
 from typing import Any
 
-from cifar_flax.config import Activation, Config, Schedule
+from cifar_flax.config import Activation, Config
 from cifar_flax.search.space import Choice, Domain
 
 
@@ -22,5 +22,5 @@ def get_space() -> dict[str, Domain]:
 
 
 def apply(config: Config, values: dict[str, Any]) -> None:
-    """Sets the schedule that the decay is of."""
-    config.optim.schedule = Schedule.INVERSE_TIME
+    """Sets the schedule that `decay` belongs to."""
+    config.optim.schedule = "inverse_time"

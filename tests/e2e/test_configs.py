@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.config.serialize import validated
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
-from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT
 
@@ -50,12 +50,8 @@ def test_an_unknown_variant_is_refused_and_the_others_named(stem):
 
 
 def test_variants_differ_from_their_config_and_from_each_other():
-    configs = [json.dumps(load(experiment), default=vars_of) for experiment in EXPERIMENTS]
+    configs = [json.dumps(to_dict(load(experiment))) for experiment in EXPERIMENTS]
     assert len(set(configs)) == len(configs)
-
-
-def vars_of(section):
-    return {name: getattr(section, name) for name in section.__slots__}
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
-from cifar_flax.config import Activation, BatchNorm, BlockConfig, DenseConfig, Features, ModelConfig, Padding
+from cifar_flax.config import Activation, BatchNorm, GlobalPool, Padding
 from cifar_flax.errors import UserError
-from cifar_flax.models import create_model, describe, initialize
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig, create_model, describe, initialize
 
 
 def init(config, shape=(32, 32, 3), classes=10):
@@ -45,7 +45,7 @@ def reference_pool(x, window):
 
 
 def test_forward_equals_scipy():
-    config = ModelConfig(
+    config = ConvNet(
         activation=Activation.ELU,
         blocks=(BlockConfig(features=(4, 5), kernel_sizes=(3, 2), paddings=(Padding.SAME, Padding.VALID), pool=2),),
         dense=(DenseConfig(7),),
@@ -66,10 +66,10 @@ def test_forward_equals_scipy():
 
 
 def test_batch_norm_in_training_normalises_by_the_batch_and_keeps_running_statistics():
-    config = ModelConfig(
+    config = ConvNet(
         activation=Activation.LINEAR,
         blocks=(BlockConfig(features=(4,), batch_norm=BatchNorm.CONV, pool=1),),
-        features=Features.FLATTEN,
+        global_pool=GlobalPool.FLATTEN,
         batch_norm_momentum=0.9,
     )
     model, variables = init(config, (6, 6, 3))
@@ -86,9 +86,9 @@ def test_batch_norm_in_training_normalises_by_the_batch_and_keeps_running_statis
     np.testing.assert_allclose(running["var"], 0.9 + 0.1 * variance, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("features", "reduce"), [(Features.MEAN, np.mean), (Features.MAX, np.max)])
-def test_global_pooling(features, reduce):
-    config = ModelConfig(activation=Activation.LINEAR, blocks=(BlockConfig(features=(4,), pool=1),), features=features)
+@pytest.mark.parametrize(("pool", "reduce"), [(GlobalPool.MEAN, np.mean), (GlobalPool.MAX, np.max)])
+def test_global_pooling(pool, reduce):
+    config = ConvNet(activation=Activation.LINEAR, blocks=(BlockConfig(features=(4,), pool=1),), global_pool=pool)
     model, variables = init(config, (5, 5, 1))
     images = np.random.default_rng(0).normal(size=(2, 5, 5, 1))
     conv, head = variables["params"]["block0_conv0"], variables["params"]["logits"]
@@ -98,7 +98,7 @@ def test_global_pooling(features, reduce):
 
 
 def test_dropout_works_in_training_only():
-    config = ModelConfig(dense=(DenseConfig(64, dropout=0.5),))
+    config = ConvNet(dense=(DenseConfig(64, dropout=0.5),))
     model, variables = init(config)
     images = jnp.ones((1, 32, 32, 3))
     a, b = (model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(i)}) for i in range(2))
@@ -107,13 +107,13 @@ def test_dropout_works_in_training_only():
 
 
 def test_glorot_uniform_kernels_stay_within_their_limit():
-    _, variables = init(ModelConfig(dense=(DenseConfig(100),)))
+    _, variables = init(ConvNet(dense=(DenseConfig(100),)))
     kernel, limit = variables["params"]["dense0"]["kernel"], np.sqrt(6 / (3072 + 100))
     assert limit * 0.99 < np.abs(kernel).max() <= limit
 
 
-def test_the_hard_sigmoid_is_that_of_the_keras_2_of_the_write_ups():
-    model, variables = init(ModelConfig(dense=(DenseConfig(8, Activation.HARD_SIGMOID),)), (4, 4, 3))
+def test_the_hard_sigmoid_is_that_of_keras_2():
+    model, variables = init(ConvNet(dense=(DenseConfig(8, Activation.HARD_SIGMOID),)), (4, 4, 3))
     images = np.random.default_rng(0).normal(size=(5, 4, 4, 3)) * 4
     hidden, head = variables["params"]["dense0"], variables["params"]["logits"]
     x = np.clip(0.2 * (images.reshape(5, -1) @ hidden["kernel"] + hidden["bias"]) + 0.5, 0, 1)
@@ -124,7 +124,7 @@ def test_the_hard_sigmoid_is_that_of_the_keras_2_of_the_write_ups():
 
 
 def test_bfloat16_computes_in_bfloat16_from_float32_parameters():
-    config = ModelConfig(blocks=(BlockConfig(features=(4,)),), dense=(DenseConfig(8),))
+    config = ConvNet(blocks=(BlockConfig(features=(4,)),), dense=(DenseConfig(8),))
     model = create_model(config, 10, jnp.bfloat16)
     variables = initialize(model, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -136,6 +136,6 @@ def test_bfloat16_computes_in_bfloat16_from_float32_parameters():
 
 
 def test_images_too_small_for_the_network_are_named():
-    model = create_model(ModelConfig(blocks=tuple(BlockConfig() for _ in range(4))), 10)
+    model = create_model(ConvNet(blocks=tuple(BlockConfig() for _ in range(4))), 10)
     with pytest.raises(UserError, match="8x8 images"):
         describe(model, (8, 8, 3))

@@ -3,14 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.config import ModelConfig, ResNetConfig
-from cifar_flax.config.types import Architecture, Features
-from cifar_flax.models import create_model, initialize
+from cifar_flax.models import ResNet, create_model, initialize
 
 
 def network(**options):
-    resnet = ResNetConfig(stem=4, features=(4, 6), blocks=(1, 2), **options)
-    model = create_model(ModelConfig(name=Architecture.RESNET, features=Features.MEAN, resnet=resnet), 5)
+    model = create_model(ResNet(stem=4, features=(4, 6), blocks=(1, 2), **options), 5)
     return model, jax.jit(lambda key: initialize(model, key, jnp.zeros((1, 8, 8, 3))))(jax.random.key(0))
 
 

@@ -5,23 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.config import ModelConfig, StageConfig
-from cifar_flax.config.types import Activation, Architecture, Features, Initializer
-from cifar_flax.models import create_model, initialize
-from cifar_flax.models.layers import INITIALIZERS, Conv
+from cifar_flax.config import Activation, Initializer
+from cifar_flax.models import SpeedNet, StageConfig, create_model, initialize
+from cifar_flax.models.convolution import Conv
+from cifar_flax.models.initializers import CONV_INITIALIZERS
 from cifar_flax.models.speednet import whitening_kernel
 
-SPEC = ModelConfig(
-    name=Architecture.SPEEDNET,
-    activation=Activation.SILU,
+SPEC = SpeedNet(
     stages=(
         StageConfig(6, 3, branch_features=(5, 6), branch_kernel_sizes=(1, 3), residual=True),
         StageConfig(8, 2, branch_features=(7,), branch_kernel_sizes=(3,)),
     ),
-    features=Features.MAX_PLUS_MEAN,
-    kernel_init=Initializer.DIRAC,
     logit_scale=0.125,
     batch_norm_momentum=0.6,
+    batch_norm_scale=True,
 )
 
 
@@ -57,7 +54,7 @@ def test_the_stem_whitens_the_images_that_it_is_initialised_with(images):
 @pytest.mark.parametrize("features", [3, 7])
 def test_a_dirac_convolution_hands_its_input_on(size, features):
     x = np.random.default_rng(0).normal(size=(2, 5, 5, 4)).astype(np.float32)
-    conv = Conv(features, size, "SAME", INITIALIZERS[Initializer.DIRAC], use_bias=False, dtype=jnp.float32)
+    conv = Conv(features, size, "SAME", CONV_INITIALIZERS[Initializer.DIRAC], use_bias=False, dtype=jnp.float32)
     y, variables = conv.init_with_output(jax.random.key(0), x)
     same = min(features, 4)
     np.testing.assert_allclose(y[..., :same], x[..., :same], atol=1e-6)
@@ -84,7 +81,7 @@ def test_forward_is_the_composition_of_its_parts(images):
 
     def norm(x, name):
         x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + SPEC.batch_norm_epsilon)
-        return silu(x + params[f"{name}_norm"]["bias"])
+        return silu(x * params[f"{name}_norm"]["scale"] + params[f"{name}_norm"]["bias"])
 
     def pool(x):
         n, h, w, c = x.shape

@@ -1,0 +1,144 @@
+"""Flax modules from specs: built, held to the contract of `ModelSpec`, initialized, described."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.errors import FlaxError
+
+from cifar_flax.config.specs import ModelSpec
+from cifar_flax.errors import ConfigError
+
+Variables = Mapping[str, Any]  # "params", and "batch_stats" where there are running statistics
+COLLECTIONS = {"params", "batch_stats"}
+
+
+def create_model(spec: ModelSpec, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """Builds the module of a spec; call it as `model.apply(variables, images, train=...)`.
+
+    Args:
+      spec: the network and its settings.
+      num_classes: width of the logits.
+      dtype: of activations; parameters and statistics are float32 whatever it is.
+
+    Raises:
+      ConfigError: `build` returned something else.
+    """
+    model = spec.build(num_classes, dtype)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"config.model: build() of {spec.name} returned a {type(model).__name__}; expected a flax.linen.Module"
+        )
+    return model
+
+
+def check_module(model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Checks that a module does as the docstring of `ModelSpec` says, without computing anything.
+
+    Args:
+      model: from `create_model`.
+      image_shape: (H, W, C).
+      num_classes: width of the logits.
+
+    Raises:
+      ConfigError: it does not; says in which point.
+    """
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+
+    def call(variables: Variables, images: jax.Array, train: bool) -> Any:
+        rngs = {"dropout": jax.random.key(0)} if train else {}
+        return model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"] if train else False)
+
+    with _image_size(image_shape[:2], hint="; help(cifar_flax.ModelSpec) says how a module is called"):
+        variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+        if other := sorted(set(variables) - COLLECTIONS):
+            raise ConfigError(f"config.model: has variables in {other}; expected none but in 'params' and 'batch_stats'")
+        if "params" not in variables:
+            raise ConfigError("config.model: has no parameters, so that there is nothing to train")
+        evaluated = jax.eval_shape(lambda variables, images: call(variables, images, False), variables, images)
+        trained, updates = jax.eval_shape(lambda variables, images: call(variables, images, True), variables, images)
+    for logits, train in ((evaluated, False), (trained, True)):
+        if not isinstance(logits, jax.ShapeDtypeStruct):
+            raise ConfigError(f"config.model: returns a {type(logits).__name__} with train={train}; expected logits alone")
+        if logits.shape != (2, num_classes) or logits.dtype != jnp.float32:
+            raise ConfigError(
+                f"config.model: returns {logits.dtype} {list(logits.shape)} for 2 images with train={train}; "
+                f"expected logits, float32 [2, {num_classes}]"
+            )
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (updates.get("batch_stats", {}), variables))
+    if shapes[0] != shapes[1].get("batch_stats", {}):
+        raise ConfigError("config.model: training changes the names, shapes or dtypes of the 'batch_stats' that it began with")
+
+
+def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Variables:
+    """Draws the initial variables.
+
+    Args:
+      model: from `create_model`.
+      key: a PRNG key.
+      first_images: float32 [N, H, W, C], normalised training images, for networks whose first layer is computed from data.
+
+    Returns:
+      {"params": ..., "batch_stats": ...}, float32; no "batch_stats" without BatchNorm.
+
+    Raises:
+      ConfigError: the images are too small for the network.
+    """
+    with _image_size(first_images.shape[1:3]):
+        # Within jit the forward pass is left out, so that all images cost nothing where no layer asks for them.
+        return model.init(key, first_images, train=False)
+
+
+def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapping[str, int]) -> None:
+    """Checks that a network takes images of other sizes with the same parameters, without computing anything.
+
+    Args:
+      model: from `create_model`.
+      image_shape: (H, W, C) of the images that it is initialised with.
+      sizes: {field of the config: pixels a side}.
+
+    Raises:
+      ConfigError: it does not; names the field.
+    """
+    if not sizes:
+        return
+
+    def shapes(height: int, width: int) -> Any:
+        images = jax.ShapeDtypeStruct((1, height, width, image_shape[2]), jnp.float32)
+        return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+
+    with _image_size(image_shape[:2]):
+        expected = shapes(*image_shape[:2])
+    for field, size in sizes.items():
+        with _image_size((size, size), field):
+            resized = shapes(size, size)
+        if resized != expected:
+            raise ConfigError(
+                f"{field}: this network has other weights at {size}x{size} pixels than at {image_shape[0]}x{image_shape[1]}; "
+                "those of cifar_flax are the same at every size with config.model.global_pool=mean, max or max_plus_mean"
+            )
+
+
+def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
+    """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C].
+
+    Raises:
+      ConfigError: the images are too small for the network.
+    """
+    image = jnp.zeros((1, *image_shape), jnp.float32)
+    table = nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 200, "force_terminal": False})
+    with _image_size(image_shape[:2]):
+        return table(image, train=False)
+
+
+@contextmanager
+def _image_size(size: tuple[int, ...], field: str = "config.model", hint: str = "") -> Iterator[None]:
+    """Names the field and the size where a module cannot be applied."""
+    try:
+        yield
+    except (ValueError, TypeError, ZeroDivisionError, FlaxError) as e:
+        reason = str(e).partition("\n")[0]
+        raise ConfigError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason}{hint}") from e

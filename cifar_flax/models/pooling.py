@@ -1,0 +1,73 @@
+"""Pooling, written so that XLA runs its gradient well on a CPU too."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from cifar_flax.config.types import GlobalPool
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, window: int) -> jax.Array:
+    """Max pooling with stride = window and no padding: [N, H, W, C] -> [N, H // window, W // window, C].
+
+    Maxima of strided slices, not `reduce_window`, the gradient of which is slow on a CPU (select-and-scatter). Where a window
+    has several maxima, its gradient is shared among them evenly.
+
+    Raises:
+      ValueError: the map is smaller than the window.
+    """
+    if window == 1:
+        return x
+    if min(x.shape[1:3]) < window:
+        raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map is too small for {window}x{window} pooling")
+    return functools.reduce(jnp.maximum, _corners(_windows(x, window)))
+
+
+def _max_pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    y = max_pool(x, window)
+    return y, (x, y)
+
+
+def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array]:
+    x, y = saved
+    if window == 1:
+        return (g,)
+    (_, h, w, _), blocks = x.shape, _windows(x, window)
+    maxima = sum((corner == y).astype(g.dtype) for corner in _corners(blocks))
+    share = jax.lax.optimization_barrier(g / maxima)  # or it would be computed again for each place of the window
+    spread = jnp.where(blocks == y[:, :, None, :, None], share[:, :, None, :, None], 0)
+    n, rows, _, columns, _, c = spread.shape
+    rest = ((0, 0), (0, h - rows * window), (0, w - columns * window), (0, 0))
+    return (jnp.pad(spread.reshape(n, rows * window, columns * window, c), rest),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def global_pool(x: jax.Array, how: GlobalPool) -> jax.Array:
+    """Maps a feature map [N, H, W, C] to a vector an image: [N, C], or [N, H * W * C] where it is flattened."""
+    match how:
+        case GlobalPool.FLATTEN:
+            return x.reshape(x.shape[0], -1)
+        case GlobalPool.MEAN:
+            return x.mean((1, 2))
+        case GlobalPool.MAX:
+            return x.max((1, 2))
+        case GlobalPool.MAX_PLUS_MEAN:
+            return x.max((1, 2)) + x.mean((1, 2))
+
+
+def _windows(x: jax.Array, window: int) -> jax.Array:
+    """[N, H, W, C] -> [N, rows, window, columns, window, C], without the pixels left over at the edges."""
+    n, h, w, c = x.shape
+    rows, columns = h // window, w // window
+    cut = jax.lax.slice_in_dim(jax.lax.slice_in_dim(x, 0, rows * window, axis=1), 0, columns * window, axis=2)
+    return cut.reshape(n, rows, window, columns, window, c)
+
+
+def _corners(blocks: jax.Array) -> list[jax.Array]:
+    """The window^2 slices [N, rows, columns, C] of the result of `_windows`."""
+    rows = [jax.lax.index_in_dim(blocks, i, axis=2, keepdims=False) for i in range(blocks.shape[2])]
+    return [jax.lax.index_in_dim(row, j, axis=3, keepdims=False) for row in rows for j in range(blocks.shape[4])]
