@@ -1,7 +1,7 @@
-"""Brightness, contrast, saturation and hue of a whole batch at once, as torchvision's ColorJitter defines them.
+"""Brightness, contrast, saturation and hue of a batch, as torchvision's ColorJitter defines them.
 
-Images are float [N, H, W, C] in [0, 1] and stay so. Where torchvision shuffles the four for each image, they come in one order
-here. Images of one channel have neither saturation nor hue and are left alone by those two.
+Images are float [N, H, W, C] in [0, 1] and stay so. The four come in a fixed order here, where torchvision shuffles them for
+each image. Saturation and hue leave images of one channel unchanged.
 """
 
 import jax
@@ -14,17 +14,17 @@ def random_brightness(key: jax.Array, images: jax.Array, strength: float) -> jax
 
 
 def random_contrast(key: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Moves each image away from its mean grey, or towards it, by a factor from [1 - strength, 1 + strength]."""
+    """Scales the difference of each image to its mean grey by a factor from [1 - strength, 1 + strength]."""
     return contrast(images, _factors(key, images, strength))
 
 
 def random_saturation(key: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Moves each pixel away from its own grey, or towards it, by a factor from [1 - strength, 1 + strength]."""
+    """Scales the difference of each pixel to its grey by a factor from [1 - strength, 1 + strength]."""
     return saturation(images, _factors(key, images, strength))
 
 
 def random_hue(key: jax.Array, images: jax.Array, turns: float) -> jax.Array:
-    """Turns the colour circle of each image by up to `turns` either way; 1/2 reaches the opposite colour."""
+    """Rotates the hue of each image by up to `turns` of the colour circle either way; 1/2 reaches the opposite colour."""
     return hue(images, jax.random.uniform(key, (len(images),), minval=-turns, maxval=turns))
 
 
@@ -44,7 +44,7 @@ def saturation(images: jax.Array, factors: jax.Array) -> jax.Array:
 
 
 def hue(images: jax.Array, turns: jax.Array) -> jax.Array:
-    """Adds `turns` [N] to the hue in HSV space, of which 1 is the whole circle."""
+    """Adds `turns` [N] to the hue in HSV space, where 1 is the full circle."""
     if images.shape[-1] == 1:
         return images
     red, green, blue = images[..., 0], images[..., 1], images[..., 2]
@@ -57,14 +57,14 @@ def hue(images: jax.Array, turns: jax.Array) -> jax.Array:
         jnp.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
     sixths += 6 * turns[:, None, None]
-    # How far a channel falls below the value depends on its distance from the hue alone.
+    # A channel's distance below the value depends only on its distance from the hue.
     distance = jnp.array([5.0, 3.0, 1.0]) + sixths[..., None]
     distance -= 6 * jnp.floor(distance / 6)
     return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(distance, 4 - distance), 0, 1)
 
 
 def luma(images: jax.Array) -> jax.Array:
-    """The grey of each pixel, [N, H, W, 1], by ITU-R 601's weights of red, green and blue."""
+    """Grey value of each pixel, [N, H, W, 1], by the ITU-R 601 weights of red, green and blue."""
     if images.shape[-1] == 1:
         return images
     return 0.299 * images[..., :1] + 0.587 * images[..., 1:2] + 0.114 * images[..., 2:]

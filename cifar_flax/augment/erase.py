@@ -1,4 +1,4 @@
-"""Cutout and random erasing: rectangles taken out of each image, by its own draw."""
+"""Cutout and random erasing: overwrite a random rectangle of each image."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,14 @@ from cifar_flax.augment.hashing import hash_bits
 GREY = 0.5
 AREAS = (0.02, 0.4)  # of an erased rectangle, as a share of the image: Zhong et al., section 4.2
 ASPECTS = (0.3, 1 / 0.3)  # its height over its width
-_ATTEMPTS = 8  # at a rectangle that fits; one in twenty does not
+_ATTEMPTS = 8  # rectangles drawn, of which the first that fits is used; one in twenty does not fit
 
 
 def cutout(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
-    """Sets a square to grey; its centre is any pixel of the image, so that at the edges only a part of it lies inside.
+    """Sets a square to grey; its centre is any pixel of the image, so that near an edge a part of the square lies outside.
 
-    The paper fills with 0 after normalisation, which is the training images' mean colour; here images are normalised later,
-    and mid-grey stands in for it.
+    The paper fills with 0 after normalisation, the mean colour of the training images. Here images are normalised later, so
+    mid-grey takes its place.
 
     Args:
       key: a PRNG key.
@@ -32,7 +32,7 @@ def cutout(key: jax.Array, images: jax.Array, size: int) -> jax.Array:
 
 
 def random_erasing(key: jax.Array, images: jax.Array, probability: float) -> jax.Array:
-    """Fills a rectangle of an image, with `probability`, with noise drawn evenly from [0, 1) for each pixel and channel.
+    """With `probability`, fills a rectangle of an image with noise, uniform in [0, 1) for each pixel and channel.
 
     Args:
       key: a PRNG key.
@@ -54,7 +54,7 @@ def random_erasing(key: jax.Array, images: jax.Array, probability: float) -> jax
 
 
 def box(starts: jax.Array, ends: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bool [N, H, W, 1]: the pixels from `starts` to before `ends`, both [N, 2] as (row, column)."""
+    """Mask of boxes, bool [N, H, W, 1]: pixels from `starts` to before `ends`, both [N, 2] as (row, column)."""
 
     def within(axis: int) -> jax.Array:
         at = jnp.arange(size[axis])
@@ -64,12 +64,15 @@ def box(starts: jax.Array, ends: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _rectangle(draw: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """First and past-the-last pixel, each int32 [2], of the first of some random rectangles that fits; an empty one if none.
+    """Draws some rectangles and takes the first that fits into the image; an empty one if none fits.
 
     Args:
-      draw: float32 [2 + 2 * _ATTEMPTS], even in [0, 1).
+      draw: float32 [2 + 2 * _ATTEMPTS], uniform in [0, 1).
       height: of the image, in pixels.
-      width: likewise.
+      width: of the image, in pixels.
+
+    Returns:
+      The first pixel and the one past the last, each int32 [2] as (row, column).
     """
     areas, aspects = (low + (high - low) * u for (low, high), u in zip((AREAS, ASPECTS), jnp.split(draw[2:], 2), strict=True))
     sizes = jnp.round(jnp.sqrt(height * width * jnp.stack([areas * aspects, areas / aspects], -1)))

@@ -1,4 +1,4 @@
-"""Flips, crops and affine maps of a whole batch at once, each image by its own draw."""
+"""Random flips, crops and affine maps of a batch; each image has its own draw."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 def alternating_flip(images: jax.Array, indices: jax.Array, epoch: jax.Array) -> jax.Array:
     """Mirrors half of the images in even epochs and the other half in odd ones.
 
-    So two epochs in a row show both sides of each image, where `random_flip` shows the same side twice half the time.
+    Two epochs in a row thus show both sides of each image, where `random_flip` shows the same side twice half the time.
 
     Args:
       images: [N, H, W, C] of any dtype.
-      indices: int32 [N], the images' rows in the training set, whose hash says which half an image belongs to.
+      indices: int32 [N], rows in the training set; their hash assigns each image to one half.
       epoch: int32 [], from 0.
 
     References:
@@ -30,22 +30,22 @@ def alternating_flip(images: jax.Array, indices: jax.Array, epoch: jax.Array) ->
     return mirror(images, (half + epoch) % 2 == 1)
 
 
-def mirror(images: jax.Array, which: jax.Array) -> jax.Array:
-    """Mirrors left-right the images [N, H, W, C] for which bool [N] `which` holds."""
-    return jnp.where(which[:, None, None, None], images[:, :, ::-1], images)
+def mirror(images: jax.Array, selected: jax.Array) -> jax.Array:
+    """Mirrors left-right the images [N, H, W, C] that bool [N] `selected` selects."""
+    return jnp.where(selected[:, None, None, None], images[:, :, ::-1], images)
 
 
 PAD_MODES = {FillMode.NEAREST: "edge", FillMode.REFLECT: "symmetric", FillMode.CONSTANT: "constant", FillMode.WRAP: "wrap"}
 
 
 def random_crop(key: jax.Array, images: jax.Array, padding: int, mode: FillMode = FillMode.CONSTANT) -> jax.Array:
-    """Pads and crops back to the old size at an offset drawn evenly from the (2 * padding + 1)^2.
+    """Pads, then crops to the old size at a random offset, one of (2 * padding + 1)^2.
 
     Args:
       key: a PRNG key.
       images: [N, H, W, C] of any dtype.
       padding: pixels on each side.
-      mode: what the padding shows; zeros for `constant`.
+      mode: content of the padding; zeros for `constant`.
 
     References:
       He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2 (padding 4 on CIFAR).
@@ -71,27 +71,27 @@ def random_affine(
     mode: FillMode = FillMode.NEAREST,
     value: float = 0.0,
 ) -> jax.Array:
-    """Turns, shifts and zooms each image by its own draws, composed into one map and resampled once.
+    """Rotates, shifts and zooms each image, composed into one map and resampled once.
 
-    What Keras' ImageDataGenerator does for `rotation_range`, `height_shift_range` and `width_shift_range` below 1, and
-    `zoom_range`; every amount is drawn evenly, and whether one is 0 does not change the draws of the others.
+    The same as Keras' ImageDataGenerator with `rotation_range`, `height_shift_range` and `width_shift_range` below 1, and
+    `zoom_range`. Every amount is drawn uniformly, and an amount of 0 does not change the draws of the others.
 
     Args:
       key: a PRNG key.
       images: float [N, H, W, C].
       rotation: largest angle either way, in degrees.
       height_shift: largest shift either way, as a share of the height.
-      width_shift: likewise of the width.
-      zoom: the scales of height and of width are drawn, apart, from [1 - zoom, 1 + zoom].
-      mode: what lies outside an image.
-      value: what fills the outside in mode `constant`.
+      width_shift: largest shift either way, as a share of the width.
+      zoom: the scales of height and of width are drawn independently from [1 - zoom, 1 + zoom].
+      mode: how pixels outside of the image are filled.
+      value: fill value of mode `constant`.
     """
     n, height, width, _ = images.shape
     limits = jnp.array([rotation, height_shift * height, width_shift * width, zoom, zoom])
     draws = jax.random.uniform(key, (n, 5), minval=-limits, maxval=limits)
 
-    def one(image: jax.Array, draw: jax.Array) -> jax.Array:
+    def warp_image(image: jax.Array, draw: jax.Array) -> jax.Array:
         matrix, offset = affine(draw[0], draw[1:3], 1 + draw[3:5], (height, width))
         return warp(image, matrix, offset, mode, value)
 
-    return jax.vmap(one)(images, draws)
+    return jax.vmap(warp_image)(images, draws)

@@ -1,11 +1,11 @@
-"""Cheap pseudo-random numbers from counters, where a generator's quality would be wasted."""
+"""Cheap pseudo-random bits from counters, for where the quality of a generator would be wasted."""
 
 import jax
 import jax.numpy as jnp
 
 
 def hash_bits(x: jax.Array) -> jax.Array:
-    """Scrambles 32-bit integers of any shape into uint32 whose every bit depends on every bit of the input.
+    """Hashes 32-bit integers of any shape to uint32; every bit of the result depends on every bit of the input.
 
     References:
       Chris Wellons, "Prospecting for Hash Functions", 2018 (https://nullprogram.com/blog/2018/07/31/): lowbias32.

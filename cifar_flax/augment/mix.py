@@ -1,4 +1,4 @@
-"""Mixup and CutMix: each image with another of its batch, and their labels likewise."""
+"""Mixup and CutMix: average each image, and its target, with another of its batch."""
 
 from collections.abc import Sequence
 
@@ -9,31 +9,31 @@ from scipy import special
 
 from cifar_flax.augment.erase import box
 
-_QUANTILES = 4096  # that stand for a Beta distribution
+_QUANTILES = 4096  # of the table that approximates a Beta distribution
 
 
-def mix(
-    key: jax.Array, images: jax.Array, labels: jax.Array, *, mixup: float = 0.0, cutmix: float = 0.0
+def mixup_or_cutmix(
+    key: jax.Array, images: jax.Array, targets: jax.Array, *, mixup: float = 0.0, cutmix: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Averages each image with its partner, pixel by pixel (mixup) or by pasting a box of it (CutMix), and so the labels.
+    """Averages each image with its partner, pixel by pixel (mixup) or by pasting a box (CutMix), and their targets.
 
-    The partner of an image is its neighbour in the batch: batches are shuffled afresh every epoch, so that is a random image,
-    and where the batch is spread over devices only one image leaves each of them.
+    The partner of an image is its neighbour in the batch. Batches are shuffled every epoch, so the partner is a random image,
+    and where a batch is sharded over devices only one image leaves each of them.
 
-    Mixup's weight of the image itself is drawn from Beta(mixup, mixup). CutMix's box has the shape of the image, a share
-    1 - lambda of its area with lambda from Beta(cutmix, cutmix), and its centre at any pixel, so that a part of it may lie
-    outside; labels are averaged by what lies inside. Each image has its own draws, where both papers' code has one for a
-    batch; here that costs nothing.
+    Mixup draws the weight of the image itself from Beta(mixup, mixup). CutMix's box has the aspect ratio of the image and the
+    share 1 - lambda of its area, lambda from Beta(cutmix, cutmix). Its centre is any pixel, so a part of it may lie outside;
+    targets are weighted by the pixels inside. Each image has its own draws, which costs nothing here; the code of both papers
+    draws once a batch.
 
     Args:
       key: a PRNG key.
       images: float [N, H, W, C].
-      labels: float [N, num_classes], each row a distribution.
-      mixup: alpha of mixup; 0 is off, 1 draws weights evenly.
-      cutmix: alpha of CutMix, likewise. If both are on, one is drawn for the whole batch with probability 1/2.
+      targets: float [N, num_classes], each row a distribution.
+      mixup: alpha of mixup; 0 is off, 1 draws weights uniformly.
+      cutmix: alpha of CutMix; 0 is off. If both are on, a batch takes one of the two, each with probability 1/2.
 
     Returns:
-      Images and labels of the same shapes.
+      Images and targets of the same shapes.
 
     References:
       Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
@@ -42,24 +42,24 @@ def mix(
     choice_key, draw_key = jax.random.split(key)
     mixup_draw, *cutmix_draws = jax.random.uniform(draw_key, (4, len(images)))
     if mixup and cutmix:
-        weights, kept = _mixup_weights(mixup_draw, mixup), _cutmix_weights(cutmix_draws, images, cutmix)
-        own = jnp.where(jax.random.bernoulli(choice_key), weights, kept)
+        mixup_weights, cutmix_weights = _mixup_weights(mixup_draw, mixup), _cutmix_weights(cutmix_draws, images, cutmix)
+        weights = jnp.where(jax.random.bernoulli(choice_key), mixup_weights, cutmix_weights)
     else:
-        own = _mixup_weights(mixup_draw, mixup) if mixup else _cutmix_weights(cutmix_draws, images, cutmix)
-    share = own.mean((1, 2, 3))[:, None]
+        weights = _mixup_weights(mixup_draw, mixup) if mixup else _cutmix_weights(cutmix_draws, images, cutmix)
+    share = weights.mean((1, 2, 3))[:, None]
     return (
-        own * images + (1 - own) * jnp.roll(images, 1, axis=0),
-        share * labels + (1 - share) * jnp.roll(labels, 1, axis=0),
+        weights * images + (1 - weights) * jnp.roll(images, 1, axis=0),
+        share * targets + (1 - share) * jnp.roll(targets, 1, axis=0),
     )
 
 
 def _mixup_weights(draw: jax.Array, alpha: float) -> jax.Array:
-    """The weight of each image itself, [N, 1, 1, 1]."""
+    """Weight of each image against its partner, [N, 1, 1, 1]."""
     return _beta(draw, alpha)[:, None, None, None]
 
 
 def _cutmix_weights(draws: Sequence[jax.Array], images: jax.Array, alpha: float) -> jax.Array:
-    """The weight of each image's own pixels, [N, H, W, 1]: 0 in the box and 1 around it."""
+    """Weight of each pixel against the partner's, [N, H, W, 1]: 0 inside the box and 1 outside."""
     _, height, width, _ = images.shape
     share_draw, *centre_draws = draws
     size = jnp.array([height, width])
@@ -69,9 +69,9 @@ def _cutmix_weights(draws: Sequence[jax.Array], images: jax.Array, alpha: float)
 
 
 def _beta(draw: jax.Array, alpha: float) -> jax.Array:
-    """Turns even draws from [0, 1) into draws from Beta(alpha, alpha), by its quantiles.
+    """Maps uniform draws from [0, 1) to draws from Beta(alpha, alpha) by its quantiles.
 
-    `jax.random.beta` rejects until it has them, which takes seconds to compile and devices have to agree on.
+    `jax.random.beta` is a rejection loop, which takes seconds to compile and whose length all devices have to agree on.
     """
     quantiles = special.betaincinv(alpha, alpha, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return jnp.asarray(quantiles, jnp.float32)[(draw * _QUANTILES).astype(jnp.int32)]

@@ -1,8 +1,8 @@
 """The operations of RandAugment on 8-bit images, with Pillow's arithmetic.
 
-Each image has its own operation, and to compute all fourteen for every image and keep one would cost several times as much.
-So they are settings of one chain: move, mask bits, invert, stretch or equalize levels, blend. What an image has not drawn is
-set to change nothing.
+Each image has its own operation. Computing all fourteen for every image and keeping one would cost several times as much, so
+they are settings of one chain: move, mask bits, invert, stretch or equalize levels, blend. Steps of the chain that the image's
+operation does not use are set to change nothing.
 """
 
 import enum
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 
 class Operation(enum.IntEnum):
-    """What can be done to an image, in torchvision's order; the comments say what the magnitude is."""
+    """The fourteen operations, in torchvision's order; comments give the meaning of the magnitude."""
 
     IDENTITY = 0
     SHEAR_X = 1  # columns a row
@@ -20,18 +20,18 @@ class Operation(enum.IntEnum):
     TRANSLATE_X = 3  # pixels to the right
     TRANSLATE_Y = 4  # pixels down
     ROTATE = 5  # degrees, anticlockwise
-    BRIGHTNESS = 6  # factor - 1; so too the next three
+    BRIGHTNESS = 6  # factor - 1, like the next three
     COLOR = 7
     CONTRAST = 8
     SHARPNESS = 9
-    POSTERIZE = 10  # bits that stay
-    SOLARIZE = 11  # level from which on pixels are inverted
-    AUTOCONTRAST = 12  # none; so too the next
+    POSTERIZE = 10  # bits that are kept
+    SOLARIZE = 11  # level from which pixels are inverted
+    AUTOCONTRAST = 12  # none, like the next
     EQUALIZE = 13
 
 
 def apply(image: jax.Array, operation: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """Does one operation to one image.
+    """Applies one operation to one image.
 
     Args:
       image: int32 [H, W, C] in [0, 255], C 1 or 3.
@@ -53,9 +53,9 @@ def apply(image: jax.Array, operation: jax.Array, magnitude: jax.Array) -> jax.A
 
 
 def _move(image: jax.Array, operation: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """Image.transform with an affine map, nearest pixels and black outside; shears start at the upper left corner.
+    """Image.transform with an affine map, nearest pixels and black outside; shears keep the upper left corner.
 
-    Pillow counts in 1/65536 of a pixel; so do we, for the same pixels.
+    Coordinates are multiples of 1/65536 pixel, as in Pillow, so that the same pixels are read.
     """
     height, width, _ = image.shape
     angle = jnp.where(operation == Operation.ROTATE, jnp.deg2rad(magnitude), 0)
@@ -67,7 +67,7 @@ def _move(image: jax.Array, operation: jax.Array, magnitude: jax.Array) -> jax.A
     d = jnp.where(operation == Operation.SHEAR_Y, magnitude, sine)
     c = ((1 - cosine) * width + sine * height) / 2 - jnp.where(operation == Operation.TRANSLATE_X, pixels, 0)
     f = ((1 - cosine) * height - sine * width) / 2 - jnp.where(operation == Operation.TRANSLATE_Y, pixels, 0)
-    centred = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)  # pixels are sampled in their middle
+    centred = (a, b, c + (a + b) / 2, d, e, f + (d + e) / 2)  # pixels are sampled at their centres
     a, b, c, d, e, f = (jnp.floor(65536 * v + 0.5).astype(jnp.int32) for v in centred)
     y, x = jnp.arange(height)[:, None], jnp.arange(width)
     columns, rows = (a * x + b * y + c) >> 16, (d * x + e * y + f) >> 16
@@ -84,10 +84,10 @@ def _level(image: jax.Array, levels: jax.Array, operation: jax.Array) -> jax.Arr
     darker = up_to - histogram
     darkest, brightest = (up_to == 0).sum(-1), (up_to < height * width).sum(-1)
     span = brightest - darkest
-    step = jnp.floor((jnp.where(up_to < height * width, up_to, 0).max(-1) + 0.5) / 255)  # of all pixels but the brightest
+    step = jnp.floor((jnp.where(up_to < height * width, up_to, 0).max(-1) + 0.5) / 255)  # pixels but the brightest, over 255
     stretching = (operation == Operation.AUTOCONTRAST) & (span > 0)
     equalizing = (operation == Operation.EQUALIZE) & (step > 0)
-    # Whole numbers are divided as floats, half a unit off so that rounding cannot matter.
+    # Integers are divided as floats, half a unit off so that rounding cannot matter.
     scale = jnp.where(stretching, 255 / jnp.maximum(span, 1), jnp.where(equalizing, 1 / jnp.maximum(step, 1), 1))
     bias = jnp.where(stretching, 0.5 / 255 - darkest, jnp.where(equalizing, jnp.floor(step / 2) + 0.5, 0))
     x = jnp.where(equalizing, darker[channel, levels], levels)
@@ -95,7 +95,7 @@ def _level(image: jax.Array, levels: jax.Array, operation: jax.Array) -> jax.Arr
 
 
 def _start(image: jax.Array, operation: jax.Array) -> jax.Array:
-    """ImageEnhance: black, the mean grey, each pixel's grey or the smoothed image, from which enhancing leads away."""
+    """ImageEnhance: the image to blend with, which is black, the mean grey, each pixel's grey or the smoothed image."""
     height, width, channels = image.shape
     red, green, blue = (image[..., i : i + 1] for i in (0, channels // 2, channels - 1))  # a grey image is all three
     grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
@@ -105,7 +105,7 @@ def _start(image: jax.Array, operation: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-    """ImageFilter.SMOOTH: the mean of 3x3 pixels, of which the middle one counts five times; the border stays."""
+    """ImageFilter.SMOOTH: the mean of 3x3 pixels with weight 5 for the middle one; the border stays."""
     rows = image[:-2] + image[1:-1] + image[2:]
     total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * image[1:-1, 1:-1]
     inner = jnp.pad(jnp.floor(total / 13 + 0.5), ((1, 1), (1, 1), (0, 0)), constant_values=-1)

@@ -1,62 +1,68 @@
-"""From the augmentation config to one pure function of (key, batch, epoch), to be called inside the jitted step."""
+"""Builds the augmentation of a training batch from `config.augment`: one pure function, called inside the compiled step."""
 
 import zlib
 from collections.abc import Callable
 from functools import partial
 
 import jax
-from flax import struct
+import jax.numpy as jnp
 
 from cifar_flax.augment.color import random_brightness, random_contrast, random_hue, random_saturation
 from cifar_flax.augment.erase import cutout, random_erasing
 from cifar_flax.augment.geometry import alternating_flip, random_affine, random_crop, random_flip
-from cifar_flax.augment.mix import mix
+from cifar_flax.augment.mix import mixup_or_cutmix
 from cifar_flax.augment.randaugment import rand_augment, trivial_augment
 from cifar_flax.config import AugmentConfig
+from cifar_flax.config.registry import Registry
 from cifar_flax.config.types import Policy
+from cifar_flax.errors import ConfigError
 
+Augmentation = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+ImageTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
-@struct.dataclass
-class Batch:
-    """What an augmentation reads and changes.
-
-    Attributes:
-      images: float32 [N, H, W, C], in [0, 1].
-      labels: float32 [N, num_classes], each row a distribution.
-      indices: int32 [N], each image's row in the training set.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    indices: jax.Array
-
-
-Augmentation = Callable[[jax.Array, Batch, jax.Array], Batch]
-Change = Callable[[jax.Array, jax.Array], jax.Array]
+# Names for `config.augment.custom`. A transform takes (key, images float32 [N, H, W, C] in [0, 1]) and returns images of the
+# same shape and range.
+AUGMENTATIONS: Registry[ImageTransform] = Registry("augmentation")
+AUGMENTATIONS.register("flip")(random_flip)
+AUGMENTATIONS.register("trivial_augment")(trivial_augment)
 
 
 def create_augmentation(config: AugmentConfig) -> Augmentation:
-    """Builds the augmentation (key, batch, epoch int32 []) -> batch that `config` describes.
+    """Builds the augmentation (key, images, targets, indices, epoch) -> (images, targets).
 
-    Nothing is computed that `config` does not ask for, and what one augmentation draws does not depend on which others are on.
+    Nothing is computed that `config` does not ask for. The draws of one transform do not depend on which others are on.
+
+    Args:
+      config: the built-in transforms, applied in the order of its fields; then those of `custom`; then mixup or CutMix.
+
+    Returns:
+      A function of a PRNG key, images float32 [N, H, W, C] in [0, 1], targets float32 [N, num_classes] (each row a
+      distribution), indices int32 [N] (rows in the training set) and the epoch, int32 []. It returns new images and targets
+      of the same shapes.
+
+    Raises:
+      ConfigError: there is no transform of a name in `custom`. The function raises it, too, where a custom transform
+        returns something else than images of the shape and dtype that it was given.
     """
-    changes = _changes(config)
+    transforms = _built_in(config) | _custom(config.custom)
 
-    def augment(key: jax.Array, batch: Batch, epoch: jax.Array) -> Batch:
-        images, labels = batch.images, batch.labels
+    def augment(
+        key: jax.Array, images: jax.Array, targets: jax.Array, indices: jax.Array, epoch: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         if config.alternating_flip:
-            images = alternating_flip(images, batch.indices, epoch)
-        for name, change in changes.items():
-            images = _apart(change, _own_key(key, name), images, epoch)
+            images = alternating_flip(images, indices, epoch)
+        for name, transform in transforms.items():
+            images = _block_fusion(transform, _fold_in_name(key, name), images, epoch)
         if config.mixup or config.cutmix:
-            images, labels = mix(_own_key(key, "mix"), images, labels, mixup=config.mixup, cutmix=config.cutmix)
-        return Batch(images, labels, batch.indices)
+            mix_key = _fold_in_name(key, "mix")
+            images, targets = mixup_or_cutmix(mix_key, images, targets, mixup=config.mixup, cutmix=config.cutmix)
+        return images, targets
 
     return augment
 
 
-def _changes(config: AugmentConfig) -> dict[str, Change]:
-    """What is done to the images alone, in the order of the config's fields."""
+def _built_in(config: AugmentConfig) -> dict[str, ImageTransform]:
+    """The transforms of images alone that the config switches on, in the order of its fields."""
     affine = partial(
         random_affine,
         rotation=config.rotation,
@@ -67,7 +73,7 @@ def _changes(config: AugmentConfig) -> dict[str, Change]:
         value=config.fill_value,
     )
     layers, level = config.rand_augment_layers, config.rand_augment_magnitude
-    every: dict[str, tuple[object, Change]] = {
+    transforms: dict[str, tuple[object, ImageTransform]] = {
         "flip": (config.flip and not config.alternating_flip, random_flip),
         "affine": (config.rotation or config.width_shift or config.height_shift or config.zoom, affine),
         "crop": (config.crop_padding, partial(random_crop, padding=config.crop_padding, mode=config.crop_fill_mode)),
@@ -80,20 +86,44 @@ def _changes(config: AugmentConfig) -> dict[str, Change]:
         "cutout": (config.cutout, partial(cutout, size=config.cutout)),
         "random_erasing": (config.random_erasing, partial(random_erasing, probability=config.random_erasing)),
     }
-    return {name: change for name, (wanted, change) in every.items() if wanted}
+    return {name: transform for name, (enabled, transform) in transforms.items() if enabled}
 
 
-def _own_key(key: jax.Array, name: str) -> jax.Array:
+def _custom(names: tuple[str, ...]) -> dict[str, ImageTransform]:
+    """The transforms that `config.augment.custom` names; a name that stands there twice draws anew the second time."""
+    return {
+        f"custom {name} {names[:i].count(name)}": _checked(name, AUGMENTATIONS.resolve(name, f"config.augment.custom[{i}]"))
+        for i, name in enumerate(names)
+    }
+
+
+def _checked(name: str, transform: ImageTransform) -> ImageTransform:
+    def apply(key: jax.Array, images: jax.Array) -> jax.Array:
+        result = transform(key, images)
+        if _signature(result) != _signature(images):
+            raise ConfigError(f"config.augment.custom: {name} returned {_signature(result)}, not {_signature(images)}")
+        return jnp.asarray(result)
+
+    return apply
+
+
+def _signature(value: object) -> str:
+    """Dtype and shape of an array, `float32[8,32,32,3]`; the type of anything else."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return type(value).__name__ if shape is None else f"{dtype}[{','.join(map(str, shape))}]"
+
+
+def _fold_in_name(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def _apart(change: Change, key: jax.Array, images: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Makes a change in a computation of its own.
+def _block_fusion(transform: ImageTransform, key: jax.Array, images: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Applies a transform so that XLA does not fuse it with the next one.
 
-    XLA's CPU backend would fuse changes in a row and make the first anew for each pixel that the second looks at, which takes
-    ten times as long where all are on. It pays no heed to `jax.lax.optimization_barrier`, but a branch that might not be taken
-    stays apart. Other backends fuse better, and have to wait for a branch.
+    XLA's CPU backend would fuse transforms in a row and compute the first one again for each pixel that the second one reads,
+    ten times slower with all of them on. It ignores `jax.lax.optimization_barrier`, but does not fuse across a branch that
+    might not be taken. Other backends fuse better, and would have to wait for a branch.
     """
     if jax.default_backend() != "cpu":
-        return change(key, images)
-    return jax.lax.cond(epoch >= 0, change, lambda key, images: images, key, images)
+        return transform(key, images)
+    return jax.lax.cond(epoch >= 0, transform, lambda key, images: images, key, images)

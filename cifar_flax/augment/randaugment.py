@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: each image draws its own operations from one list."""
+"""RandAugment and TrivialAugment: each image draws its operations from one list."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 
 from cifar_flax.augment.operations import Operation, apply
 
-LEVELS = 31  # that the strength of an operation has
+LEVELS = 31  # strengths of an operation
 _SIGNED = np.array([Operation.SHEAR_X <= o <= Operation.SHARPNESS for o in Operation])
 
 
 def rand_augment(key: jax.Array, images: jax.Array, layers: int, level: int) -> jax.Array:
-    """Does `layers` operations to each image, each drawn evenly from the fourteen, all at the same level.
+    """Applies `layers` operations to each image, each drawn uniformly from the fourteen, all at the same level.
 
     Args:
       key: a PRNG key.
@@ -27,7 +27,7 @@ def rand_augment(key: jax.Array, images: jax.Array, layers: int, level: int) -> 
 
 
 def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Does one operation to each image, drawn evenly from the fourteen, at a level drawn evenly from all 31.
+    """Applies one operation to each image, drawn uniformly from the fourteen, at a level drawn uniformly from all 31.
 
     Args:
       key: a PRNG key.
@@ -40,17 +40,17 @@ def trivial_augment(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def rand_augment_magnitudes(height: int, width: int) -> np.ndarray:
-    """The magnitude of each `Operation` at each level, float32 [14, 31], as torchvision's RandAugment has them."""
+    """The magnitude of each `Operation` at each level, float32 [14, 31], as in torchvision's RandAugment."""
     return _magnitudes(shear=0.3, translate=(150 / 331 * width, 150 / 331 * height), degrees=30, factor=0.9, bits=4)
 
 
 def trivial_augment_magnitudes() -> np.ndarray:
-    """The magnitude of each `Operation` at each level, float32 [14, 31], as torchvision's TrivialAugmentWide has them."""
+    """The magnitude of each `Operation` at each level, float32 [14, 31], as in torchvision's TrivialAugmentWide."""
     return _magnitudes(shear=0.99, translate=(32, 32), degrees=135, factor=0.99, bits=6)
 
 
 def _magnitudes(shear: float, translate: tuple[float, float], degrees: float, factor: float, bits: int) -> np.ndarray:
-    """Magnitudes from the least to the most of each operation; `bits` is how many posterizing takes away at most."""
+    """Magnitudes of each operation from level 0 to 30; posterizing removes up to `bits` bits."""
     share = np.arange(LEVELS) / (LEVELS - 1)
     rows = {
         Operation.SHEAR_X: shear * share,
@@ -66,7 +66,7 @@ def _magnitudes(shear: float, translate: tuple[float, float], degrees: float, fa
 
 
 def draw(key: jax.Array, n: int, magnitudes: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Draws an operation, a level and, where both directions make sense, sign, each evenly.
+    """Draws an operation, a level and, where both directions make sense, a sign, each uniformly.
 
     Args:
       key: a PRNG key.
@@ -87,6 +87,6 @@ def _augment(key: jax.Array, images: jax.Array, layers: int, magnitudes: np.ndar
         return jax.vmap(apply)(images, *drawn), None
 
     drawn = jax.vmap(lambda key: draw(key, len(images), magnitudes))(jax.random.split(key, layers))
-    # A loop, since XLA would fuse two layers into one and compute the first anew for each pixel that the second looks at.
+    # A loop, since XLA would fuse two layers and compute the first one again for each pixel that the second one reads.
     images, _ = jax.lax.scan(layer, jnp.round(images * 255).astype(jnp.int32), drawn)
     return images / jnp.float32(255)

@@ -10,9 +10,9 @@ def affine(degrees: jax.Array, shifts: jax.Array, scales: jax.Array, size: tuple
     """Composes a rotation, a shift and a zoom about the centre of an image, as Keras' ImageDataGenerator does.
 
     Args:
-      degrees: float32 []; a positive angle turns the picture clockwise.
-      shifts: float32 [2], rows and columns in pixels; positive ones move the picture up and left, before it is turned.
-      scales: float32 [2], of height and width; above 1 makes the picture smaller.
+      degrees: float32 []; a positive angle turns the image clockwise.
+      shifts: float32 [2], rows and columns in pixels; positive ones move the image up and left, before the rotation.
+      scales: float32 [2], of height and width; above 1 makes the image smaller.
       size: height and width.
 
     Returns:
@@ -22,24 +22,24 @@ def affine(degrees: jax.Array, shifts: jax.Array, scales: jax.Array, size: tuple
     cosine, sine = jnp.cos(radians), jnp.sin(radians)
     matrix = jnp.array([[cosine, -sine], [sine, cosine]])
     centre = (jnp.array(size) - 1) / 2
-    turned = (matrix * shifts).sum(1)  # not `@`: a matrix product may round to TF32
+    shift = (matrix * shifts).sum(1)  # not `@`: a matrix product may round to TF32
     matrix = matrix * scales
-    return matrix, turned + centre - (matrix * centre).sum(1)
+    return matrix, shift + centre - (matrix * centre).sum(1)
 
 
 def warp(image: jax.Array, matrix: jax.Array, offset: jax.Array, mode: FillMode, value: float = 0.0) -> jax.Array:
     """Resamples an image bilinearly: the pixel at (row, column) comes from `matrix @ (row, column) + offset`.
 
-    What `scipy.ndimage.affine_transform(order=1)` does in its modes nearest, reflect, grid-wrap for `wrap` and
-    grid-constant for `constant`. The last blends edge pixels with the fill value, where SciPy's plain "constant" would
-    give a whole row to the fill value for a shift by a hundredth of a pixel.
+    The same as `scipy.ndimage.affine_transform(order=1)` in its modes nearest, reflect, grid-wrap (our `wrap`) and
+    grid-constant (our `constant`). Grid-constant blends edge pixels with the fill value; SciPy's plain "constant" would
+    replace a whole row by it for a shift of a hundredth of a pixel.
 
     Args:
       image: float [H, W, C].
       matrix: float32 [2, 2].
       offset: float32 [2], in pixels.
-      mode: what lies outside the image.
-      value: what fills the outside in mode `constant`.
+      mode: how pixels outside of the image are filled.
+      value: fill value of mode `constant`.
     """
     height, width, _ = image.shape
     row, column = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)
@@ -48,11 +48,11 @@ def warp(image: jax.Array, matrix: jax.Array, offset: jax.Array, mode: FillMode,
     down, right = (rows - top)[..., None], (columns - left)[..., None]
 
     def pixels(row: jax.Array, column: jax.Array) -> jax.Array:
-        taken = image[_inside(row, height, mode), _inside(column, width, mode)]
+        filled = image[_inside(row, height, mode), _inside(column, width, mode)]
         if mode is not FillMode.CONSTANT:
-            return taken
+            return filled
         within = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-        return jnp.where(within[..., None], taken, value)
+        return jnp.where(within[..., None], filled, value)
 
     upper = (1 - right) * pixels(top, left) + right * pixels(top, left + 1)
     lower = (1 - right) * pixels(top + 1, left) + right * pixels(top + 1, left + 1)
@@ -60,7 +60,7 @@ def warp(image: jax.Array, matrix: jax.Array, offset: jax.Array, mode: FillMode,
 
 
 def _inside(position: jax.Array, size: int, mode: FillMode) -> jax.Array:
-    """The index in [0, size) that stands for a whole-numbered float position anywhere on the line."""
+    """Maps a float position that is an integer, inside or outside of the image, to an index in [0, size)."""
     if mode is FillMode.WRAP:
         position = position - size * jnp.floor(position / size)
     elif mode is FillMode.REFLECT:

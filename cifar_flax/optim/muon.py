@@ -1,14 +1,131 @@
-"""Muon as the CIFAR speed runs have it, for the kernels of convolutions, beside SGD for everything else."""
+"""Muon: momentum orthogonalized by Newton-Schulz iterations, for hidden kernels; another optimizer for the other parameters."""
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-# Of the polynomial a x + b x^3 + c x^5 whose iteration takes singular values close to 1 the fastest: Jordan et al. 2024.
+from cifar_flax.config.specs import OptimizerSpec
+from cifar_flax.config.types import ConfigBase, NonNegative, Positive, Repeats, UnitIntervalOpen
+from cifar_flax.errors import ConfigError
+from cifar_flax.optim.groups import decay_kernels, group_of, matches, path_name
+
+# The polynomial a x + b x^3 + c x^5 whose iteration brings singular values close to 1 the fastest: Jordan et al. 2024.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 EPSILON = 1e-7  # added to norms that are divided by
+ADAM_RMS = 0.2  # of AdamW's updates; Liu et al., "Muon is Scalable for LLM Training", 2025, section 2.2
+
+
+@dataclass(slots=True)
+class Muon(OptimizerSpec):
+    """Muon for the kernels of hidden layers, a convolution's as a matrix [H * W * I, O]; Adam for all other parameters.
+
+    Both take the same learning rate, since Muon's updates are scaled to the size of Adam's, as in Keras. Muon is made for
+    hidden layers: the last layer, and embeddings where there are any, belong to Adam. `adam` names them by shell patterns of
+    paths of parameters. The default matches a last layer called `logits` or `head`; a network without a match is refused.
+
+    References:
+      Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    """
+
+    momentum: UnitIntervalOpen = 0.95
+    nesterov: bool = False
+    adam: tuple[str, ...] = ("logits/*", "*/logits/*", "head/*", "*/head/*")  # kernels that Adam updates; () is none
+    b1: UnitIntervalOpen = 0.9  # Adam's
+    b2: UnitIntervalOpen = 0.999  # Adam's
+    eps: Positive = 1e-7  # added to norms that are divided by
+    weight_decay: NonNegative = 0.0  # decoupled; kernels only
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Muon and Adam at the rates of `schedule`."""
+        muon = optax.chain(
+            optax.contrib.scale_by_muon(
+                beta=self.momentum, eps=self.eps, nesterov=self.nesterov, weight_dimension_numbers=_as_matrices
+            ),
+            optax.stateless_with_tree_map(
+                lambda update, _: update * (ADAM_RMS * math.sqrt(max(update.size // update.shape[-1], update.shape[-1])))
+            ),
+        )
+        rules = {"muon": muon, "adam": optax.scale_by_adam(self.b1, self.b2, self.eps)}
+
+        def label(path: Any, p: jax.Array) -> str:
+            return "muon" if p.ndim > 1 and not matches(self.adam, path_name(path)) else "adam"
+
+        return optax.chain(
+            optax.partition(rules, lambda params: jax.tree_util.tree_map_with_path(label, params)),
+            decay_kernels(self, self.weight_decay),
+            optax.scale_by_learning_rate(schedule),
+        )
+
+    def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses a network in which `adam` matches no kernel, so that Muon would update its last layer."""
+        kernels = [path for path, shape in shapes.items() if len(shape) > 1]
+        if self.adam and not any(matches(self.adam, path) for path in kernels):
+            raise ConfigError(
+                f"config.optim.adam: {self.adam!r} matches no kernel, and Muon is not made for the last layer of a network; "
+                f"name that layer by a shell pattern of names such as {', '.join(kernels[-3:])}"
+            )
+
+
+@dataclass(slots=True)
+class MuonConfig(ConfigBase):
+    """The part of muon_sgd that updates convolution kernels; the shape of its schedule is that of `optim.learning_rate`."""
+
+    learning_rate: Positive = 0.18  # the schedule's peak
+    momentum: UnitIntervalOpen = 0.6  # Nesterov's
+    newton_schulz_steps: Repeats = 3
+
+
+@dataclass(slots=True)
+class MuonSGD(OptimizerSpec):
+    """Muon of the CIFAR speed runs for convolution kernels (those of four axes), SGD for all other parameters.
+
+    It keeps each kernel at one norm. The two learning rates follow one schedule and differ in their peaks only.
+
+    References:
+      Jordan, cifar10-airbench, airbench94_muon.py, 2024.
+    """
+
+    plateau_conflict: ClassVar[str] = "muon_sgd brings kernels to their norm with every update, and would not with a part of it"
+
+    muon: MuonConfig = field(default_factory=MuonConfig)
+    momentum: UnitIntervalOpen = 0.0  # SGD's
+    nesterov: bool = False  # SGD's
+    weight_decay: NonNegative = 0.0  # SGD's, added to the gradient; kernels only
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Muon and SGD, the latter at the rates of `schedule`."""
+        ratio = self.muon.learning_rate / self.learning_rate
+        muon = optax.chain(
+            scale_by_orthogonalized_momentum(self.muon.momentum, self.muon.newton_schulz_steps),
+            optax.scale_by_learning_rate(lambda step: ratio * schedule(step)),
+            renormalize(),
+        )
+        sgd = optax.chain(decay_kernels(self, self.weight_decay), optax.sgd(schedule, self.momentum or None, self.nesterov))
+
+        def labels(params: Any) -> Any:
+            return jax.tree.map(lambda p: "muon" if p.ndim == 4 else "sgd", params)
+
+        return optax.partition({"muon": muon, "sgd": sgd}, labels)
+
+    def check(self) -> None:
+        """Refuses Nesterov's momentum without momentum."""
+        OptimizerSpec.check(self)
+        if self.nesterov and not self.momentum:
+            raise ConfigError("nesterov: needs config.optim.momentum above 0")
+
+    def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses groups that give a convolution another learning rate, which would scale what keeps its norm, too."""
+        for path, shape in shapes.items():
+            if len(shape) == 4 and group_of(self, path).learning_rate != 1:
+                raise ConfigError(
+                    f"config.optim.groups: {path} has a learning rate of its own, and muon_sgd one for all convolutions: "
+                    "set config.optim.muon.learning_rate, and groups for other parameters"
+                )
 
 
 class MuonState(NamedTuple):
@@ -18,12 +135,12 @@ class MuonState(NamedTuple):
 
 
 def scale_by_orthogonalized_momentum(momentum: float, steps: int) -> optax.GradientTransformation:
-    """Nesterov momentum, not damped, of which each kernel's part is taken to the nearest semi-orthogonal matrix.
+    """Nesterov momentum, not damped, each kernel's part of which is brought to the nearest semi-orthogonal matrix.
 
     `optax.contrib.scale_by_muon` differs: its momentum is an average with bias correction.
 
     Args:
-      momentum: share of the old one that is kept.
+      momentum: share of the previous momentum that is kept.
       steps: Newton-Schulz iterations.
 
     References:
@@ -42,19 +159,19 @@ def scale_by_orthogonalized_momentum(momentum: float, steps: int) -> optax.Gradi
 
 
 def renormalize() -> optax.GradientTransformation:
-    """Adds to the update of each kernel [..., out] what brings the kernel's norm to sqrt(out) before it: needs `params`."""
+    """Adds the change that brings the norm of each kernel [..., out] to sqrt(out) before the update; needs `params`."""
 
-    def one(update: jax.Array, kernel: jax.Array) -> jax.Array:
+    def add_change(update: jax.Array, kernel: jax.Array) -> jax.Array:
         return update + kernel * (kernel.shape[-1] ** 0.5 / (jnp.linalg.norm(kernel) + EPSILON) - 1)
 
-    return optax.stateless_with_tree_map(one)
+    return optax.stateless_with_tree_map(add_change)
 
 
 def orthogonalize(kernel: jax.Array, steps: int) -> jax.Array:
-    """The kernel [..., out] as a matrix with its singular values brought close to 1; float32, of the same shape.
+    """Brings the singular values of the kernel [..., out], as a matrix, close to 1; float32, of the same shape.
 
-    Each iteration multiplies the matrix x with a polynomial of x x^T. All of them are found from the first x x^T, which is
-    smaller than a long x, and x is multiplied once, in the end.
+    Each iteration multiplies the matrix x with a polynomial of x x^T. All polynomials are computed from the first x x^T, which
+    is smaller than a long x, and x is multiplied once, in the end.
 
     Args:
       kernel: float32, at least two axes.
@@ -71,3 +188,7 @@ def orthogonalize(kernel: jax.Array, steps: int) -> jax.Array:
         product = factor @ product if step else factor
         gram = factor @ gram @ factor
     return (matrix @ product if tall else product @ matrix).reshape(kernel.shape)
+
+
+def _as_matrices(kernels: Any) -> Any:
+    return jax.tree.map(lambda k: optax.contrib.MuonDimensionNumbers(tuple(range(k.ndim - 1)), k.ndim - 1), kernels)

@@ -1,112 +1,197 @@
-"""Optimizers: optax transforms built from config. A new one is an entry of OPTIMIZERS and of choices.Optimizer."""
+"""Optimizers: a spec for each update rule, and the transform from gradients to updates that a spec describes."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
-import jax
 import optax
 
-from cifar_flax.config import OptimConfig
-from cifar_flax.config.types import Optimizer
+from cifar_flax.config.registry import Registry
+from cifar_flax.config.specs import OptimizerSpec
+from cifar_flax.config.types import NonNegative, Positive, UnitIntervalOpen
+from cifar_flax.errors import ConfigError
 from cifar_flax.optim.freezing import leave_out_frozen
-from cifar_flax.optim.groups import decay_kernels, path_name, scale_groups
-from cifar_flax.optim.muon import renormalize, scale_by_orthogonalized_momentum
+from cifar_flax.optim.groups import decay_kernels, scale_groups
+from cifar_flax.optim.muon import Muon, MuonSGD
+from cifar_flax.optim.schedules import check_schedule
 
-MUON_RMS = 0.2  # of its updates, as large as AdamW's are; Liu et al., "Muon is Scalable for LLM Training", 2025, section 2.2
+OPTIMIZERS: Registry[type[OptimizerSpec]] = Registry("optimizer")
 
 
-def create_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Builds the transform from gradients to updates.
 
-    That is clipping by global norm, then the optimizer at the schedule's rate, then the factors of the groups; frozen
-    parameters take part in none of it and have no state. The schedule counts the transform's own updates, so that its state
-    carries all that the next step needs; how long the schedule is changes nothing in the state's shapes.
+    It clips by global norm, applies the optimizer at the schedule's rate, then the factors of the groups. Frozen parameters
+    take part in none of it and have no state. The schedule counts the transform's own updates, so that the state carries all
+    that the next step needs; the length of the schedule does not change the shapes in the state.
     """
-    optimizer = OPTIMIZERS[config.name](config, schedule)
-    if config.clip_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    if config.groups:
-        optimizer = optax.chain(optimizer, scale_groups(config))
-    return leave_out_frozen(optimizer, config.freeze) if config.freeze else optimizer
+    optimizer = spec.transform(schedule)
+    if spec.clip_norm is not None:
+        optimizer = optax.chain(optax.clip_by_global_norm(spec.clip_norm), optimizer)
+    if spec.groups:
+        optimizer = optax.chain(optimizer, scale_groups(spec))
+    return leave_out_frozen(optimizer, spec.freeze) if spec.freeze else optimizer
 
 
-def _sgd(c: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """SGD as PyTorch has it, and Keras but for the decay: L2 decay joins the gradient, momentum is not damped."""
-    return optax.chain(decay_kernels(c), optax.sgd(schedule, c.momentum or None, c.nesterov))
+def check_common(spec: OptimizerSpec) -> None:
+    """Refuses common fields that have no effect; `OptimizerSpec.check` calls it.
 
-
-def _rmsprop(c: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """RMSprop as Keras had it when the CIFAR write-ups used it: lr g / (sqrt(v) + eps); momentum is of those updates.
-
-    Since TensorFlow 2.11 it divides by sqrt(v + eps) instead, which holds small gradients back far more.
+    Raises:
+      ConfigError: the message begins with the field as seen from the spec.
     """
-    return optax.rmsprop(schedule, _or(c.rho, 0.9), c.eps, eps_in_sqrt=False, momentum=c.momentum or None)
+    check_schedule(spec)
+    decaying = [name for name in OPTIMIZERS if hasattr(OPTIMIZERS.resolve(name, "name"), "weight_decay")]
+    for i, group in enumerate(spec.groups):
+        if group.weight_decay and not hasattr(spec, "weight_decay"):
+            hint = "use --config.optim.name=adamw" if isinstance(spec, Adam) else f"expected one of {', '.join(decaying)}"
+            raise ConfigError(f"groups[{i}].weight_decay: {spec.name} has no weight decay; {hint}")
 
 
-def _decoupled(rule: optax.GradientTransformation, c: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adds weight decay beside the rule, times the learning rate: Loshchilov & Hutter, ICLR 2019, as PyTorch scales it."""
-    return optax.chain(rule, decay_kernels(c), optax.scale_by_learning_rate(schedule))
-
-
-def _scale_by_muon(c: OptimConfig) -> optax.GradientTransformation:
-    """Muon for the kernels of hidden layers, a convolution's as a matrix [H * W * I, O]; Adam for logits, biases and norms.
-
-    Both take the same learning rate, since updates are scaled to the size of Adam's, as in Keras.
+@OPTIMIZERS.register("adam")
+@dataclass(slots=True)
+class Adam(OptimizerSpec):
+    """Adam.
 
     References:
-      Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+      Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
     """
-    muon = optax.chain(
-        optax.contrib.scale_by_muon(
-            beta=_or(c.momentum, 0.95), eps=c.eps, nesterov=c.nesterov, weight_dimension_numbers=_as_matrices
-        ),
-        optax.stateless_with_tree_map(
-            lambda update, _: update * (MUON_RMS * math.sqrt(max(update.size // update.shape[-1], update.shape[-1])))
-        ),
-    )
-    return optax.partition({"muon": muon, "adam": optax.scale_by_adam(c.b1, _or(c.b2, 0.999), c.eps)}, _muon_or_adam)
+
+    b1: UnitIntervalOpen = 0.9
+    b2: UnitIntervalOpen = 0.999
+    eps: Positive = 1e-7  # Keras' default
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Adam at the rates of `schedule`."""
+        return optax.adam(schedule, self.b1, self.b2, self.eps)
 
 
-def _muon_sgd(c: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Muon with kernels kept at one norm for convolutions, SGD for the rest; the schedules differ in their peaks only."""
-    ratio = c.muon.learning_rate / c.learning_rate
-    muon = optax.chain(
-        scale_by_orthogonalized_momentum(c.muon.momentum, c.muon.newton_schulz_steps),
-        optax.scale_by_learning_rate(lambda step: ratio * schedule(step)),
-        renormalize(),
-    )
+@OPTIMIZERS.register("adamw")
+@dataclass(slots=True)
+class AdamW(OptimizerSpec):
+    """Adam with decoupled weight decay, which the learning rate scales, as in PyTorch.
 
-    def label(p: jax.Array) -> str:
-        return "muon" if p.ndim == 4 else "sgd"
+    References:
+      Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2.
+    """
 
-    return optax.partition({"muon": muon, "sgd": _sgd(c, schedule)}, lambda params: jax.tree.map(label, params))
+    b1: UnitIntervalOpen = 0.9
+    b2: UnitIntervalOpen = 0.999
+    eps: Positive = 1e-7  # Keras' default
+    weight_decay: NonNegative = 0.0  # kernels only
 
-
-def _as_matrices(kernels: Any) -> Any:
-    return jax.tree.map(lambda k: optax.contrib.MuonDimensionNumbers(tuple(range(k.ndim - 1)), k.ndim - 1), kernels)
-
-
-def _muon_or_adam(params: Any) -> Any:
-    def label(path: Any, p: jax.Array) -> str:
-        return "muon" if p.ndim > 1 and not path_name(path).startswith("logits/") else "adam"
-
-    return jax.tree_util.tree_map_with_path(label, params)
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """AdamW at the rates of `schedule`."""
+        adam = optax.scale_by_adam(self.b1, self.b2, self.eps)
+        return optax.chain(adam, decay_kernels(self, self.weight_decay), optax.scale_by_learning_rate(schedule))
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+@OPTIMIZERS.register("adamax")
+@dataclass(slots=True)
+class Adamax(OptimizerSpec):
+    """Adam with the maximum norm.
+
+    References:
+      Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 2.
+    """
+
+    b1: UnitIntervalOpen = 0.9
+    b2: UnitIntervalOpen = 0.999
+    eps: Positive = 1e-7  # added to the norm, as in Keras
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Adamax at the rates of `schedule`."""
+        return optax.adamax(schedule, self.b1, self.b2, self.eps)
 
 
-OPTIMIZERS: dict[Optimizer, Callable[[OptimConfig, optax.Schedule], optax.GradientTransformation]] = {
-    Optimizer.ADAM: lambda c, schedule: optax.adam(schedule, c.b1, _or(c.b2, 0.999), c.eps),
-    Optimizer.ADAMW: lambda c, schedule: _decoupled(optax.scale_by_adam(c.b1, _or(c.b2, 0.999), c.eps), c, schedule),
-    Optimizer.ADAMAX: lambda c, schedule: optax.adamax(schedule, c.b1, _or(c.b2, 0.999), c.eps),
-    Optimizer.ADAGRAD: lambda c, schedule: optax.adagrad(schedule, initial_accumulator_value=0.1, eps=c.eps),  # Keras' 0.1
-    Optimizer.ADADELTA: lambda c, schedule: optax.adadelta(schedule, _or(c.rho, 0.95), c.eps),
-    Optimizer.RMSPROP: _rmsprop,
-    Optimizer.LION: lambda c, schedule: _decoupled(optax.scale_by_lion(c.b1, _or(c.b2, 0.99)), c, schedule),
-    Optimizer.MUON: lambda c, schedule: _decoupled(_scale_by_muon(c), c, schedule),
-    Optimizer.MUON_SGD: _muon_sgd,
-    Optimizer.SGD: _sgd,
-}
+@OPTIMIZERS.register("adagrad")
+@dataclass(slots=True)
+class Adagrad(OptimizerSpec):
+    """Adagrad, whose accumulator starts at 0.1, as in Keras.
+
+    References:
+      Duchi, Hazan & Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", JMLR 2011.
+    """
+
+    eps: Positive = 1e-7  # added to the accumulator
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Adagrad at the rates of `schedule`."""
+        return optax.adagrad(schedule, initial_accumulator_value=0.1, eps=self.eps)
+
+
+@OPTIMIZERS.register("adadelta")
+@dataclass(slots=True)
+class Adadelta(OptimizerSpec):
+    """Adadelta, times a learning rate, as in Keras.
+
+    References:
+      Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, algorithm 1.
+    """
+
+    rho: UnitIntervalOpen = 0.95  # decay of the averages of squares
+    eps: Positive = 1e-7
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Adadelta at the rates of `schedule`."""
+        return optax.adadelta(schedule, self.rho, self.eps)
+
+
+@OPTIMIZERS.register("rmsprop")
+@dataclass(slots=True)
+class RMSprop(OptimizerSpec):
+    """RMSprop of Keras before TensorFlow 2.11: lr g / (sqrt(v) + eps), with momentum over those updates.
+
+    Later versions divide by sqrt(v + eps), which shrinks small gradients far more. The blog posts on CIFAR used earlier ones.
+
+    References:
+      Hinton, "Neural Networks for Machine Learning", lecture 6e, 2012.
+    """
+
+    rho: UnitIntervalOpen = 0.9  # decay of the average of squares
+    eps: Positive = 1e-7
+    momentum: UnitIntervalOpen = 0.0
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """RMSprop at the rates of `schedule`."""
+        return optax.rmsprop(schedule, self.rho, self.eps, eps_in_sqrt=False, momentum=self.momentum or None)
+
+
+@OPTIMIZERS.register("lion")
+@dataclass(slots=True)
+class Lion(OptimizerSpec):
+    """Lion: the sign of an interpolated momentum, with decoupled weight decay.
+
+    References:
+      Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023, algorithm 2.
+    """
+
+    b1: UnitIntervalOpen = 0.9
+    b2: UnitIntervalOpen = 0.99
+    weight_decay: NonNegative = 0.0  # kernels only
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """Lion at the rates of `schedule`."""
+        lion = optax.scale_by_lion(self.b1, self.b2)
+        return optax.chain(lion, decay_kernels(self, self.weight_decay), optax.scale_by_learning_rate(schedule))
+
+
+@OPTIMIZERS.register("sgd")
+@dataclass(slots=True)
+class SGD(OptimizerSpec):
+    """SGD as in PyTorch: the gradient of the L2 penalty joins that of the loss, momentum is not damped."""
+
+    momentum: UnitIntervalOpen = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0  # kernels only
+
+    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
+        """SGD at the rates of `schedule`."""
+        return optax.chain(decay_kernels(self, self.weight_decay), optax.sgd(schedule, self.momentum or None, self.nesterov))
+
+    def check(self) -> None:
+        """Refuses Nesterov's momentum without momentum."""
+        OptimizerSpec.check(self)
+        if self.nesterov and not self.momentum:
+            raise ConfigError("nesterov: needs config.optim.momentum above 0")
+
+
+OPTIMIZERS.register("muon")(Muon)
+OPTIMIZERS.register("muon_sgd")(MuonSGD)

@@ -41,7 +41,7 @@ def test_cutout_is_a_square_about_any_pixel_clipped_at_the_border(key, blank, si
     np.testing.assert_allclose(mask.mean(0), share, atol=4.5 * np.sqrt(share.max() / N))
 
 
-def test_random_erasing_takes_the_given_share_of_images_and_rectangles_of_the_papers_sizes(key, blank):
+def test_random_erasing_takes_a_share_of_images_and_rectangles_of_published_sizes(key, blank):
     erased = np.asarray(random_erasing(key, blank, 0.25))
     mask = (erased != 2).all(-1)
     np.testing.assert_array_equal(mask, (erased != 2).any(-1))

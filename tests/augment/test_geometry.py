@@ -94,9 +94,9 @@ def test_random_affine_draws_evenly_within_the_limits(key):
 
 
 def test_one_range_does_not_change_the_draws_of_another(key):
-    alone, _, scales = drawn_maps(key, rotation=15.0)
-    together, _, _ = drawn_maps(key, rotation=15.0, width_shift=0.1, zoom=0.2)
-    np.testing.assert_allclose(alone, together, atol=1e-2)
+    rotations, _, scales = drawn_maps(key, rotation=15.0)
+    with_others, _, _ = drawn_maps(key, rotation=15.0, width_shift=0.1, zoom=0.2)
+    np.testing.assert_allclose(rotations, with_others, atol=1e-2)
     np.testing.assert_allclose(scales, 1, atol=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_each_image_has_its_own_map_whatever_its_neighbours(key, images):
     swapped = images.copy()
     swapped[1:] = 0
     options = {"rotation": 30.0, "zoom": 0.1}
-    whole, changed = (random_affine(key, jnp.asarray(x), **options) for x in (images, swapped))
-    np.testing.assert_array_equal(whole[0], changed[0])
+    first, changed = (random_affine(key, jnp.asarray(x), **options) for x in (images, swapped))
+    np.testing.assert_array_equal(first[0], changed[0])
     copies = random_affine(key, jnp.asarray(images[:1].repeat(64, 0)), **options)
     assert len(np.unique(copies, axis=0)) == 64

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cifar_flax.augment import mix as module
+from cifar_flax.augment import mix
 
 N, HEIGHT, WIDTH = 500, 16, 24
-mix = jax.jit(module.mix, static_argnames=("mixup", "cutmix"))
+mixup_or_cutmix = jax.jit(mix.mixup_or_cutmix, static_argnames=("mixup", "cutmix"))
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def batch():
     return images, jnp.eye(N)
 
 
-def shares(labels):
-    """Each image's own share of its label, and its partner."""
-    labels = np.asarray(labels)
-    np.testing.assert_allclose(labels.sum(1), 1, atol=1e-5)
-    own = labels.diagonal().copy()
-    others = labels * (1 - np.eye(N))
+def shares(targets):
+    """Weight of each image in its target, and its partner."""
+    targets = np.asarray(targets)
+    np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
+    weights = targets.diagonal().copy()
+    others = targets * (1 - np.eye(N))
     assert ((others > 0).sum(1) <= 1).all()
-    return own, others.argmax(1)
+    return weights, others.argmax(1)
 
 
 def published_box(rng, alpha):
@@ -38,44 +38,44 @@ def published_box(rng, alpha):
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_mixup_averages_images_and_labels_with_the_same_beta_weights(key, batch, alpha):
-    images, labels = mix(key, *batch, mixup=alpha)
-    own, partner = shares(labels)
-    expected = own * np.arange(N) + (1 - own) * partner
+def test_mixup_averages_images_and_targets_with_the_same_beta_weights(key, batch, alpha):
+    images, targets = mixup_or_cutmix(key, *batch, mixup=alpha)
+    weights, partner = shares(targets)
+    expected = weights * np.arange(N) + (1 - weights) * partner
     np.testing.assert_allclose(images, np.broadcast_to(expected[:, None, None, None], images.shape), rtol=1e-4)
-    assert stats.kstest(own, stats.beta(alpha, alpha).cdf).pvalue > 0.01
+    assert stats.kstest(weights, stats.beta(alpha, alpha).cdf).pvalue > 0.01
 
 
 def test_partners_are_a_permutation(key, batch):
-    _, labels = mix(key, *batch, mixup=1.0)
-    _, partner = shares(labels)
+    _, targets = mixup_or_cutmix(key, *batch, mixup=1.0)
+    _, partner = shares(targets)
     assert sorted(partner) == list(range(N))
     assert (partner != np.arange(N)).all()
 
 
 def test_cutmix_pastes_a_box_and_counts_its_pixels(key, batch):
-    images, labels = mix(key, *batch, cutmix=1.0)
-    own, partner = shares(labels)
+    images, targets = mixup_or_cutmix(key, *batch, cutmix=1.0)
+    weights, partner = shares(targets)
     kept = np.asarray(images) == np.arange(N)[:, None, None, None]
     pasted = np.asarray(images) == partner[:, None, None, None]
     assert (kept | pasted).all()
     pasted = (~kept).all(-1)
     np.testing.assert_array_equal(pasted, (~kept).any(-1))
     np.testing.assert_array_equal(pasted.sum((1, 2)), pasted.any(2).sum(1) * pasted.any(1).sum(1))
-    np.testing.assert_allclose(own, 1 - pasted.mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(weights, 1 - pasted.mean((1, 2)), atol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_cutmix_boxes_are_as_large_as_the_papers(batch, alpha):
-    own = np.concatenate([shares(mix(k, *batch, cutmix=alpha)[1])[0] for k in map(jax.random.key, range(4))])
+    weights = np.concatenate([shares(mixup_or_cutmix(k, *batch, cutmix=alpha)[1])[0] for k in map(jax.random.key, range(4))])
     rng = np.random.default_rng(0)
     published = [published_box(rng, alpha) for _ in range(4000)]
-    assert stats.ks_2samp(own, published).pvalue > 0.01
+    assert stats.ks_2samp(weights, published).pvalue > 0.01
 
 
 def test_each_batch_takes_one_of_the_two_when_both_are_on(batch):
-    images, labels = batch[0][:8, :, :, :1], batch[1][:8]
-    both = np.stack([mix(k, images, labels, mixup=1.0, cutmix=1.0)[0] for k in map(jax.random.key, range(200))])
+    images, targets = batch[0][:8, :, :, :1], batch[1][:8]
+    both = np.stack([mixup_or_cutmix(k, images, targets, mixup=1.0, cutmix=1.0)[0] for k in map(jax.random.key, range(200))])
     pasted = (both == np.round(both)).all((2, 3, 4))  # for each batch and image
     assert 70 < pasted.all(1).sum() < 130
     np.testing.assert_array_equal(pasted.any(1), pasted.all(1))

@@ -93,16 +93,16 @@ def test_blended_levels_are_pillows_to_a_rounding_error(pictures, operation, mag
 def test_histograms_of_few_levels_are_treated_as_pillow_does(operation):
     rng = np.random.default_rng(0)
     flat, two = np.full((12, 12, 3), 77), rng.choice([30, 200], (12, 12, 3))
-    whole, almost = rng.integers(0, 256, (12, 12, 3)), np.full((12, 12, 3), 9)
+    every, almost = rng.integers(0, 256, (12, 12, 3)), np.full((12, 12, 3), 9)
     almost[0, 0] = 10
-    changed, expected = ours_and_pillows(np.stack([flat, two, whole, almost]).astype(np.uint8), operation, 0)
+    changed, expected = ours_and_pillows(np.stack([flat, two, every, almost]).astype(np.uint8), operation, 0)
     # Pillow truncates 255 * span / span in binary fractions and gets 254 now and then.
     np.testing.assert_allclose(changed, expected, atol=1 if operation is Operation.AUTOCONTRAST else 0)
 
 
 def test_each_image_of_a_batch_has_its_own_operation(pictures):
     operations = [Operation.ROTATE, Operation.EQUALIZE, Operation.SHARPNESS, Operation.IDENTITY] * 2
-    together = on_batch(jnp.asarray(pictures, jnp.int32), jnp.array(operations), jnp.full(8, 0.5))
+    batch = on_batch(jnp.asarray(pictures, jnp.int32), jnp.array(operations), jnp.full(8, 0.5))
     for i, operation in enumerate(operations):
-        alone, _ = ours_and_pillows(pictures[i : i + 1], operation, 0.5)
-        np.testing.assert_array_equal(together[i], alone[0])
+        single, _ = ours_and_pillows(pictures[i : i + 1], operation, 0.5)
+        np.testing.assert_array_equal(batch[i], single[0])

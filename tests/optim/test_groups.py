@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cifar_flax.config import GroupConfig, OptimConfig
-from cifar_flax.config.types import Optimizer
+from cifar_flax.config import GroupConfig
 from cifar_flax.errors import UserError
+from cifar_flax.optim import SGD, Adam, AdamW, Lion, Muon, MuonSGD
 from cifar_flax.optim.groups import check_patterns
 from tests.optim.test_optimizers import RATE, adam, descend, draw, lion, muon, sgd
 
@@ -23,11 +23,9 @@ HELD = {  # by the first group that matches: factor of the rate, weight decay
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"), [(Optimizer.SGD, sgd), (Optimizer.ADAMW, adam), (Optimizer.LION, lion), (Optimizer.MUON, None)]
-)
-def test_the_first_group_that_matches_sets_rate_and_decay(name, rule):
-    params = descend(OptimConfig(name=name, weight_decay=0.1, groups=GROUPS), START, GRADS)
+@pytest.mark.parametrize(("spec", "rule"), [(SGD, sgd), (AdamW, adam), (Lion, lion), (Muon, None)])
+def test_the_first_group_that_matches_sets_rate_and_decay(spec, rule):
+    params = descend(spec(weight_decay=0.1, groups=GROUPS), START, GRADS)
     for (module, leaf), (factor, decay) in HELD.items():
         expected = (rule or (muon if leaf == "kernel" and module != "logits" else adam))(
             START[module][leaf], [g[module][leaf] for g in GRADS], decay=decay, rate=factor * RATE
@@ -37,7 +35,7 @@ def test_the_first_group_that_matches_sets_rate_and_decay(name, rule):
 
 def test_the_common_decay_may_be_0():
     groups = (GroupConfig("logits/*", weight_decay=0.2),)
-    params = descend(OptimConfig(name=Optimizer.ADAMW, groups=groups), START, GRADS)
+    params = descend(AdamW(groups=groups), START, GRADS)
     for module, decay in (("dense0", 0.0), ("logits", 0.2)):
         expected = adam(START[module]["kernel"], [g[module]["kernel"] for g in GRADS], decay=decay)
         np.testing.assert_allclose(params[module]["kernel"], expected, rtol=1e-4, atol=1e-5)
@@ -55,7 +53,7 @@ def test_the_common_decay_may_be_0():
 )
 def test_patterns_without_effect_and_a_network_all_frozen_are_refused(options, message):
     with pytest.raises(UserError, match=message) as error:
-        check_patterns(OptimConfig(**options), START)
+        check_patterns(Adam(**options), START)
     assert "\n" not in str(error.value)
 
 
@@ -66,10 +64,10 @@ def test_muon_sgd_has_one_rate_for_all_convolutions():
         with pytest.raises(
             UserError, match=r"^config\.optim\.groups: block0_conv0/kernel has .*config\.optim\.muon\.learning_rate"
         ):
-            check_patterns(OptimConfig(name=Optimizer.MUON_SGD, groups=groups), START)
+            check_patterns(MuonSGD(groups=groups), START)
     convolutions_first = (GroupConfig("block0_conv0/*"), GroupConfig("*", learning_rate=0.1))
-    check_patterns(OptimConfig(name=Optimizer.MUON_SGD, groups=convolutions_first), START)
+    check_patterns(MuonSGD(groups=convolutions_first), START)
 
 
 def test_patterns_that_match_pass():
-    check_patterns(OptimConfig(groups=GROUPS, freeze=("block0_*", "*/b[ij]as")), START)
+    check_patterns(Adam(groups=GROUPS, freeze=("block0_*", "*/b[ij]as")), START)

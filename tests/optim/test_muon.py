@@ -4,9 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.config import MuonConfig, OptimConfig, Optimizer
+from cifar_flax.errors import ConfigError
+from cifar_flax.optim import Muon, MuonConfig, MuonSGD
+from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.muon import orthogonalize
-from tests.optim.test_optimizers import RATE, descend, sgd
+from tests.optim.test_optimizers import RATE, adam, descend, sgd
 
 
 def newton_schulz(matrix, steps=3):
@@ -36,17 +38,37 @@ def test_muon_sgd_is_muon_for_convolutions_and_nesterov_sgd_for_the_rest():
     kernel, head, bias = rng.normal(size=(3, 3, 2, 5)), rng.normal(size=(4, 3)), rng.normal(size=3)
     params = {"conv": kernel, "head": head, "bias": bias}
     grads = [{name: rng.normal(size=p.shape) for name, p in params.items()} for _ in range(4)]
-    config = OptimConfig(name=Optimizer.MUON_SGD, learning_rate=RATE, momentum=0.9, nesterov=True, weight_decay=0.05)
+    config = MuonSGD(learning_rate=RATE, momentum=0.9, nesterov=True, weight_decay=0.05)
     config.muon = MuonConfig(learning_rate=0.03, momentum=0.6, newton_schulz_steps=3)
-    found = descend(config, params, grads)
+    params = descend(config, params, grads)
 
     momentum = np.zeros_like(kernel)
     for t, grad in enumerate(grads, 1):
         momentum = 0.6 * momentum + grad["conv"]
         step = newton_schulz((grad["conv"] + 0.6 * momentum).reshape(-1, 5)).reshape(kernel.shape)
         kernel = kernel * (np.sqrt(5) / np.linalg.norm(kernel)) - 0.03 / t * step
-    np.testing.assert_allclose(found["conv"], kernel, atol=2e-5)
+    np.testing.assert_allclose(params["conv"], kernel, atol=2e-5)
     expected = sgd(head, [grad["head"] for grad in grads], decay=0.05, momentum=0.9, nesterov=True)
-    np.testing.assert_allclose(found["head"], expected, rtol=1e-4)
+    np.testing.assert_allclose(params["head"], expected, rtol=1e-4)
     expected = sgd(bias, [grad["bias"] for grad in grads], momentum=0.9, nesterov=True)
-    np.testing.assert_allclose(found["bias"], expected, rtol=1e-4)
+    np.testing.assert_allclose(params["bias"], expected, rtol=1e-4)
+
+
+PARAMS = {"conv": {"kernel": jnp.zeros((3, 3, 2, 4))}, "readout": {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}}
+
+
+def test_muon_refuses_a_network_whose_last_layer_no_pattern_names():
+    with pytest.raises(ConfigError, match=r"^config\.optim\.adam: .* matches no kernel, .* conv/kernel, readout/kernel"):
+        check_patterns(Muon(), PARAMS)
+    check_patterns(Muon(adam=("readout/*",)), PARAMS)
+    check_patterns(Muon(), {"net": {**PARAMS, "head": PARAMS["readout"]}})
+
+
+def test_muon_leaves_the_kernels_that_its_patterns_name_to_adam():
+    rng = np.random.default_rng(3)
+    start = {"conv": {"kernel": rng.normal(size=(3, 3, 2, 4))}, "readout": {"kernel": rng.normal(size=(4, 3))}}
+    grads = [{name: {"kernel": rng.normal(size=p["kernel"].shape)} for name, p in start.items()} for _ in range(3)]
+    params = descend(Muon(adam=("readout/*",)), start, grads)
+    expected = adam(start["readout"]["kernel"], [grad["readout"]["kernel"] for grad in grads])
+    np.testing.assert_allclose(params["readout"]["kernel"], expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(params["conv"]["kernel"], adam(start["conv"]["kernel"], [g["conv"]["kernel"] for g in grads]))

@@ -6,15 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from cifar_flax.config import BatchNorm, BlockConfig, CheckpointConfig, Config, GroupConfig, OptimConfig
-from cifar_flax.config.types import Normalization, Optimizer
-from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.config import BatchNorm, CheckpointConfig, Config, GroupConfig
+from cifar_flax.models import BlockConfig, create_model
+from cifar_flax.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, RMSprop
+from cifar_flax.optim.optimizers import OPTIMIZERS, create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.runtime.devices import data_parallel_mesh
+from cifar_flax.runtime.devices import data_parallel_mesh, replicated
+from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
-from cifar_flax.training.state import abstract_state
-from tests.conftest import tiny_split
+from cifar_flax.training.state import initial_state
 
 RATE = 0.1
 SIZES = np.array([1.0, 0.05, 0.5, 0.1, 0.02])  # so different that signs and maxima depend on what is remembered
@@ -110,30 +110,30 @@ def lion(start, grads, decay=0.0, b1=0.9, b2=0.99, rate=RATE):
 
 
 RULES = {
-    Optimizer.SGD: (sgd, [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}]),
-    Optimizer.ADAM: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
-    Optimizer.ADAMW: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
-    Optimizer.ADAMAX: (adamax, [{}, {"b1": 0.8, "b2": 0.5}]),
-    Optimizer.ADAGRAD: (adagrad, [{}, {"eps": 0.1}]),
-    Optimizer.ADADELTA: (adadelta, [{}, {"rho": 0.6, "eps": 0.1}]),
-    Optimizer.RMSPROP: (rmsprop, [{}, {"rho": 0.6, "eps": 0.1}, {"momentum": 0.9}]),
-    Optimizer.LION: (lion, [{}, {"b1": 0.2, "b2": 0.5}]),
+    SGD: (sgd, [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}]),
+    Adam: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
+    AdamW: (adam, [{}, {"b1": 0.8, "b2": 0.95, "eps": 0.1}]),
+    Adamax: (adamax, [{}, {"b1": 0.8, "b2": 0.5}]),
+    Adagrad: (adagrad, [{}, {"eps": 0.1}]),
+    Adadelta: (adadelta, [{}, {"rho": 0.6, "eps": 0.1}]),
+    RMSprop: (rmsprop, [{}, {"rho": 0.6, "eps": 0.1}, {"momentum": 0.9}]),
+    Lion: (lion, [{}, {"b1": 0.2, "b2": 0.5}]),
 }
-DECAYING = (Optimizer.SGD, Optimizer.ADAMW, Optimizer.LION)
+DECAYING = (SGD, AdamW, Lion)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "decay"),
+    ("spec", "options", "decay"),
     [
-        (name, options, decay)
-        for name, (_, variants) in RULES.items()
+        (spec, options, decay)
+        for spec, (_, variants) in RULES.items()
         for options in variants
-        for decay in ((0.0, 0.3) if name in DECAYING else (0.0,))
+        for decay in ((0.0, 0.3) if spec in DECAYING else (0.0,))
     ],
 )
-def test_update_rules_follow_their_definitions(name, options, decay):
-    reference = RULES[name][0]
-    params = ours(OptimConfig(name=name, weight_decay=decay, **options))
+def test_update_rules_follow_their_definitions(spec, options, decay):
+    reference = RULES[spec][0]
+    params = ours(spec(**options, **({"weight_decay": decay} if decay else {})))
     decayed = {"decay": decay} if decay else {}
     np.testing.assert_allclose(params["kernel"], reference(START, GRADS, **options, **decayed), rtol=2e-6, atol=1e-6)
     np.testing.assert_allclose(params["bias"], reference(START[0], GRADS[:, 0], **options), rtol=2e-6, atol=1e-6)
@@ -142,7 +142,7 @@ def test_update_rules_follow_their_definitions(name, options, decay):
 def test_gradients_are_clipped_by_their_global_norm():
     start = np.zeros((2, 3))
     grad = np.full((1, 2, 3), 4.0)
-    params = ours(OptimConfig(name=Optimizer.SGD, clip_norm=1.5), grad, start)
+    params = ours(SGD(clip_norm=1.5), grad, start)
     moved = np.concatenate([np.ravel(leaf) for leaf in params.values()])
     np.testing.assert_allclose(np.linalg.norm(moved), RATE * 1.5, rtol=1e-5)
 
@@ -179,7 +179,7 @@ def muon(start, grads, decay=0.0, momentum=0.95, nesterov=False, rate=RATE):
 @pytest.mark.parametrize(("options", "momentum"), [({}, 0.95), ({"momentum": 0.8, "nesterov": True}, 0.8)])
 def test_muon_orthogonalizes_hidden_kernels_and_leaves_the_rest_to_adam(options, momentum):
     start, grads = draw(0), [draw(seed) for seed in range(1, 5)]
-    params = descend(OptimConfig(name=Optimizer.MUON, weight_decay=0.3, b2=0.95, **options), start, grads)
+    params = descend(Muon(weight_decay=0.3, b2=0.95, **options), start, grads)
     for module, leaves in SHAPES.items():
         for name in leaves:
             p, gs, decay = start[module][name], [g[module][name] for g in grads], 0.3 if name == "kernel" else 0.0
@@ -192,7 +192,7 @@ def test_muon_orthogonalizes_hidden_kernels_and_leaves_the_rest_to_adam(options,
 
 def test_a_muon_update_has_singular_values_near_1_and_the_size_of_adams():
     start, grads = draw(0), draw(1)
-    params = descend(OptimConfig(name=Optimizer.MUON), start, [grads])
+    params = descend(Muon(), start, [grads])
     for module in ("block0_conv0", "dense0"):
         kernel = start[module]["kernel"]
         moved = ((kernel - params[module]["kernel"]) / RATE).reshape(-1, kernel.shape[-1])
@@ -204,10 +204,10 @@ def test_a_muon_update_has_singular_values_near_1_and_the_size_of_adams():
 
 NETWORK = (BlockConfig(features=(4,), batch_norm=BatchNorm.CONV),) * 2
 GROUPS = (GroupConfig("block1_*", learning_rate=0.1, weight_decay=0.01),)
-STATES = {name: OptimConfig(name=name) for name in Optimizer} | {
-    "rmsprop with momentum": OptimConfig(name=Optimizer.RMSPROP, momentum=0.9),
-    "frozen, in groups": OptimConfig(name=Optimizer.ADAMW, freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
-    "muon, frozen, in groups": OptimConfig(name=Optimizer.MUON, freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
+STATES = {name: OPTIMIZERS.resolve(name, "")() for name in OPTIMIZERS} | {
+    "rmsprop with momentum": RMSprop(momentum=0.9),
+    "frozen, in groups": AdamW(freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
+    "muon, frozen, in groups": Muon(freeze=("block0_*",), groups=GROUPS, clip_norm=1.0),
 }
 
 
@@ -215,17 +215,20 @@ STATES = {name: OptimConfig(name=name) for name in Optimizer} | {
 def test_states_survive_a_checkpoint_whatever_the_length_of_the_schedule(optim, tmp_path):
     config = Config(optim=optim)
     config.model.blocks = NETWORK
-    like = abstract_state(config, Preprocessing.of(tiny_split(10, 0), Normalization.UNIT, {}), data_parallel_mesh())
+    model, optimizer = create_model(config.model, 10), create_optimizer(optim, lambda step: 1.0)
+    image, sharding = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32), replicated(data_parallel_mesh())
+    like = jax.eval_shape(lambda image: initial_state(config, model, optimizer, np.uint32(0), image), image)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
     rng = np.random.default_rng(0)
     state = jax.tree.map(lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), like)
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-        checkpoints.save(state, 1)
+        checkpoints.save(0, state, Progress.start(config))
         checkpoints.wait()
         assert digest(checkpoints.restore(0, like).state) == digest(state)
 
     optimizer = create_optimizer(optim, create_schedule(optim, 1000, 100))
     _, after = jax.eval_shape(optimizer.update, like.params, like.opt_state, like.params)
-    for found in (jax.eval_shape(optimizer.init, like.params), after):
-        assert jax.tree.structure(found) == jax.tree.structure(like.opt_state)
-        for x, y in zip(*map(jax.tree.leaves, (found, like.opt_state)), strict=True):
+    for state in (jax.eval_shape(optimizer.init, like.params), after):
+        assert jax.tree.structure(state) == jax.tree.structure(like.opt_state)
+        for x, y in zip(*map(jax.tree.leaves, (state, like.opt_state)), strict=True):
             assert (x.shape, x.dtype) == (y.shape, y.dtype)

@@ -1,0 +1,46 @@
+"""Losses of classification, by registered name or import path: `config.loss`."""
+
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cifar_flax.config import Config
+from cifar_flax.config.registry import Registry
+from cifar_flax.errors import ConfigError
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]  # (logits float32 [N, C], targets float32 [N, C]) -> float32 [N]
+
+LOSSES: Registry[Loss] = Registry("loss")
+
+
+@LOSSES.register("cross_entropy")
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross-entropy between softmax(logits) and the targets, in nats."""
+    return cast(jax.Array, optax.softmax_cross_entropy(logits, targets))
+
+
+def create_loss(config: Config) -> Loss:
+    """Builds the loss that is minimised, averaged over the batch.
+
+    A loss is a function of logits, float32 [N, num_classes], and targets of the same shape, each row a distribution: one-hot,
+    mixed by mixup or CutMix, smoothed by `config.optim.label_smoothing`. It returns the loss of each example, float32 [N],
+    which may depend on no other example: gradients are accumulated over microbatches.
+
+    Raises:
+      ConfigError: there is no loss of that name. The returned function raises it, too, where the loss has another shape.
+    """
+    loss, smoothing = LOSSES.resolve(config.loss, "config.loss"), config.optim.label_smoothing
+
+    def smoothed(logits: jax.Array, targets: jax.Array) -> jax.Array:
+        losses = loss(logits, optax.smooth_labels(targets, smoothing) if smoothing else targets)
+        if jnp.shape(losses) != logits.shape[:1] or jnp.result_type(losses) != jnp.float32:
+            raise ConfigError(
+                f"config.loss: {config.loss} returned {jnp.result_type(losses)}{list(jnp.shape(losses))}; expected one loss "
+                f"an example, float32{list(logits.shape[:1])}"
+            )
+        return losses
+
+    return smoothed

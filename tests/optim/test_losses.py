@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_flax.config import Config
+from cifar_flax.errors import ConfigError
+from cifar_flax.optim.losses import create_loss
+
+RNG = np.random.default_rng(0)
+LOGITS, TARGETS = RNG.normal(size=(6, 5)).astype(np.float32), RNG.dirichlet(np.ones(5), 6).astype(np.float32)
+
+
+def squared_error(logits, targets):
+    """A user's own loss."""
+    return ((jax.nn.softmax(logits) - targets) ** 2).sum(1)
+
+
+def mean_over_batch(logits, targets):
+    return squared_error(logits, targets).mean()
+
+
+def in_half_precision(logits, targets):
+    return squared_error(logits, targets).astype(jnp.bfloat16)
+
+
+def config(loss="cross_entropy", smoothing=0.0):
+    c = Config(loss=loss)
+    c.optim.label_smoothing = smoothing
+    return c
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy_is_that_of_smoothed_targets(smoothing):
+    """Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7, in float64."""
+    z = LOGITS.astype(np.float64)
+    log_probs = z - np.log(np.exp(z).sum(1, keepdims=True))
+    expected = -(((1 - smoothing) * TARGETS + smoothing / 5) * log_probs).sum(1)
+    np.testing.assert_allclose(create_loss(config(smoothing=smoothing))(LOGITS, TARGETS), expected, rtol=1e-5)
+
+
+def test_a_users_own_loss_gets_smoothed_targets():
+    loss = create_loss(config(f"{__name__}:squared_error", smoothing=0.2))
+    np.testing.assert_allclose(loss(LOGITS, TARGETS), squared_error(LOGITS, 0.8 * TARGETS + 0.04), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "returned"), [("mean_over_batch", r"float32\[\]"), ("in_half_precision", r"bfloat16\[6\]")])
+def test_a_loss_that_is_not_one_number_an_example_is_refused_by_name(name, returned):
+    with pytest.raises(ConfigError, match=rf"^config\.loss: {__name__}:{name} returned {returned}; expected .*float32\[6\]"):
+        jax.jit(create_loss(config(f"{__name__}:{name}")))(LOGITS, TARGETS)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ConfigError, match=r"^config\.loss: there is no loss 'crossentropy'; did you mean cross_entropy\?"):
+        create_loss(config("crossentropy"))
