@@ -1,7 +1,7 @@
-"""Starting one training on several hosts: that there are several, joining them, and one clear line when another one dies.
+"""One training on several hosts: whether there are several, joining them, and one clear line when another one dies.
 
-JAX ends a process whose peers are gone by abort(), deep in its C++ and with a stack trace. So each process of such a training
-is a pair: the trainer, and the one that was started, which waits for it, passes signals on and says how it ended.
+JAX ends a process whose peers are gone by abort() in its C++ code, with a stack trace. So each process of such a training is a
+pair: a worker that trains, and its supervisor, which was started first, passes signals on and reports how the worker ended.
 """
 
 import os
@@ -18,20 +18,28 @@ from dataclasses import dataclass
 
 from cifar_flax.errors import Preempted, UserError
 
-HEARTBEAT_SECONDS = 30  # without a sign of life, after which a process is taken for dead
-ERROR_GRACE_SECONDS = 2  # in which the others that know of the same error say so: when the first process is gone, they abort
-CONNECT_SECONDS = 300  # for all to start: schedulers do not start them at once
+HEARTBEAT_SECONDS = 30  # of silence, after which a process counts as dead
+ERROR_GRACE_SECONDS = 2  # in which the other processes report the same error; they abort once process 0 is gone
+CONNECT_SECONDS = 300  # until all processes are there; schedulers do not start them at once
 SUPERVISOR_FD = "CIFAR_FLAX_SUPERVISOR_FD"  # a socket that closes when the supervising process ends
-FIRST = b"first"  # what the trainer of process 0 says there
-SERVICE = b"coordination_service"  # in the lines of JAX's own log on which processes are there
+MAIN = b"main"  # sent there by the worker of process 0
+SERVICE = b"coordination_service"  # in the lines that JAX logs when processes come and go
 FATAL = b"Terminating process because the JAX distributed service detected fatal errors"
-TRANSPORTS = ("Gloo", "NCCL")  # in what XLA raises where the other side of an exchange is gone
+TRANSPORTS = ("Gloo", "NCCL")  # named in the error that XLA raises when the other side of an exchange is gone
 PEER_DIED = "another process of this training has died or is out of reach; run the same command on all to go on"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where this process stands among the others; None is for JAX to find out from the scheduler's environment."""
+    """The place of this process among the others.
+
+    Attributes:
+      coordinator: HOST:PORT of process 0.
+      num_processes: number of processes.
+      process_id: number of this one, from 0.
+
+    JAX reads the fields that are None from the scheduler's environment.
+    """
 
     coordinator: str | None = None
     num_processes: int | None = None
@@ -41,13 +49,13 @@ class Cluster:
 def find_cluster(
     coordinator: str | None, num_processes: int | None, process_id: int | None, environment: Mapping[str, str]
 ) -> Cluster | None:
-    """The cluster that flags or a scheduler ask for; None where this process trains alone.
+    """The cluster given by flags or by a scheduler; None if this process trains alone.
 
     Args:
       coordinator: HOST:PORT of process 0.
-      num_processes: of the training.
-      process_id: of this one, from 0.
-      environment: with what SLURM, Open MPI, Kubernetes (an indexed job) or a TPU pod say there.
+      num_processes: number of processes.
+      process_id: number of this one, from 0.
+      environment: variables of this process, set by SLURM, Open MPI, Kubernetes (an indexed job) or a TPU pod.
 
     Raises:
       UserError: some of the flags are given and others are missing or make no sense.
@@ -66,7 +74,7 @@ def find_cluster(
     names = ("coordinator", "num_processes", "process_id")
     missing = [f"--{name}" for name, value in zip(names, given, strict=True) if value is None]
     if missing:
-        raise UserError(f"{' and '.join(missing)}: missing; no scheduler was found that would tell, so all three are needed")
+        raise UserError(f"{' and '.join(missing)}: missing; without a scheduler all three flags are needed")
     return Cluster(*given)
 
 
@@ -80,22 +88,22 @@ def scheduled(environment: Mapping[str, str]) -> bool:
     )
 
 
-def is_trainer() -> bool:
-    """Whether this process is the half of a pair that trains."""
+def is_worker() -> bool:
+    """Whether this process is the worker of a pair."""
     return SUPERVISOR_FD in os.environ
 
 
 def initialize_distributed(cluster: Cluster) -> None:
-    """Connects to the other processes, in the half that trains; after it, JAX sees the devices of all.
+    """Connects a worker to the other processes; afterwards JAX sees the devices of all.
 
     Raises:
-      UserError: the others cannot be found or reached.
+      UserError: they cannot be found or reached.
     """
     lifeline = socket.socket(fileno=int(os.environ[SUPERVISOR_FD]))
     threading.Thread(target=_exit_with_supervisor, args=(lifeline,), daemon=True).start()
-    import jax  # which the other half does not need
+    import jax  # the supervisor needs none
 
-    # It would take SIGTERM for itself; training.hosts has the processes agree on any reason to stop.
+    # The service would handle SIGTERM itself; `multihost.StopConsensus` handles all requests to stop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -112,61 +120,59 @@ def initialize_distributed(cluster: Cluster) -> None:
         ) from None
     _connect_devices()
     if jax.process_index() == 0:
-        lifeline.send(FIRST)
+        lifeline.send(MAIN)
 
 
 def _connect_devices() -> None:
-    """Has all devices exchange something now: a first exchange later would not wait for a process that loads for long."""
+    """Has all devices exchange something: a first exchange later times out where one process loads its data for long."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
-    from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-    mesh = jax.make_mesh((jax.device_count(),), ("all",), axis_types=(AxisType.Auto,))
-    split, every = NamedSharding(mesh, PartitionSpec("all")), NamedSharding(mesh, PartitionSpec())
-    ones = jax.make_array_from_callback((mesh.size,), split, lambda index: np.ones(mesh.size, np.float32)[index])
-    jax.block_until_ready(jax.jit(lambda x: x.sum(), out_shardings=every)(ones))
+    from cifar_flax.runtime import compilation, devices
+
+    mesh = devices.data_parallel_mesh()
+    ones = devices.put_global(np.ones(mesh.size, np.float32), devices.sharded(mesh))
+    jax.block_until_ready(compilation.jit(lambda x: x.sum(), out_shardings=devices.replicated(mesh))(ones))
     multihost_utils.sync_global_devices("connected")
 
 
 def supervise() -> bool:
-    """Starts the same command as the half that trains; once it has ended well, returns whether it was the first of all.
+    """Starts the same command as the worker and waits for it; returns whether that was process 0.
 
     Raises:
-      SystemExit: it ended otherwise, with its exit code; what it had to say is said.
+      SystemExit: the worker failed; the exit code is its own, and its messages are printed.
       Preempted: another process has died.
     """
-    lifeline, its_end = socket.socketpair()
-    trainer = subprocess.Popen(  # nosec B603 # this command, once more
-        [sys.executable, *sys.argv],
-        env={**os.environ, SUPERVISOR_FD: str(its_end.fileno())},
+    lifeline, worker_end = socket.socketpair()
+    worker = subprocess.Popen(  # nosec B603 # this command, once more
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, SUPERVISOR_FD: str(worker_end.fileno())},
         stderr=subprocess.PIPE,
-        pass_fds=[its_end.fileno()],
+        pass_fds=[worker_end.fileno()],
         start_new_session=True,  # or Ctrl-C would reach it twice
     )
-    its_end.close()
+    worker_end.close()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: trainer.send_signal(number))
-    held_back: list[bytes] = []  # from where the service complains on: it may be about to abort the trainer
-    for line in trainer.stderr or ():
-        if held_back or SERVICE in line:
+        signal.signal(number, lambda number, frame: worker.send_signal(number))
+    held_back: list[bytes] = []  # from the first sign on that another process is gone: JAX may be about to abort the worker
+    for line in worker.stderr or ():
+        if held_back or any(sign in line for sign in (SERVICE, PEER_DIED.encode())):
             held_back.append(line)
         else:
             sys.stderr.buffer.write(line)
             sys.stderr.flush()
-    code = trainer.wait()
-    peer_died = any(FATAL in line for line in held_back)
-    if not peer_died:
-        sys.stderr.buffer.writelines(held_back)
-    if peer_died:
+    code = worker.wait()
+    if any(sign in line for line in held_back for sign in (FATAL, PEER_DIED.encode())):
         raise Preempted(PEER_DIED)
+    sys.stderr.buffer.writelines(held_back)
     if code:
         sys.exit(code if code > 0 else 128 - code)
-    return lifeline.recv(len(FIRST)) == FIRST
+    return lifeline.recv(len(MAIN)) == MAIN
 
 
 def run_worker(train: Callable[[], object]) -> None:
-    """Calls it, in the half that trains; after an error it ends without the barrier at which JAX would wait for the others."""
+    """Calls `train` in a worker. After an error the process ends without the barrier at which JAX waits for the others."""
     try:
         train()
         return
@@ -186,6 +192,6 @@ def run_worker(train: Callable[[], object]) -> None:
 
 
 def _exit_with_supervisor(lifeline: socket.socket) -> None:
-    with suppress(ConnectionResetError):  # as when it has left unread what the first trainer told it
+    with suppress(ConnectionResetError):  # if it ended without reading the message of process 0
         lifeline.recv(1)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""What the processes of one training agree on, where several hosts share it; with a single process all of this is nothing.
+"""Synchronisation of the processes that train one run together; with a single process all of it does nothing.
 
-They make the same steps in the same order, because every program with the mesh in it is entered by all or hangs. So what
-depends on one of them, on its clock, its signals or its files, is settled between them first.
+The processes make the same steps in the same order: a program over the devices of all hangs unless each of them enters it. So
+whatever depends on one process, on its clock, its signals or its files, is exchanged first.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,23 @@ from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.runtime.preemption import Interrupt
 
 T = TypeVar("T")
-MESSAGE_BYTES = 2000  # of an error, on its way to the other processes
+MESSAGE_BYTES = 2000  # of an error that is sent to the other processes
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints: the first."""
+    """Whether this is process 0, which writes the records and prints."""
     return jax.process_index() == 0
 
 
 def raise_on_all_hosts(call: Callable[[], T]) -> T:
-    """Returns what `call` returns here, once all processes have come through it; raises in all what it raised in any."""
+    """Calls it in every process and waits for all; an error of one process is raised in all of them.
+
+    Returns:
+      The result of this process.
+
+    Raises:
+      CifarFlaxError: of the first process that has one, with its number before the message elsewhere.
+    """
     if jax.process_count() == 1:
         return call()
     result, error = None, None
@@ -32,7 +39,7 @@ def raise_on_all_hosts(call: Callable[[], T]) -> T:
         result = call()
     except (CifarFlaxError, OSError) as e:
         error = e
-    codes, texts = multihost_utils.process_allgather(_packed(error))
+    codes, texts = multihost_utils.process_allgather(_pack(error))
     if error is not None:
         raise error
     if codes.any():
@@ -44,19 +51,21 @@ def raise_on_all_hosts(call: Callable[[], T]) -> T:
 
 
 def run_on_main_process(call: Callable[[], T]) -> T | None:
-    """Has the first process alone call it; returns what it returns there, and None in the others; raises as above."""
+    """Calls it in process 0 alone; returns its result there and None elsewhere. An error is raised in every process."""
     return raise_on_all_hosts(lambda: call() if is_main_process() else None)
 
 
-def broadcast_from_main(fact: bool) -> bool:
-    """The first process' answer to a question that files or clocks may answer differently in each."""
-    return fact if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(fact)))
+def broadcast_from_main(value: bool) -> bool:
+    """The value that process 0 has; files and clocks may give each process another one."""
+    return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 class StopConsensus:
-    """Asked between steps, by all processes alike: whether one of them wants to stop, and whether to save.
+    """Has all processes stop at the same step, and save at the steps that process 0 chooses.
 
-    They exchange that about once a second, by the speed of the first process, for it drains the devices.
+    JAX's own synchronisation point for preemption (`multihost_utils.reached_preemption_sync_point`, which Orbax calls) knows of
+    SIGTERM only. Here Ctrl-C, `--max_minutes` and saves by the clock of process 0 count too. An exchange waits for the devices,
+    so there is one about every second.
     """
 
     SECONDS = 1.0
@@ -67,18 +76,18 @@ class StopConsensus:
     def __call__(
         self, step: int, state: Any, interrupt: Interrupt, save: bool, steps_per_second: float, now: bool = False
     ) -> bool:
-        """Casts this process' vote, and returns whether to save.
+        """Called by every process after the same steps; returns whether to save.
 
         Args:
           step: updates made.
-          state: what they lead to; waited for, because on CPUs two programs that exchange something at once lock each other.
-          interrupt: asks to stop, or does not.
-          save: whether it is time to save, by this process' clock. The first process' counts.
-          steps_per_second: how fast training is.
-          now: exchange votes now, in any case.
+          state: the state after them, which is waited for: on CPUs, two programs that communicate at once block each other.
+          interrupt: holds the request to stop, if there is one.
+          save: whether a save is due by the clock of this process; that of process 0 counts.
+          steps_per_second: recent speed; that of process 0 decides when the next exchange is.
+          now: exchanges in any case.
 
         Raises:
-          StopRequested: one of the processes is to stop.
+          StopRequested: one of the processes was told to stop.
         """
         if jax.process_count() == 1:
             interrupt.check()
@@ -94,7 +103,8 @@ class StopConsensus:
         return bool(votes[0, 1])
 
 
-def _packed(error: Exception | None) -> tuple[np.ndarray, np.ndarray]:
+def _pack(error: Exception | None) -> tuple[np.ndarray, np.ndarray]:
+    """Exit code, uint8 [], 0 without an error; and message, uint8 [MESSAGE_BYTES]."""
     text = np.zeros(MESSAGE_BYTES, np.uint8)
     encoded = b"" if error is None else str(error).encode()[:MESSAGE_BYTES]
     text[: len(encoded)] = np.frombuffer(encoded, np.uint8)

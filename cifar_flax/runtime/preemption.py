@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and the end of the time that was given, turned into a question to be asked between steps."""
+"""Requests to stop, by SIGTERM, Ctrl-C or the end of `--max_minutes`, for the training loop to check between steps."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ from types import FrameType, TracebackType
 from cifar_flax.errors import RERUN_HINT, Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-ECHO_SECONDS = 1.0  # in which more of them are the same one: SLURM signals all processes of a job, and each may pass it on
-GRACE_SECONDS = 8.0  # from a signal to the next `check`, so that saving ends within 10; schedulers kill after 30 or so
+ECHO_SECONDS = 1.0  # in which further signals are the same request: SLURM signals each process of a job, and some pass it on
+GRACE_SECONDS = 8.0  # from a signal to the next `check`; a save then ends within 10, and schedulers kill after about 30
 
 
 class StopRequested(Exception):
-    """Raised by `Interrupt.check` once a signal has come or the time is over; says which."""
+    """A signal has come or the time is over; the message says which."""
 
 
 class Interrupt:
-    """Context in which the first SIGTERM or SIGINT asks to stop at the next `check`, and a second one stops at once.
+    """Context in which the first SIGTERM or SIGINT requests a stop at the next `check`, and a second one stops at once.
 
-    Python hears of signals between its own instructions. Where none comes for GRACE_SECONDS, as while XLA compiles a large
-    network, a thread says so and ends the process with exit code 75: what was saved before is whole.
+    Python handles signals between its own instructions. If `check` is not called for GRACE_SECONDS, as while XLA compiles a
+    large network, a thread ends the process with a line and exit code 75; what was saved before is intact.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
-        """Begins to count `max_minutes`, after which `check` asks to stop as well."""
+        """Starts the clock of `max_minutes`, after which `check` stops too."""
         self._max_minutes = max_minutes
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
         self._signal_name, self._signalled_at = "", 0.0
@@ -37,23 +37,31 @@ class Interrupt:
 
     @property
     def requested(self) -> str:
-        """What asks to stop, "SIGTERM" say; empty while nothing does."""
+        """Reason for the stop request, such as "SIGTERM"; "" if there is none."""
         if not self._signal_name and self._deadline is not None and time.monotonic() >= self._deadline:
             return f"--max_minutes={self._max_minutes:g} are over"
         return self._signal_name
 
     def check(self) -> None:
-        """Raises StopRequested if something asks to stop."""
+        """Stops if that was requested.
+
+        Raises:
+          StopRequested: a signal has come or the time is over.
+        """
         if self.requested:
             self.stop(self.requested)
 
     def stop(self, reason: str) -> None:
-        """Raises StopRequested: whoever catches it saves, and may take the time for that."""
+        """Raises StopRequested, and grants the time to save.
+
+        Raises:
+          StopRequested: always, with `reason`.
+        """
         self._answered.set()
         raise StopRequested(reason)
 
     def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():  # elsewhere, in a notebook's worker say, there are no signals
+        if threading.current_thread() is threading.main_thread():  # other threads, of a notebook for one, get no signals
             woken, self._wake = os.pipe()
             os.set_blocking(self._wake, False)
             self._previous_wakeup = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
@@ -83,9 +91,9 @@ class Interrupt:
         self._previous = {}
 
     def _watch(self, woken: int) -> None:
-        """Waits for a signal, of which the interpreter's own C code writes the number here, and then for the answer."""
+        """Waits for the number of a signal, which the interpreter writes here from C code, and then for `check`."""
         with open(woken, "rb", buffering=0) as numbers:
-            while number := numbers.read(1):  # to the end, for more signals would have nowhere to be written to
+            while number := numbers.read(1):  # until the pipe closes
                 if number[0] in SIGNALS and not self._answered.wait(GRACE_SECONDS):
                     name = signal.Signals(number[0]).name
                     text = f"{name}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; "

@@ -55,7 +55,7 @@ def test_a_mistake_beside_arguments_costs_one_line(app, args, expected):
 
 
 @pytest.mark.parametrize("words", [1, 20_000])  # fits a buffer; does not
-def test_a_reader_that_has_seen_enough_costs_no_traceback(app, tmp_path, words):
+def test_a_closed_pipe_costs_no_traceback(app, tmp_path, words):
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "app.py", *["word"] * words]
@@ -65,7 +65,7 @@ def test_a_reader_that_has_seen_enough_costs_no_traceback(app, tmp_path, words):
 
 
 @pytest.mark.parametrize(("file", "said"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])
-def test_what_orbax_forgets_of_a_failed_read_is_not_shown(tmp_path, file, said):
+def test_unawaited_coroutines_of_orbax_are_not_reported(tmp_path, file, said):
     (tmp_path / "orphan.py").write_text(ORPHAN.replace("FILE", repr(file)))
     done = subprocess.run([sys.executable, "orphan.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0

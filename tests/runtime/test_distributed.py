@@ -17,7 +17,7 @@ SLURM_STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_PR
         {"TPU_WORKER_HOSTNAMES": "localhost"},
     ],
 )
-def test_a_process_that_nobody_started_as_one_of_several_trains_alone(environment):
+def test_a_process_without_a_scheduler_or_with_one_task_trains_alone(environment):
     assert find_cluster(None, None, None, environment) is None
 
 
@@ -34,7 +34,7 @@ def test_schedulers_are_recognised(environment):
     assert find_cluster(None, None, None, environment) == Cluster()
 
 
-def test_flags_say_what_no_scheduler_does():
+def test_flags_name_the_cluster_without_a_scheduler():
     assert find_cluster("host:1234", 2, 1, {}) == Cluster("host:1234", 2, 1)
     assert find_cluster("host:1234", 1, 0, {}) is None
     assert find_cluster(None, 1, None, {**SLURM_STEP, "SLURM_NTASKS": "2"}) is None
@@ -49,6 +49,6 @@ def test_flags_say_what_no_scheduler_does():
         (("host", 2, 0), "--coordinator=host: expected HOST:PORT"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags, complaint):
+def test_incomplete_or_contradictory_flags_are_refused(flags, complaint):
     with pytest.raises(UserError, match=complaint):
         find_cluster(*flags, {})

@@ -13,15 +13,15 @@ BUSY = """
 import hashlib, os, sys
 from cifar_flax.runtime import preemption
 preemption.GRACE_SECONDS = 0.5
-with preemption.Interrupt() as asked:
+with preemption.Interrupt() as interrupt:
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in C, as when XLA compiles
-    asked.check()
+    interrupt.check()
 """
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_that_nobody_has_time_for_ends_the_process_with_what_was_saved(name):
+def test_an_unanswered_signal_ends_the_process_after_the_grace_period(name):
     process = subprocess.Popen(
         [sys.executable, "-c", BUSY], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -33,37 +33,37 @@ def test_a_signal_that_nobody_has_time_for_ends_the_process_with_what_was_saved(
     assert stderr == f"{name}: busy for 0 s more, so it ends; what was saved before is intact; run the same command to go on\n"
 
 
-def test_whoever_answers_in_time_may_take_long_to_save(monkeypatch):
+def test_a_stop_that_was_answered_in_time_may_take_long_to_save(monkeypatch):
     monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(preemption.os, "_exit", lambda code: pytest.fail("it was answered"))
-    with Interrupt() as asked:
+    with Interrupt() as interrupt:
         preemption.signal.raise_signal(preemption.signal.SIGTERM)
         with pytest.raises(StopRequested, match="SIGTERM"):
-            asked.check()
+            interrupt.check()
         time.sleep(0.6)
 
 
-def test_an_echo_of_the_signal_is_the_same_signal_and_a_later_one_stops_at_once(monkeypatch):
+def test_an_echoed_signal_is_one_request_and_a_later_signal_stops_at_once(monkeypatch):
     now = 100.0
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells take from what they run in the background
-    with Interrupt() as asked:
+    with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        assert asked.requested == "SIGINT"
+        assert interrupt.requested == "SIGINT"
         now += 2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(StopRequested):
-            asked.check()
+            interrupt.check()
     signal.signal(signal.SIGINT, before)
 
 
-def test_time_that_is_over_asks_to_stop(monkeypatch):
+def test_the_end_of_max_minutes_requests_a_stop(monkeypatch):
     now = 100.0
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now)
-    with Interrupt(max_minutes=2) as asked:
-        asked.check()
+    with Interrupt(max_minutes=2) as interrupt:
+        interrupt.check()
         now += 120
         with pytest.raises(StopRequested, match="--max_minutes=2 are over"):
-            asked.check()
+            interrupt.check()

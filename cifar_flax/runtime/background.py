@@ -1,0 +1,58 @@
+"""Calls in threads that do not hold up the end of the process."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
+AT_ONCE = max(1, (os.cpu_count() or 1) // 4)  # calls at a time: each may use several cores
+
+_slots = threading.BoundedSemaphore(AT_ONCE)
+_running: set[threading.Thread] = set()
+_ending = threading.Event()
+
+
+def submit(call: Callable[[], T]) -> Future[T]:
+    """Calls it in a thread; calls that are made earlier begin earlier.
+
+    At the end of the process, calls that have not begun are dropped. Python must not end while C++ code runs in a thread of it,
+    so a call that has begun is waited for. What cannot wait, such as a process that was told to stop, checks `busy` and ends by
+    `os._exit`.
+
+    Returns:
+      Its result; `result()` raises what the call raised.
+    """
+    future: Future[T] = Future()
+    thread = threading.Thread(target=_run, args=(call, future), name="background", daemon=True)
+    _running.add(thread)
+    thread.start()
+    return future
+
+
+def busy() -> bool:
+    """Whether a call has not ended yet."""
+    return bool(_running)
+
+
+def _run(call: Callable[[], T], future: Future[T]) -> None:
+    try:
+        with _slots:
+            if _ending.is_set() or not future.set_running_or_notify_cancel():
+                future.cancel()
+                return
+            try:
+                future.set_result(call())
+            except BaseException as e:  # is the caller's
+                future.set_exception(e)
+    finally:
+        _running.discard(threading.current_thread())
+
+
+@atexit.register
+def _drop_and_wait() -> None:
+    _ending.set()
+    for thread in list(_running):
+        thread.join()

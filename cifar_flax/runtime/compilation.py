@@ -1,0 +1,109 @@
+"""The one way of compiling: `jit` with the XLA options of this backend, compilation ahead of time, and a count of programs."""
+
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+import jax
+from absl import logging
+
+from cifar_flax.runtime import background
+from cifar_flax.runtime.compilation_cache import enable_persistent_cache as enable_persistent_cache
+
+# XLA's CPU backend fuses matrix products and convolutions with what reads them, by its library YNN, where this option does not
+# say otherwise. jaxlib 0.10.2 to 0.12.0 then compute wrong numbers (jax-ml/jax#39103: a product with a matrix of equal entries,
+# multiplied and summed, is NaN or off by a factor of 1e30), end in SIGSEGV (jax-ml/jax#39257), and take twice the time for
+# convolutions (benchmarks/throughput.py).
+CPU_OPTIONS: Mapping[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's event for each program, loaded from the cache or compiled
+LOADED = "/jax/compilation_cache/cache_hits"
+
+
+def jit(fun: Callable[..., Any], **kwargs: Any) -> jax.stages.Wrapped:
+    """`jax.jit` with the XLA options of this backend.
+
+    The result is a program of its own: JAX takes options for the outermost function only, so it must not be called from inside
+    another `jit`.
+
+    Args:
+      fun: the function to compile.
+      **kwargs: as `jax.jit` takes them: shardings, `donate_argnums`, `static_argnums` and so on.
+    """
+    return jax.jit(fun, compiler_options=compiler_options(), **kwargs)
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """XLA options of this backend, the same for every program and dtype; `jit` sets them, `Lowered.compile` takes them."""
+    return supported(CPU_OPTIONS) if jax.default_backend() == "cpu" else {}
+
+
+def supported(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options if this jaxlib knows all of them; otherwise none, with a warning."""
+    try:
+        jax.jit(lambda: 0, compiler_options=dict(options))()
+    except jax.errors.JaxRuntimeError as e:
+        logging.warning(
+            "this jaxlib does not know %s, so programs are compiled without: slower, and wrong in some (jax-ml/jax#39103): %s",
+            ", ".join(options),
+            e,
+        )
+        return {}
+    return dict(options)
+
+
+def compile_in_background(jitted: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> Future[jax.stages.Compiled]:
+    """Traces and compiles a program in a thread while others run.
+
+    XLA compiles without Python's lock; tracing and lowering hold it, and take turns with the caller.
+
+    Args:
+      jitted: from `jit`.
+      *args: what the program will be called with, as arrays or as `jax.ShapeDtypeStruct` with shardings.
+      **kwargs: the same, by name.
+
+    Returns:
+      The program, to be called with arrays of exactly these shapes, dtypes and shardings. `result()` waits for it, and raises
+      what tracing or compilation raised.
+    """
+    return background.submit(lambda: jitted.lower(*args, **kwargs).compile())
+
+
+class CompilationCounter:
+    """Counts the programs of this process, from when it is made until it is closed.
+
+    Attributes:
+      compiled: programs that XLA compiled.
+      loaded: programs that the persistent cache held.
+      seconds: of both, without tracing and lowering; summed over threads.
+    """
+
+    def __init__(self) -> None:
+        self.compiled = self.loaded = 0
+        self.seconds = 0.0
+        jax.monitoring.register_event_listener(self._count)
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def close(self) -> None:
+        """Counts no longer."""
+        jax.monitoring.unregister_event_listener(self._count)
+        jax.monitoring.unregister_event_duration_listener(self._add)
+
+    def _count(self, event: str, **details: str | int) -> None:
+        if event == LOADED:
+            self.loaded += 1
+            self.compiled -= 1  # which `_add` counts when the program is there
+
+    def _add(self, event: str, duration_secs: float, **details: str | int) -> None:
+        if event == COMPILED:
+            self.compiled += 1
+            self.seconds += duration_secs
+
+    def __enter__(self) -> "CompilationCounter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

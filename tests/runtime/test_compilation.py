@@ -1,0 +1,87 @@
+import ast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.errors import JaxRuntimeError
+
+from cifar_flax.runtime import compilation
+from tests.conftest import ROOT
+
+UNCHECKED = {"jit", "pmap", "pjit"}  # of jax and of flax.linen
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_product_with_a_constant_matrix_is_right(dtype, tolerance, axis):
+    """By default, jaxlib 0.12.0 gives NaN, or is off by 1e30 (float32)."""
+    embeddings, scale = np.random.default_rng(0).normal(size=(1000, 128)), 0.7
+
+    def product(e, c, numpy):
+        return (numpy.dot(e, numpy.broadcast_to(c, (128, 128))) * e).sum(axis)
+
+    arguments = jnp.asarray(embeddings, dtype), jnp.asarray(scale, dtype)
+    result = compilation.jit(lambda e, c: product(e, c, jnp))(*arguments)
+    expected = product(*(np.asarray(x, np.float64) for x in arguments), np)
+    np.testing.assert_allclose(np.asarray(result, np.float64), expected, atol=tolerance * np.abs(expected).max())
+
+
+def test_a_vmapped_product_of_matrix_and_vector_is_right():
+    """jax-ml/jax#39103: jaxlib 0.10.2 gives 1071645696."""
+    i = jnp.arange(32_769, dtype=jnp.float32)
+    rows, matrix = jnp.stack((i, jnp.zeros_like(i), jnp.zeros_like(i)), axis=1), jnp.eye(3)
+    squares = compilation.jit(jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2)))(rows)
+    assert float(squares[-1]) == 1073741824
+
+
+def test_options_that_this_jaxlib_does_not_know_are_left_out_with_a_warning(caplog):
+    assert compilation.supported({"xla_cpu_no_such_option": True}) == {}
+    assert "xla_cpu_no_such_option" in caplog.text
+    assert compilation.supported(compilation.CPU_OPTIONS) == compilation.CPU_OPTIONS
+
+
+def test_nothing_in_the_package_compiles_by_another_way():
+    found = []
+    for path in sorted((ROOT / "cifar_flax").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("jax", "flax")):
+                found += [(path.name, alias.name) for alias in node.names if alias.name in UNCHECKED]
+            if isinstance(node, ast.Attribute) and node.attr in UNCHECKED and ast.unparse(node.value) in ("jax", "nn"):
+                found.append((path.name, node.attr))
+    assert found == [("compilation.py", "jit")] * 2, "use runtime.compilation.jit"
+
+
+def test_a_program_compiled_in_the_background_donates_and_computes_as_usual():
+    step = compilation.jit(lambda state, x: state + x, donate_argnums=0)
+    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
+    compiled = compilation.compile_in_background(step, shape, shape).result()
+    state = jnp.ones(3)
+    np.testing.assert_array_equal(compiled(state, jnp.ones(3)), [2, 2, 2])
+    assert state.is_deleted()
+
+
+@pytest.mark.parametrize("program", [lambda x: x.reshape(2), lambda x: undefined])  # noqa: F821
+def test_an_error_of_a_background_compilation_reaches_the_caller(program):
+    future = compilation.compile_in_background(compilation.jit(program), jax.ShapeDtypeStruct((3,), jnp.float32))
+    with pytest.raises((TypeError, NameError, JaxRuntimeError)):
+        future.result()
+
+
+def test_several_programs_compile_while_another_one_runs():
+    run = compilation.jit(lambda x: jax.lax.fori_loop(0, 50, lambda i, y: jnp.tanh(y @ y), x))
+    x = run(jnp.eye(100))
+    shape = jax.ShapeDtypeStruct((5,), jnp.float32)
+    futures = [compilation.compile_in_background(compilation.jit(lambda v, k=k: jnp.sin(v) * k), shape) for k in range(4)]
+    while not all(future.done() for future in futures):
+        x = run(x)
+    for k, future in enumerate(futures):
+        np.testing.assert_allclose(future.result()(jnp.ones(5)), np.full(5, np.sin(1) * k), rtol=1e-6)
+
+
+def test_programs_are_counted_until_the_counter_is_closed():
+    with compilation.CompilationCounter() as counter:
+        first, second = (compilation.jit(lambda x, k=k: x * k + 0.123)(np.float32(1)) for k in (3, 4))
+        assert counter.compiled + counter.loaded == 2
+    compilation.jit(lambda x: x * first * second)(np.float32(1))
+    assert counter.compiled + counter.loaded == 2

@@ -1,0 +1,72 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from cifar_flax.runtime.startup import MODE, SETTING, tunables
+from tests.conftest import ROOT
+
+START = "from cifar_flax.runtime import startup\nstartup.start(large_pages={})\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "mode", "libc", "expected"),
+    [
+        ("", "always [madvise] never", "glibc 2.36", SETTING),
+        ("glibc.malloc.check=1", "always [madvise] never", "glibc 2.41", f"glibc.malloc.check=1:{SETTING}"),
+        ("glibc.malloc.hugetlb=0", "always [madvise] never", "glibc 2.36", None),  # the user decided
+        (SETTING, "always [madvise] never", "glibc 2.36", None),  # or it would never end
+        ("", "[always] madvise never", "glibc 2.36", None),
+        ("", "always madvise [never]", "glibc 2.36", None),
+        ("", "", "glibc 2.36", None),
+        ("", "always [madvise] never", "glibc 2.31", None),
+        ("", "always [madvise] never", "", None),  # musl
+    ],
+)
+def test_large_pages_are_requested_where_linux_gives_them_on_request(before, mode, libc, expected):
+    assert tunables(before, mode, libc) == expected
+
+
+def start(code, *arguments, **environment):
+    kept = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
+    return subprocess.Popen(
+        command, env={**kept, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def test_a_restarted_command_keeps_arguments_pid_flags_and_environment():
+    code = START.format(True) + "import os, sys\nprint(os.getpid(), sys.argv[1:], sys.warnoptions, os.environ.get('X'))"
+    with start(code, "--a=b c", "é", X="y") as process:
+        assert process.stdout.read() == f"{process.pid} ['--a=b c', 'é'] ['ignore'] y\n"
+
+
+@pytest.mark.skipif(
+    not MODE.exists() or "[madvise]" not in MODE.read_text(), reason="this kernel gives no huge pages on request"
+)
+@pytest.mark.parametrize("large_pages", [False, True])
+def test_memory_lies_in_large_pages_if_they_were_requested(large_pages):
+    code = START.format(large_pages) + "x = b'x' * 2**26\n"
+    code += "print(sum(int(l.split()[1]) for l in open('/proc/self/smaps') if l.startswith('AnonHugePages:')))"
+    with start(code) as process:
+        assert (int(process.stdout.read()) > 2**15) == large_pages  # of 2**16 kB
+
+
+@pytest.mark.parametrize("large_pages", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_during_imports_ends_with_a_line_and_code_75(name, large_pages):
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
+    code += START.format(large_pages) + "print('importing', flush=True)\nimport time\ntime.sleep(600)"
+    with start(code) as process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.Signals[name])
+        assert (process.stderr.read(), process.wait()) == (f"{name}; run the same command to go on\n", 75)
+
+
+def test_importing_the_module_changes_nothing():
+    code = "import os, signal\nbefore = os.environ.copy(), signal.getsignal(signal.SIGTERM)\n"
+    code += "import cifar_flax.runtime.startup\nprint((os.environ.copy(), signal.getsignal(signal.SIGTERM)) == before)"
+    with start(code) as process:
+        assert process.stdout.read() == "True\n"
