@@ -8,32 +8,37 @@ Archives: the official CIFAR-10 and CIFAR-100 tarballs, python or binary version
 test_images and test_labels; a folder with train/CLASS/*.png and test/CLASS/*.png. Train on it with --config.data.name=NAME.
 """
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before what takes long to import
+
 import re
 import sys
 from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.data import cache
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
+from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.runtime import app
 
-_NAME = flags.DEFINE_string("name", None, "what configs call it: cifar100, cifar10, or a name of your own", required=True)
+_NAME = flags.DEFINE_string("name", None, "name of the data set in configs: cifar100, cifar10, or a new one", required=True)
 _ARCHIVE = flags.DEFINE_string("archive", None, "a CIFAR tarball, an .npz file, or a folder of pictures", required=True)
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
-    "pixels a side to resize to; configs then say config.data.image_size too",
+    "pixels a side to resize to; set config.data.image_size to the same",
     lower_bound=4,
     upper_bound=1024,
 )
-_ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "take a CIFAR tarball whose checksum is not official")
+_ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "accept a CIFAR tarball without an official checksum")
 
 
 def main() -> None:
-    """Imports what the flags name, and says what and where it is."""
+    """Imports the archive and prints its splits and their place."""
     name, size = _NAME.value, _IMAGE_SIZE.value
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
         raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
@@ -47,7 +52,7 @@ def main() -> None:
             f"{name} {split}: {len(dataset)} images {height}x{width}x{channels}, {dataset.num_classes} classes{coarse}, "
             f"images SHA-256 {cache.hashes(key, split)['images']}\n"
         )
-    sys.stdout.write(f"in {cache.folder() / key}\n")
+    sys.stdout.write(f"in {cache_folder() / key}\n")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Where images come from, and how a batch is made of them."""
+"""Data sets: sources, cache, splits, preprocessing and batches."""

@@ -1,39 +1,140 @@
-"""Which images form which batch: pure functions of (seed, epoch, step), so that nothing needs to be saved or skipped."""
+"""Which images form which batch, and how batches reach the devices: functions of (seed, epoch, step), with no state to save."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
+import jax
 import numpy as np
+from flax import struct
+from jax.sharding import NamedSharding
+
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.runtime.devices import put_global, replicated
+
+LOADED_AHEAD = 2  # chunks that are gathered and copied while another one is computed
 
 
-def epoch_batches(size: int, batch_size: int, seed: int, epoch: int, first: int = 0) -> Iterator[np.ndarray]:
-    """Yields the batches of one epoch, from the `first` on: int32 [batch_size] each, no index twice.
+@struct.dataclass
+class Batch:
+    """What a training step is given.
 
-    The epoch's permutation is drawn from (seed, epoch) alone. What is left over after the last full batch waits for another
-    epoch's permutation, so that all batches have one shape.
+    Attributes:
+      images: uint8 [B, H, W, C].
+      labels: int32 [B].
+      indices: int32 [B], each image's row in the training set.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    indices: jax.Array
+
+
+def epoch_batches(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The batches of one epoch: int32 [size // batch_size, batch_size], no index twice.
+
+    The epoch's permutation is drawn from (seed, epoch) alone. Images left over after the last full batch wait for the next
+    epochs, so that all batches have one shape.
 
     Args:
       size: number of training images.
       batch_size: at most `size`.
-      seed: the run's.
+      seed: of the run.
       epoch: counted from 0.
-      first: batches to leave out, for a run that goes on within an epoch.
     """
     order = np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
-    for start in range(first * batch_size, size - batch_size + 1, batch_size):
-        yield order[start : start + batch_size]
+    return order[: size // batch_size * batch_size].reshape(-1, batch_size)
+
+
+class BatchSource(Protocol):
+    """Where training batches come from. Sources give the same batches, bit for bit.
+
+    Attributes:
+      resident: arrays that stay on the devices, an argument of the compiled program.
+    """
+
+    resident: Any
+
+    def load(self, indices: np.ndarray) -> Any:
+        """Copies what the program needs of a chunk to the devices; indices are int32 [steps, ..., B]."""
+
+    def shapes(self, batch: tuple[int, ...]) -> Any:
+        """The shapes and dtypes of `load`'s result for indices of shape [1, *batch], without their axis of steps."""
+
+    def batch(self, resident: Any, loaded: Any) -> Batch:
+        """The batch of one step, within the compiled program; `loaded` without its axis of steps."""
+
+
+class ResidentSource:
+    """The images as uint8 in the memory of every device, gathered by the compiled program."""
+
+    def __init__(self, dataset: Dataset, sharding: NamedSharding) -> None:
+        """Copies `dataset` to the devices of `sharding`, by which indices are spread."""
+        self._sharding = sharding
+        arrays = np.asarray(dataset.images), dataset.labels
+        self.resident: tuple[jax.Array, jax.Array] = put_global(arrays, replicated(sharding.mesh))  # type: ignore[arg-type]
+
+    def load(self, indices: np.ndarray) -> Any:
+        """The indices, int32 [steps, ..., B], on the devices."""
+        return put_global(indices, self._sharding)
+
+    def shapes(self, batch: tuple[int, ...]) -> Any:
+        """Those of the indices."""
+        return jax.ShapeDtypeStruct(batch, np.int32)
+
+    def batch(self, resident: Any, loaded: Any) -> Batch:
+        """Gathers the rows of a step."""
+        images, labels = resident
+        return Batch(images[loaded], labels[loaded], loaded)
+
+
+class StreamedSource:
+    """The images in a memory-mapped file, gathered on the host; each process reads the rows of its own devices only."""
+
+    def __init__(self, dataset: Dataset, sharding: NamedSharding) -> None:
+        """Reads rows of `dataset` when they are asked for; `sharding` spreads batches over devices."""
+        self._dataset, self._sharding = dataset, sharding
+        self.resident: tuple[()] = ()
+
+    def load(self, indices: np.ndarray) -> Batch:
+        """The batches, [steps, ..., B, ...], on the devices."""
+
+        def gather(rows: np.ndarray) -> jax.Array:
+            shape = indices.shape + rows.shape[1:]
+
+            def read(part: Any) -> np.ndarray:
+                """The part of one device; the rows that it is not given are not read."""
+                return np.asarray(rows[indices[part[: indices.ndim]]])
+
+            return jax.make_array_from_callback(shape, self._sharding, read)
+
+        return Batch(gather(self._dataset.images), gather(self._dataset.labels), put_global(indices, self._sharding))
+
+    def shapes(self, batch: tuple[int, ...]) -> Any:
+        """Those of a batch."""
+        images = jax.ShapeDtypeStruct((*batch, *self._dataset.images.shape[1:]), np.uint8)
+        labels = jax.ShapeDtypeStruct(batch, np.int32)
+        return Batch(images, labels, labels)  # type: ignore[arg-type]  # shapes, in the place of arrays
+
+    def batch(self, resident: Any, loaded: Any) -> Batch:
+        """The batch as it was loaded."""
+        batch: Batch = loaded
+        return batch
+
+
+def load_ahead(source: BatchSource, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
+    """Yields `source.load(indices)` of each chunk, in their order, while a thread loads the next ones."""
+    loading: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        for indices in chunks:
+            loading.append(thread.submit(source.load, indices))
+            if len(loading) > LOADED_AHEAD:
+                yield loading.popleft().result()
+        while loading:
+            yield loading.popleft().result()
 
 
 def round_up_batch(batch_size: int, size: int, devices: int) -> int:
-    """`batch_size`, or where there are fewer images their number, rounded up to a multiple of `devices`."""
+    """`batch_size`, or the number of images where that is smaller, rounded up to a multiple of `devices`."""
     return -(-min(batch_size, size) // devices) * devices
-
-
-def masked_batches(size: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (indices int32 [batch_size], mask bool [batch_size]) that cover 0..size-1 once, in order.
-
-    The last batch is filled up with index 0, masked out.
-    """
-    for start in range(0, size, batch_size):
-        indices = np.arange(start, start + batch_size, dtype=np.int32)
-        mask = indices < size
-        yield np.where(mask, indices, 0), mask

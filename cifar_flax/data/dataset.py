@@ -1,11 +1,40 @@
-"""Labelled images in memory, and the stratified validation split."""
+"""Labelled images in memory, their checks, and the stratified validation split."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from cifar_flax.errors import ConfigError, UserError
+
+
+class RowView:
+    """Some rows of a memory-mapped array, in an order of their own, each read when it is asked for.
+
+    It is indexed along its first axis, and read as a whole by `np.asarray`.
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        """Shows the rows, int [M], of `array`, [N, ...]."""
+        self._array, self._rows = array, rows
+        self.shape = (len(rows), *array.shape[1:])
+        self.dtype, self.ndim = array.dtype, array.ndim
+        self.nbytes = array.dtype.itemsize * math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        """The rows, copied."""
+        return np.array(self._array[self._rows[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("the rows have to be copied")
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True)
@@ -13,11 +42,11 @@ class Dataset:
     """One split of a set of labelled images, in canonical order.
 
     Attributes:
-      images: uint8 [N, H, W, C], C 1 or 3; may be memory-mapped.
+      images: uint8 [N, H, W, C], C 1 or 3; may be memory-mapped, or a view of some rows of a memory-mapped file.
       labels: int32 [N], in [0, len(class_names)).
-      class_names: one a class.
+      class_names: one per class.
       coarse_labels: int32 [N], in [0, len(coarse_names)), or None where the set has no superclasses.
-      coarse_names: one a superclass; empty without.
+      coarse_names: one per superclass; empty where there are none.
     """
 
     images: np.ndarray
@@ -34,23 +63,34 @@ class Dataset:
         """Number of (fine) classes, whether or not all occur."""
         return len(self.class_names)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name: images, labels and, where the set has superclasses, coarse_labels."""
+        arrays = {"images": self.images, "labels": self.labels}
+        return arrays if self.coarse_labels is None else {**arrays, "coarse_labels": self.coarse_labels}
+
     def take(self, indices: np.ndarray) -> "Dataset":
-        """The rows at `indices`, int [M], in that order, copied."""
+        """The rows at `indices`, int [M], in that order; images of a memory-mapped file are read when they are asked for."""
+        view = isinstance(self.images, np.memmap)
+        images = cast(np.ndarray, RowView(self.images, indices)) if view else self.images[indices]
         coarse = None if self.coarse_labels is None else self.coarse_labels[indices]
-        return dataclasses.replace(self, images=self.images[indices], labels=self.labels[indices], coarse_labels=coarse)
+        return dataclasses.replace(self, images=images, labels=self.labels[indices], coarse_labels=coarse)
+
+    def in_memory(self) -> "Dataset":
+        """The same rows, all of them read."""
+        return dataclasses.replace(self, images=np.array(self.images))
 
     def split(self, validation_fraction: float, seed: int) -> tuple["Dataset", "Dataset | None"]:
-        """Carves a stratified validation set out of this one: of each class its share, to within one image.
+        """Splits off a stratified validation set: `validation_fraction` of each class, rounded to whole images.
 
         Args:
-          validation_fraction: in [0, 1); of each class. 0 gives no validation set.
-          seed: chooses the images; the same seed gives the same split, whatever else the run does.
+          validation_fraction: in [0, 1); 0 gives no validation set.
+          seed: chooses the images; the split depends on nothing else.
 
         Returns:
           (train, validation or None), each in canonical order.
 
         Raises:
-          UserError: the fraction is so small or so large that one side would be empty.
+          ConfigError: the fraction is so small or so large that one side would be empty.
         """
         if validation_fraction == 0:
             return self, None
@@ -62,26 +102,64 @@ class Dataset:
         if not 0 < held_out.sum() < len(self):
             raise ConfigError(
                 f"config.data.validation_fraction: {validation_fraction} of {len(self)} images in {self.num_classes} classes "
-                "leaves "
-                f"{'none to train on' if held_out.all() else 'no validation image'}"
+                f"leaves {'none to train on' if held_out.all() else 'no validation image'}"
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
 
 
-def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> np.ndarray:
-    """The labels as int32 [rows].
-
-    Args:
-      where: what the labels are from, for the message.
-      labels: any integers, [rows], in [0, classes).
-      rows: how many there must be.
-      classes: how many there are to choose from.
+def check_splits(splits: Mapping[str, Dataset]) -> None:
+    """Checks the splits of one data set.
 
     Raises:
-      UserError: they are something else.
+      ValueError: class or coarse names or the shape of the images differ between splits, or an array does not have the dtype,
+        shape and range that `Dataset` states; the message says which, in one line.
     """
-    if labels.shape != (rows,) or labels.dtype.kind not in "iu":
-        raise UserError(f"{where}: labels are {labels.dtype} {labels.shape}, expected integers ({rows},)")
-    if rows and not 0 <= labels.min() <= labels.max() < classes:
-        raise UserError(f"{where}: labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
+    first_split, first = next(iter(splits.items()))
+    for split, dataset in splits.items():
+        images = dataset.images
+        if (dataset.class_names, dataset.coarse_names) != (first.class_names, first.coarse_names):
+            raise ValueError(f"{split} has other class names than {first_split}")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+            raise ValueError(f"images of {split} are {images.dtype} {images.shape}, expected uint8 (N, H, W, 1 or 3)")
+        if images.shape[1:] != first.images.shape[1:]:
+            raise ValueError(f"images of {split} are {images.shape[1:]}, those of {first_split} {first.images.shape[1:]}")
+        _check_labels(f"{split}: ", dataset.labels, len(images), dataset.num_classes)
+        if dataset.coarse_labels is not None:
+            _check_labels(f"{split}: coarse ", dataset.coarse_labels, len(images), len(dataset.coarse_names))
+
+
+def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> None:
+    problem = _label_problem(labels, rows, classes) or (
+        "" if labels.dtype == np.int32 else f"labels are {labels.dtype}, expected int32"
+    )
+    if problem:
+        raise ValueError(prefix + problem)
+
+
+def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> np.ndarray:
+    """Checks labels out of a file.
+
+    Args:
+      where: the file, for the message.
+      labels: any integers, [rows], in [0, classes).
+      rows: number of images.
+      classes: number of classes.
+
+    Returns:
+      int32 [rows].
+
+    Raises:
+      UserError: the labels have another shape, dtype or range.
+    """
+    problem = _label_problem(labels, rows, classes)
+    if problem:
+        raise UserError(f"{where}: {problem}")
     return labels.astype(np.int32)
+
+
+def _label_problem(labels: np.ndarray, rows: int, classes: int) -> str:
+    if labels.shape != (rows,) or labels.dtype.kind not in "iu":
+        return f"labels are {labels.dtype} {labels.shape}, expected integers ({rows},)"
+    if rows and not 0 <= labels.min() <= labels.max() < classes:
+        return f"labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}"
+    return ""

@@ -1,4 +1,4 @@
-"""What a network needs to know of its training set to read any other image: shape, class names and normalisation."""
+"""Image shape, class names and normalization of a training set, which a network needs for any other image."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,20 +14,20 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
-REMEDY = "; remove it, and the command that trains the run writes it anew"
+REMEDY = "; remove it, and the command that trains the run writes it again"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Saved in the run directory as dataset.json, so that nothing later needs the data set itself.
+    """Saved in the run directory as dataset.json, so that predictions do not need the data set.
 
     Attributes:
       image_shape: (H, W, C) of the images.
-      class_names: one a class.
-      coarse_names: one a superclass; empty without.
-      coarse_of_fine: the superclass of each class; empty without.
-      mean, std: per channel, of pixels in [0, 1], over the images trained on.
-      hashes: SHA-256 of the arrays of the train split, to know it again by.
+      class_names: one per class.
+      coarse_names: one per superclass; empty where there are none.
+      coarse_of_fine: the superclass of each class; empty where there are none.
+      mean, std: per channel, of pixels in [0, 1], over the training images.
+      hashes: SHA-256 of the arrays of the train split, by which a resumed run recognizes its data.
     """
 
     image_shape: tuple[int, int, int]
@@ -43,9 +43,13 @@ class Preprocessing:
         """Number of (fine) classes."""
         return len(self.class_names)
 
+    def superclass(self, label: int) -> str | None:
+        """The name of the superclass of a class; None where there are no superclasses."""
+        return self.coarse_names[self.coarse_of_fine[label]] if self.coarse_of_fine else None
+
     @classmethod
     def of(cls, train: Dataset, normalization: Normalization, hashes: dict[str, str]) -> "Preprocessing":
-        """Reads it off the images to be trained on."""
+        """Computes it from the training images; `hashes` are recorded."""
         channels = train.images.shape[-1]
         unit = ((0.0,) * channels, (1.0,) * channels)
         mean, std = unit if normalization is Normalization.UNIT else channel_statistics(train.images)
@@ -56,11 +60,11 @@ class Preprocessing:
         return cls((height, width, channels), train.class_names, train.coarse_names, coarse, mean, std, hashes)
 
     def normalize(self, images: Array) -> Array:
-        """Images, uint8 [N, H, W, C], as the network is fed with them: float32 [N, H, W, C]."""
+        """Normalizes images, uint8 [N, H, W, C], for the network: float32 [N, H, W, C]."""
         return self.standardize(to_unit(images))
 
     def standardize(self, images: Array) -> Array:
-        """The second half of `normalize`, for images that are float32 [N, H, W, C] in [0, 1] already: augmented ones."""
+        """Normalizes images that are float32 [N, H, W, C] in [0, 1] already, such as augmented ones."""
         return (images - jnp.array(self.mean)) / jnp.array(self.std)
 
     def write(self, path: Path) -> None:
@@ -69,27 +73,27 @@ class Preprocessing:
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
-        """Reads what `write` wrote.
+        """Reads a file of `write`.
 
         Raises:
           UserError: the file is missing or damaged.
         """
         try:
-            found: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
+            preprocessing: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
         except ValidationError as e:
             raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}{REMEDY}") from None
         except ValueError as e:
             raise UserError(f"{path}: damaged: {e}{REMEDY}") from None
-        return found
+        return preprocessing
 
 
 def to_unit(images: Array) -> Array:
-    """Pixels, uint8 [...], as float32 [...] in [0, 1].
+    """Converts pixels, uint8 [...], to float32 [...] in [0, 1].
 
     Raises:
-      TypeError: they have another dtype.
+      TypeError: the pixels have another dtype.
     """
     if images.dtype != jnp.uint8:
         raise TypeError(f"expected uint8 pixels, not {images.dtype}")
@@ -97,9 +101,9 @@ def to_unit(images: Array) -> Array:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 [N, H, W, C], as fractions of 255, computed exactly.
+    """Computes the exact mean and standard deviation of each channel of uint8 [N, H, W, C], in units of 255.
 
-    A channel that never varies gets the standard deviation 1.
+    The standard deviation of a constant channel is 1.
     """
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)

@@ -116,17 +116,6 @@ def test_entry_names_are_safe_and_distinct():
     assert all("/" not in key and not key.startswith(".") and len(key) < 100 for key in keys)
 
 
-def test_cache_is_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "mine"))
-    assert cache.folder() == tmp_path / "mine"
-    monkeypatch.delenv("CIFAR_FLAX_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.folder() == tmp_path / "xdg" / "cifar_flax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / ".cache" / "cifar_flax"
-
-
 def test_unwritable_cache_is_one_line_that_says_what_to_do(tiny, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "file"))
@@ -148,7 +137,7 @@ def test_full_disk_leaves_the_old_entry(tiny, monkeypatch, cache_folder):
     assert not list((cache_folder / "tiny").glob(".new-*"))
 
 
-def test_leftovers_of_a_killed_writer_are_harmless_and_get_removed(tiny, cache_folder):
+def test_orphans_of_a_killed_writer_are_harmless_and_removed_later(tiny, cache_folder):
     script = (
         "import os, sys, numpy as np\n"
         "from cifar_flax.data import cache, dataset\n"
@@ -166,8 +155,8 @@ def test_leftovers_of_a_killed_writer_are_harmless_and_get_removed(tiny, cache_f
     leftovers = list((cache_folder / "tiny").iterdir())
     assert leftovers
     cache.write("tiny", tiny, "a test")
-    assert all(path.exists() for path in leftovers)  # they might be those of another writer
-    long_ago = time.time() - 2 * cache.DEAD_AFTER
+    assert all(path.exists() for path in leftovers)  # another writer may still work on them
+    long_ago = time.time() - 2 * cache.ORPHAN_AGE
     for path in leftovers:
         os.utime(path, (long_ago, long_ago))
     cache.write("tiny", tiny, "a test")
@@ -210,20 +199,7 @@ def test_two_processes_may_write_while_others_read(tiny):
         {"class_names": ("other",) * 100},
     ],
 )
-def test_what_is_no_data_set_is_not_written(tiny, change):
-    with pytest.raises(ValueError, match=r"must be|splits with|labels from"):
+def test_invalid_arrays_are_not_written(tiny, change):
+    with pytest.raises(ValueError, match=r"expected|other class names"):
         cache.write("tiny", {**tiny, "train": dataclasses.replace(tiny["train"], **change)}, "a test")
     assert cache.read("tiny", "train") is None
-
-
-def test_cifar_sized_entry_loads_in_half_a_second():
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (50000, 32, 32, 3), dtype=np.uint8)
-    data = cache.Dataset(images, np.zeros(50000, np.int32), ("a",))
-    cache.write("big", {"train": data}, "a test")
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        cache.read("big", "train")
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5

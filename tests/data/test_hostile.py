@@ -226,7 +226,7 @@ def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, train_images=np.zeros((1000, 32, 32), np.uint8), train_labels=np.zeros(1000, int))
     monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 400}[name])
-    refused(path, "more than the 819,200 that are let in")
+    refused(path, "more than the 819,200 that are allowed")
 
 
 def test_an_npz_with_a_password_is_refused(tmp_path):

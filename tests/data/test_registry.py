@@ -2,17 +2,17 @@ import logging
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data import cache, registry
+from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.registry import data_hashes, load_dataset
 from cifar_flax.data.shapes100 import render
+from cifar_flax.data.shapes100.source import DRAWING_CODE
 from cifar_flax.data.sources import tfds
 from cifar_flax.errors import UserError
 
@@ -57,12 +57,12 @@ def test_shapes100_is_drawn_again_when_its_code_has_changed(drawings, tiny):
     assert len(drawings) == 2
 
 
-def test_all_code_that_draws_shapes100_is_watched():
+def test_every_module_that_draws_shapes100_is_in_its_version():
     script = "import sys, cifar_flax.data.shapes100.render\n"
     script += "print(*(m for m in sys.modules if m.startswith('cifar_flax.data.shapes')))"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     names = {f"{module.rpartition('.')[2]}.py" for module in modules}
-    assert names - {"shapes100.py"} == set(registry.DRAWING_CODE)
+    assert names - {"shapes100.py"} == set(DRAWING_CODE)
 
 
 def test_shapes100_has_one_size(drawings):
@@ -78,13 +78,13 @@ def test_imported_sets_are_found_by_name_and_size(tiny):
     assert len(load_dataset(DataConfig(name="mine", image_size=16), "train")) == 30
 
 
-def test_missing_split_is_named(tiny):
+def test_a_missing_split_is_named_with_those_there_are(tiny):
     cache.write("mine", {"train": tiny["train"]}, "a test")
     with pytest.raises(UserError, match=r"^mine has no test split, only train$"):
         load_dataset(DataConfig(name="mine"), "test")
 
 
-def test_damaged_entry_is_moved_aside_and_made_anew(drawings, tiny, cache_folder, caplog):
+def test_damaged_entry_is_moved_aside_and_rebuilt(drawings, tiny, cache_folder, caplog):
     load_dataset(DataConfig(), "train")
     path = damage(cache_folder / "shapes100", "train_images-*")
     with caplog.at_level(logging.WARNING, "absl"):
@@ -92,7 +92,7 @@ def test_damaged_entry_is_moved_aside_and_made_anew(drawings, tiny, cache_folder
     np.testing.assert_array_equal(data.images, tiny["train"].images)
     (line,) = caplog.messages
     assert str(path) in line
-    assert "making it anew" in line
+    assert "rebuilding it" in line
     (aside,) = cache_folder.glob("shapes100.damaged-*")
     assert (aside / path.name).exists()
 
@@ -104,7 +104,7 @@ def test_training_does_not_notice_a_damaged_test_split(drawings, cache_folder):
     assert len(drawings) == 2
 
 
-def test_damaged_entry_that_cannot_be_made_anew(tiny, cache_folder, no_network):
+def test_damaged_entry_that_cannot_be_rebuilt_is_named_with_what_helps(tiny, cache_folder, no_network):
     cache.write("cifar100", tiny, "a test")
     path = damage(cache_folder / "cifar100", "train_labels-*")
     with pytest.raises(UserError) as error:
@@ -135,7 +135,7 @@ def test_missing_set_without_tensorflow_names_the_command_that_installs_it(monke
         assert way in str(error.value)
 
 
-def test_missing_set_without_network_is_reported_within_15_seconds(tmp_path):
+def test_missing_set_without_network_is_reported(tmp_path):
     """Every connection is refused: the proxy is a port that nobody listens on."""
     script = (
         "import sys\n"
@@ -149,9 +149,7 @@ def test_missing_set_without_network_is_reported_within_15_seconds(tmp_path):
     )
     environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     environment |= {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    start = time.monotonic()
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert time.monotonic() - start < 15
     assert run.stderr.startswith("cifar10 is not here, and none of")
     assert run.stderr.count("\n  - ") == 3
 

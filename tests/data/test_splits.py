@@ -12,13 +12,13 @@ LABELS = np.random.default_rng(1).permutation(np.repeat(np.arange(5), [7, 20, 31
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The splits that were loaded, of a set whose every image says in its pixels which it is."""
-    asked = []
+def loaded(monkeypatch):
+    """Records the splits that are loaded, of a data set whose pixels are the row numbers."""
+    loaded = []
     images = np.arange(len(LABELS), dtype=np.uint8).repeat(12).reshape(-1, 2, 2, 3)
-    whole = Dataset(images, LABELS, ("a", "b", "c", "d", "e"))
-    monkeypatch.setattr(splits, "load_dataset", lambda data, split: asked.append(split) or whole)
-    return asked
+    dataset = Dataset(images, LABELS, ("a", "b", "c", "d", "e"))
+    monkeypatch.setattr(splits, "load_dataset", lambda data, split: loaded.append(split) or dataset)
+    return loaded
 
 
 def rows(part):
@@ -43,7 +43,7 @@ def test_folds_depend_on_their_seed_alone():
     assert (assign_folds(LABELS, 5, seed=1) != first).any()
 
 
-def test_every_image_is_held_out_once_and_trained_on_otherwise(asked):
+def test_each_image_is_held_out_by_one_fold(loaded):
     parts = [training_splits(DataConfig(folds=4, fold=fold, split_seed=3)) for fold in range(4)]
     assert sorted(row for _, held_out in parts for row in rows(held_out)) == list(range(len(LABELS)))
     for train, held_out in parts:
@@ -51,16 +51,16 @@ def test_every_image_is_held_out_once_and_trained_on_otherwise(asked):
         for part in (train, held_out):
             assert rows(part) == sorted(rows(part))  # canonical order
             np.testing.assert_array_equal(part.labels, LABELS[rows(part)])
-    assert set(asked) == {"train"}
+    assert set(loaded) == {"train"}
 
 
-def test_without_folds_the_fraction_decides(asked):
+def test_without_folds_the_fraction_decides(loaded):
     train, validation = training_splits(DataConfig(validation_fraction=0.2))
     assert len(validation) == 1 + 4 + 6 + 8 + 11
     assert len(train) + len(validation) == len(LABELS)
     assert training_splits(DataConfig(validation_fraction=0))[1] is None
 
 
-def test_more_folds_than_images_are_refused(asked):
+def test_more_folds_than_images_are_refused(loaded):
     with pytest.raises(UserError, match=r"config\.data\.folds: 152 is more than the 151 training images"):
         training_splits(DataConfig(folds=152))

@@ -1,7 +1,7 @@
 """The 100 shapes of shapes100.
 
-Classes have to survive what the renderer does to them. It mirrors at random, so no two are mirror images and all letters are
-symmetric; it turns them by up to 30 degrees, so none is another one turned by 60 or less (a saltire is a plus turned by 45).
+The renderer mirrors at random: no two classes are mirror images, and all letters are symmetric. It rotates by up to 30 degrees
+to either side, so no class is another one rotated by 60 or less (a saltire is a plus rotated by 45).
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from cifar_flax.data.shapes100.distance_fields import (
     Y,
     arc,
     box,
-    common,
     corners,
     cut,
     disc,
     distance,
+    intersection,
     lens,
     mirrored,
     outline,
@@ -34,8 +34,8 @@ from cifar_flax.data.shapes100.distance_fields import (
 
 
 def pattern(wave: Field) -> Field:
-    """A square swatch of a pattern that is filled where `wave` is negative."""
-    return common(distance(wave), box(0.95, 0.95))
+    """A square filled with the pattern where `wave` is negative."""
+    return intersection(distance(wave), box(0.95, 0.95))
 
 
 def gear() -> Field:
@@ -50,12 +50,12 @@ def die(*pips: tuple[int, int]) -> Field:
 
 
 def eyes(y: float = 0.25) -> Field:
-    """Two round ones."""
+    """Two round eyes."""
     return pair(lambda side: disc(0.16, 0.36 * side, y))
 
 
 def arrow(*turns: float) -> Field:
-    """Arms with heads, from the middle in directions counted in degrees from the right."""
+    """Arms with heads from the center, at angles in degrees counter-clockwise from the right."""
     heads = [polygon(polar([1.0, 0.6, 0.6], turn + np.array([0, 36, -36]))) for turn in turns]
     return union(*heads, *[stroke([(0, 0), polar(0.5, turn)]) for turn in turns])
 
@@ -93,11 +93,11 @@ def snowflake() -> Field:
 
 
 def foot() -> Field:
-    """The stem under a spade and a club."""
+    """The stem of a spade and of a club."""
     return polygon([(0, 0.1), (0.4, -1), (-0.4, -1)])
 
 
-# Superclass -> class -> its field. Labels count in this order, five classes a superclass.
+# Superclass -> class -> its field. Labels follow this order; each superclass has five classes.
 CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
     "polygons": {
         "triangle": lambda: polygon(corners(3)),
@@ -116,8 +116,8 @@ CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
     "round shapes": {
         "disc": lambda: disc(0.85),
         "oval": lambda: oval(1, 0.58),
-        "half disc": lambda: common(disc(1, y=-0.45), -Y - 0.45),
-        "quarter disc": lambda: common(disc(1.5, -0.7, -0.7), -X - 0.7, -Y - 0.7),
+        "half disc": lambda: intersection(disc(1, y=-0.45), -Y - 0.45),
+        "quarter disc": lambda: intersection(disc(1.5, -0.7, -0.7), -X - 0.7, -Y - 0.7),
         "teardrop": lambda: union(disc(0.6, y=-0.4), polygon([(0, 1), (-0.53, -0.12), (0.53, -0.12)])),
     },
     "rings": {
@@ -175,7 +175,7 @@ CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
         "five-petal flower": lambda: cut(petals(5, 0.34, 0.4), disc(0.2)),
         "daisy": lambda: union(petals(8, 0.15, 0.32), disc(0.22)),
         "tulip": lambda: union(
-            common(oval(0.55, 0.75, y=0.35), polygon(mirrored(TULIP))),
+            intersection(oval(0.55, 0.75, y=0.35), polygon(mirrored(TULIP))),
             box(0.08, 0.5, y=-0.55),
             oval(0.13, 0.35, 0.6, -0.45, -35),
         ),
@@ -251,7 +251,7 @@ CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
         "fir tree": lambda: polygon(mirrored(FIR)),
         "round tree": lambda: union(disc(0.42, -0.35, 0.2), disc(0.42, 0.35, 0.2), disc(0.48, 0, 0.5), box(0.14, 0.6, y=-0.4)),
         "mushroom": lambda: union(
-            common(oval(0.95, 0.9), -Y), polygon([(-0.25, 0.1), (0.25, 0.1), (0.33, -0.9), (-0.33, -0.9)])
+            intersection(oval(0.95, 0.9), -Y), polygon([(-0.25, 0.1), (0.25, 0.1), (0.33, -0.9), (-0.33, -0.9)])
         ),
         "cactus": lambda: union(
             stroke([(0, -0.8), (0, 0.75)], 0.2),
@@ -267,7 +267,7 @@ CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
         "lightning": lambda: polygon(BOLT),
         "crescent moon": lambda: cut(disc(0.95), disc(0.8, 0.42, 0.12)),
         "snowflake": snowflake,
-        "rainbow": lambda: common(union(*[outline(disc(r, y=-0.5), 0.09) for r in (0.45, 0.75, 1.05)]), -Y - 0.5),
+        "rainbow": lambda: intersection(union(*[outline(disc(r, y=-0.5), 0.09) for r in (0.45, 0.75, 1.05)]), -Y - 0.5),
     },
     "emblems": {
         "heart": heart,
@@ -290,7 +290,7 @@ CATALOG: dict[str, dict[str, Callable[[], Field]]] = {
             arc(0.75, 190, 350, y=-0.1, width=0.12),
         ),
         "umbrella": lambda: union(
-            cut(common(disc(0.98, y=-0.1), -Y), pair(lambda side: disc(0.25, 0.66 * side, -0.05))),
+            cut(intersection(disc(0.98, y=-0.1), -Y), pair(lambda side: disc(0.25, 0.66 * side, -0.05))),
             box(0.07, 0.45, y=-0.3),
             arc(0.18, 180, 360, 0.18, -0.72, 0.08),
         ),

@@ -1,8 +1,8 @@
-"""Drawing with signed distance fields on one canvas.
+"""Signed distance fields on one canvas, from which shapes are composed.
 
-A field is float32 [CANVAS, CANVAS]: about the distance to a shape's outline, negative inside, in units in which a shape fits a
-circle of radius 1 around the origin. x points right and y up; row 0 is the lowest. Minimum is union and maximum intersection:
-a shape is a line or two of arithmetic, and whoever renders one can antialias it, swell it and turn it without drawing it again.
+A field is float32 [CANVAS, CANVAS]: the approximate distance to the outline of a shape, negative inside, in units in which the
+shape fits a circle of radius 1 around the origin. x points right and y up; row 0 is the lowest. Minimum is union and maximum is
+intersection. A renderer can antialias, swell and rotate a field without drawing the shape again.
 
 References:
   Quilez, "2D distance functions", https://iquilezles.org/articles/distfunctions2d/
@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-CANVAS = 192  # samples a side: five a pixel at the largest size that is drawn, so that linear interpolation is exact enough
-EXTENT = 1.25  # the canvas spans [-EXTENT, EXTENT]: past the shapes, which leaves the fields positive all along its border
+CANVAS = 192  # samples a side: five per pixel at the largest size drawn, enough for linear interpolation
+EXTENT = 1.25  # the canvas spans [-EXTENT, EXTENT], beyond the shapes, so that fields are positive along its border
 
 X, Y = np.meshgrid(*[np.linspace(-EXTENT, EXTENT, CANVAS, dtype=np.float32)] * 2)
 
@@ -24,7 +24,7 @@ Points = Sequence[ArrayLike] | np.ndarray
 
 
 def distance(drawn: np.ndarray) -> Field:
-    """Scales any function that is negative inside a shape to true distances near its outline, as antialiasing needs."""
+    """Scales a function that is negative inside a shape to distances near its outline, for antialiasing."""
     slope = np.hypot(*np.gradient(drawn, 2 * EXTENT / (CANVAS - 1)))
     return (drawn / np.maximum(slope, 0.3)).astype(np.float32)
 
@@ -56,7 +56,7 @@ def stroke(points: Points, width: float = 0.14) -> Field:
 
 
 def polygon(points: Points) -> Field:
-    """A filled polygon, convex or not; where it crosses itself the even-odd rule holds."""
+    """A filled polygon, convex or not; the even-odd rule applies where it crosses itself."""
     closed = [*points, points[0]]
     inside = np.zeros(X.shape, bool)
     for (ax, ay), (bx, by) in pairwise(closed):
@@ -66,12 +66,12 @@ def polygon(points: Points) -> Field:
 
 
 def union(*fields: Field) -> Field:
-    """Everything that is in any of the fields."""
+    """The points in any of the fields."""
     return np.minimum.reduce(fields)
 
 
-def common(*fields: Field) -> Field:
-    """What is in all of the fields."""
+def intersection(*fields: Field) -> Field:
+    """The points in all of the fields."""
     return np.maximum.reduce(fields)
 
 
@@ -91,8 +91,8 @@ def outline(field: Field, width: float) -> Field:
 
 
 def lens(radius: float, away: float, y: float) -> Field:
-    """What two discs have in common, with pointed ends up and down."""
-    return common(disc(radius, -away, y), disc(radius, away, y))
+    """The intersection of two discs, with pointed ends up and down."""
+    return intersection(disc(radius, -away, y), disc(radius, away, y))
 
 
 def polar(radius: ArrayLike, degrees: ArrayLike) -> np.ndarray:

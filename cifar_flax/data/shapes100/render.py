@@ -1,7 +1,7 @@
-"""shapes100: 100 procedurally drawn classes in 20 superclasses, with fine and coarse labels as CIFAR-100 has them.
+"""shapes100: 100 procedurally drawn classes in 20 superclasses, with fine and coarse labels like CIFAR-100.
 
-What makes the class is the shape and nothing else: colours, position, size, rotation, mirroring, weight, background, clutter
-and noise are drawn at random, from the same distributions for every class.
+Only the shape determines the class: colours, position, size, rotation, mirroring, weight, background, clutter and noise are
+drawn at random, from the same distributions for every class.
 """
 
 import numpy as np
@@ -14,11 +14,11 @@ from cifar_flax.errors import UserError
 SIZE = 32  # pixels a side
 IMAGES_PER_CLASS = {"train": 250, "test": 50}
 
-RADIUS = (8.0, 13.0)  # pixels from the middle of a shape to its rim
-STRETCH = 0.12  # largest log ratio of width or height to that radius
-ROTATION = 30.0  # degrees to either side; the catalogue's classes count on it
-WEIGHT = 0.5  # pixels by which outlines swell or shrink at most
-OVERHANG = 1.5  # pixels by which a shape may leave the picture
+RADIUS = (8.0, 13.0)  # pixels from the center of a shape to its rim
+STRETCH = 0.12  # largest log ratio of width or height to the radius
+ROTATION = 30.0  # degrees to either side; CATALOG relies on it
+WEIGHT = 0.5  # largest swelling or shrinking of outlines, pixels
+OVERHANG = 1.5  # largest part of a shape outside the picture, pixels
 CLUTTER = 4  # bars behind a shape
 NOISE = (0.01, 0.06)  # standard deviation, where white is 1
 
@@ -27,8 +27,8 @@ def generate(split: str, seed: int = 0) -> Dataset:
     """Draws one split.
 
     Args:
-      split: "train", 250 images a class, or "test", 50.
-      seed: chooses the pictures. Both splits and all classes have streams of their own.
+      split: "train", 250 images per class, or "test", 50.
+      seed: of the random numbers; each class of each split has its own stream.
 
     Returns:
       Dataset with images uint8 [N, 32, 32, 3] in which the classes take turns: row i has label i % 100.
@@ -54,7 +54,7 @@ def generate(split: str, seed: int = 0) -> Dataset:
 
 
 def _draw(shape: Field, count: int, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [count, SIZE, SIZE, 3]: pictures of one shape."""
+    """Draws pictures of one shape, uint8 [count, SIZE, SIZE, 3]."""
     light_shape = rng.random((count, 1, 1, 1)) < 0.5
     pictures = _backdrop(~light_shape, rng)
     for _ in range(CLUTTER):
@@ -66,12 +66,12 @@ def _draw(shape: Field, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _uniform(rng: np.random.Generator, limits: tuple[float, float], count: int) -> np.ndarray:
-    """float32 [count, 1, 1, 1], ready to be broadcast against pictures."""
+    """Uniform numbers, float32 [count, 1, 1, 1], which broadcast against pictures."""
     return rng.uniform(*limits, (count, 1, 1, 1)).astype(np.float32)
 
 
 def _color(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """float32 [N, 1, 1, 3]: colours of any hue; the strongest channel of a light one beats all of a dark one by 0.3 or more."""
+    """Colours of any hue, float32 [N, 1, 1, 3]; the maximum channel of a light one is at least 0.3 above that of a dark one."""
     count = len(light)
     value = np.where(light, _uniform(rng, (0.75, 1.0), count), _uniform(rng, (0.05, 0.45), count))
     saturation = np.where(light, _uniform(rng, (0.0, 0.55), count), _uniform(rng, (0.2, 1.0), count))
@@ -80,7 +80,7 @@ def _color(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _backdrop(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """float32 [N, SIZE, SIZE, 3]: two colours that flow into one another."""
+    """Smooth blends of two colours, float32 [N, SIZE, SIZE, 3]."""
     knots, pixels = np.linspace(0, 1, 4), np.linspace(0, 1, SIZE)
     tent = np.maximum(0, 1 - 3 * abs(pixels[:, None] - knots)).astype(np.float32)  # linear interpolation from knots to pixels
     blend = tent @ rng.random((len(light), 4, 4), np.float32) @ tent.T
@@ -89,13 +89,13 @@ def _backdrop(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _pixels() -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (x, y) of pixel centres, each float32 [1, SIZE, SIZE, 1], from the middle of the picture, y up."""
+    """Coordinates (x, y) of pixel centers, each float32 [1, SIZE, SIZE, 1], from the center of the picture, y up."""
     along = np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2
     return along[None, None, :, None], -along[None, :, None, None]
 
 
 def _bars(count: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [count, SIZE, SIZE, 1]: how much of each pixel a randomly placed short bar covers."""
+    """Coverage of each pixel by a randomly placed short bar, float32 [count, SIZE, SIZE, 1]."""
     x, y = _pixels()
     x, y = x - _uniform(rng, (-16, 16), count), y - _uniform(rng, (-16, 16), count)
     angle = _uniform(rng, (0, np.pi), count)
@@ -105,7 +105,7 @@ def _bars(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _silhouette(shape: Field, count: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [count, SIZE, SIZE, 1]: how much of each pixel a shape covers, in random poses."""
+    """Coverage of each pixel by a shape in random poses, float32 [count, SIZE, SIZE, 1]."""
     x, y = _pixels()
     radius = _uniform(rng, RADIUS, count)
     reach = SIZE / 2 + OVERHANG - radius
@@ -119,7 +119,7 @@ def _silhouette(shape: Field, count: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _sample(field: Field, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A field at any points, by linear interpolation; beyond the canvas, its border."""
+    """Samples a field at any points by linear interpolation; outside the canvas, its border is repeated."""
     scale = (CANVAS - 1) / (2 * EXTENT)
     column, row = (np.clip((v + EXTENT) * scale, 0, CANVAS - 1.001) for v in (x, y))
     left, low = column.astype(np.int32), row.astype(np.int32)

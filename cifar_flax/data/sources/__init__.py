@@ -1,1 +1,1 @@
-"""Readers of data sets, one module a kind of file."""
+"""Sources of data sets, one module per kind."""

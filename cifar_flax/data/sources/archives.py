@@ -1,6 +1,5 @@
-"""Files that people have at hand as data sets: the official CIFAR tarballs, .npz files, folders of pictures."""
+"""Import of local files: the official CIFAR tarballs, .npz files and folders of pictures."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.resize import fit_all
 from cifar_flax.data.sources import cifar_archives, folders, npz
 from cifar_flax.errors import UserError
+from cifar_flax.files.checksum import sha256_of_file
 
 
 class OfficialArchive(NamedTuple):
@@ -19,8 +19,8 @@ class OfficialArchive(NamedTuple):
     sha256: str
 
 
-# Binary versions: the checksums that TFDS downloads with (url_checksums/cifar10.txt and cifar100.txt in its sources). Python
-# versions: those of keras.datasets; their MD5s are the ones on https://www.cs.toronto.edu/~kriz/cifar.html.
+# Checksums of the binary versions are from url_checksums/cifar10.txt and cifar100.txt of TFDS, those of the python versions
+# from keras.datasets, of files whose MD5s agree with https://www.cs.toronto.edu/~kriz/cifar.html.
 OFFICIAL = {
     "cifar-10-binary.tar.gz": OfficialArchive(
         "cifar10", 170_052_171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -38,29 +38,29 @@ OFFICIAL = {
 
 
 class ImportResult(NamedTuple):
-    """The splits found, and where they came from, in words."""
+    """The splits of an archive, and its origin in words."""
 
     splits: dict[str, Dataset]
     source: str
 
 
 def read(path: Path, name: str, image_size: int | None = None, allow_unverified: bool = False) -> ImportResult:
-    """Reads a CIFAR tarball, an .npz or a folder of pictures.
+    """Reads a CIFAR tarball, an .npz file or a folder of pictures.
 
     Args:
       path: the file or folder.
-      name: the data set it is said to be.
-      image_size: pixels a side to resize to; None keeps the archive's own (folders: 32).
-      allow_unverified: takes a tarball whose checksum is not an official one, such as a repacked one.
+      name: the data set that the user expects in it.
+      image_size: pixels a side to resize to; None keeps the size of the images (folders: 32).
+      allow_unverified: accepts a tarball without an official checksum, such as a repacked one.
 
     Raises:
-      UserError: it is missing, damaged, not official, another data set, or not of a known kind.
+      UserError: the archive is missing, damaged, not official, of another data set or of an unknown kind.
     """
     if path.is_dir():
         return ImportResult(folders.read(path, image_size), f"folder {path.absolute()}")
     if not path.is_file():
         raise UserError(f"--archive={path}: no such file or folder")
-    digest = _sha256(path)
+    digest = sha256_of_file(path)
     if path.suffix == ".npz":
         splits = npz.read(path)
     else:
@@ -70,17 +70,12 @@ def read(path: Path, name: str, image_size: int | None = None, allow_unverified:
     return ImportResult(resized, f"{path.name}, SHA-256 {digest}")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _check_official(path: Path, name: str, digest: str, allow_unverified: bool) -> None:
-    by_digest = {official.sha256: official for official in OFFICIAL.values()}
-    found = by_digest.get(digest)
-    if found and found.name != name:
-        raise UserError(f"{path} is {found.name}, not {name}: import it with --name={found.name}")
-    if found or allow_unverified:
+    by_digest = {archive.sha256: archive for archive in OFFICIAL.values()}
+    official = by_digest.get(digest)
+    if official and official.name != name:
+        raise UserError(f"{path} is {official.name}, not {name}: import it with --name={official.name}")
+    if official or allow_unverified:
         return
     size, expected = path.stat().st_size, OFFICIAL.get(path.name)
     if expected and size < expected.bytes:

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 from their tarballs, python and binary versions.
 
-Tarballs are read in memory, member by member: nothing is extracted to disk, and the paths inside play no part. Pickles may
-build NumPy arrays and nothing else. Rows keep the order of the files, which is that of the `id` in TFDS.
+Tarballs are read in memory, member by member: nothing is extracted to disk, and paths inside are ignored. Pickles can build
+NumPy arrays only. Rows keep the order of the files, which is the order of `id` in TFDS.
 """
 
 import io
@@ -19,22 +19,22 @@ import numpy as np
 from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.errors import UserError
 
-MAX_MEMBER = 1 << 28  # bytes; the largest real one, CIFAR-100's training batch, has 155 MB
-MAX_UNPACKED = 1 << 30  # bytes of all members together, the ignored ones too, since gzip has to unpack those as well
-MAX_ATTRIBUTES = 1 << 20  # bytes of a member that is no file
-LONGEST_REASON = 200  # characters that are quoted of another library's message
+MAX_MEMBER = 1 << 28  # bytes; the largest member of an official archive, the training batch of CIFAR-100, has 155 MB
+MAX_UNPACKED = 1 << 30  # bytes of all members, ignored ones included, since gzip has to unpack those too
+MAX_ATTRIBUTES = 1 << 20  # bytes of a member that is not a file
+LONGEST_REASON = 200  # characters quoted from another library's message
 SIDE = 32  # pixels
-PIXELS = 3 * SIDE * SIDE  # bytes an image
+PIXELS = 3 * SIDE * SIDE  # bytes per image
 
 
 class Layout(NamedTuple):
-    """Where one version of CIFAR keeps what: member names, and the keys of labels and of their names."""
+    """Member names of one version of CIFAR, and the keys of labels and names in them."""
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     names: tuple[str, ...]  # member (binary) or key in `meta` (python) with the class names, then with the coarse names
     labels: tuple[str, ...]  # keys in a python batch: class labels, then coarse labels
-    meta: str = ""  # the python versions' member with all names
+    meta: str = ""  # the member with all names, in python versions
 
 
 LAYOUTS = (
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Dataset]:
       Splits with images uint8 [N, 32, 32, 3].
 
     Raises:
-      UserError: the file is damaged, or is no CIFAR archive.
+      UserError: the file is damaged or is not a CIFAR archive.
     """
     members = _members(path)
     for layout in LAYOUTS:
@@ -65,7 +65,7 @@ def read(path: Path) -> dict[str, Dataset]:
 
 
 class _Header(tarfile.TarInfo):
-    """A member, whose long name or attributes are not so long that reading them would fill the memory."""
+    """A member; refuses long names and attributes that would fill the memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -76,7 +76,7 @@ class _Header(tarfile.TarInfo):
 
 
 def _members(path: Path) -> dict[str, bytes]:
-    """The contents of the members that a CIFAR archive has, by their last path component."""
+    """Reads the members of a CIFAR archive, by their last path component."""
     contents: dict[str, bytes] = {}
     unpacked = 0
     try:
@@ -92,7 +92,7 @@ def _members(path: Path) -> dict[str, bytes]:
                     raise UserError(f"{path}: has two members called {name}")
                 file = tar.extractfile(member)
                 contents[name] = file.read() if file else b""
-            while rest := tar.fileobj.read(1 << 20):  # gzip and others have their checksum at the very end
+            while rest := tar.fileobj.read(1 << 20):  # the checksum of gzip and others is at the very end
                 unpacked += len(rest)
                 if unpacked > MAX_UNPACKED:
                     raise UserError(f"{path}: is far larger than a CIFAR archive")
@@ -103,14 +103,14 @@ def _members(path: Path) -> dict[str, bytes]:
 
 
 def _read_binary(path: Path, layout: Layout, members: Mapping[str, bytes]) -> dict[str, Dataset]:
-    """Rows of coarse label (CIFAR-100 only), label, and 3072 bytes: red, then green, then blue, row by row."""
+    """Reads rows of coarse label (CIFAR-100 only), label, and 3072 bytes: the red, green and blue planes."""
     names = [tuple(filter(None, members[name].decode(errors="replace").splitlines())) for name in layout.names]
 
     def split(files: tuple[str, ...]) -> Dataset:
         width = len(names) + PIXELS
         data = b"".join(members[name] for name in files)
         if not data or len(data) % width:
-            raise UserError(f"{path}: {files[0]} has {len(data)} bytes, which are no whole rows of {width}")
+            raise UserError(f"{path}: {files[0]} has {len(data)} bytes, not a multiple of the row length {width}")
         rows = np.frombuffer(data, np.uint8).reshape(-1, width)
         return _dataset(path, files[0], rows[:, len(names) :], list(rows[:, : len(names)].T[::-1]), names)
 
@@ -134,7 +134,7 @@ def _read_python(path: Path, layout: Layout, members: Mapping[str, bytes]) -> di
 
 
 def _dataset(path: Path, member: str, pixels: np.ndarray, labels: list[np.ndarray], names: list[tuple[str, ...]]) -> Dataset:
-    """From pixels [N, 3072] and labels [N] of classes and, in CIFAR-100, superclasses."""
+    """Converts pixels [N, 3072] and labels [N] of classes and, in CIFAR-100, of superclasses."""
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
         raise UserError(f"{path}: {member} has pixels {pixels.dtype} {pixels.shape}, expected uint8 (N, {PIXELS})")
     images = np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
@@ -144,40 +144,40 @@ def _dataset(path: Path, member: str, pixels: np.ndarray, labels: list[np.ndarra
     return Dataset(images, checked[0], names[0], *((checked[1], names[1]) if len(names) > 1 else ()))
 
 
-ADMITTED = {
+ALLOWED_GLOBALS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),  # its name since NumPy 2
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
-    ("_codecs", "encode"),  # how protocol 2 of Python 3 writes bytes
+    ("_codecs", "encode"),  # writes bytes in protocol 2 of Python 3
 }
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Unpickles dicts, lists, strings, numbers and NumPy arrays: all that CIFAR's batches are made of.
+    """Unpickles dicts, lists, strings, numbers and NumPy arrays, as in the batches of CIFAR.
 
-    An array begins empty and is filled with bytes that are in the pickle, so that none is larger than the file.
+    An array begins empty and is filled with bytes of the pickle, so that no array is larger than the file.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}, and only NumPy arrays are let in")
+        if (module, name) not in ALLOWED_GLOBALS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only NumPy arrays are allowed")
         if name == "_reconstruct":
             return lambda *_: np.empty(0, np.uint8)
         if name == "ndarray":
-            return None  # the argument of _reconstruct, and nothing to call
+            return None  # an argument of _reconstruct, never called
         return super().find_class(module, name)
 
 
 def _check_sizes(content: bytes) -> None:
-    """Goes through a pickle without obeying it; pickle itself makes room for whatever sizes and places it names.
+    """Scans the opcodes of a pickle without executing them, since pickle allocates whatever sizes they name.
 
     Raises:
-      ValueError: something in it is larger than the rest of it.
+      ValueError: an index of the memo is larger than the pickle.
     """
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name == "LONG_BINPUT" and isinstance(argument, int) and argument > len(content):
-            raise ValueError(f"it wants to keep {argument:,} things")
+            raise ValueError(f"it asks for a memo of {argument:,} entries")
 
 
 def _unpickle(path: Path, member: str, content: bytes) -> dict[str, Any]:

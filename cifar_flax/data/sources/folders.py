@@ -1,4 +1,4 @@
-"""A folder of pictures, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, as a data set."""
+"""Folders of pictures, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, as data sets."""
 
 import hashlib
 import os
@@ -8,22 +8,43 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.resize import fit
 from cifar_flax.errors import UserError
 
+PREFIX = "folder:"  # of config.data.name
 SPLITS = ("train", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # whatever the name; reading some others runs programs
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # whatever the suffix; Pillow runs programs for some others
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
+
+
+class FolderSource:
+    """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
+
+    def __init__(self, name: str, image_size: int | None = None) -> None:
+        self.path, self.image_size = Path(name.removeprefix(PREFIX)).expanduser().absolute(), image_size
+
+    def key(self) -> str:
+        """The entry's name, with a hash of the path."""
+        return cache.key_of(f"{PREFIX}{self.path}", self.image_size or DEFAULT_SIZE)
+
+    def version(self) -> str:
+        """Names the pictures by their fingerprint."""
+        return f"folder {self.path}, fingerprint {fingerprint(self.path)}"
+
+    def build(self) -> None:
+        """Reads the pictures into the cache."""
+        cache.write(self.key(), read(self.path, self.image_size), self.version(), f"{PREFIX}{self.path}")
 
 
 def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
     """Reads the splits of a folder: `train`, and `test` where there is one.
 
-    Classes are the subfolders of `train` in alphabetical order, and `test` has no others. Rows are ordered by class, then file
-    name. Pictures are turned upright as their EXIF data says, made RGB, cropped to a square and resized. Other files and hidden
-    ones are ignored; a picture that cannot be read is refused, since leaving it out would silently change the data set.
+    Classes are the subfolders of `train` in alphabetical order; `test` can have no others. Rows are ordered by class, then file
+    name. Pictures are turned upright by their EXIF data, converted to RGB, cropped to a square and resized. Hidden files and
+    files with other suffixes are ignored; an unreadable picture is an error, since skipping it would change the data set.
 
     Args:
       path: the folder.
@@ -49,7 +70,7 @@ def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of the relative names, sizes and times of all pictures: it changes when the folder does.
+    """Hashes the relative names, sizes and modification times of all pictures, 16 hex digits.
 
     Raises:
       UserError: there is no such folder.

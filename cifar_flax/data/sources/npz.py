@@ -1,7 +1,7 @@
-"""A data set in one .npz file, as `np.savez` writes it.
+"""Data sets in .npz files of `np.savez`.
 
-Arrays: `train_images` and `train_labels`, and the same for `test` where there is one; optional `train_coarse` and `test_coarse`
-(superclass labels), `class_names` and `coarse_names` (strings). Without names, classes are called 0, 1, 2, ...
+Arrays: `train_images` and `train_labels`; `test_images` and `test_labels` where there is a test split; optional `train_coarse`
+and `test_coarse` (superclass labels), `class_names` and `coarse_names` (strings). Default names of classes are 0, 1, 2, ...
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
 from cifar_flax.errors import UserError
 
-MAX_UNPACKED = 1 << 36  # bytes of all arrays together, if the machine has twice the memory: no larger set fits a device
-KNOWN = (
+MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory
+ARRAYS = (
     "train_images",
     "train_labels",
     "train_coarse",
@@ -36,7 +36,7 @@ def read(path: Path) -> dict[str, Dataset]:
       Splits with images uint8 [N, H, W, C] and labels int32 [N].
 
     Raises:
-      UserError: it is damaged, an array is missing, or has the wrong dtype, shape or range.
+      UserError: the file is damaged, or an array is missing or has the wrong dtype, shape or range.
     """
     arrays = _load(path)
     if "train_images" not in arrays:
@@ -57,7 +57,12 @@ def read(path: Path) -> dict[str, Dataset]:
         upper = checked_labels(f"{path}: {split}_coarse", coarse[split], len(images), len(coarse_names))
         return Dataset(images, fine, names, upper, coarse_names)
 
-    return {split: dataset(split) for split in splits}
+    datasets = {split: dataset(split) for split in splits}
+    try:
+        check_splits(datasets)
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from None
+    return datasets
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -66,12 +71,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             unpacked = sum(member.file_size for member in archive.infolist())
         most = min(MAX_UNPACKED, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
         if unpacked > most:
-            raise UserError(f"{path}: unpacks to {unpacked:,} bytes, more than the {most:,} that are let in")
+            raise UserError(f"{path}: unpacks to {unpacked:,} bytes, more than the {most:,} that are allowed")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in KNOWN if name in file.files}
+            return {name: file[name] for name in ARRAYS if name in file.files}
     except UserError:
         raise
-    except Exception as e:  # of zipfile, of what unpacks, and of NumPy: nearly anything
+    except Exception as e:  # zipfile, the decompressors and NumPy raise nearly anything
         reason = ascii(str(e).partition("\n")[0][:200])[1:-1]
         raise UserError(f"{path}: damaged, or not an .npz of plain arrays ({reason})") from None
 

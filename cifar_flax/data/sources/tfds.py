@@ -1,7 +1,7 @@
-"""TensorFlow Datasets into the cache, always in a child process.
+"""Data sets of TFDS, written into the cache by a child process.
 
-TensorFlow must not enter the training process: beside JAX it can break NCCL's collectives, it grabs GPU memory, and it takes
-seconds to load. This module runs `cifar_flax.data.sources.tfds_worker` instead, and imports nothing of TensorFlow itself.
+TensorFlow stays out of the training process: it can break NCCL's collectives of JAX, allocates GPU memory, and takes seconds to
+import. This module starts `cifar_flax.data.sources.tfds_worker` instead, and does not import TensorFlow.
 """
 
 import json
@@ -18,9 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cifar_flax.data import cache
 from cifar_flax.errors import ConfigError, RunFailed, UserError
 
-BUCKET = "storage.googleapis.com"  # where TFDS keeps prepared data sets
+BUCKET = "storage.googleapis.com"  # hosts prepared data sets of TFDS
 PROBE_SECONDS = 8.0  # for a host to answer; a good connection takes well under one
 NAME = re.compile(r"(?P<set>\w+)(/(?P<config>[\w.-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -30,41 +31,87 @@ QUIET = {
     "CUDA_VISIBLE_DEVICES": "",  # the GPUs are for training
     "NO_GCE_CHECK": "true",  # do not look for Google Cloud credentials, the bucket is public
 }
+OFFICIAL_ARCHIVES = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}
+INSTALL = "pip install -e '.[tfds]'  and run the same command"
+PREPARE = "set TFDS_DATA_DIR to a directory where TFDS has prepared it"
 
 
 class Unreachable(UserError):
-    """The data set is not on this machine, and the hosts it could come from do not answer."""
+    """The data set is not on this machine, and no host that has it answers."""
 
 
 class NotInstalled(UserError):
-    """TensorFlow Datasets, which would read or fetch the data set, is not installed."""
+    """TensorFlow Datasets is not installed."""
 
 
 class NotPrepared(UserError):
     """The data set is not in the user's TFDS directory."""
 
 
+class TfdsSource:
+    """A name of TFDS, or of an imported archive, as a source of the data registry; a cached copy is never out of date."""
+
+    def __init__(self, name: str, image_size: int | None = None) -> None:
+        self.name, self.image_size = name, image_size
+
+    def key(self) -> str:
+        """The entry's name."""
+        return cache.key_of(self.name, self.image_size)
+
+    def version(self) -> None:
+        """Any copy is up to date: what was imported cannot be fetched again."""
+
+    def build(self) -> None:
+        """Prepares the data set with TFDS.
+
+        Raises:
+          UserError: it cannot be had; the message lists the ways to get it.
+        """
+        try:
+            prepare(self.name, self.image_size)
+        except NotInstalled as e:
+            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, INSTALL)}") from None
+        except Unreachable as e:
+            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
+
+
+def _how_to_get(name: str, size: int | None, first: str) -> str:
+    """Lists the ways to get a data set: `first`, and those that work without TFDS."""
+    resize = "" if size is None else f" --image_size={size}"
+    official = OFFICIAL_ARCHIVES.get(name)
+    archive = official or "FILE.npz"
+    copy = f"copy {archive} here and run" if official else "with the data as an .npz file or an image folder, run"
+    return "\n".join(
+        (
+            "Any one of these helps:",
+            f"  - {first}",
+            f"  - {copy}  python launch/import_data.py --name={name} --archive={archive}{resize}",
+            "  - try the embedded data set:  --config=configs/quickstart.py",
+        )
+    )
+
+
 def data_dir() -> Path:
-    """The user's TFDS directory: $TFDS_DATA_DIR or ~/tensorflow_datasets, as TFDS itself has it."""
+    """The user's TFDS directory, by the rule of TFDS: $TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
 
 
 def prepare(name: str, image_size: int | None = None, allow_download: bool = True) -> None:
-    """Writes a TFDS image-classification set into the cache, under `cache.key_of(name, image_size)`.
+    """Writes an image-classification data set of TFDS into the cache, under `cache.key_of(name, image_size)`.
 
-    Rows are sorted by the set's `id` where it has one, and are in stored order otherwise. `train` becomes `train`; `test`, or
-    `validation` in a set without `test`, becomes `test`.
+    Rows are sorted by the feature `id` where there is one, and keep the stored order otherwise. The cached `test` split is
+    `test`, or `validation` in a data set without `test`.
 
     Args:
-      name: as in TFDS: `cifar100`, `imagenet_resized/8x8`, `cifar10:3.0.2`.
-      image_size: pixels a side to resize to, cropped to a square; None keeps the set's own.
-      allow_download: lets TFDS download what is not in the user's TFDS directory.
+      name: a TFDS name: `cifar100`, `imagenet_resized/8x8`, `cifar10:3.0.2`.
+      image_size: pixels a side to crop and resize to; None keeps the size of the data set.
+      allow_download: whether TFDS may download a data set that is not in the user's TFDS directory.
 
     Raises:
-      NotPrepared: it is not there, and a download is not allowed.
-      Unreachable: it is not there, and cannot be downloaded either.
+      NotPrepared: the data set is not there, and a download is not allowed.
+      Unreachable: it is not there, and no host has answered.
       NotInstalled: TensorFlow Datasets is not installed.
-      UserError: no such set, not an image-classification set, damaged files.
+      UserError: there is no such data set, it is not one of image classification, or its files are damaged.
       RunFailed: the child process failed or was killed.
     """
     request: dict[str, Any] = {"name": name, "image_size": image_size}
@@ -86,14 +133,16 @@ def prepare(name: str, image_size: int | None = None, allow_download: bool = Tru
 
 
 def prepared_directory(name: str) -> Path | None:
-    """The newest version of a set in the user's TFDS directory, or None; TensorFlow is not needed for that.
+    """Finds the newest version of a data set in the user's TFDS directory, without TensorFlow; None where there is none.
 
     Raises:
-      UserError: `name` is not a TFDS name, or leaves open which of several configurations is meant.
+      ConfigError: `name` is not a TFDS name, or does not say which of several configurations is meant.
     """
     parts = NAME.fullmatch(name)
     if parts is None:
-        raise ConfigError(f"config.data.name: no data set is called {name!r}; expected one such as cifar100 or folder:PATH")
+        raise ConfigError(
+            f"config.data.name: no data set is called {name!r}; expected a TFDS name, folder:PATH or MODULE:FUNCTION"
+        )
     root = data_dir() / parts["set"]
     base = root / parts["config"] if parts["config"] else root
     versions = [
@@ -108,7 +157,7 @@ def prepared_directory(name: str) -> Path | None:
 
 
 def reachable(hosts: list[str]) -> set[str]:
-    """Those of `hosts` that answer over HTTPS, proxies honoured, within PROBE_SECONDS for all of them together."""
+    """Returns the `hosts` that answer over HTTPS, through proxies where configured, within PROBE_SECONDS in all."""
     answered: set[str] = set()
 
     def probe(host: str) -> None:
@@ -121,7 +170,7 @@ def reachable(hosts: list[str]) -> set[str]:
             return
         answered.add(host)
 
-    # Looking a name up knows no timeout, hence threads that may be left behind.
+    # A name lookup has no timeout, hence daemon threads.
     threads = [threading.Thread(target=probe, args=(host,), daemon=True) for host in dict.fromkeys(hosts)]
     deadline = time.monotonic() + PROBE_SECONDS
     for thread in threads:
@@ -132,11 +181,11 @@ def reachable(hosts: list[str]) -> set[str]:
 
 
 def run_child(request: dict[str, Any]) -> dict[str, Any]:
-    """Has a child process carry out `request` and returns its answer; what the child shows on stderr is for the user.
+    """Runs the worker process on `request` and returns its answer; its stderr goes to the user.
 
     Raises:
-      UserError: what the child found wrong with the request.
-      RunFailed: it was killed, or failed in some other way.
+      UserError: the worker reported a mistake in the request.
+      RunFailed: it was killed, or failed in another way.
     """
     package_root = str(Path(__file__).resolve().parents[3])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
@@ -156,6 +205,8 @@ def run_child(request: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(child.stdout)
     except ValueError:
         raise RunFailed(f"{name}: the process that reads TensorFlow Datasets ended with exit code {child.returncode}") from None
+    if "config_error" in answer:
+        raise ConfigError(answer["config_error"])
     if "user_error" in answer:
         raise UserError(answer["user_error"])
     if "failure" in answer:

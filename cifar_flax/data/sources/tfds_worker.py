@@ -1,8 +1,8 @@
-"""The child process that reads and downloads with TensorFlow Datasets; see `sources.tfds`, which runs it.
+"""The worker process that downloads and reads with TensorFlow Datasets; `sources.tfds` starts it.
 
     python -m cifar_flax.data.sources.tfds_worker '{"action": "read", "name": "cifar100", "directory": "...", ...}'
 
-It answers with one line of JSON on its standard output; progress, and whatever TFDS prints, goes to standard error.
+It answers with one line of JSON on standard output; progress and the output of TFDS go to standard error.
 """
 
 import difflib
@@ -19,29 +19,30 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.data.resize import fit, to_picture
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.files.cache_folder import cache_folder
 
 
 def main() -> None:
-    """The child: carries out the request in its one argument and answers on standard output."""
+    """Carries out the request in the only argument and answers on standard output."""
     answer_to = os.dup(1)
-    os.dup2(2, 1)  # what TFDS prints must not end up in the answer
+    os.dup2(2, 1)  # keeps the output of TFDS out of the answer
     request = json.loads(sys.argv[1])
     actions: dict[str, Callable[..., dict[str, Any]]] = {"hosts": _hosts, "download": _download, "read": _read}
     action = actions[request.pop("action")]
     try:
         answer = action(**request)
     except UserError as e:
-        answer = {"user_error": str(e)}
-    except KeyboardInterrupt:  # the parent has had it too, and reports it
+        answer = {"config_error" if isinstance(e, ConfigError) else "user_error": str(e)}
+    except KeyboardInterrupt:  # the parent receives and reports it too
         sys.exit(130)
-    except Exception as e:  # whatever TFDS, TensorFlow and the network come up with
+    except Exception as e:  # TFDS, TensorFlow and the network raise nearly anything
         answer = {"failure": f"{request['name']}: TensorFlow Datasets failed with {_one_line(e)}"}
     with os.fdopen(answer_to, "w") as file:
         json.dump(answer, file)
 
 
 def _hosts(name: str, image_size: int | None) -> dict[str, Any]:
-    """The hosts that TFDS downloads a set from; imports no TensorFlow and asks no network."""
+    """Lists the hosts of the downloads of a data set, without importing TensorFlow or using the network."""
     import tensorflow_datasets as tfds
 
     base = name.partition("/")[0].partition(":")[0]
@@ -60,15 +61,15 @@ def _download(name: str, image_size: int | None, data_dir: str, bucket: bool) ->
 
     builder = tfds.builder(name, data_dir=data_dir)
     for from_bucket in (True, False) if bucket else (False,):
-        gcs_utils._is_gcs_disabled = not from_bucket  # TFDS 4.9.10 has it switched off
+        gcs_utils._is_gcs_disabled = not from_bucket  # off by default in TFDS 4.9.10
         config = tfds.download.DownloadConfig(try_download_gcs=from_bucket)
         try:
             builder.download_and_prepare(download_config=config)
             break
-        except Exception as e:  # the bucket is a short cut; the original host is the way that must work
+        except Exception as e:  # the bucket is a shortcut, the original host must work
             if not from_bucket:
                 raise
-            _tell(f"{name}: not from the bucket ({_one_line(e)}); trying the original host")
+            _print(f"{name}: not from the bucket ({_one_line(e)}); trying the original host")
     return _read(name, image_size, builder.data_dir)
 
 
@@ -79,12 +80,12 @@ def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
         builder = tfds.builder_from_directory(directory)
         stored = list(builder.info.splits)
         chosen = {"train": "train", "test": "test" if "test" in stored else "validation"}
-        _tell(f"{name}: copying {directory} into the cache {cache.folder()}")
+        _print(f"{name}: copying {directory} into the cache {cache_folder()}")
         splits = {new: _read_split(tfds, builder, name, old, image_size) for new, old in chosen.items() if old in stored}
     except UserError:
         raise
-    except Exception as e:  # TensorFlow, protobuf and JSON each have their own for a damaged file
-        raise UserError(f"{directory}: cannot be read ({_one_line(e)}); where it is damaged, remove it and try again") from None
+    except Exception as e:  # TensorFlow, protobuf and JSON raise their own errors for a damaged file
+        raise UserError(f"{directory}: cannot be read ({_one_line(e)}); if it is damaged, remove it and try again") from None
     if not splits:
         raise ConfigError(f"config.data.name: {name} has no train and no test split, only {', '.join(stored)}")
     cache.write(cache.key_of(name, image_size), splits, f"TensorFlow Datasets, {builder.info.full_name}", name)
@@ -97,7 +98,7 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
         key: feature for key in ("label", "coarse_label") if isinstance(feature := features.get(key), tfds.features.ClassLabel)
     }
     if "label" not in classes or not isinstance(features.get("image"), tfds.features.Image):
-        raise ConfigError(f"config.data.name: {name} is no image-classification set: it has {', '.join(features)}")
+        raise ConfigError(f"config.data.name: {name} is not an image-classification data set: it has {', '.join(features)}")
     height, width, channels = features["image"].shape
     if image_size is None and (height is None or width is None):
         raise ConfigError(f"config.data.image_size: the images of {name} differ in size; choose one, such as 64")
@@ -122,12 +123,12 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
         raise OSError(f"{row} of {count} examples in {split}")
     order = np.argsort(np.array(ids), kind="stable") if ids else np.arange(count)
     names = {key: tuple(classes[key].names) for key in labels}
-    found = {key: checked_labels(f"{name}: {split}", column[order], count, len(names[key])) for key, column in labels.items()}
-    return Dataset(images[order], found["label"], names["label"], found.get("coarse_label"), names.get("coarse_label", ()))
+    rows = {key: checked_labels(f"{name}: {split}", column[order], count, len(names[key])) for key, column in labels.items()}
+    return Dataset(images[order], rows["label"], names["label"], rows.get("coarse_label"), names.get("coarse_label", ()))
 
 
 def _examples(tfds: Any, builder: Any, split: str, count: int) -> Any:
-    from tqdm import tqdm  # TFDS brings it
+    from tqdm import tqdm
 
     config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # one file after the other
     examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
@@ -138,7 +139,7 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 

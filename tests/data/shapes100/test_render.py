@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -18,8 +16,8 @@ def test():
 
 
 def nearest_neighbour_accuracy(train_images, train_labels, images, labels):
-    known, asked = (np.reshape(x, (len(x), -1)).astype(np.float32) / 255 for x in (train_images, images))
-    squared_distances = (known**2).sum(1) - 2 * asked @ known.T  # less the term that is the same for all neighbours
+    neighbours, queries = (np.reshape(x, (len(x), -1)).astype(np.float32) / 255 for x in (train_images, images))
+    squared_distances = (neighbours**2).sum(1) - 2 * queries @ neighbours.T  # less the term that is the same for all neighbours
     return np.mean(train_labels[squared_distances.argmin(1)] == labels)
 
 
@@ -57,12 +55,6 @@ def test_no_picture_occurs_twice_in_either_split_or_under_another_seed(train, te
     splits = train, test, render.generate("test", seed=1)
     pictures = [picture.tobytes() for split in splits for picture in split.images]
     assert len(set(pictures)) == sum(map(len, splits))
-
-
-def test_generating_takes_seconds():
-    start = time.process_time()
-    render.generate("test")
-    assert time.process_time() - start < 10  # for a sixth of the set; about 1 s where this was written
 
 
 def test_pixels_alone_do_not_give_the_class_away(train, test):

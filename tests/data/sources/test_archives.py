@@ -10,6 +10,7 @@ import pytest
 
 from cifar_flax.data import cache
 from cifar_flax.data.sources import archives, cifar_archives
+from cifar_flax.files.checksum import sha256_of_file
 from tests.conftest import ROOT
 from tests.data.conftest import assert_same, refused
 
@@ -61,7 +62,7 @@ def test_short_official_archive_is_called_truncated(binary_tarball, tmp_path):
 
 
 def test_official_archive_is_taken_as_what_it_is_and_nothing_else(binary_tarball, tiny, monkeypatch):
-    official = archives.OfficialArchive("cifar100", binary_tarball.stat().st_size, archives._sha256(binary_tarball))
+    official = archives.OfficialArchive("cifar100", binary_tarball.stat().st_size, sha256_of_file(binary_tarball))
     monkeypatch.setitem(archives.OFFICIAL, "cifar-100-binary.tar.gz", official)
     imported = archives.read(binary_tarball, "cifar100")
     assert_same(imported.splits, tiny)
@@ -91,7 +92,7 @@ def test_archives_of_something_else(tar_writer, tmp_path):
     write, binary, _ = tar_writer
     refused(write(tmp_path / "other.tar.gz", {"README": b"hello"}), "not a CIFAR archive")
     short = {name: content[:-1] if name.endswith("train.bin") else content for name, content in binary.items()}
-    refused(write(tmp_path / "short.tar.gz", short), "train.bin", "no whole rows")
+    refused(write(tmp_path / "short.tar.gz", short), "train.bin", "not a multiple of the row length")
     wrong = {**binary, "cifar-100-binary/fine_label_names.txt": b"one\ntwo\n"}
     refused(write(tmp_path / "wrong.tar.gz", wrong), "expected 0 to 1")
     twice = {**binary, "elsewhere/train.bin": b""}
@@ -154,7 +155,7 @@ def test_pickles_that_want_more_than_arrays_are_refused(tar_writer, tmp_path, pr
     for value in (RunsACommand(f"touch {tmp_path}/gotcha"), OrderedDict(a=1), os.getcwd, np.load):
         members = {**python, "cifar-100-python/train": pickle.dumps(value, protocol=protocol)}
         message = refused(write(tmp_path / "evil.tar.gz", members), "train is not a CIFAR batch")
-        assert "only NumPy arrays are let in" in message
+        assert "only NumPy arrays are allowed" in message
     assert not (tmp_path / "gotcha").exists()
 
 

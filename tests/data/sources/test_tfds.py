@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -86,7 +85,7 @@ def test_newest_version_is_found_without_starting_anything(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "a/b/c", "/etc", "a:1", "*"])
-def test_what_can_be_no_name_is_refused(name, no_child):
+def test_names_of_no_data_set_are_refused(name, no_child):
     with pytest.raises(UserError, match=r"config\.data\.name: no data set is called"):
         tfds.prepare(name)
 
@@ -129,9 +128,8 @@ def test_probe_is_bounded_when_names_are_never_resolved(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", never_resolved)
     monkeypatch.setattr(tfds, "PROBE_SECONDS", 0.3)
-    start = time.monotonic()
     assert tfds.reachable(["images.example", "other.example"]) == set()
-    assert time.monotonic() - start < 2
+    assert not done.is_set()  # nobody waited for the lookups
     done.set()
 
 
@@ -205,6 +203,7 @@ tfds_worker.main()
 """
 
 
+@pytest.mark.slow
 def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(tmp_path):
     """The bucket cannot have this set; without a network it cannot even be asked."""
     environment = {**os.environ, **tfds.QUIET}
@@ -220,9 +219,7 @@ def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(
 def test_real_cifar100(real_tfds_dir, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
     tfds.prepare("cifar100", allow_download=False)
-    start = time.perf_counter()
     train = cache.read("cifar100", "train")
-    assert time.perf_counter() - start < 0.5
     test = cache.read("cifar100", "test")
     for data, count in ((train, 50_000), (test, 10_000)):
         assert data.images.shape == (count, 32, 32, 3)

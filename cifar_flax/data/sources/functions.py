@@ -1,0 +1,114 @@
+"""A data set that a user's function returns: `config.data.name = "my_mixer:digits"`."""
+
+import sys
+import traceback
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_flax.config.imports import import_object
+from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
+from cifar_flax.data.resize import fit_all
+from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.files.checksum import sha256_of_arrays
+
+FIELD = "config.data.name"
+SPLITS = ("train", "test")
+
+
+class FunctionSource:
+    """The result of `module:function`, called without arguments once per load and copied into the cache where it is new.
+
+    The function returns `{"train": Dataset, "test": Dataset}`, `test` where there is one: images uint8 [N, H, W, 1 or 3], which
+    may be memory-mapped, labels of any integer type [N]. It must return the same data at each call, since a run that resumes
+    compares their hashes.
+    """
+
+    def __init__(self, name: str, image_size: int | None = None) -> None:
+        self.name, self.image_size = name, image_size
+        self._function: Any = import_object(name, FIELD)
+
+    def key(self) -> str:
+        """The entry's name, made of the module's file, so that two projects with equal names do not share an entry."""
+        module, _, function = self.name.partition(":")
+        file = getattr(sys.modules[module], "__file__", None)
+        return cache.key_of(f"{Path(file).absolute() if file else module}:{function}", self.image_size)
+
+    def version(self) -> str:
+        """Names the content by its hash."""
+        return self._version
+
+    @cached_property
+    def _version(self) -> str:
+        arrays = {f"{split}/{name}": x for split, data in self._splits.items() for name, x in data.arrays().items()}
+        train = self._splits["train"]
+        return f"function {self.name}, SHA-256 {sha256_of_arrays(arrays, repr((train.class_names, train.coarse_names)))}"
+
+    def build(self) -> None:
+        """Copies the result into the cache."""
+        cache.write(self.key(), self._splits, self.version(), self.name)
+
+    @cached_property
+    def _splits(self) -> dict[str, Dataset]:
+        """The function's result, checked.
+
+        Raises:
+          ConfigError: the function raises, or returns something else than splits of one data set.
+        """
+        result = self._call()
+        datasets = list(result.values()) if isinstance(result, dict) else []
+        if not datasets or "train" not in result or not all(isinstance(dataset, Dataset) for dataset in datasets):
+            raise self._error(f"returned {_describe(result)}, expected {{'train': Dataset, 'test': Dataset}}, or 'train' alone")
+        if unknown := [split for split in result if split not in SPLITS]:
+            raise self._error(f"returned a split {unknown[0]!r}, expected train and test")
+        try:
+            splits = {split: self._converted(split, dataset) for split, dataset in result.items()}
+            check_splits(splits)
+        except (ValueError, UserError) as e:
+            raise self._error(f"returned a data set that cannot be used: {e}") from None
+        return splits
+
+    def _call(self) -> Any:
+        if not callable(self._function):
+            raise ConfigError(f"{FIELD}: {self.name} is a {type(self._function).__name__}, expected a function")
+        try:
+            return self._function()
+        except UserError:
+            raise
+        except Exception as e:  # whatever a user's function raises
+            place = traceback.extract_tb(e.__traceback__)[-1]
+            raise self._error(f"raised {type(e).__name__}: {e} ({place.filename}, line {place.lineno})") from e
+
+    def _converted(self, split: str, dataset: Dataset) -> Dataset:
+        """The data set with int32 labels, tuples of names, and images of the size that the config asks for."""
+        images, names, coarse_names = (
+            dataset.images,
+            tuple(map(str, dataset.class_names)),
+            tuple(map(str, dataset.coarse_names)),
+        )
+        if not isinstance(images, np.ndarray) or images.ndim != 4 or not images.size:
+            raise ValueError(f"images of {split} are {_describe(images)}, expected uint8 (N, H, W, 1 or 3), N at least 1")
+        labels = checked_labels(split, np.asarray(dataset.labels), len(images), len(names))
+        coarse = dataset.coarse_labels
+        if coarse is not None:
+            coarse = checked_labels(f"{split}, coarse", np.asarray(coarse), len(images), len(coarse_names))
+        if images.dtype == np.uint8 and images.shape[-1] in (1, 3):  # check_splits refuses others
+            images = fit_all(images, self.image_size)
+        return replace(
+            dataset, images=images, labels=labels, class_names=names, coarse_labels=coarse, coarse_names=coarse_names
+        )
+
+    def _error(self, problem: str) -> ConfigError:
+        return ConfigError(f"{FIELD}: {self.name}() {problem}")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_describe(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return "None" if value is None else type(value).__name__
