@@ -1,20 +1,34 @@
 """Scores a run on a split and writes RUN/report/: python launch/evaluate.py --run=runs/wide --split=test [--tta=flip]."""
 
+import math
+
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
 from cifar_flax.training.seed_folders import SUMMARY, seed_folders
+
+if TYPE_CHECKING:
+    from cifar_flax.analysis.predictions import Predictions
+    from cifar_flax.data.dataset import Dataset
+    from cifar_flax.run import Run
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step")
 _TTA = flags.DEFINE_enum(
     "tta", "none", ["none", "flip", "flip+shift"], "test-time augmentation: logits averaged over mirrored and shifted images"
+)
+_WEIGHTS = flags.DEFINE_enum(
+    "weights", "ema", ["ema", "raw"], "ema: the averaged weights where the run kept an average, and the raw ones' top-1 beside"
 )
 _CORRUPTIONS = flags.DEFINE_bool("corruptions", False, "score on noisy, blurred and otherwise corrupted images too")
 _PROBE = flags.DEFINE_enum("probe", "none", ["none", "color"], "color: score without colour, and with hues turned, too")
@@ -23,6 +37,9 @@ _REPORT = flags.DEFINE_bool("report", True, "write report.html and its pictures 
 
 def main() -> None:
     """Evaluates a run, or several seeds of one, and writes RUN/report/."""
+    from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
+
+    compilation.enable_persistent_cache()
     folder = Path(_RUN.value)
     if (folder / SUMMARY).is_file():
         _evaluate_seeds(folder)
@@ -32,43 +49,57 @@ def main() -> None:
 
 def _evaluate_seeds(folder: Path) -> None:
     """Evaluates each seed, prints the table of them and writes it to RUN/report/, with mean and sd."""
-    if _TTA.value != "none" or _CORRUPTIONS.value or _PROBE.value != "none":
-        raise UserError(f"--run={folder}: --tta, --corruptions and --probe are for one run; give one of the folders in it")
-    from cifar_flax.analysis.compare.seeds import report_seeds
+    if (_TTA.value, _WEIGHTS.value, _PROBE.value) != ("none", "ema", "none") or _CORRUPTIONS.value:
+        options = "--tta, --weights, --corruptions and --probe"
+        raise UserError(f"--run={folder}: {options} are for one run; give one of the folders in it")
+    from cifar_flax.analysis.compare.writers import write_seed_report
 
-    print(report_seeds(folder, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
+    print(write_seed_report(folder, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
 
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to RUN/report/SPLIT.json, with predictions, pictures and report.html."""
-    from cifar_flax.analysis.report.predictions import predict_split, write_predictions
+    from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX
 
+    if _WEIGHTS.value == "raw" and (_CORRUPTIONS.value or _PROBE.value != "none"):
+        raise UserError("--weights=raw: --corruptions and --probe score the averaged weights alone")
     run, split = Run.open(_RUN.value), _SPLIT.value
-    found, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value)
+    found, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
     scores = run.score(found.logits, found.labels)
+    if run.has_ema and found.ema:
+        raw = run.network(found.step, ema=False).evaluate(dataset, found.tta)
+        figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
+        scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     path = write_predictions(run, found, scores)
-    guesses = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
+    top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"superclass {scores['superclass_top1']:.2%}  " if "superclass_top1" in scores else ""
-    print(f"{split}: {guesses}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {found.step})")
+    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {found.step})")
+    if "raw_weights" in scores:
+        print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
     print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%} -> {path}")
     if _REPORT.value:
         from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
         print(f"report: {write_report(run, found, dataset, scores)}")
     if _CORRUPTIONS.value or _PROBE.value != "none":
-        from cifar_flax.analysis.robustness import accuracy
+        _evaluate_robustness(run, found, dataset)
 
-        folder = path.parent
-        if _PROBE.value == "color":
-            colors = accuracy.color_accuracy(run, dataset, found.step, found.tta)
-            print(accuracy.color_table(colors))
-            print(f"-> {accuracy.write_robustness(folder, 'color', found, colors)}")
-        if _CORRUPTIONS.value:
-            corrupted = accuracy.corruption_accuracy(run, dataset, found.step, found.tta)
-            print(accuracy.corruption_table(corrupted))
-            picture = accuracy.draw_corruptions(folder, split, dataset, corrupted)
-            print(f"-> {accuracy.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
+
+def _evaluate_robustness(run: "Run", found: "Predictions", dataset: "Dataset") -> None:
+    """Prints and writes the scores on images without colour or with turned hues, and on corrupted ones."""
+    from cifar_flax.analysis.robustness import accuracy
+
+    folder = run.workdir / "report"
+    if _PROBE.value == "color":
+        colors = accuracy.color_accuracy(run, dataset, found.step, found.tta)
+        print(accuracy.color_table(colors))
+        print(f"-> {accuracy.write_robustness(folder, 'color', found, colors)}")
+    if _CORRUPTIONS.value:
+        corrupted = accuracy.corruption_accuracy(run, dataset, found.step, found.tta)
+        print(accuracy.corruption_table(corrupted))
+        picture = accuracy.draw_corruptions(folder, found.split, dataset, corrupted)
+        print(f"-> {accuracy.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
 
 
 if __name__ == "__main__":

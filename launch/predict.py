@@ -6,16 +6,20 @@
 Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was; 130 after Ctrl-C.
 """
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before what takes long to import
+
 import os
 import signal
 import sys
 
 from absl import flags
 
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags
+from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
 
 _TOP = flags.DEFINE_integer("top", 5, "classes a picture", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "write a line of JSON a picture")
@@ -28,12 +32,15 @@ def main(arguments: list[str]) -> None:
     """Classifies what the arguments name and writes it to stdout."""
     if _JSON.value and _CSV.value:
         raise UserError("--json and --csv: expected one of them")
-    classifier = network_from_flags().classifier
+    from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
 
-    from tqdm import tqdm  # after the flags are checked: a typo should not wait for JAX
+    compilation.enable_persistent_cache()
+    network, options = network_from_flags(), view_options_from_flags()
+
+    from tqdm import tqdm
 
     from cifar_flax.serving import formats
-    from cifar_flax.serving.batch_predict import classify_all, find
+    from cifar_flax.serving.batch_predict import classify_all, expand
 
     if sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal need not know bars
@@ -42,9 +49,9 @@ def main(arguments: list[str]) -> None:
     write = formats.json_line if _JSON.value else formats.csv_lines if _CSV.value else formats.table
     if _CSV.value:
         print(formats.CSV_HEADER)
-    names, skipped = find(arguments), 0
+    names, skipped = expand(arguments), 0
     with tqdm(total=len(names), unit=" pictures", disable=None, leave=False) as progress:
-        for name, answer in classify_all(classifier, names, _TOP.value, _ALLOW_PRIVATE.value):
+        for name, answer in classify_all(network, names, _TOP.value, _ALLOW_PRIVATE.value, **options):
             if isinstance(answer, CifarFlaxError):
                 skipped += 1
                 progress.write(f"skipped {formats.visible(name)}: {answer}", file=sys.stderr)

@@ -4,21 +4,22 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import cifar_flax
+from cifar_flax.config import CheckpointConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
+from cifar_flax.training.trainer import Trainer
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
 
 @pytest.fixture(scope="module")
 def workdir(tiny_cache, tmp_path_factory):
-    from cifar_flax.runtime.app import load_config
+    from cifar_flax.config.flags import load_config
     from tests.conftest import TINY_CONFIG
 
     config = validated(load_config(str(TINY_CONFIG)))
@@ -60,7 +61,8 @@ def test_evaluate_equals_numpy_on_the_models_own_logits(run):
     scores = run.evaluate("test", "latest")
     test = tiny_split(TINY_TEST_IMAGES, 1)
     pixels = (test.images / 255 - np.array(run.preprocessing.mean)) / np.array(run.preprocessing.std)
-    logits = np.asarray(run.model.apply(run.variables("latest"), jnp.asarray(pixels, jnp.float32), train=False), np.float64)
+    network, x = run.network("latest"), jnp.asarray(pixels, jnp.float32)
+    logits = np.asarray(network.model.apply(network.variables, x, train=False), np.float64)
     found = run.predict("test", "latest")
     assert (found.dtype, found.shape) == (np.float32, (TINY_TEST_IMAGES, 10))
     np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
@@ -87,12 +89,17 @@ def test_superclasses_are_scored_where_the_set_has_them(run):
     assert "superclass_top1" not in run.evaluate("test")
 
 
-def test_parameters_are_the_averaged_ones_where_the_run_kept_an_average(run):
-    state = run._state("latest")
-    assert not np.array_equal(state.params["logits"]["kernel"], state.ema["params"]["logits"]["kernel"])
-    np.testing.assert_array_equal(run.params("latest")["logits"]["kernel"], state.ema["params"]["logits"]["kernel"])
-    assert optax.tree_utils.tree_get(state.opt_state, "mu")["logits"]["kernel"].dtype == jnp.float32
+def test_averaged_and_raw_weights_are_both_there(run):
+    ema, raw = run.network("latest"), run.network("latest", ema=False)
+    assert ema.step == raw.step == run.step("latest")
+    like, checkpoints = Trainer.from_config(run.config).abstract_state, Checkpoints(run.workdir, CheckpointConfig(), True)
+    state = checkpoints.restore(ema.step, like).state
+    jax.tree.map(np.testing.assert_array_equal, ema.variables, state.ema)
+    jax.tree.map(np.testing.assert_array_equal, raw.variables["params"], state.params)
+    assert not np.array_equal(ema.variables["params"]["logits"]["kernel"], raw.variables["params"]["logits"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, run.params("latest"), state.ema["params"])
     assert {leaf.dtype for leaf in jax.tree.leaves(run.params())} == {jnp.dtype("float32")}
+    assert run.has_ema
 
 
 def test_train_and_validation_are_the_images_that_the_run_had(run):
@@ -150,23 +157,30 @@ def test_test_time_augmentation_averages_logits(run):
         run.predict(data, tta="crop")
 
 
-def test_a_checkpoint_that_is_removed_while_it_is_read_is_replaced_by_what_is_best_now(run, workdir, tmp_path, monkeypatch):
+def test_a_network_outlives_the_checkpoint_that_it_came_from(run, workdir, tmp_path):
     copy = cifar_flax.Run.open(shutil.copytree(workdir, tmp_path / "copy"))
-    latest = copy.step("latest")
-    restore = Checkpoints.restore
+    network, images = copy.network("latest"), run.dataset("test").images
+    shutil.rmtree(copy.workdir / "checkpoints" / str(network.step))
+    np.testing.assert_array_equal(network.logits(images), run.predict("test", "latest"))
+    assert copy.network("latest").step == copy.step("latest") < network.step
+    with pytest.raises(UserError, match=f"no checkpoint {network.step}"):
+        copy.network(network.step)
 
-    def remove_first(self, step, like):
+
+def test_a_checkpoint_removed_while_it_is_read_is_replaced_by_the_best_now(workdir, tmp_path, monkeypatch):
+    copy = cifar_flax.Run.open(shutil.copytree(workdir, tmp_path / "copy"))
+    latest, restore = copy.step("latest"), Checkpoints.restore_variables
+
+    def remove_first(self, step, *args, **kwargs):
         if step == latest:
             shutil.rmtree(copy.workdir / "checkpoints" / str(step))
-        return restore(self, step, like)
+        return restore(self, step, *args, **kwargs)
 
-    monkeypatch.setattr(Checkpoints, "restore", remove_first)
-    assert copy.hold("latest") == copy.step("latest") < latest
-    with pytest.raises(UserError, match=f"no checkpoint {latest}"):
-        copy.variables(latest)
+    monkeypatch.setattr(Checkpoints, "restore_variables", remove_first)
+    assert copy.network("latest").step == copy.step("latest") < latest
 
 
-def test_a_folder_listed_while_it_changes_is_listed_again(run, monkeypatch):
+def test_a_folder_that_changes_while_it_is_listed_is_listed_again(run, monkeypatch):
     find, calls = Checkpoints.find, []
 
     def fail_first(self, which):

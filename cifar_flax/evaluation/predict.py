@@ -1,4 +1,4 @@
-"""Logits of a split: the forward pass that evaluation, analysis and comparison read."""
+"""The batched forward pass: images on the host in, logits on the host out."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,42 +9,71 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cifar_flax.data.batches import masked_batches, round_up_batch
+from cifar_flax.data.batches import round_up_batch
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables
-from cifar_flax.runtime.devices import compiler_options, replicated, sharded
+from cifar_flax.runtime import compilation
+from cifar_flax.runtime.devices import put_global, replicated, sharded
 
 TTA = ("none", "flip", "flip+shift")
-PredictStep = Callable[[Variables, jax.Array, Any], jax.Array]
+Forward = Callable[[Variables, jax.Array], jax.Array]
 
 
-def make_predict_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh, tta: str = "none") -> PredictStep:
-    """Builds the jitted (variables, images uint8 [M, H, W, C], indices int32 [N]) -> logits float32 [N, num_classes].
+def make_forward(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh, tta: str = "none") -> Forward:
+    """Builds the jitted (variables, images uint8 [B, H, W, C]) -> logits float32 [B, num_classes], replicated.
 
     Args:
-      model: the network.
-      preprocessing: of the run.
-      dtype: of activations.
-      mesh: the devices.
-      tta: test-time augmentation, one of `TTA`: the logits are the weighted mean of those of the views that `views` gives.
+      model: called as `model(x, train)`.
+      preprocessing: normalises the images.
+      dtype: compute dtype of the model.
+      mesh: the devices; B must be a multiple of their number.
+      tta: test-time augmentation, one of `TTA`: the logits are the weighted mean over the views that `views` yields.
     """
 
-    def predict_step(variables: Variables, images: jax.Array, indices: jax.Array) -> Any:
-        normal = preprocessing.normalize(images[indices])
-        logits: Any = (weight * jnp.asarray(model.apply(variables, view, train=False)) for view, weight in views(normal, tta))
-        return sum(logits)
+    def forward(variables: Variables, images: jax.Array) -> Any:
+        weighted = (
+            weight * jnp.asarray(model.apply(variables, view, train=False), jnp.float32)
+            for view, weight in views(preprocessing.normalize(images), tta)
+        )
+        return sum(weighted)
 
-    every, split = replicated(mesh), sharded(mesh)
-    return jax.jit(
-        predict_step,
-        in_shardings=(every, every, split),
-        out_shardings=every,
-        compiler_options=compiler_options(dtype),
+    return on_images(forward, dtype, mesh)
+
+
+def make_features(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> Forward:
+    """Builds the jitted (variables, images uint8 [B, H, W, C]) -> features float32 [B, F], replicated.
+
+    The features of an image are the input, flattened, of the last layer: of the module with parameters of its own (not only its
+    submodules') that the model calls last, in most networks the Dense layer that returns the logits.
+    """
+
+    def forward(variables: Variables, images: jax.Array) -> jax.Array:
+        inputs: list[jax.Array] = []
+
+        def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            parameters = context.module.variables.get("params", {}) if context.method_name == "__call__" else {}
+            if args and any(not isinstance(value, dict) for value in parameters.values()):
+                inputs.append(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            model.apply(variables, preprocessing.normalize(images), train=False)
+        return inputs[-1].reshape(len(images), -1).astype(jnp.float32)
+
+    return on_images(forward, dtype, mesh)
+
+
+def on_images(function: Forward, dtype: Any, mesh: Mesh) -> Forward:
+    """Jits (variables, images) -> array with a row an image: variables and result replicated, images sharded over `mesh`."""
+    return compilation.jit(
+        function,
+        in_shardings=(replicated(mesh), sharded(mesh)),
+        out_shardings=replicated(mesh),
     )
 
 
 def views(images: jax.Array, tta: str) -> Iterator[tuple[jax.Array, float]]:
-    """Yields what the network is to see of each image, [N, H, W, C], with weights that sum to 1.
+    """Yields the views of test-time augmentation, float32 [N, H, W, C] each, with weights that sum to 1.
 
     "none" is the image; "flip" the image and its mirror image, half each; "flip+shift" those two with half the weight, and with
     the other half both moved by one pixel to the upper left and both to the lower right, the edge reflected into the gap.
@@ -65,16 +94,41 @@ def views(images: jax.Array, tta: str) -> Iterator[tuple[jax.Array, float]]:
             yield view[:, :, ::-1], weight / 2
 
 
-def predict(step: PredictStep, variables: Variables, images: jax.Array, batch_size: int, mesh: Mesh) -> np.ndarray:
-    """The logits of all images, float32 [N, num_classes], in their order.
+def predict(
+    forward: Forward,
+    variables: Variables,
+    images: np.ndarray,
+    batch_size: int,
+    mesh: Mesh,
+    between_batches: Callable[[], None] = lambda: None,
+) -> np.ndarray:
+    """The rows that `forward` returns for all images, float32 [N, ...], in their order.
+
+    Every batch has the same shape, the last one filled up with black images whose rows are cut off: one program serves them
+    all, and a row does not depend on the images that share its batch. The next batch is gathered and copied to the devices
+    while one is computed.
 
     Args:
-      step: from `make_predict_step`.
+      forward: from `make_forward` or `make_features`, for the same mesh.
       variables: {"params", "batch_stats"}.
-      images: uint8 [N, H, W, C], on the devices.
-      batch_size: images at a time over all devices; rounded up to a multiple of their number.
+      images: uint8 [N, H, W, C], N > 0, on the host, memory-mapped or not; with several processes the same in each.
+      batch_size: images at a time over all devices, N where there are fewer; rounded up to a multiple of the devices.
       mesh: the devices.
+      between_batches: called after each batch; an exception in it ends the pass.
     """
     batch_size = round_up_batch(batch_size, len(images), mesh.size)
-    batches = [step(variables, images, indices) for indices, _ in masked_batches(len(images), batch_size)]
-    return np.concatenate(jax.device_get(batches))[: len(images)]
+
+    def put(start: int) -> jax.Array:
+        batch = np.asarray(images[start : start + batch_size])
+        filled = np.pad(batch, [(0, batch_size - len(batch))] + [(0, 0)] * (batch.ndim - 1))
+        on_devices: jax.Array = put_global(filled, sharded(mesh))
+        return on_devices
+
+    rows, batch = [], put(0)
+    for start in range(0, len(images), batch_size):
+        computed = forward(variables, batch)
+        if start + batch_size < len(images):
+            batch = put(start + batch_size)
+        rows.append(np.asarray(computed))  # waits: on CPUs of several hosts, two batches exchanged at once would deadlock
+        between_batches()
+    return np.concatenate(rows)[: len(images)]

@@ -1,4 +1,4 @@
-"""From logits and labels to the numbers of a report, in NumPy alone: saved predictions can be scored where there is no JAX."""
+"""The scores of predictions, from logits and labels; it imports NumPy alone, so that they need no JAX."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 TOP_K = (1, 2, 3, 5)
+KERAS_EPSILON = 1e-7  # keras.backend.epsilon(), which the recipe of `batch_f1` adds to its denominators
+Array = Any  # a NumPy or a JAX array
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far confidence is from accuracy: `ece` in [0, 1]; mean confidence, accuracy and images of each bin, [bins]."""
+    """Calibration: `ece` in [0, 1]; for each bin its mean confidence, accuracy and number of images, [bins] each."""
 
     ece: float
     confidence: np.ndarray
@@ -40,73 +42,107 @@ def scores(
       n: number of images.
       loss: mean negative log likelihood, nats; NaN or inf where a network has diverged, as then are `ece` and `brier`.
       top1, top2, top3, top5: shares whose label is among the k highest logits; ties go to the lower class.
-      macro_f1, macro_precision, macro_recall: means over the classes that occur among labels or predictions; what would be 0/0
-        is 0. Both are scikit-learn's conventions with `zero_division=0`.
+      macro_f1, macro_precision, macro_recall: means over the classes that occur among labels or predictions, with 0/0 taken as
+        0: scikit-learn's conventions with `zero_division=0`.
       ece: see `reliability`.
       brier: mean squared distance of the probabilities from the one-hot label, in [0, 2].
       superclass_top1: share whose predicted class is of the label's superclass; only where there are superclasses.
-      per_superclass: name -> accuracy, support; likewise.
+      per_superclass: name -> accuracy, support; only where there are superclasses.
       per_class: name -> accuracy (which is recall), precision, f1, support (images of the class).
 
     References:
       Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950, eq. 2.
     """
-    classes = len(class_names)
-    log_probs = _log_softmax(logits)
-    probs, own = np.exp(log_probs), log_probs[np.arange(len(labels)), labels]
+    log_probs = log_softmax(logits)
+    probs, label_log_probs = np.exp(log_probs), log_probs[np.arange(len(labels)), labels]
     rank, predicted = label_rank(logits, labels), predicted_classes(logits)
-    confusion = confusion_matrix(predicted, labels, classes)
-    hits, guesses, support = np.diag(confusion), confusion.sum(0), np.bincount(labels, minlength=classes)
-    recall, precision, f1 = _ratio(hits, support), _ratio(hits, guesses), _ratio(2 * hits, support + guesses)
-    occurring = support + guesses > 0
-    found: dict[str, Any] = {
+    classes = ClassScores.of(predicted, labels, len(class_names))
+    result: dict[str, Any] = {
         "n": len(labels),
-        "loss": -float(own.mean()),
-        **{f"top{k}": float((rank < min(k, classes)).mean()) for k in TOP_K},
-        "macro_f1": float(f1[occurring].mean()),
-        "macro_precision": float(precision[occurring].mean()),
-        "macro_recall": float(recall[occurring].mean()),
+        "loss": -float(label_log_probs.mean()),
+        **{f"top{k}": float((rank < min(k, len(class_names))).mean()) for k in TOP_K},
+        **{f"macro_{name}": classes.macro(name) for name in ("f1", "precision", "recall")},
         "ece": reliability(probs, labels).ece if np.isfinite(probs).all() else float("nan"),
-        "brier": float(((probs**2).sum(1) - 2 * np.exp(own) + 1).mean()),
+        "brier": float(((probs**2).sum(1) - 2 * np.exp(label_log_probs) + 1).mean()),
     }
     if coarse_names:
-        upper = np.array(coarse_of_fine)
-        right = (predicted >= 0) & (upper[predicted] == upper[labels])
-        images = np.bincount(upper[labels], minlength=len(coarse_names))
-        accuracy = _ratio(np.bincount(upper[labels], right, len(coarse_names)), images)
-        found["superclass_top1"] = float(right.mean())
-        found["per_superclass"] = _table(coarse_names, accuracy=accuracy, support=images)
-    found["per_class"] = _table(class_names, accuracy=recall, precision=precision, f1=f1, support=support)
-    return found
+        superclass = np.array(coarse_of_fine)
+        right = (predicted >= 0) & (superclass[predicted] == superclass[labels])
+        images = np.bincount(superclass[labels], minlength=len(coarse_names))
+        accuracy = _ratio(np.bincount(superclass[labels], right, len(coarse_names)), images)
+        result["superclass_top1"] = float(right.mean())
+        result["per_superclass"] = _table(coarse_names, accuracy=accuracy, support=images)
+    columns = {"accuracy": classes.recall, "precision": classes.precision, "f1": classes.f1, "support": classes.support}
+    result["per_class"] = _table(class_names, **columns)
+    return result
 
 
-def label_rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes come before the label, int [N]: `training.metrics.label_rank` on the host, ties and NaN alike.
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of each class, float64 [C] each; 0/0 is 0, as in scikit-learn with `zero_division=0`.
+
+    Attributes:
+      precision, recall, f1: in [0, 1].
+      support: int [C], images of the class.
+      predicted: int [C], images taken for the class.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(cls, predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> "ClassScores":
+        """Counts predictions, int [N] with -1 for none, against labels, int32 [N]."""
+        hits = np.bincount(labels[predicted == labels], minlength=num_classes)
+        guesses, support = (
+            np.bincount(predicted[predicted >= 0], minlength=num_classes),
+            np.bincount(labels, minlength=num_classes),
+        )
+        return cls(_ratio(hits, guesses), _ratio(hits, support), _ratio(2 * hits, support + guesses), support, guesses)
+
+    def macro(self, name: str) -> float:
+        """The mean of "precision", "recall" or "f1" over the classes that occur among the labels or the predictions."""
+        values: np.ndarray = getattr(self, name)
+        return float(values[self.support + self.predicted > 0].mean())
+
+
+def label_rank(logits: Array, labels: Array) -> Array:
+    """The number of classes ranked before the label, 0 where the label is the prediction; for NumPy and, traced, JAX arrays.
+
+    Ties go to the lower class, as in a stable sort. A NaN ranks before everything, so that a network that has diverged is never
+    right.
 
     Args:
       logits: float32 [N, C].
       labels: int32 [N], in [0, C).
+
+    Returns:
+      int32 [N], in [0, C].
     """
-    own, column = logits[np.arange(len(labels)), labels][:, None], labels[:, None]
-    before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < column)) | np.isnan(logits)
-    return np.where(np.isnan(own[:, 0]), logits.shape[1], before.sum(1))
+    xp = logits.__array_namespace__()
+    of_label, column = xp.take_along_axis(logits, labels[:, None], axis=1), labels[:, None]
+    before = (logits > of_label) | ((logits == of_label) & (xp.arange(logits.shape[1]) < column)) | xp.isnan(logits)
+    return xp.where(xp.isnan(of_label[:, 0]), logits.shape[1], before.sum(1)).astype(xp.int32)
 
 
 def predicted_classes(logits: np.ndarray) -> np.ndarray:
-    """The class with the highest of the logits, float32 [N, C]: int [N], the lowest of those that tie, -1 beside a NaN."""
+    """The class with the highest logit, for float32 [N, C]: int [N]; the lowest of those that tie, -1 where a logit is NaN."""
     return np.where(np.isnan(logits).any(1), -1, logits.argmax(1))
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """How many images of each class, a row each, were taken for which class, a column each: int64 [C, C].
+    """Counts images by true class, a row each, and predicted class, a column each: int64 [C, C].
 
     Args:
       predicted: int [N], in [0, C), or -1 for an image without prediction, which is left out.
       labels: int32 [N], in [0, C).
       num_classes: C, whether or not all of them occur.
     """
-    known = predicted >= 0
-    cells = labels[known].astype(np.int64) * num_classes + predicted[known]
+    valid = predicted >= 0
+    cells = labels[valid].astype(np.int64) * num_classes + predicted[valid]
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
 
 
@@ -139,15 +175,36 @@ def reliability(probs: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliab
     return Reliability(ece, _ratio(confidences, count), _ratio(hits, count), count)
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Float64 [N, C], row by row; NaN where a row holds NaN or +inf."""
+def batch_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 over a batch of the event "this class has more than half of the probability", all classes counted at once.
+
+    This is the F1 function that Keras users copied from one another after Keras 2.0 dropped its batch-wise metrics. An image
+    without a class above one half is no positive: it lowers recall but not precision.
+
+    Args:
+      logits: float32 [N, C].
+      labels: int32 [N], in [0, C).
+    """
+    positive = probabilities(logits) > 0.5
+    hits = positive[np.arange(len(labels)), labels].sum()
+    precision, recall = hits / (positive.sum() + KERAS_EPSILON), hits / (len(labels) + KERAS_EPSILON)
+    return float(2 * precision * recall / (precision + recall + KERAS_EPSILON))
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of float32 [N, C], row by row: float32 [N, C]; NaN where a row holds NaN or +inf."""
+    return np.exp(log_softmax(logits)).astype(np.float32)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Logarithm of the softmax of float32 [N, C], row by row: float64 [N, C]; NaN where a row holds NaN or +inf."""
     with np.errstate(invalid="ignore"):
         shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+def _ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.divide(part, total, out=np.zeros(len(total)), where=total > 0)
 
 
 def _table(names: tuple[str, ...], **columns: np.ndarray) -> dict[str, dict[str, float | int]]:

@@ -1,21 +1,22 @@
-"""Networks that come with the package: trained weights with all that is needed to use them."""
+"""The networks that come with the package, a safetensors file each."""
 
 from pathlib import Path
 
 from cifar_flax.errors import UserError
-from cifar_flax.pretrained.weights import Pretrained, read_weights
+from cifar_flax.network import Network
+from cifar_flax.pretrained.weights import read_weights
 
 FOLDER = Path(__file__).parent
 PREFIX = "pretrained:"  # of a name where a run directory could stand too
 
 
 def pretrained_names() -> tuple[str, ...]:
-    """What `load_pretrained` knows."""
+    """The names that `load_pretrained` takes."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
 
 
-def load_pretrained(name: str) -> Pretrained:
-    """Loads one of the networks in the box.
+def load_pretrained(name: str) -> Network:
+    """Loads a network that comes with the package.
 
     Raises:
       UserError: there is none of that name, or its file is damaged.

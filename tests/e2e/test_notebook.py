@@ -12,9 +12,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from cifar_flax.config import AugmentConfig
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
-from cifar_flax.runtime.app import load_config
 from cifar_flax.training.loop import train
 from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG, tiny_split

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
-from cifar_flax import Run
-from cifar_flax.serving.classifier import Classifier
+from cifar_flax.run import load_network
 from tests.conftest import ROOT
 
 
@@ -37,10 +35,10 @@ def test_a_folder_becomes_json_lines_and_what_cannot_be_read_is_named(launch, ti
     assert none == "skipped none.png: No such file or directory"
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["image"] for line in lines] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
-    classifier = Classifier(Run.open(tiny_run))
+    network = load_network(tiny_run)
     for line in lines:
         found = [(p["class"], p["superclass"], p["probability"]) for p in line["predictions"]]
-        assert found == [tuple(p) for p in classifier.classify(tmp_path / line["image"], top=3)]
+        assert found == [tuple(p) for p in network.predict(tmp_path / line["image"], top=3)]
 
 
 def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_run, tmp_path):
@@ -57,7 +55,7 @@ def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_ru
         assert len(bars) == 5
         assert all("line " in line and "%" in line for line in bars)
     rows = launch("predict", "0.jpg", "1.jpg", f"--run={tiny_run}", "--fit=pad", "--flip", "--csv", "--top=1")
-    first = Classifier(Run.open(tiny_run), "pad", flip=True).classify(tmp_path / "0.jpg")[0]
+    first = load_network(tiny_run).predict(tmp_path / "0.jpg", fit="pad", flip=True)[0]
     found = list(csv.DictReader(io.StringIO(rows.stdout)))
     assert [row["image"] for row in found] == ["0.jpg", "1.jpg"]
     assert (found[0]["class"], float(found[0]["probability"])) == (first.name, first.probability)
@@ -85,20 +83,20 @@ def foreground():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("foreground")
 def test_ctrl_c_ends_it_without_a_word(tiny_run):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        command = [sys.executable, str(ROOT / "launch" / "predict.py"), f"--run={tiny_run}", "--allow_private", *[url] * 40]
+        command = [sys.executable, str(ROOT / "launch" / "predict.py"), f"--run={tiny_run}", "--allow_private", *[url] * 400]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         silent.settimeout(60)
         connection, _ = silent.accept()
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
+        # one fetch may take 10 s, and those that have not begun do not begin: all 400 would outlast this patience
         assert process.communicate(timeout=60) == (b"", b"")
         connection.close()
     assert process.returncode == 130
-    assert time.monotonic() - started < 25  # one fetch may take 10, and those that have not begun do not
 
 
 def test_addresses_of_private_networks_take_a_flag(launch, tiny_run, tmp_path, web):
@@ -110,7 +108,7 @@ def test_addresses_of_private_networks_take_a_flag(launch, tiny_run, tmp_path, w
     assert refused.stderr.count("\n") == 1
     allowed = launch("predict", f"{address}/a.png", f"--run={tiny_run}", "--json", "--allow_private")
     assert allowed.returncode == 0, allowed.stderr
-    best = Classifier(Run.open(tiny_run)).classify(folder / "a.png")[0]
+    best = load_network(tiny_run).predict(folder / "a.png")[0]
     assert json.loads(allowed.stdout)["predictions"][0]["class"] == best.name
 
 

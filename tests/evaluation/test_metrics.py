@@ -3,11 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sklearn.metrics import f1_score
+import scipy.special
+from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
-from cifar_flax.evaluation.metrics import Metrics, batch_metrics, label_rank, means
+from cifar_flax.evaluation.metrics import Metrics, batch_metrics, means, summary
 
 CLASSES = 12
+TOP_K = (1, 2, 3, 5)
 
 
 @pytest.fixture
@@ -21,60 +23,40 @@ def predictions():
     return logits.astype(np.float32), labels
 
 
-def in_batches(logits, labels, size=16):
-    """Masked batches, added up; what fills the last one must not count."""
-    found, add = Metrics.empty(CLASSES), jax.jit(lambda so_far, *batch: so_far.merge(batch_metrics(*batch)))
-    for start in range(0, len(labels), size):
-        rows = np.arange(start, start + size)
-        mask = rows < len(labels)
-        rows = np.where(mask, rows, 0)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows], labels[rows])
-        found = add(found, losses, logits[rows], labels[rows], mask)
-    return found
-
-
-def test_rank_is_the_place_of_the_label_in_a_stable_sort(predictions):
+def test_batches_accumulate_to_the_means_over_all_images(predictions):
     logits, labels = predictions
-    logits = np.round(logits)  # many ties
-    expected = [list(np.argsort(-row, kind="stable")).index(label) for row, label in zip(logits, labels, strict=True)]
-    np.testing.assert_array_equal(label_rank(jnp.asarray(logits), jnp.asarray(labels)), expected)
+    metrics, add = Metrics.empty(), jax.jit(lambda so_far, *batch: so_far.merge(batch_metrics(*batch)))
+    for rows in np.split(np.arange(50), [16, 32, 48]):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows], labels[rows])
+        metrics = add(metrics, losses, logits[rows], labels[rows])
+    found = means(metrics)
+    assert all(isinstance(value, float) for value in found.values())
+    probs = scipy.special.softmax(logits.astype(np.float64), 1)
+    assert found.pop("loss") == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-6)
+    assert found == {f"top{k}": top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in TOP_K}
 
 
-def test_a_network_that_has_diverged_is_never_right():
-    logits, labels = jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3
-    assert (label_rank(logits, labels) == 3).all()
-    found = means(batch_metrics(jnp.zeros(4), logits, labels))
+def test_a_batch_of_a_diverged_network_is_never_right():
+    found = means(batch_metrics(jnp.zeros(4), jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3))
     assert {name: value for name, value in found.items() if value} == {}
 
 
-def test_masked_batches_add_up_to_the_means_over_all_examples(predictions):
+def test_validation_scores_are_those_of_scikit_learn(predictions):
     logits, labels = predictions
-    metrics = in_batches(logits, labels)
-    shifted = logits - logits.max(1, keepdims=True)
-    expected = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(50), labels]
-    order = np.argsort(-logits, axis=1)
-    found = means(metrics)
-    assert int(metrics.loss.count) == 50
-    np.testing.assert_allclose(found["loss"], expected.mean(), rtol=1e-6)
-    for k in (1, 2, 3, 5):
-        assert found[f"top{k}"] == (order[:, :k] == labels[:, None]).any(1).sum() / 50
-    assert all(isinstance(value, float) for value in jax.tree.leaves(found))
+    found, predicted = summary(logits, labels, 16), logits.argmax(1)
+    assert 8 in predicted
+    assert not {10, 11} & {*predicted}
+    probs = scipy.special.softmax(logits.astype(np.float64), 1)
+    assert found["loss"] == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-12)
+    assert found["f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0), rel=1e-12)
+    for k in TOP_K:
+        assert found[f"top{k}"] == top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
 
 
-def test_f1_is_that_of_scikit_learn(predictions):
+def test_batch_f1_is_the_batch_mean_of_the_recipe(predictions):
+    """y_pred * y_true, rounded: the F1 function that Keras users copied when Keras no longer had one."""
     logits, labels = predictions
-    guesses = logits.argmax(1)
-    assert 8 in guesses
-    assert not {10, 11} & set(guesses)
-    expected = f1_score(labels, guesses, average="macro", zero_division=0)
-    np.testing.assert_allclose(means(in_batches(logits, labels))["f1"], expected, rtol=1e-12)
-
-
-def test_batch_f1_is_the_mean_over_batches_of_what_the_recipe_computes(predictions):
-    """y_pred * y_true, rounded, as the function reads that was passed around when Keras no longer had an F1 of its own."""
-    logits, labels = predictions
-    exp = np.exp(logits.astype(np.float64))
-    y_pred, y_true, epsilon = exp / exp.sum(1, keepdims=True), np.eye(CLASSES)[labels], 1e-7
+    y_pred, y_true, epsilon = scipy.special.softmax(logits.astype(np.float64), 1), np.eye(CLASSES)[labels], 1e-7
     expected = []
     for rows in np.split(np.arange(50), [16, 32, 48]):
         true_positives = np.round(np.clip(y_true[rows] * y_pred[rows], 0, 1)).sum()
@@ -82,9 +64,14 @@ def test_batch_f1_is_the_mean_over_batches_of_what_the_recipe_computes(predictio
         recall = true_positives / (np.round(np.clip(y_true[rows], 0, 1)).sum() + epsilon)
         expected.append(2 * precision * recall / (precision + recall + epsilon))
     assert len(set(expected)) > 2
-    np.testing.assert_allclose(means(in_batches(logits, labels))["batch_f1"], np.mean(expected), rtol=1e-5)
+    assert summary(logits, labels, 16)["batch_f1"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_batch_without_a_likely_class_has_a_batch_f1_of_0():
-    found = means(batch_metrics(jnp.zeros(4), jnp.zeros((4, CLASSES)), jnp.arange(4)))
-    assert found["batch_f1"] == 0
+    assert summary(np.zeros((4, CLASSES), np.float32), np.arange(4), 4)["batch_f1"] == 0
+
+
+def test_a_diverged_network_has_validation_scores_of_0():
+    found = summary(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
+    assert np.isnan(found.pop("loss"))
+    assert set(found.values()) == {0}

@@ -1,7 +1,39 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.evaluation.predict import TTA, views
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.evaluation.predict import TTA, make_features, make_forward, predict, views
+from cifar_flax.runtime.devices import data_parallel_mesh
+
+PREPROCESSING = Preprocessing((6, 5, 3), ("a", "b", "c", "d"), (), (), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+IMAGES = np.random.default_rng(0).integers(0, 256, (23, 6, 5, 3), dtype=np.uint8)
+
+
+class Net(nn.Module):
+    """A module with parameters of its own beside its submodules', and with a head that is not called "logits"."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = x + self.param("shift", nn.initializers.ones, (3,))
+        x = nn.tanh(nn.Conv(7, (3, 3))(x)).mean(2)
+        x = nn.LayerNorm()(x)
+        return nn.Dense(4, name="head")(x.reshape(len(x), -1))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return Net().init(jax.random.key(0), jnp.zeros((1, 6, 5, 3)), train=False)
+
+
+def normalized(images):
+    return ((images / 255 - np.array(PREPROCESSING.mean)) / np.array(PREPROCESSING.std)).astype(np.float32)
+
+
+def forward(tta="none"):
+    return make_forward(Net(), PREPROCESSING, jnp.dtype("float32"), data_parallel_mesh(), tta)
 
 
 def shifted(images, by):
@@ -27,3 +59,44 @@ def test_the_views_and_weights_of_each_augmentation(tta):
     for (view, _), (reference, _) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(view, reference)
     assert sum(weight for _, weight in found) == 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 23, 2**31 - 1])
+def test_every_image_gets_its_logits_in_order(variables, batch_size):
+    calls = []
+    found = predict(forward(), variables, IMAGES, batch_size, data_parallel_mesh(), lambda: calls.append(1))
+    assert (found.dtype, found.shape) == (np.float32, (23, 4))
+    np.testing.assert_allclose(found, Net().apply(variables, normalized(IMAGES), train=False), rtol=1e-4, atol=1e-5)
+    assert len(calls) == -(-23 // batch_size)
+
+
+def test_an_image_gets_the_same_bits_whatever_shares_its_batch(variables):
+    mesh, program = data_parallel_mesh(), forward()
+    expected = predict(program, variables, IMAGES, 10, mesh)
+    order = np.random.default_rng(1).permutation(23)
+    np.testing.assert_array_equal(predict(program, variables, IMAGES[order], 10, mesh), expected[order])
+    np.testing.assert_array_equal(predict(program, variables, IMAGES[:13], 10, mesh), expected[:13])
+
+
+def test_images_may_be_memory_mapped(variables, tmp_path):
+    np.save(tmp_path / "images.npy", IMAGES)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    program, mesh = forward(), data_parallel_mesh()
+    np.testing.assert_array_equal(predict(program, variables, mapped, 10, mesh), predict(program, variables, IMAGES, 10, mesh))
+
+
+def test_an_exception_between_batches_ends_the_pass(variables):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(forward(), variables, IMAGES, 10, data_parallel_mesh(), stop)
+
+
+def test_features_are_the_input_of_the_layer_called_last(variables):
+    mesh = data_parallel_mesh()
+    features = make_features(Net(), PREPROCESSING, jnp.dtype("float32"), mesh)
+    found = predict(features, variables, IMAGES, 10, mesh)
+    head = variables["params"]["head"]
+    expected = predict(forward(), variables, IMAGES, 10, mesh)
+    np.testing.assert_allclose(found @ head["kernel"] + head["bias"], expected, rtol=1e-4, atol=1e-5)

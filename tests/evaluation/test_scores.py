@@ -2,14 +2,13 @@ import subprocess
 import sys
 import warnings
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics
 
-from cifar_flax.evaluation import metrics
-from cifar_flax.evaluation.scores import confusion_matrix, label_rank, predicted_classes, reliability, scores
+from cifar_flax.evaluation.scores import confusion_matrix, label_rank, predicted_classes, probabilities, reliability, scores
 
 CLASSES = 12
 NAMES = tuple(f"class {i}" for i in range(CLASSES))
@@ -78,15 +77,29 @@ def test_without_superclasses_there_are_no_scores_of_them(predictions):
     assert not any("superclass" in name for name in scores(*predictions, NAMES))
 
 
-def test_ties_and_nans_are_read_as_on_the_device():
+def test_rank_is_the_place_of_the_label_in_a_stable_sort(predictions):
+    logits, labels = predictions
+    logits = np.round(logits)  # many ties
+    expected = [list(np.argsort(-row, kind="stable")).index(label) for row, label in zip(logits, labels, strict=True)]
+    np.testing.assert_array_equal(label_rank(logits, labels), expected)
+
+
+def test_ties_and_nans_rank_the_same_in_numpy_and_on_the_device():
     rng = np.random.default_rng(1)
     logits = rng.integers(-2, 3, (300, 6)).astype(np.float32)  # many ties
     logits[rng.random(logits.shape) < 0.05] = np.nan
     logits[rng.random(logits.shape) < 0.05] = np.inf
     logits[rng.random(logits.shape) < 0.05] = -np.inf
     labels = rng.integers(0, 6, 300).astype(np.int32)
-    np.testing.assert_array_equal(label_rank(logits, labels), metrics.label_rank(jnp.asarray(logits), jnp.asarray(labels)))
+    np.testing.assert_array_equal(label_rank(logits, labels), jax.jit(label_rank)(logits, labels))
     np.testing.assert_array_equal(label_rank(logits, labels) == 0, predicted_classes(logits) == labels)
+
+
+def test_probabilities_are_the_softmax_of_scipy(predictions):
+    logits, _ = predictions
+    found = probabilities(logits)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, scipy.special.softmax(logits.astype(np.float64), 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

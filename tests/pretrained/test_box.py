@@ -3,17 +3,16 @@
 import pytest
 
 from benchmarks.photographs import PHOTOGRAPHS
-from cifar_flax import load_pretrained
 from cifar_flax.pretrained import FOLDER, pretrained_names
-from cifar_flax.serving.classifier import Classifier
+from cifar_flax.run import load_network
 from tests.conftest import ROOT
 
 MEGABYTES = 20  # that a file may have
 
 
 @pytest.mark.parametrize("name", pretrained_names())
-def test_a_network_in_the_box_is_complete_and_small(name):
-    network = load_pretrained(name)
+def test_a_bundled_network_is_complete_and_small(name):
+    network = load_network(name)
     assert (FOLDER / f"{name}.safetensors").stat().st_size < MEGABYTES * 1e6
     assert len(network.class_names) == len(set(network.class_names)) == 100
     assert network.preprocessing.coarse_names
@@ -26,7 +25,7 @@ def test_a_network_in_the_box_is_complete_and_small(name):
 def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monkeypatch, tmp_path, real_tfds_dir):
     monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path))
-    network = load_pretrained(name)
+    network = load_network(name)
     found = network.evaluate("test")
     for figure in ("top1", "top2", "top3", "top5", "superclass_top1"):
         # Sums in another order may turn over an image or two whose best guesses are as good as even.
@@ -36,11 +35,11 @@ def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monk
 
 
 def test_photographs_that_the_documentation_shows_get_the_classes_that_it_says():
-    classifier = Classifier(load_pretrained("fast"))
+    network = load_network("fast")
     page = (ROOT / "docs" / "photographs.md").read_text()
     hits, misses = page.partition("Not among them: ")[::2]
     known = [photograph for photograph in PHOTOGRAPHS if photograph.classes]
     assert len(known) >= 5
     for photograph in known:
-        found = {prediction.name for prediction in classifier.classify(photograph.read(), top=5)}
+        found = {prediction.name for prediction in network.predict(photograph.read(), top=5)}
         assert photograph.title in (hits if found & set(photograph.classes) else misses.partition("![")[0])

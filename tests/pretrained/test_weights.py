@@ -7,11 +7,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from cifar_flax import pretrained
-from cifar_flax.config import BatchNorm, BlockConfig, Config
+from cifar_flax.config import BatchNorm, Config
 from cifar_flax.config.types import Normalization
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
-from cifar_flax.models import create_model, initialize
+from cifar_flax.models import BlockConfig, create_model, initialize
+from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import read_weights, write_weights
 from tests.conftest import tiny_split
 
@@ -20,39 +21,37 @@ PREPROCESSING = Preprocessing.of(tiny_split(40, 0), Normalization.STANDARDIZE, {
 
 @pytest.fixture(scope="module")
 def network():
-    """A config, and variables that float16 rounds."""
+    """A network with variables that float16 rounds."""
     config = Config()
     config.model.blocks = (BlockConfig(features=(4,), batch_norm=BatchNorm.CONV),)
     model = create_model(config.model, 10)
-    return config, initialize(model, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return Network(config, PREPROCESSING, initialize(model, jax.random.key(0), jnp.zeros((1, 8, 8, 3))), "net", {"top1": 0.5})
 
 
 @pytest.fixture
 def path(network, tmp_path):
-    config, variables = network
-    write_weights(tmp_path / "net.safetensors", config, PREPROCESSING, {"top1": 0.5}, variables)
+    write_weights(tmp_path / "net.safetensors", network)
     return tmp_path / "net.safetensors"
 
 
 def test_what_is_read_is_what_was_written_with_kernels_rounded_to_half(network, path):
-    config, variables = network
     found = read_weights(path)
-    assert (found.config, found.preprocessing, found.figures) == (config, PREPROCESSING, {"top1": 0.5})
+    assert (found.config, found.preprocessing, found.figures) == (network.config, PREPROCESSING, {"top1": 0.5})
+    assert (found.name, found.step) == ("net", None)
     assert found.class_names == PREPROCESSING.class_names
 
     def rounded(x):
         return np.asarray(x, np.float16 if x.ndim > 1 else np.float32).astype(np.float32)
 
-    jax.tree.map(np.testing.assert_array_equal, found.variables(), jax.tree.map(rounded, dict(variables)))
-    images = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))
-    whole = create_model(config.model, 10).apply(variables, images, train=False)
-    np.testing.assert_allclose(found.model.apply(found.variables(), images, train=False), whole, atol=5e-3)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, jax.tree.map(rounded, dict(network.variables)))
+    images = tiny_split(3, 1).images
+    np.testing.assert_allclose(found.logits(images), network.logits(images), atol=5e-3)
 
 
 def test_full_precision_loses_nothing(network, tmp_path):
-    config, variables = network
-    write_weights(tmp_path / "net.safetensors", config, PREPROCESSING, {}, variables, half=False)
-    jax.tree.map(np.testing.assert_array_equal, read_weights(tmp_path / "net.safetensors").variables(), dict(variables))
+    write_weights(tmp_path / "net.safetensors", network, half=False)
+    variables = read_weights(tmp_path / "net.safetensors").variables
+    jax.tree.map(np.testing.assert_array_equal, variables, dict(network.variables))
 
 
 def test_a_flipped_bit_or_a_missing_tail_is_found(path):
@@ -78,10 +77,9 @@ def test_other_files_are_refused_in_a_line(path, tmp_path):
 
 
 def test_a_kernel_beyond_half_precision_is_refused(network, tmp_path):
-    config, variables = network
-    large = jax.tree.map(lambda x: x * 1e6, dict(variables))
+    large = jax.tree.map(lambda x: x * 1e6, dict(network.variables))
     with pytest.raises(UserError, match="does not fit into float16"):
-        write_weights(tmp_path / "net.safetensors", config, PREPROCESSING, {}, large)
+        write_weights(tmp_path / "net.safetensors", Network(network.config, PREPROCESSING, large, "large"))
 
 
 def test_other_libraries_can_read_the_file(path):
@@ -91,7 +89,7 @@ def test_other_libraries_can_read_the_file(path):
     assert tensors["batch_stats/block0_conv0_norm/var"].dtype == np.float32
 
 
-def test_networks_in_the_box_are_found_by_name(path, monkeypatch):
+def test_bundled_networks_are_found_by_name(path, monkeypatch):
     monkeypatch.setattr(pretrained, "FOLDER", path.parent)
     assert pretrained.pretrained_names() == ("net",)
     assert json.dumps(pretrained.load_pretrained("net").figures) == '{"top1": 0.5}'

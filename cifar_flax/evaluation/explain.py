@@ -1,0 +1,61 @@
+"""Which pixels a prediction rests on: the gradient of its logit, and occlusion."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifar_flax.data.preprocessing import Preprocessing, to_unit
+from cifar_flax.evaluation.scores import probabilities
+from cifar_flax.models import Variables
+from cifar_flax.runtime import compilation
+
+GREY = 128  # of the square that covers a part of the image
+Saliency = Callable[[Variables, np.ndarray, int], jax.Array]
+
+
+def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype: Any) -> Saliency:
+    """Builds the jitted (variables, image uint8 [H, W, C], label) -> float32 [H, W].
+
+    The value of a pixel is the size of the gradient of the label's logit with respect to its brightness in [0, 1], the largest
+    over the channels.
+
+    References:
+      Simonyan et al., "Deep Inside Convolutional Networks", ICLR workshop 2014, section 3.
+    """
+
+    def saliency(variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
+        def logit(pixels: jax.Array) -> Any:
+            logits: Any = model.apply(variables, preprocessing.standardize(pixels)[None], train=False)
+            return logits[0, label]
+
+        return jnp.abs(jax.grad(logit)(to_unit(image))).max(-1)
+
+    return compilation.jit(saliency)
+
+
+def occlusion(logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, label: int, size: int, stride: int) -> np.ndarray:
+    """The probability that a class loses while a grey square covers a part of the image.
+
+    Args:
+      logits: from uint8 [N, H, W, C] to float32 [N, num_classes].
+      image: uint8 [H, W, C].
+      label: the class.
+      size: side of the square, in pixels.
+      stride: distance between neighbouring squares, in pixels.
+
+    Returns:
+      float32 [rows, columns], a value a square; negative where the class is likelier without what is covered.
+
+    References:
+      Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
+    """
+    rows, columns = (range(0, side - size + 1, stride) for side in image.shape[:2])
+    covered = np.repeat(image[None], len(rows) * len(columns) + 1, axis=0)  # the first stays as it is
+    for k, (row, column) in enumerate(((i, j) for i in rows for j in columns), 1):
+        covered[k, row : row + size, column : column + size] = GREY
+    probs = probabilities(logits(covered))[:, label]
+    return (probs[0] - probs[1:]).reshape(len(rows), len(columns))

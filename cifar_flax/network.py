@@ -1,0 +1,274 @@
+"""A trained network: its logits, predictions, scores and features, with the names of its classes."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from PIL import Image
+
+from cifar_flax.config import Config
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.pictures import Fit, Picture, fit_picture, pictures_in, read_picture
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.splits import load_split
+from cifar_flax.errors import UserError
+from cifar_flax.evaluation.explain import make_gradient_saliency, occlusion
+from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
+from cifar_flax.evaluation.scores import probabilities, scores
+from cifar_flax.models import Variables, create_model
+from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, replicated
+
+ACCELERATOR_BATCH = 64
+METHODS = ("saliency", "occlusion")
+
+
+class Prediction(NamedTuple):
+    """A class that a picture may show.
+
+    Attributes:
+      name: of the class.
+      superclass: its name; None where the data set has no superclasses.
+      probability: in [0, 1].
+    """
+
+    name: str
+    superclass: str | None
+    probability: float
+
+
+class Network:
+    """A trained network; any number of threads may use one.
+
+    Attributes:
+      config: the config that it was trained with.
+      preprocessing: image shape, class names and normalisation.
+      variables: {"params", "batch_stats"}, float32.
+      name: for people: of the run or of the file that the weights come from.
+      figures: measurements of these weights, such as {"split": "test", "top1": 0.752, "n": 10000}; empty where there are none.
+      step: number of updates after which a run saved the weights; None where they come from a file.
+      picture_batch: pictures that `probabilities` computes at a time. On a CPU it is one, because a batch takes as long there
+        as its pictures one by one (0.5 ms each for configs/three_conv.py).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        preprocessing: Preprocessing,
+        variables: Variables,
+        name: str,
+        figures: Mapping[str, Any] | None = None,
+        step: int | None = None,
+    ) -> None:
+        self.config, self.preprocessing, self.variables = config, preprocessing, variables
+        self.name, self.figures, self.step = name, dict(figures or {}), step
+        self.picture_batch = 1 if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
+        self._programs: dict[tuple[str, Mesh], tuple[Forward, Variables]] = {}
+        self._lock = threading.Lock()  # one batch at a time has all cores; two would only slow each other down
+
+    def __repr__(self) -> str:
+        height, width, channels = self.preprocessing.image_shape
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
+        shapes = f"{height}x{width}x{channels} -> {len(self.class_names)} classes"
+        return f"<Network {self.name}: {self.config.model.name}, {parameters:,} parameters, {shapes}>"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name a class, in the order of the logits."""
+        return self.preprocessing.class_names
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The Flax module: `model.apply(network.variables, preprocessing.normalize(images), train=False)` gives logits."""
+        return create_model(self.config.model, self.preprocessing.num_classes, self._dtype)
+
+    def predict(
+        self, pictures: Picture | Sequence[Picture], top: int = 5, fit: Fit | str = Fit.CROP, flip: bool = False
+    ) -> Any:
+        """Classifies pictures of any size. A picture gets the same probabilities whatever it is classified with.
+
+        Args:
+          pictures: one picture: a path, the bytes of a file, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or, with
+            alpha, [H, W, 4]. Or several: a folder, a sequence of pictures, or uint8 [N, H, W, C].
+          top: number of classes, at most.
+          fit: what becomes of a picture with another aspect ratio than the network's: "crop", "squash" or "pad".
+          flip: whether to average the logits over the picture and its mirror image.
+
+        Returns:
+          The most probable classes, the best first: list[Prediction] for one picture; for several a list of those in their
+          order, of a folder in that of `data.pictures.pictures_in`.
+
+        Raises:
+          UserError: a picture cannot be read, a folder holds none, or the network's outputs are not finite.
+        """
+        listed, single = _listed(pictures)
+        views = [self.view(picture, fit) for picture in listed]
+        rankings = [self.rank(probs, top) for probs in self.probabilities(np.stack(views), flip)] if views else []
+        return rankings[0] if single else rankings
+
+    def view(self, picture: Picture, fit: Fit | str = Fit.CROP) -> np.ndarray:
+        """The image that the network sees of a picture: uint8 [H, W, C] of its image shape.
+
+        Args:
+          picture: one picture, as in `predict`.
+          fit: as in `predict`.
+
+        Raises:
+          UserError: the picture cannot be read, or there is no such fit.
+        """
+        if fit not in list(Fit):
+            raise UserError(f"no fit {fit!r}; expected one of {', '.join(Fit)}")
+        return fit_picture(read_picture(picture), self.preprocessing.image_shape, Fit(fit), self.preprocessing.mean)
+
+    def probabilities(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
+        """The probability of each class, float32 [N, num_classes], for images uint8 [N, H, W, C]; on one device.
+
+        Raises:
+          UserError: they are not finite.
+        """
+        count, batch = len(images), self.picture_batch
+        filled = np.pad(images, [(0, -count % batch)] + [(0, 0)] * (images.ndim - 1))
+        if not count:
+            return np.empty((0, self.preprocessing.num_classes), np.float32)
+        with self._lock:
+            forward, variables = self._program("flip" if flip else "none", self._one_device)
+            probs = probabilities(predict(forward, variables, filled, batch, self._one_device)[:count])
+        if not np.isfinite(probs).all():
+            raise UserError(
+                f"{self.name}: the network's outputs are not finite: its training diverged; choose another checkpoint"
+            )
+        return probs
+
+    def rank(self, probs: np.ndarray, top: int = 5) -> list[Prediction]:
+        """The `top` most probable classes, the best first, of probabilities float32 [num_classes]; ties keep their order."""
+        order = np.argsort(-probs, kind="stable")[:top]
+        return [Prediction(self.class_names[k], self.preprocessing.superclass(k), float(probs[k])) for k in order]
+
+    def logits(self, images: np.ndarray, tta: str = "none") -> np.ndarray:
+        """The logits of images, float32 [N, num_classes], computed on all devices.
+
+        Args:
+          images: uint8 [N, H, W, C] of the network's image shape; may be memory-mapped.
+          tta: test-time augmentation, "none", "flip" or "flip+shift"; see `evaluation.predict.views`.
+
+        Raises:
+          UserError: the images have another shape or dtype, or there is no such test-time augmentation.
+        """
+        if tta not in TTA:
+            raise UserError(f"no test-time augmentation {tta!r}; expected one of {', '.join(TTA)}")
+        return self._rows(images, tta)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `evaluation.predict.make_features`."""
+        return self._rows(images, "features")
+
+    def evaluate(self, data: str | Dataset = "test", tta: str = "none") -> dict[str, Any]:
+        """Scores the network on every image of a split once.
+
+        Args:
+          data: "train" (without the validation images), "validation" or "test" of the data set that it was trained on, or
+            labelled images of the same classes.
+          tta: test-time augmentation, as in `logits`.
+
+        Returns:
+          n, loss, top1 and the other entries of `evaluation.scores.scores`.
+
+        Raises:
+          UserError: there is no such split, the data are missing, or their classes or shapes differ from the network's.
+        """
+        dataset = load_split(self.config.data, data) if isinstance(data, str) else data
+        self._check_classes(dataset, self.config.data.name if isinstance(data, str) else "the data set")
+        return self.score(self.logits(dataset.images, tta), dataset.labels)
+
+    def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+        """Scores logits, float32 [N, num_classes], against labels, int32 [N], by `evaluation.scores.scores`."""
+        p = self.preprocessing
+        return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine)
+
+    def explain(
+        self, image: np.ndarray, label: int, method: str = "saliency", size: int | None = None, stride: int | None = None
+    ) -> np.ndarray:
+        """Which pixels a prediction rests on.
+
+        Args:
+          image: uint8 [H, W, C] of the network's image shape; `view` makes one of any picture.
+          label: the class.
+          method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
+          size: side of the square, in pixels; a quarter of the image by default.
+          stride: distance between neighbouring squares, in pixels; half their side by default.
+
+        Returns:
+          float32 [H, W] for saliency, [rows, columns] of squares for occlusion; larger where the class rests on the pixels.
+
+        Raises:
+          UserError: there is no such method, or the image has another shape or dtype.
+        """
+        self._check_images(image[None])
+        if method == "saliency":
+            with self._lock:
+                return np.asarray(self._saliency(self.variables, image, label))
+        if method != "occlusion":
+            raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
+        size = size or max(1, min(image.shape[:2]) // 4)
+        return occlusion(self.logits, image, label, size, stride or max(1, size // 2))
+
+    @property
+    def _dtype(self) -> Any:
+        return compute_dtype(self.config.train.dtype)
+
+    @cached_property
+    def _one_device(self) -> Mesh:
+        return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:1])
+
+    @cached_property
+    def _saliency(self) -> Any:
+        return make_gradient_saliency(self.model, self.preprocessing, self._dtype)
+
+    def _program(self, kind: str, mesh: Mesh) -> tuple[Forward, Variables]:
+        """The compiled function for a test-time augmentation or for "features", and the variables on the devices of `mesh`."""
+        if (kind, mesh) not in self._programs:
+            parts = self.model, self.preprocessing, self._dtype, mesh
+            forward = make_features(*parts) if kind == "features" else make_forward(*parts, kind)
+            self._programs[kind, mesh] = forward, jax.device_put(self.variables, replicated(mesh))
+        return self._programs[kind, mesh]
+
+    def _rows(self, images: np.ndarray, kind: str) -> np.ndarray:
+        self._check_images(images)
+        mesh = data_parallel_mesh()
+        with self._lock:
+            forward, variables = self._program(kind, mesh)
+            return predict(forward, variables, images, self.config.train.eval_batch_size, mesh)
+
+    def _check_images(self, images: np.ndarray) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != self.preprocessing.image_shape or not len(images):
+            expected = f"uint8 [N, {', '.join(map(str, self.preprocessing.image_shape))}], N > 0"
+            raise UserError(f"{self.name}: images are {images.dtype} {list(images.shape)}; expected {expected}")
+
+    def _check_classes(self, dataset: Dataset, name: str) -> None:
+        if dataset.class_names != self.class_names:
+            there, here = (_few(names) for names in (dataset.class_names, self.class_names))
+            raise UserError(f"{name} has the classes {there}; {self.name} was trained on {here}. Nothing was scored.")
+
+
+def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
+    """The pictures of a folder, a sequence or an array of four axes, and whether it is a single picture."""
+    if isinstance(pictures, str | Path):
+        if not (folder := Path(pictures)).is_dir():
+            return [pictures], True
+        if not (paths := pictures_in(folder)):
+            raise UserError(f"{folder}: no pictures in this folder")
+        return paths, False
+    if isinstance(pictures, np.ndarray):
+        return (list(pictures), False) if pictures.ndim == 4 else ([pictures], True)
+    if isinstance(pictures, bytes | Image.Image):
+        return [pictures], True
+    return pictures, False
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])])

@@ -1,0 +1,57 @@
+"""Explanations and features of softmax regression, where they are the weights and the pixels."""
+
+import jax
+import numpy as np
+import pytest
+
+from cifar_flax import Run
+from cifar_flax.config import AugmentConfig
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import validated
+from cifar_flax.errors import UserError
+from cifar_flax.training.loop import train
+from tests.conftest import TINY_CONFIG, tiny_split
+
+
+@pytest.fixture(scope="module")
+def network(tiny_cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("linear") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        config = load_config(str(TINY_CONFIG))
+        config.model.blocks, config.model.dense, config.augment, config.train.epochs = (), (), AugmentConfig(), 4
+        train(validated(config), folder)
+    return Run.open(folder).network()
+
+
+def test_the_gradient_of_a_linear_network_is_its_weights(network):
+    kernel = np.asarray(network.variables["params"]["logits"]["kernel"]).reshape(8, 8, 3, 10)
+    expected = np.abs(kernel[..., 4] / np.array(network.preprocessing.std)).max(-1)
+    np.testing.assert_allclose(network.explain(tiny_split(1, 0).images[0], 4), expected, rtol=1e-5)
+
+
+def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
+    image = tiny_split(4, 3).images[3]
+    found = network.explain(image, 3, "occlusion", size=4, stride=2)
+    assert found.shape == (3, 3)
+    covered = image.copy()
+    covered[2:6, 4:8] = 128
+
+    def probability(image):
+        x = (image / 255 - np.array(network.preprocessing.mean)) / np.array(network.preprocessing.std)
+        head = network.variables["params"]["logits"]
+        logits = x.reshape(-1) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
+        return jax.nn.softmax(logits)[3]
+
+    assert found[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
+
+
+def test_features_are_what_the_last_layer_sees(network):
+    split = tiny_split(45, 1)  # not a multiple of the batch size
+    expected = (split.images / 255 - np.array(network.preprocessing.mean)) / np.array(network.preprocessing.std)
+    np.testing.assert_allclose(network.features(split.images), expected.reshape(45, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_method_is_refused(network):
+    with pytest.raises(UserError, match="no method 'lime'; expected one of saliency, occlusion"):
+        network.explain(tiny_split(1, 0).images[0], 4, "lime")
