@@ -1,14 +1,17 @@
 """Trains an experiment, or goes on with it: python launch/train.py --config=configs/wide.py [--config.FIELD=VALUE ...]."""
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
+
 import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
-import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
-from cifar_flax.errors import UserError
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.runtime import app, distributed
 from cifar_flax.training.seed_folders import seed_folders
 
@@ -19,26 +22,26 @@ _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "save and end with exit c
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several hosts train one run")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes they are", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which of them this one is, from 0", lower_bound=0)
-app.define_config_flag()
+define_config_flag()
 
 
 def main() -> None:
     """Trains what the flags ask for."""
-    experiment = app.experiment_from_flags()
+    experiment = experiment_from_flags()
     seeds = experiment.config.train.num_seeds
-    if seeds > 1 and _PROFILE.value:
-        raise UserError("--profile: traces one run; leave config.train.num_seeds at 1")
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
     hosts = distributed.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
 
     def train() -> None:
         if hosts is not None:
             distributed.initialize_distributed(hosts)
-        # after the flags are checked: a typo should not wait for JAX
+        from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
+
+        compilation.enable_persistent_cache()
         if seeds > 1:
             from cifar_flax.training.seeds import train_seeds
 
-            train_seeds(experiment.config, workdir, _RESTART.value, _MAX_MINUTES.value)
+            train_seeds(experiment.config, workdir, _RESTART.value, _MAX_MINUTES.value, _PROFILE.value)
         else:
             from cifar_flax.training import loop
 
@@ -46,16 +49,16 @@ def main() -> None:
 
     if hosts is None:
         train()
-    elif distributed.is_trainer():
+    elif distributed.is_worker():
         distributed.run_worker(lambda: app.report(train))
         return
     elif not distributed.supervise():
         return
     if experiment.config.log.tensorboard:
-        from cifar_flax.analysis.report.tensorboard_summaries import write_board  # matplotlib only where pictures are drawn
+        from cifar_flax.analysis.report.tensorboard_summaries import write_summaries  # imports matplotlib
 
         for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
-            write_board(folder)
+            write_summaries(folder)
     print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={workdir} --split=test")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from cifar_flax.config.flags import load_config
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.runtime.app import load_config
 
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
@@ -61,6 +61,48 @@ def tiny_config():
     return load_config(str(TINY_CONFIG))
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tiny_cache, tmp_path_factory):
+    """A run of tests/e2e/tiny.py."""
+    from cifar_flax.config.serialize import validated
+    from cifar_flax.training.loop import train
+
+    folder = tmp_path_factory.mktemp("run") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        train(validated(load_config(str(TINY_CONFIG))), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_network():
+    """Makes small networks with random weights."""
+    import jax
+    import jax.numpy as jnp
+
+    from cifar_flax.data.preprocessing import Preprocessing
+    from cifar_flax.models import create_model, initialize
+    from cifar_flax.network import Network
+
+    config = load_config(str(TINY_CONFIG))
+
+    def make(image_shape=(8, 8, 3), classes=10, coarse=True):
+        channels = image_shape[2]
+        preprocessing = Preprocessing(
+            image_shape,
+            tuple(f"line_{i}" for i in range(classes)),
+            ("rows", "columns") if coarse else (),
+            tuple(2 * i // classes for i in range(classes)) if coarse else (),
+            (0.5, 0.4, 0.3)[:channels],
+            (0.1, 0.2, 0.3)[:channels],
+        )
+        images = jax.random.normal(jax.random.key(1), (4, *image_shape), jnp.float32)
+        variables = initialize(create_model(config.model, classes), jax.random.key(0), images)
+        return Network(config, preprocessing, variables, "tiny")
+
+    return make
+
+
 @pytest.fixture
 def launch(tiny_cache, tmp_path):
     """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder."""
@@ -92,7 +134,7 @@ def real_tfds_dir():
 @pytest.fixture(scope="session")
 def postgresql():
     """A running PostgreSQL server, which a test that stops it starts again."""
-    from tests import postgresql
+    from tests.helpers import postgresql
 
     binaries = postgresql.find_binaries()
     if binaries is None:
@@ -110,5 +152,5 @@ def postgresql():
 def database(postgresql):
     """The URL of an empty database on it."""
     name = f"search_{uuid.uuid4().hex}"
-    postgresql.execute(f"CREATE DATABASE {name}")
+    postgresql.execute(f"CREATE DATABASE {name} ENCODING UTF8 TEMPLATE template0")
     return postgresql.url(name)

@@ -1,95 +1,136 @@
-"""What is done when validation no longer improves: the learning rate falls, and training ends."""
+"""Consequences of validation that stops improving: the learning rate falls, and training ends. Host state, kept as JSON."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
+from flax.training.early_stopping import EarlyStopping
 
-from cifar_flax.config import EarlyStoppingConfig, PlateauConfig
-from cifar_flax.config.types import Monitor
+from cifar_flax.config import Config, EarlyStoppingConfig, Monitor, PlateauConfig
 
 
-@struct.dataclass
+@dataclass(frozen=True)
 class PlateauState:
-    """What lowering the learning rate remembers from epoch to epoch.
+    """Memory of ReduceLROnPlateau from epoch to epoch.
 
     Attributes:
-      best: float32 [], the best score so far.
-      wait: int32 [], epochs since then, or since the rate last fell, that count.
-      cooldown: int32 [], epochs ahead of which none counts.
-      scale: float32 [], what the scheduled learning rate is multiplied with.
+      best: the best score so far, as a loss: lower is better; inf before the first.
+      wait: epochs since then, or since the rate last fell, that count.
+      cooldown: epochs ahead of which none counts.
+      scale: factor on top of the scheduled learning rate.
     """
 
-    best: jax.Array
-    wait: jax.Array
-    cooldown: jax.Array
-    scale: jax.Array
-
-    @classmethod
-    def create(cls, config: PlateauConfig) -> "PlateauState | None":
-        """The state before the first epoch; None where the rate only follows its schedule."""
-        return cls(_worst(config.monitor), jnp.int32(0), jnp.int32(0), jnp.float32(1)) if config.patience else None
+    best: float = math.inf
+    wait: int = 0
+    cooldown: int = 0
+    scale: float = 1.0
 
 
-@struct.dataclass
-class EarlyStoppingState:
-    """What early stopping remembers: the best score so far, float32 [], and the epochs since then, int32 []."""
-
-    best: jax.Array
-    wait: jax.Array
-
-    @classmethod
-    def create(cls, config: EarlyStoppingConfig) -> "EarlyStoppingState | None":
-        """The state before the first epoch; None where training takes all its epochs."""
-        return cls(_worst(config.monitor), jnp.int32(0)) if config.patience else None
-
-
-def lower_on_plateau(state: PlateauState, config: PlateauConfig, peak: float, scores: Mapping[str, float]) -> PlateauState:
-    """The state after an epoch with these validation scores, on the host: Keras' ReduceLROnPlateau.
+def reduce_on_plateau(state: PlateauState, config: PlateauConfig, peak: float, scores: Mapping[str, float]) -> PlateauState:
+    """The state after an epoch: Keras' ReduceLROnPlateau, where optax' own counts updates instead of epochs.
 
     Args:
       state: before.
       config: when the rate falls and how far.
-      peak: the schedule's highest rate; `min_learning_rate` is where `peak * scale` comes to rest.
-      scores: of validation, `monitor` among them.
+      peak: the schedule's highest rate; `min_learning_rate` is the least that `peak * scale` becomes.
+      scores: of validation, `config.monitor` among them.
     """
-    best, wait, cooldown, scale = float(state.best), int(state.wait), int(state.cooldown), float(state.scale)
+    best, wait, cooldown, scale = state.best, state.wait, state.cooldown, state.scale
     if cooldown:
         cooldown, wait = cooldown - 1, 0
-    score, floor = scores[config.monitor], float(np.float32(config.min_learning_rate / peak))
-    if _improves(score, best, config.min_delta, config.monitor):
-        best, wait = score, 0
+    loss, floor = _as_loss(scores, config.monitor), float(np.float32(config.min_learning_rate / peak))
+    if np.float32(loss + config.min_delta) < np.float32(best):  # Keras' rate is a float32; a NaN is never better
+        best, wait = loss, 0
     elif not cooldown:
         wait += 1
         if wait >= config.patience and scale > floor:
-            scale, wait, cooldown = max(scale * config.factor, floor), 0, config.cooldown
-    return PlateauState(jnp.float32(best), jnp.int32(wait), jnp.int32(cooldown), jnp.float32(scale))
+            scale, wait, cooldown = max(float(np.float32(scale * config.factor)), floor), 0, config.cooldown
+    return PlateauState(best, wait, cooldown, scale)
 
 
-def count_epochs_without_improvement(
-    state: EarlyStoppingState, config: EarlyStoppingConfig, scores: Mapping[str, float]
-) -> EarlyStoppingState:
-    """The state after an epoch with these validation scores, on the host: Keras' EarlyStopping."""
-    score = scores[config.monitor]
-    if _improves(score, float(state.best), config.min_delta, config.monitor):
-        return EarlyStoppingState(jnp.float32(score), jnp.int32(0))
-    return EarlyStoppingState(state.best, state.wait + 1)
+def count_epoch(state: EarlyStopping, config: EarlyStoppingConfig, scores: Mapping[str, float]) -> EarlyStopping:
+    """The state after an epoch: flax' EarlyStopping, which a score that is not finite never improves, as in Keras."""
+    loss = _as_loss(scores, config.monitor)
+    if math.isfinite(loss):
+        return state.update(loss)
+    stop = state.should_stop or state.patience_count >= state.patience
+    return dataclasses.replace(state, patience_count=state.patience_count + 1, should_stop=stop)
 
 
-def should_stop(state: EarlyStoppingState | None, config: EarlyStoppingConfig) -> bool:
-    """Whether early stopping has ended the run."""
-    return state is not None and int(state.wait) >= config.patience
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come, beside its arrays.
+
+    Attributes:
+      epochs_done: epochs that are validated and recorded.
+      plateau: what has lowered the learning rate so far; None where it only follows its schedule.
+      early_stopping: None where training takes all its epochs.
+    """
+
+    epochs_done: int = 0
+    plateau: PlateauState | None = None
+    early_stopping: EarlyStopping | None = None
+
+    @classmethod
+    def start(cls, config: Config) -> "Progress":
+        """The progress of a run that has not begun."""
+        stop = config.early_stopping
+        return cls(
+            plateau=PlateauState() if config.plateau.patience else None,
+            # flax counts the epochs after the first without improvement, Keras and `config.early_stopping` that one too.
+            early_stopping=EarlyStopping(min_delta=stop.min_delta, patience=stop.patience - 1) if stop.patience else None,
+        )
+
+    def end_epoch(self, config: Config, scores: Mapping[str, float]) -> "Progress":
+        """The progress after one more epoch with these validation scores, which are empty where nothing is validated."""
+        plateau, stopping = self.plateau, self.early_stopping
+        if plateau is not None:
+            plateau = reduce_on_plateau(plateau, config.plateau, config.optim.learning_rate, scores)
+        if stopping is not None:
+            stopping = count_epoch(stopping, config.early_stopping, scores)
+        return Progress(self.epochs_done + 1, plateau, stopping)
+
+    def done(self, config: Config) -> bool:
+        """Whether nothing is left to train."""
+        return self.epochs_done >= config.train.epochs or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether early stopping has ended the run."""
+        return self.early_stopping is not None and self.early_stopping.should_stop
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """Factor on top of the scheduled learning rate."""
+        return 1.0 if self.plateau is None else self.plateau.scale
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "epochs_done": self.epochs_done,
+            "plateau": None if self.plateau is None else dataclasses.asdict(self.plateau),
+            "early_stopping": None if self.early_stopping is None else dataclasses.asdict(self.early_stopping),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Progress":
+        """The reverse of `to_json`.
+
+        Raises:
+          KeyError, TypeError: `values` is something else.
+        """
+        plateau, stopping = values["plateau"], values["early_stopping"]
+        return cls(
+            epochs_done=values["epochs_done"],
+            plateau=None if plateau is None else PlateauState(**plateau),
+            early_stopping=None if stopping is None else EarlyStopping(**stopping),
+        )
 
 
-def _worst(monitor: Monitor) -> jax.Array:
-    return jnp.float32(math.inf if monitor is Monitor.LOSS else -math.inf)
-
-
-def _improves(score: float, best: float, min_delta: float, monitor: Monitor) -> bool:
-    """Whether `score` is better than `best` by more than `min_delta`, in float32 as the state is; a NaN never is."""
-    if monitor is Monitor.LOSS:
-        return bool(np.float32(score + min_delta) < np.float32(best))
-    return bool(np.float32(score - min_delta) > np.float32(best))
+def _as_loss(scores: Mapping[str, float], monitor: Monitor) -> float:
+    """The monitored score, lower is better."""
+    score = float(scores[monitor])
+    return score if monitor is Monitor.LOSS else -score

@@ -1,39 +1,45 @@
-"""Checkpoints of a run: asynchronous and atomic through Orbax, verified by a hash, restored on any number of devices."""
+"""Checkpoints of a run: asynchronous and atomic through Orbax, verified by checksums, restored on any number of devices."""
 
 import functools
-import hashlib
 import json
 import math
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
-from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.errors import RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
-from cifar_flax.runtime.multihost import run_on_main_process
+from cifar_flax.models import Variables
+from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
+from cifar_flax.training.callbacks import Progress
+from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
+MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
 
 class Restored(NamedTuple):
-    """A state from disk, and how many epochs had been validated and recorded when it was saved."""
+    """A state from disk, and the progress that it was saved with."""
 
     state: TrainState
-    epochs_done: int
+    progress: Progress
 
 
 class Checkpoints:
-    """The checkpoints under `workdir/checkpoints`: the latest few and the best by validation accuracy."""
+    """The checkpoints under `workdir/checkpoints`: the latest few and the best by validation accuracy.
+
+    A checkpoint has the items `model` (params, batch_stats, ema: all that evaluation reads), `training` (the rest of the state)
+    and `info` (JSON: the progress, and the SHA-256 of the two).
+    """
 
     def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
         self.directory = workdir.absolute() / "checkpoints"
@@ -60,41 +66,46 @@ class Checkpoints:
 
     @staticmethod
     def any_in(workdir: Path) -> bool:
-        """Whether a run that can be gone on with is there."""
+        """Whether a run that can be resumed is there."""
         return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
 
     def due_by_step(self, step: int) -> bool:
-        """Whether the config wants a checkpoint after `step`, within an epoch."""
+        """Whether the config wants a checkpoint after update number `step`, within an epoch."""
         return self._every_steps is not None and step % self._every_steps == 0
 
     def due_by_time(self) -> bool:
-        """Whether it wants one by now."""
+        """Whether it wants one by now, by this process' clock."""
         return time.monotonic() - self._saved_at >= self._every_seconds
 
-    def save(self, state: TrainState, epochs_done: int, scores: dict[str, float] | None = None) -> None:
+    def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
 
+        The checksums are computed in the background, from a copy.
+
         Args:
+          step: updates made.
           state: what to save; a checkpoint of the same step and fewer epochs is replaced.
-          epochs_done: epochs whose validation is over.
-          scores: on the validation split, where they are known.
+          progress: beside it.
+          scores: on the validation split, where there are any.
 
         Raises:
           RunFailed: this or the previous checkpoint cannot be written; older ones stay.
         """
-        step = int(state.step)
-        if self._saved == (step, epochs_done):
+        if self._saved == (step, progress.epochs_done):
             return
+        items = _items(state)
         try:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            info = with_checksum({"sha256": digest(state), "epochs_done": epochs_done})
-            items = ocp.args.Composite(state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info))
-            self._manager.save(step, args=items, metrics=with_checksum(scores) if scores else {})
+            args = ocp.args.Composite(
+                info=InfoSave(progress.to_json(), copy_to_host(items) if is_main_process() else {}),
+                **{name: ocp.args.StandardSave(item) for name, item in items.items()},
+            )
+            self._manager.save(step, args=args, metrics=with_checksum(dict(scores)) if scores else {})
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
-        self._saved, self._saved_at = (step, epochs_done), time.monotonic()
+        self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
 
     def wait(self) -> None:
         """Returns once all that was saved is on disk; raises as `save` does."""
@@ -107,7 +118,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Waits for what is being written and releases the threads; an error that is on its way is not replaced by another."""
+        """Waits for the write that is under way and releases the threads; an earlier error is not replaced by another."""
         try:
             self.wait()
             self._manager.close()
@@ -120,7 +131,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def find(self, which: str | int) -> int:
-        """The step that "latest", "best" or a number stands for; "best" is the latest where no scores are known.
+        """The step that "latest", "best" or a number stands for; "best" is the latest where there are no scores.
 
         Raises:
           UserError: there is no such checkpoint.
@@ -143,19 +154,35 @@ class Checkpoints:
         Raises:
           UserError: it is damaged.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), info=ocp.args.JsonRestore())
+        items, info = self._read(step, _items(like))
         try:
-            restored = self._manager.restore(step, args=items)
-            info = verify_checksum(restored.info)
-            intact = digest(restored.state) == info["sha256"]
-        except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
-            raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
-        if not intact:
-            raise UserError(f"checkpoint {step} in {self.directory} is damaged (its hash differs)")
-        return Restored(restored.state, info["epochs_done"])
+            progress = Progress.from_json(info["progress"])
+        except (KeyError, TypeError) as e:
+            raise UserError(f"checkpoint {step} in {self.directory} is of another version of cifar_flax ({e})") from None
+        return Restored(TrainState(**{name: value for item in items.values() for name, value in item.items()}), progress)
+
+    def restore_variables(self, step: int, like: Variables, has_ema: bool) -> tuple[Variables, Variables]:
+        """Reads the weights of one checkpoint; nothing of the optimizer is read, nor has to be built for it.
+
+        Args:
+          step: of the checkpoint.
+          like: {"params", "batch_stats"} with shapes, dtypes and shardings.
+          has_ema: whether the run keeps an average of its weights.
+
+        Returns:
+          The weights to evaluate with, averaged ones where there are any, and those that the optimizer updates.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        model = {"params": like["params"], "batch_stats": like["batch_stats"], "ema": dict(like) if has_ema else None}
+        items, _ = self._read(step, {"model": model})
+        restored = items["model"]
+        raw: Variables = {name: restored[name] for name in ("params", "batch_stats")}
+        return (restored["ema"] if has_ema else raw), raw
 
     def restore_latest(self, like: TrainState) -> Restored | None:
-        """Reads the newest intact checkpoint, moving damaged newer ones aside and saying so; None where there is none at all.
+        """Reads the newest intact checkpoint, quarantining damaged newer ones with a warning; None where there is none at all.
 
         Raises:
           UserError: there are checkpoints, and all are damaged. They stay where they are.
@@ -169,21 +196,43 @@ class Checkpoints:
                 continue
             if i:
                 logging.warning("falling back to checkpoint %d", step)
-                run_on_main_process(functools.partial(self._set_aside, *steps[:i]))
-                self._manager.close()
-                self._manager = self._open()
-            self._saved = (step, restored.epochs_done)
+                self.quarantine(*steps[:i])
+            self._saved = (step, restored.progress.epochs_done)
             return restored
         if steps:
             raise UserError(f"no checkpoint in {self.directory} is intact; --restart begins again and keeps this run beside")
         return None
 
+    def delete_after(self, step: int) -> None:
+        """Deletes the checkpoints after `step`, which a run that goes back to it makes again."""
+        for later in [later for later in self.steps() if later > step]:
+            self._manager.delete(later)
+
+    def quarantine(self, *steps: int) -> None:
+        """Moves checkpoints to `damaged_checkpoints` in the run directory."""
+        run_on_main_process(functools.partial(self._move_away, *steps))
+        self._manager.close()
+        self._manager = self._open()
+
+    def _read(self, step: int, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The items named in `like`, compared with their checksums, and what `info` holds."""
+        args = {name: ocp.args.StandardRestore(item) for name, item in like.items()}
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(info=InfoRestore(), **args))
+            info = restored["info"]
+            intact = all(digest(restored[name]) == info["sha256"][name] for name in like)
+        except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
+            raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
+        if not intact:
+            raise UserError(f"checkpoint {step} in {self.directory} is damaged (its checksum differs)")
+        return {name: restored[name] for name in like}, info
+
     def _open(self) -> ocp.CheckpointManager:
         """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
         if self._read_only:
-            self._look_at_scores()
+            self._check_scores()
         else:
-            run_on_main_process(self._look_at_scores)
+            run_on_main_process(self._check_scores)
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
@@ -192,21 +241,21 @@ class Checkpoints:
         finally:
             logging.set_verbosity(verbosity)
 
-    def _look_at_scores(self) -> None:
-        for scores in sorted(self.directory.glob("*/metrics/metrics")):
-            step = scores.parts[-3]
+    def _check_scores(self) -> None:
+        for path in sorted(self.directory.glob("*/metrics/metrics")):
+            step = path.parts[-3]
             if not step.isdigit():  # still being written, or left by a kill
                 continue
             try:
-                if found := json.loads(scores.read_text(encoding="utf-8")):  # {} where there are no scores
-                    verify_checksum(found)
+                if scores := json.loads(path.read_text(encoding="utf-8")):  # {} where there are no scores
+                    verify_checksum(scores)
             except ValueError:
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
                 logging.warning("checkpoint %s in %s has damaged scores; they are left out", step, self.directory)
-                self._set_aside(f"{step}/metrics")
+                self._move_away(f"{step}/metrics")
 
-    def _set_aside(self, *parts: int | str) -> None:
+    def _move_away(self, *parts: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")
         aside.mkdir(exist_ok=True)
         for part in parts:
@@ -215,17 +264,15 @@ class Checkpoints:
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()
         rest = f"; checkpoint {kept[-1]} is intact" if kept else ""
-        return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; run the same command to go on")
+        return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; {RERUN_HINT}")
 
 
-def digest(state: TrainState) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in order."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
+def _items(state: TrainState) -> dict[str, dict[str, Any]]:
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    return {
+        "model": {name: fields[name] for name in MODEL},
+        "training": {name: value for name, value in fields.items() if name not in MODEL},
+    }
 
 
 def _selection(scores: dict[str, Any]) -> float:
@@ -233,6 +280,6 @@ def _selection(scores: dict[str, Any]) -> float:
 
 
 def _reason(e: Exception) -> str:
-    """What went wrong, in a line: of TensorStore's chain of causes, each behind a quoted path, the last."""
+    """The error in a line: of TensorStore's chain of causes, each behind a quoted path, the last."""
     line = next(iter(str(e).strip().splitlines()), "")
     return ": ".join(filter(None, (type(e).__name__, line.rsplit('": ', 1)[-1][:200])))

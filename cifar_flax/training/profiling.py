@@ -1,61 +1,57 @@
 """A trace of a few training steps, for TensorBoard and Perfetto."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TypeVar
 
 import jax
 
-SKIPPED, TRACED = 3, 5  # steps: what comes first is compilation
+from cifar_flax.training.chunks import Chunk
+
+T = TypeVar("T")
+SKIPPED, TRACED = 3, 5  # dispatches: the first ones compile
 
 
-@contextmanager
-def profiled(step_of: Callable[[int], Callable[..., Any]], workdir: Path) -> Iterator[Callable[[int], Callable[..., Any]]]:
-    """Has the fourth to eighth step of this process traced into WORKDIR/tensorboard/plugins/profile; says so in the end.
+class Profiler:
+    """Context that traces the fourth to eighth dispatch of this process into WORKDIR/tensorboard/plugins/profile.
 
-    A trace that is still open when the context ends, for whatever reason, is written with the steps it has.
-
-    Args:
-      step_of: from the number of updates made to the step that comes next.
-      workdir: the run directory.
-
-    Yields:
-      The same with the trace; steps that are traced are waited for.
+    It says so in the end. A trace that is still open then, for whatever reason, is written with the steps it has.
     """
-    calls, tracing = 0, False
 
-    def stop() -> None:
-        nonlocal tracing
-        tracing = False
-        jax.profiler.stop_trace()
+    def __init__(self, workdir: Path | None) -> None:
+        """Traces nothing where `workdir` is None."""
+        self._workdir, self._calls, self._steps, self._tracing = workdir, 0, 0, False
 
-    def traced_step_of(step: int) -> Callable[..., Any]:
-        nonlocal calls, tracing
-        calls += 1
-        run_step, last = step_of(step), calls == SKIPPED + TRACED
-        if not SKIPPED < calls <= SKIPPED + TRACED:
-            return run_step
-        if not tracing:
-            jax.profiler.start_trace(str(workdir / "tensorboard"), create_perfetto_trace=True)
-            tracing = True
+    def call(self, chunk: Chunk, step: Callable[[], T]) -> T:
+        """Calls `step`, which dispatches a chunk, and waits for it where it is traced."""
+        self._calls += 1
+        if self._workdir is None or not SKIPPED < self._calls <= SKIPPED + TRACED:
+            return step()
+        if not self._tracing:
+            jax.profiler.start_trace(str(self._workdir / "tensorboard"), create_perfetto_trace=True)
+            self._tracing = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=chunk.first):
+            result = jax.block_until_ready(step())
+        self._steps += chunk.length
+        if self._calls == SKIPPED + TRACED:
+            self._stop()
+        return result
 
-        def run_and_wait(*arguments: Any) -> Any:
-            with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                result = jax.block_until_ready(run_step(*arguments))
-            if last:
-                stop()
-            return result
+    def __enter__(self) -> "Profiler":
+        return self
 
-        return run_and_wait
-
-    try:
-        yield traced_step_of
-    finally:
-        if tracing:
-            stop()
-        if calls > SKIPPED:
-            steps = min(calls - SKIPPED, TRACED)
-            print(f"traced {steps} step{'s' * (steps > 1)} into {workdir / 'tensorboard' / 'plugins' / 'profile'}", flush=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._workdir is None:
+            return
+        self._stop()
+        if self._steps:
+            folder = self._workdir / "tensorboard" / "plugins" / "profile"
+            print(f"traced {self._steps} step{'s' * (self._steps > 1)} into {folder}", flush=True)
         else:
-            print(f"no step traced: this process made {calls}, and its first {SKIPPED} are left out", flush=True)
+            print(f"no step traced: this process made {self._calls}, and its first {SKIPPED} are left out", flush=True)
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()

@@ -1,29 +1,30 @@
-"""metrics.jsonl: a sealed JSON object a line, appended while training and cut back to the checkpoint when a run goes on."""
+"""metrics.jsonl: a JSON object a line, appended while training and cut back to the checkpoint when a run is resumed."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, TextIO
 
 from absl import logging
 
 from cifar_flax.files.atomic import write_text
-from cifar_flax.files.checksum import verify_checksum, with_checksum
 
 FILE = "metrics.jsonl"
-TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # what differs between runs that are bitwise equal
+TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ between runs that are bitwise equal
+REQUIRED = ("kind", "step", "epoch")
 
 
 class Records:
     """The records of a run: `kind` "step" holds a batch's metrics, "epoch" the epoch's on training and validation images."""
 
     def __init__(self, workdir: Path, step: int, epochs_done: int) -> None:
-        """Opens the file and drops what a run that goes on from `step`, `epochs_done` epochs validated, will write again."""
+        """Opens the file and drops the records that a run resumed at `step`, `epochs_done` epochs validated, writes again."""
         self.path = workdir / FILE
         kept = [r for r in read_records(workdir) if (r["epoch"] <= epochs_done if r["kind"] == "epoch" else r["step"] <= step)]
         lost = sorted({*range(1, epochs_done + 1)} - {r["epoch"] for r in kept if r["kind"] == "epoch"})
-        if lost:  # more than a cut line, which has been said
+        if lost:  # more than a cut line, of which `read_records` has warned
             logging.warning(
-                "%s: nothing is there of %d of %d epochs, the first of them %d", self.path, len(lost), epochs_done, lost[0]
+                "%s: there are no records of %d of %d epochs, the first of them %d", self.path, len(lost), epochs_done, lost[0]
             )
         write_text(self.path, "".join(_line(r) for r in kept))
         self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
@@ -31,7 +32,7 @@ class Records:
 
     def append(self, record: dict[str, Any]) -> None:
         """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null."""
-        self._file.write(_line({k: None if v != v or v in (float("inf"), -float("inf")) else v for k, v in record.items()}))
+        self._file.write(_line({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}))
         self._file.flush()
 
     def close(self) -> None:
@@ -40,19 +41,20 @@ class Records:
 
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The records so far; none where there is no file. Lines cut short or altered are left out, and said."""
+    """The records so far; none where there is no file. Lines that are no records are left out, with a warning."""
     path = workdir / FILE
     if not path.exists():
         return []
     records, damaged = [], []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            record = verify_checksum(json.loads(line))
-            record["kind"], record["step"], record["epoch"]
-        except (ValueError, KeyError, TypeError):
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and all(key in record for key in REQUIRED):
+            records.append(record)
+        else:
             damaged.append(str(number))
-            continue
-        records.append(record)
     if damaged:
         shown = ", ".join([*damaged[:3], *(["..."] if damaged[3:] else [])])
         logging.warning("%s: line %s cut short or damaged, left out; the other %d are read", path, shown, len(records))
@@ -60,4 +62,4 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(with_checksum(record)) + "\n"
+    return json.dumps(record) + "\n"

@@ -1,107 +1,85 @@
-"""All that changes while training, and how it begins."""
+"""The arrays that change while training, and their initial values."""
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax.sharding import Mesh
 
 from cifar_flax.config import Config
-from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.evaluation.metrics import Metrics
-from cifar_flax.models import Variables, create_model, initialize
-from cifar_flax.optim.optimizers import create_optimizer
-from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.runtime.devices import check_fits_in_memory, replicated
-from cifar_flax.training.callbacks import EarlyStoppingState, PlateauState
+from cifar_flax.models import Variables, initialize
+
+INITIALIZATION = 2**32 - 1  # folded into the run's key where steps fold in their number
 
 
 @struct.dataclass
 class TrainState:
     """The state of a run after `step` updates; with the config it determines all that follows.
 
+    The seed is part of it, so that one compiled program serves all seeds.
+
     Attributes:
       step: int32 [], updates made.
+      seed: uint32 [], of the run.
       params: float32 tree.
       batch_stats: float32 tree, the running statistics of BatchNorm; empty without.
       opt_state: of the optax transform.
       ema: {"params", "batch_stats"} averaged over the updates, or None.
       metrics: accumulated over the current epoch.
-      plateau: what lowers the learning rate, or None.
-      stopping: what ends training early, or None.
+      learning_rate_scale: float32 [], factor on top of the schedule, or None where no plateau lowers the rate.
     """
 
     step: jax.Array
+    seed: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
     ema: Variables | None
     metrics: Metrics
-    plateau: PlateauState | None = None
-    stopping: EarlyStoppingState | None = None
+    learning_rate_scale: jax.Array | None = None
 
     @property
-    def learning_rate_scale(self) -> float:
-        """What the scheduled learning rate is multiplied with."""
-        return 1.0 if self.plateau is None else float(self.plateau.scale)
+    def raw_variables(self) -> Variables:
+        """The weights that the optimizer updates."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property
     def eval_variables(self) -> Variables:
-        """What to evaluate and to ship: the average where there is one."""
-        return {"params": self.params, "batch_stats": self.batch_stats} if self.ema is None else self.ema
+        """The weights to evaluate and to ship: averaged ones where there are any."""
+        return self.raw_variables if self.ema is None else self.ema
 
 
-def run_key(seed: int) -> jax.Array:
-    """The PRNG key that all of a run's randomness on the device comes from."""
+def run_key(seed: jax.Array) -> jax.Array:
+    """The PRNG key of a run, from which all randomness on the devices is derived; `seed` is uint32 []."""
     return jax.random.key(seed)
 
 
 def initial_state(
-    config: Config, model: nn.Module, optimizer: optax.GradientTransformation, first_images: jax.Array
+    config: Config, model: nn.Module, optimizer: optax.GradientTransformation, seed: jax.Array, first_images: jax.Array
 ) -> TrainState:
-    """The state before the first update; `first_images` as in `models.initialize`."""
-    variables = initialize(model, jax.random.fold_in(run_key(config.seed), 2**32 - 1), first_images)
+    """The state before the first update, to be called within jit.
+
+    Args:
+      config: of the run; its seed is not looked at.
+      model: with `num_classes` logits.
+      optimizer: the optax transform.
+      seed: uint32 [].
+      first_images: float32 [N, H, W, C], normalised training images, for layers that are computed from data.
+    """
+    variables = initialize(model, jax.random.fold_in(run_key(seed), INITIALIZATION), first_images)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
         ema=ema,
-        metrics=Metrics.empty(model.num_classes),
-        plateau=PlateauState.create(config.plateau),
-        stopping=EarlyStoppingState.create(config.early_stopping),
+        metrics=Metrics.empty(),
+        learning_rate_scale=jnp.ones((), jnp.float32) if config.plateau.patience else None,
     )
-
-
-def create_state(
-    config: Config, model: nn.Module, optimizer: optax.GradientTransformation, first_images: Any, mesh: Mesh
-) -> TrainState:
-    """Builds the initial state, replicated over the mesh.
-
-    Raises:
-      UserError: it is too large for a device.
-    """
-    build = _builder(config, model, optimizer)
-    check_fits_in_memory(jax.eval_shape(build, first_images))
-    return cast(TrainState, jax.jit(build, out_shardings=replicated(mesh))(first_images))
-
-
-def abstract_state(config: Config, preprocessing: Preprocessing, mesh: Mesh) -> TrainState:
-    """The shapes, dtypes and shardings of the state, for restoring into; those of a run that has ended as well."""
-    model = create_model(config.model, preprocessing.num_classes)
-    optimizer = create_optimizer(config.optim, create_schedule(config.optim, 1, 1))  # the same shapes for any length
-    images = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
-    shapes = jax.eval_shape(_builder(config, model, optimizer), images)
-    sharding = replicated(mesh)
-    return cast(TrainState, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))
-
-
-def _builder(config: Config, model: nn.Module, optimizer: optax.GradientTransformation) -> Callable[[Any], TrainState]:
-    return lambda first_images: initial_state(config, model, optimizer, first_images)

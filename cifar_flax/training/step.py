@@ -1,138 +1,128 @@
-"""The jitted training and evaluation steps: from indices into the data on the device to a new state, or to metrics."""
+"""The training step: a pure function from a state and a batch to the next state and the batch's metrics."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
-from cifar_flax.augment.policy import Batch, create_augmentation
+from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Config
+from cifar_flax.data.batches import Batch
 from cifar_flax.data.preprocessing import Preprocessing, to_unit
 from cifar_flax.evaluation.metrics import Metrics, batch_metrics
 from cifar_flax.models import Variables
 from cifar_flax.optim.freezing import apply_frozen
-from cifar_flax.runtime.devices import DeviceData, compiler_options, replicated, sharded
+from cifar_flax.optim.losses import create_loss
 from cifar_flax.training.state import TrainState, run_key
 
-TrainStep = Callable[[TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
-KeyedStep = Callable[[jax.Array, TrainState, DeviceData, Any], tuple[TrainState, dict[str, jax.Array]]]
-EvalStep = Callable[[Variables, DeviceData, Any, Any], Metrics]
-
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
+METRICS = ("loss", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of `TrainStep`'s second result
 
 
-def make_train_step(
-    config: Config,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    preprocessing: Preprocessing,
-    steps_per_epoch: int,
-    dtype: Any,
-    mesh: Mesh,
-    image_size: int | None = None,
-) -> TrainStep:
-    """Builds the jitted (state, data, indices int32 [batch_size]) -> (state, metrics of the batch); the state is donated."""
-    step = training_step(config, model, optimizer, preprocessing, steps_per_epoch, image_size)
+@dataclass(frozen=True, eq=False)  # hashed by identity, as jit needs
+class TrainStep:
+    """The pure function (state, batch) -> (state, metrics), to be called within jit, scan and vmap.
 
-    def train_step(state: TrainState, data: DeviceData, indices: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        return step(run_key(config.seed), state, data, indices)
+    Metrics are float32 [len(METRICS)]: the loss of the config, label smoothing included; the shares of images whose label is
+    among the k highest logits; the norm of the gradient. They, and the statistics of BatchNorm, come from the parameters before
+    the step, with sharpness-aware minimisation too.
 
-    every, split = replicated(mesh), sharded(mesh)
-    return jax.jit(
-        train_step,
-        in_shardings=(every, every, split),
-        out_shardings=every,
-        donate_argnums=0,
-        compiler_options=compiler_options(dtype),
-    )
+    With `config.train.microbatches` the batch is augmented as a whole and then computed in as many parts, one after another, to
+    need less memory; the gradient is the mean over all images, each counted once. BatchNorm normalises each part by its own
+    statistics and updates the running ones with every part, so results differ from those of one large batch where there is
+    BatchNorm, and only there.
 
-
-def training_step(
-    config: Config,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    preprocessing: Preprocessing,
-    steps_per_epoch: int,
-    image_size: int | None = None,
-) -> KeyedStep:
-    """Builds the pure (key of the run, state, data, indices int32 [batch_size]) -> (state, metrics of the batch).
-
-    Images are resized to `image_size` pixels a side after augmentation, bilinearly and with antialiasing; None leaves them.
-
-    The metrics are float32 scalars: loss (label smoothing included), top1, top2, top3, top5 and grad_norm. They, and the
-    statistics of BatchNorm, come from the parameters before the step, with sharpness-aware minimisation too.
+    Attributes:
+      config: of the run.
+      model, optimizer: built from it.
+      preprocessing: of the training set.
+      steps_per_epoch: full batches in an epoch.
+      image_size: pixels a side that images are resized to after augmentation, bilinearly and with antialiasing; None leaves
+        them as they are.
     """
-    augment = create_augmentation(config.augment)
-    apply = apply_frozen(model, config.optim.freeze)
-    smoothing, ema_decay, sam_rho = config.optim.label_smoothing, config.optim.ema_decay, config.optim.sam_rho
 
-    def train_step(
-        run: jax.Array, state: TrainState, data: DeviceData, indices: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(run, state.step)
+    config: Config
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    preprocessing: Preprocessing
+    steps_per_epoch: int
+    image_size: int | None = None
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        """One update; `state` is not changed."""
+        key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        labels = data.labels[indices]
-
-        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            logits, updates = apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                rngs={"dropout": dropout_key},
-                mutable=["batch_stats"],
-            )
-            losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(batch.labels, smoothing))
-            return losses.mean(), (losses, logits, updates.get("batch_stats", {}))
-
-        batch = Batch(to_unit(data.images[indices]), jax.nn.one_hot(labels, preprocessing.num_classes), indices)
-        batch = augment(augment_key, batch, state.step // steps_per_epoch)
-        images = preprocessing.standardize(_resize(batch.images, image_size))
-        grads, grad_norm, (losses, logits, batch_stats) = _gradient(loss_fn, state.params, sam_rho)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        if state.plateau is not None:
-            updates = optax.tree.scale(state.plateau.scale, updates)
+        images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch)
+        gradient = self._gradient_of(images, targets, state.batch_stats, dropout_key)
+        grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        if state.learning_rate_scale is not None:
+            updates = optax.tree.scale(state.learning_rate_scale, updates)
         params = optax.apply_updates(state.params, updates)
 
+        labels = _parts(batch.labels, self.config.train.microbatches).reshape(-1)  # in the order of the logits
         metrics = batch_metrics(losses, logits, labels)
-        new_epoch = state.step % steps_per_epoch == 0
-        empty = Metrics.empty(preprocessing.num_classes)
+        empty = Metrics.empty()
+        new_epoch = state.step % self.steps_per_epoch == 0
         so_far = jax.tree.map(lambda empty, old: jnp.where(new_epoch, empty, old), empty, state.metrics)
-        new = TrainState(
+        new = state.replace(  # type: ignore[attr-defined]  # of flax.struct.dataclass
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
-            ema=_average(state, {"params": params, "batch_stats": batch_stats}, ema_decay),
+            ema=_average(state, {"params": params, "batch_stats": batch_stats}, self.config.optim.ema_decay),
             metrics=so_far.merge(metrics),
-            plateau=state.plateau,
-            stopping=state.stopping,
         )
-        return new, {**metrics.of_step(), "grad_norm": grad_norm}
+        values = {**metrics.compute(), "grad_norm": grad_norm}
+        return new, jnp.stack([values[name].astype(jnp.float32) for name in METRICS])
 
-    return train_step
+    def _inputs(self, key: jax.Array, batch: Batch, epoch: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The network's inputs and the targets: float32 [B, H, W, C] and [B, num_classes]."""
+        targets = jax.nn.one_hot(batch.labels, self.preprocessing.num_classes)
+        augment = create_augmentation(self.config.augment)
+        images, targets = augment(key, to_unit(batch.images), targets, batch.indices, epoch)
+        return self.preprocessing.standardize(_resize(images, self.image_size)), targets
+
+    def _gradient_of(
+        self, images: jax.Array, targets: jax.Array, batch_stats: Any, dropout_key: jax.Array
+    ) -> Callable[[Any], tuple[Any, Any]]:
+        """From parameters to the gradient of the mean loss, and (losses [B], logits [B, num_classes], batch_stats)."""
+        apply, loss = apply_frozen(self.model, self.config.optim.freeze), create_loss(self.config)
+
+        def loss_fn(params: Any, stats: Any, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+            variables = {"params": params, "batch_stats": stats}
+            logits, updates = apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+            losses = loss(logits, targets)
+            return losses.mean(), (losses, logits, updates.get("batch_stats", {}))
+
+        grad_fn, count = jax.grad(loss_fn, has_aux=True), self.config.train.microbatches
+        if count == 1:
+            return lambda params: grad_fn(params, batch_stats, dropout_key, images, targets)
+
+        def accumulate(params: Any) -> tuple[Any, Any]:
+            def add(carry: Any, part: Any) -> tuple[Any, Any]:
+                total, stats = carry
+                grads, (losses, logits, stats) = grad_fn(params, stats, *part)
+                return (jax.tree.map(jnp.add, total, grads), stats), (losses, logits)
+
+            parts = (jax.random.split(dropout_key, count), _parts(images, count), _parts(targets, count))
+            zeros = jax.tree.map(jnp.zeros_like, params)
+            # A CPU runs the gradients of convolutions within a loop 50 times slower (jax-ml/jax#12868).
+            unroll = jax.default_backend() == "cpu"
+            (total, stats), (losses, logits) = jax.lax.scan(add, (zeros, batch_stats), parts, unroll=unroll)
+            grads = jax.tree.map(lambda g: g / count, total)
+            return grads, (losses.reshape(-1), logits.reshape(-1, logits.shape[-1]), stats)
+
+        return accumulate
 
 
-def make_eval_step(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mesh: Mesh) -> EvalStep:
-    """Builds the jitted (variables, data, indices int32 [N], mask bool [N]) -> metrics of the batch."""
-
-    def eval_step(variables: Variables, data: DeviceData, indices: jax.Array, mask: jax.Array) -> Metrics:
-        images = preprocessing.normalize(data.images[indices])
-        labels = data.labels[indices]
-        logits: Any = model.apply(variables, images, train=False)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return batch_metrics(losses, logits, labels, mask)
-
-    every, split = replicated(mesh), sharded(mesh)
-    return jax.jit(
-        eval_step,
-        in_shardings=(every, every, split, split),
-        out_shardings=every,
-        compiler_options=compiler_options(dtype),
-    )
+def _parts(x: jax.Array, count: int) -> jax.Array:
+    """[B, ...] as [count, B / count, ...]: every count-th row, so that parts are spread over devices as the batch is."""
+    return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
 
 
 def _resize(images: jax.Array, size: int | None) -> jax.Array:
@@ -142,19 +132,20 @@ def _resize(images: jax.Array, size: int | None) -> jax.Array:
     return jax.image.resize(images, (n, size, size, channels), "bilinear")
 
 
-def _gradient(loss_fn: Callable[[Any], tuple[jax.Array, Any]], params: Any, sam_rho: float) -> tuple[Any, jax.Array, Any]:
-    """The gradient to descend by; the norm of the gradient at `params`; what `loss_fn` returns beside the loss there.
+def _sharpness_aware(
+    gradient: Callable[[Any], tuple[Any, Any]], params: Any, sam_rho: float
+) -> tuple[Any, jax.Array, tuple[jax.Array, jax.Array, Any]]:
+    """The gradient to descend by, the norm of the gradient at `params`, and the second result of `gradient` there.
 
     The first two differ with sharpness-aware minimisation only, which takes its gradient `sam_rho` up the slope.
 
     References:
       Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021, algorithm 1 with p = 2.
     """
-    grad_fn = jax.grad(loss_fn, has_aux=True)
-    grads, aux = grad_fn(params)
+    grads, aux = gradient(params)
     norm = optax.tree.norm(grads)
     if sam_rho:
-        grads, _ = grad_fn(optax.tree.add_scale(params, sam_rho / (norm + SAM_EPSILON), grads))
+        grads, _ = gradient(optax.tree.add_scale(params, sam_rho / (norm + SAM_EPSILON), grads))
     return grads, norm, aux
 
 

@@ -1,31 +1,26 @@
-"""A run's own clock: seconds of training, how many of them went into compiling, and steps a second."""
+"""A run's own clock: seconds of training, the share of them spent waiting for compilation, and steps a second."""
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
-PROGRAMS = ("train_step", "eval_step", "jit(train_step)", "jit(eval_step)")  # the names that JAX reports them under
-COMPILING = "/jax/core/compile/"  # of its events: tracing, lowering to MLIR, and XLA
+FORGETTING_SECONDS = 10  # in which the mean speed forgets
 
 
-class Clock:
-    """Runs from when it is made until it is closed, and goes on from what an earlier process recorded.
+class StepTimer:
+    """Runs from its construction on, and continues what an earlier process recorded.
 
-    JAX tells how long it traced, lowered and compiled each program; of the training and evaluation steps that counts. Up to two
-    steps run on while a further program compiles, one a resolution, and their time counts as compilation too.
+    Attributes:
+      steps_per_second: of late, without compilation and validation; 0 until two steps have finished.
     """
 
-    def __init__(self, before: Mapping[str, Any]) -> None:
-        """Takes the last record of an earlier process, if there is one."""
-        self._before = before
+    def __init__(self, before: Mapping[str, Any], compilation_seconds: Callable[[], float]) -> None:
+        """Takes the last record of an earlier process, {} if there is none, and a clock of this process' compilation."""
+        self._before, self._compilation_seconds = before, compilation_seconds
         self._start = time.monotonic()
-        self._compilation = 0.0
         self._last: tuple[int, float] | None = None
-        self.steps_per_second = 0.0  # a mean that forgets within about ten seconds, without compilation and validation
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        self.steps_per_second = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -34,8 +29,9 @@ class Clock:
 
     @property
     def times(self) -> dict[str, float]:
-        """What each record says: `elapsed`, and of that the seconds of compilation."""
-        return {"elapsed": self.elapsed, "compilation": float(self._before.get("compilation", 0.0)) + self._compilation}
+        """The times of a record: `elapsed`, and the seconds of it in which training waited for compilation."""
+        compilation = float(self._before.get("compilation", 0.0)) + self._compilation_seconds()
+        return {"elapsed": self.elapsed, "compilation": compilation}
 
     def tick(self, step: int) -> None:
         """Takes note that update number `step` has ended."""
@@ -43,18 +39,10 @@ class Clock:
         if self._last is not None and now > self._last[1]:
             seconds = now - self._last[1]
             speed = (step - self._last[0]) / seconds
-            old = math.exp(-seconds / 10) if self.steps_per_second else 0.0
+            old = math.exp(-seconds / FORGETTING_SECONDS) if self.steps_per_second else 0.0
             self.steps_per_second = old * self.steps_per_second + (1 - old) * speed
         self._last = (step, now)
 
     def pause(self) -> None:
         """Leaves the time until the next tick out of the steps a second."""
         self._last = None
-
-    def close(self) -> None:
-        """Listens no longer."""
-        jax.monitoring.unregister_event_duration_listener(self._listen)
-
-    def _listen(self, event: str, duration_secs: float, **details: str | int) -> None:
-        if event.startswith(COMPILING) and details.get("fun_name") in PROGRAMS:
-            self._compilation += duration_secs

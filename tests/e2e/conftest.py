@@ -11,10 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cifar_flax.config.serialize import validated
-from cifar_flax.runtime.app import load_config
-from tests.conftest import ROOT, TINY_CONFIG
-from tests.e2e.searching import ARGS, LINEAR, SPACE
+from tests.conftest import ROOT
+from tests.helpers.searching import ARGS, LINEAR, SPACE
 
 
 @pytest.fixture(scope="session")
@@ -24,18 +22,6 @@ def chromium():
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no chromium here (Debian: apt-get install chromium)")
     return path
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tiny_cache, tmp_path_factory):
-    """A run of tests/e2e/tiny.py."""
-    from cifar_flax.training.loop import train
-
-    folder = tmp_path_factory.mktemp("run") / "tiny"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        train(validated(load_config(str(TINY_CONFIG))), folder)
-    return folder
 
 
 @contextmanager

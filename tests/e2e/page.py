@@ -1,10 +1,10 @@
-"""What tests see of the page of the demo in a browser, and do to it."""
+"""Measurements and actions on the page of the demo in a browser."""
 
 import re
 
 
 def answer_to(page, act):
-    """Does something, and returns what the API answered."""
+    """Calls `act` and returns the API's answer to it."""
     with page.expect_response("**/api/predict**") as waiting:
         act()
     return waiting.value.json()
@@ -39,7 +39,7 @@ def assert_bars_show(page, answer):
 
 
 def hold(page, pattern):
-    """Has a request wait until what is returned is called."""
+    """Holds a request until the returned function is called."""
     held = []
 
     def handle(route):
@@ -66,13 +66,13 @@ RECORD = """() => {
 
 
 def colour(page, selector, name, part=None):
-    """Red, green and blue, and alpha where it is not opaque."""
+    """Red, green and blue, and alpha if the colour is not opaque."""
     read = "([selector, name, part]) => getComputedStyle(document.querySelector(selector), part)[name]"
     return [int(channel) for channel in re.findall(r"\d+", page.evaluate(read, [selector, name, part]))]
 
 
 def contrast(a, b):
-    """Of two opaque colours, as WCAG 2.2 has it."""
+    """Contrast ratio of two opaque colours, as WCAG 2.2 defines it."""
 
     def luminance(colour):
         parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]

@@ -47,16 +47,16 @@ def address(tiny_run, tmp_path_factory):
     """A server whose classes have names that no page should choke on."""
     run = tmp_path_factory.mktemp("named") / "tiny"
     shutil.copytree(tiny_run, run)
-    known = read_checksummed(run / "dataset.json")
-    known.update(class_names=CLASSES, coarse_names=COARSE, coarse_of_fine=[0] * 5 + [1] * 5)
-    (run / "dataset.json").write_text(dumps_checksummed(known))
+    dataset = read_checksummed(run / "dataset.json")
+    dataset.update(class_names=CLASSES, coarse_names=COARSE, coarse_of_fine=[0] * 5 + [1] * 5)
+    (run / "dataset.json").write_text(dumps_checksummed(dataset))
     with serving(f"--run={run}", "--allow_private") as (_, url):
         yield url
 
 
 @pytest.fixture(params=[(1280, 860), (390, 844)], ids=["desktop", "telephone"])
 def visit(request, browser, address):
-    """The page at two sizes; afterwards, whether it has kept to itself, and to its width."""
+    """The page at two sizes. Afterwards it must have made no errors, no requests elsewhere, and no horizontal scroll bar."""
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height})
     page, seen = context.new_page(), SimpleNamespace(requests=[], errors=[])
@@ -202,7 +202,7 @@ def test_a_bad_address_gets_a_clear_message(visit, typed, message):
     page.wait_for_selector("g.bar")
 
 
-def test_what_is_no_picture_gets_a_clear_message(visit, tmp_path):
+def test_a_file_that_is_no_picture_gets_a_clear_message(visit, tmp_path):
     (tmp_path / "a.png").write_text("<script>document.title='owned'</script>")
     visit.page.get_by_label("Choose a file").set_input_files(tmp_path / "a.png")
     expect(visit.page.get_by_role("alert")).to_contain_text("not a picture")
@@ -231,7 +231,7 @@ def test_the_colours_follow_the_system_and_can_be_told_apart(browser, address):
     assert grounds[0] > 600 > 150 > grounds[1]
 
 
-def test_who_wants_no_motion_gets_none(browser, address):
+def test_reduced_motion_is_respected(browser, address):
     page = browser.new_page(reduced_motion="reduce", viewport={"width": 390, "height": 500})
     page.goto(address)
     page.evaluate(RECORD)

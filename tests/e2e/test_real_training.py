@@ -5,9 +5,10 @@ import json
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.config import BlockConfig, Features
+from cifar_flax.config import GlobalPool
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.runtime.app import load_config
+from cifar_flax.models import BlockConfig
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT
 
@@ -29,7 +30,7 @@ def test_one_convolution_is_not_enough_for_shapes100(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     config = load_config(str(QUICKSTART))
     config.model.blocks = (BlockConfig(features=(48,)),)
-    config.model.features = Features.FLATTEN
+    config.model.global_pool = GlobalPool.FLATTEN
     config.train.epochs = 5
     config.optim.learning_rate = 1e-3
     train(validated(config), tmp_path / "run")

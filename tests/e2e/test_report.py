@@ -12,8 +12,8 @@ import pytest
 from jinja2 import Environment, FileSystemLoader
 
 from cifar_flax.analysis.config_diff import changed_fields
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.runtime.app import load_config
 from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
@@ -64,6 +64,7 @@ def test_a_run_without_checkpoint_costs_one_line(launch, workdir):
     assert "dataset.json: no such file; is" in one_line(launch("evaluate", f"--run={workdir}"), 2)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={run}"]
@@ -81,18 +82,18 @@ def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp
     assert "of 100000" in (run / "report" / "report.html").read_text()
 
 
-def test_a_run_and_its_metrics_are_open_within_a_second_of_importing_jax(trained):
-    """In processor time, which counts no waiting for other work; with the room that a busy machine's caches need."""
+def test_a_run_and_its_metrics_open_without_what_trains_or_draws(trained):
+    """What takes a while to import is not imported for them."""
     script = (
-        "import time, jax\n"
-        "start = time.process_time()\n"
-        "import cifar_flax\n"
-        f"cifar_flax.Run.open({str(trained)!r}).metrics()\n"
-        "print(time.process_time() - start)\n"
+        "import sys, cifar_flax\n"
+        f"assert cifar_flax.Run.open({str(trained)!r}).metrics()\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )
-    command = [sys.executable, "-c", script]
-    seconds = [float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout) for _ in range(3)]
-    assert min(seconds) < 2
+    imported = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True, text=True
+    ).stdout.split()
+    assert "cifar_flax" in imported
+    assert {"jax", "optax", "orbax", "tensorflow", "matplotlib", "sklearn", "flask"} & set(imported) == set()
 
 
 def test_robustness_has_its_split_checkpoint_and_test_time_augmentation_beside_it(launch, workdir):

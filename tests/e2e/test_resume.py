@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import subprocess
@@ -9,11 +10,20 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
+from cifar_flax.config.serialize import read_config
+from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import TIMES, read_records
+from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT, TINY_CONFIG
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends
+TIMEOUT = 600  # seconds, on a machine that is busy
 STEPS = EPOCHS * 9  # 290 images in batches of 32
+WAYS = {
+    "step by step": [],
+    "several steps a dispatch": ["--config.train.steps_per_dispatch=8", "--config.checkpoint.every_steps=none"],
+    "streamed": ["--config.data.source=streamed"],
+}
 OVERRIDES = [
     "--config.train.epochs=5",
     *("--config.plateau.patience=1", "--config.plateau.factor=0.5", "--config.plateau.min_delta=1000"),
@@ -26,22 +36,22 @@ def records(run):
     return [{k: v for k, v in record.items() if k not in TIMES} for record in read_records(run)]
 
 
-def start(workdir, cache):
+def start(workdir, cache, *overrides):
     command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={workdir}"]
     environment = {**os.environ, "CIFAR_FLAX_CACHE": str(cache)}
-    return subprocess.Popen([*command, *OVERRIDES], env=environment, text=True, stderr=subprocess.PIPE)
+    return subprocess.Popen([*command, *OVERRIDES, *overrides], env=environment, text=True, stderr=subprocess.PIPE)
 
 
-def stop_at(workdir, cache, step, number):
+def stop_at(workdir, cache, step, number, *overrides):
     """Trains until the record of `step` is written, sends the signal, and returns (exit status, stderr)."""
-    process = start(workdir, cache)
+    process = start(workdir, cache, *overrides)
     while process.poll() is None:
         file = workdir / "metrics.jsonl"
         if file.exists() and f'"step": {step},' in file.read_text():
             process.send_signal(number)
             break
         time.sleep(0.002)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=TIMEOUT)
     return process.returncode, stderr
 
 
@@ -53,39 +63,54 @@ def same(a, b):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_cache, tmp_path_factory):
-    """A run that nothing disturbed."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
-    process = start(workdir, tiny_cache)
-    assert process.wait(timeout=120) == 0
-    return workdir
+def undisturbed(tiny_cache, tmp_path_factory):
+    """From extra overrides to a run that was never stopped, trained once."""
+
+    @functools.cache
+    def train(*overrides):
+        workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+        assert start(workdir, tiny_cache, *overrides).wait(timeout=TIMEOUT) == 0
+        return workdir
+
+    return train
 
 
-def test_killed_and_resumed_run_ends_bitwise_equal(whole, tiny_cache, tmp_path):
-    workdir = tmp_path / "run"
+def states(workdir):
+    """The latest and the best state, with all that the optimizer keeps."""
+    config = read_config(workdir / "config.json")
+    checkpoints = Checkpoints(workdir, config.checkpoint, read_only=True)
+    like = Trainer.from_config(config).abstract_state
+    return {which: checkpoints.restore(checkpoints.find(which), like) for which in ("latest", "best")}
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if way == "step by step" else way for way in WAYS])
+def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache, tiny_data, tmp_path):
+    whole, workdir = undisturbed(*WAYS[way]), tmp_path / "run"
     for step in (4, 13, 19):
-        status, _ = stop_at(workdir, tiny_cache, step, signal.SIGKILL)
+        status, _ = stop_at(workdir, tiny_cache, step, signal.SIGKILL, *WAYS[way])
         assert status == -signal.SIGKILL
-    assert start(workdir, tiny_cache).wait(timeout=120) == 0
-    for which in ("latest", "best"):
-        assert Run.open(whole).step(which) == Run.open(workdir).step(which)
-        same(Run.open(whole)._state(which), Run.open(workdir)._state(which))
+    assert start(workdir, tiny_cache, *WAYS[way]).wait(timeout=TIMEOUT) == 0
+    same(states(whole), states(workdir))
     assert records(workdir) == records(whole)
     rates = {record["epoch"]: record["learning_rate"] for record in records(workdir) if record["kind"] == "step"}
     assert rates == {1: rates[1], 2: rates[1], 3: rates[1] / 2}
     assert Run.open(workdir).step("latest") == STEPS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(whole, tiny_cache, tmp_path, number):
-    workdir = tmp_path / "run"
+def test_streamed_batches_train_to_the_bits_of_resident_ones(undisturbed, tiny_data):
+    same(states(undisturbed(*WAYS["streamed"])), states(undisturbed()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(undisturbed, tiny_cache, tmp_path, number):
+    whole, workdir = undisturbed(), tmp_path / "run"
     status, stderr = stop_at(workdir, tiny_cache, 11, number)
     assert status == 75
     assert len(stderr.strip().splitlines()) == 1
     assert "run the same command to go on" in stderr
     saved = Run.open(workdir).step("latest")
     assert 11 <= saved < STEPS
-    assert start(workdir, tiny_cache).wait(timeout=120) == 0
+    assert start(workdir, tiny_cache).wait(timeout=TIMEOUT) == 0
     same(Run.open(whole).params("latest"), Run.open(workdir).params("latest"))
     assert records(workdir) == records(whole)
     run = Run.open(workdir).metrics()
@@ -99,8 +124,8 @@ def test_two_processes_do_not_share_a_workdir(tiny_cache, tmp_path):
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # or it might have ended before the second has started
     second = start(workdir, tiny_cache)
-    _, stderr = second.communicate(timeout=120)
+    _, stderr = second.communicate(timeout=TIMEOUT)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process is training" in stderr
-    assert first.wait(timeout=120) == 0
+    assert first.wait(timeout=TIMEOUT) == 0

@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.searching import STEPS, assert_whole, records, wait_for_step
-from tests.postgresql import attempts, query
+from tests.helpers.postgresql import attempts, query
+from tests.helpers.searching import STEPS, assert_complete, records, wait_for_step
 
 TRIALS = 8
 FINISHED = """
-    SELECT slot.value_json::int, folder.value_json::json #>> '{}', trial_values.value FROM trials
-    JOIN trial_user_attributes slot ON slot.trial_id = trials.trial_id AND slot.key = 'slot'
+    SELECT trial_index.value_json::int, folder.value_json::json #>> '{}', trial_values.value FROM trials
+    JOIN trial_user_attributes trial_index ON trial_index.trial_id = trials.trial_id AND trial_index.key = 'trial_index'
     JOIN trial_user_attributes folder ON folder.trial_id = trials.trial_id AND folder.key = 'folder'
     JOIN trial_values ON trial_values.trial_id = trials.trial_id"""
 
 
 def kill_amid_a_trial(process, trials):
     """Kills a process in the third epoch of its first trial, and returns which that was."""
-    begun = (int(found[1]) for line in process.stdout if (found := re.match(r"trial (\d+): optim", line)))
-    slot = next(begun, None)
-    assert slot is not None, process.communicate()
-    wait_for_step(trials / f"{slot:04d}", 2 * STEPS + 1, process)
+    begun = (int(match[1]) for line in process.stdout if (match := re.match(r"trial (\d+): optim", line)))
+    index = next(begun, None)
+    assert index is not None, process.communicate()
+    wait_for_step(trials / f"{index:04d}", 2 * STEPS + 1, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    return slot
+    return index
 
 
 @pytest.mark.slow
-def test_four_processes_on_two_machines_share_a_search_and_two_of_them_are_killed(search, database, tmp_path):
+def test_a_search_on_two_machines_survives_a_death_on_each(search, database, tmp_path):
     machines = tmp_path / "a", tmp_path / "b"  # two processes each; of the machines' folders the other sees nothing
     flags = (f"--trials={TRIALS}", "--noprune", f"--storage={database}", "--heartbeat=2")
     processes = [search(*flags, f"--workdir={workdir}") for workdir in machines for _ in range(2)]
@@ -39,25 +39,27 @@ def test_four_processes_on_two_machines_share_a_search_and_two_of_them_are_kille
         _, stderr = process.communicate(timeout=500)
         assert process.returncode == 0, stderr
 
-    whole = {(slot, "COMPLETE"): 1 for slot in range(TRIALS)}
-    assert attempts(database) == whole | {(slot, "FAIL"): 1 for slot in killed}
-    finished = {slot: (Path(folder), value) for slot, folder, value in query(database, FINISHED)}
+    complete = {(index, "COMPLETE"): 1 for index in range(TRIALS)}
+    assert attempts(database) == complete | {(index, "FAIL"): 1 for index in killed}
+    finished = {index: (Path(folder), value) for index, folder, value in query(database, FINISHED)}
     assert sorted(finished) == list(range(TRIALS))
     for folder, value in finished.values():
-        assert_whole(folder, STEPS)
+        assert_complete(folder, STEPS)
         assert max(record["validation_top1"] for record in records(folder) if record["kind"] == "epoch") == value
 
     for workdir in machines:
         with (workdir / "trials.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        assert {int(row["trial"]): float(row["top1"]) for row in rows} == {slot: value for slot, (_, value) in finished.items()}
+        assert {int(row["trial"]): float(row["top1"]) for row in rows} == {
+            index: value for index, (_, value) in finished.items()
+        }
         for row in rows:
             folder = finished[int(row["trial"])][0]
             assert row["run"] == str(folder) if workdir in folder.parents else row["run"].endswith(f":{folder}")
 
 
 @pytest.mark.slow
-def test_a_search_whose_server_is_started_again_ends_in_a_line_and_goes_on(search, postgresql, database, tmp_path):
+def test_a_search_whose_server_goes_away_ends_in_a_line_and_resumes(search, postgresql, database, tmp_path):
     flags = ("--trials=2", f"--storage={database}")
     first = search(*flags)
     wait_for_step(tmp_path / "search" / "trials" / "0000", 2 * STEPS + 1, first)
@@ -75,5 +77,5 @@ def test_a_search_whose_server_is_started_again_ends_in_a_line_and_goes_on(searc
     _, stderr = second.communicate(timeout=500)
     assert second.returncode == 0, stderr
     assert attempts(database) == {(0, "FAIL"): 1, (0, "COMPLETE"): 1, (1, "COMPLETE"): 1}
-    for slot in range(2):
-        assert_whole(tmp_path / "search" / "trials" / f"{slot:04d}", STEPS)
+    for index in range(2):
+        assert_complete(tmp_path / "search" / "trials" / f"{index:04d}", STEPS)

@@ -19,8 +19,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
-from cifar_flax import Run
-from cifar_flax.serving.classifier import Classifier
+from cifar_flax.run import load_network
 from cifar_flax.serving.web.app import Options
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
@@ -57,10 +56,10 @@ def post(address, body, headers):
     return response.status, answer
 
 
-def test_an_upload_gets_what_the_classifier_says(address, tiny_run):
+def test_an_upload_gets_the_answer_of_the_classifier(address, tiny_run):
     status, answer = post(address, *form(png()))
     assert status == 200
-    expected = Classifier(Run.open(tiny_run)).classify(png())
+    expected = load_network(tiny_run).predict(png())
     assert [p["class"] for p in answer["predictions"]] == [p.name for p in expected]
 
 
@@ -78,19 +77,19 @@ def test_an_upload_gets_what_the_classifier_says(address, tiny_run):
     ids=["50 MB of JSON", "50 MB upload", "html", "truncated", "not utf-8", "loopback", "no type"],
 )
 def test_bad_input_gets_a_sentence_and_the_server_lives(address, body, headers, status, code):
-    found, answer = post(address, body, headers)
-    assert (found, answer["error"]["code"]) == (status, code or answer["error"]["code"])
+    answered, answer = post(address, body, headers)
+    assert (answered, answer["error"]["code"]) == (status, code or answer["error"]["code"])
     assert answer["error"]["message"].endswith(".")
     assert post(address, *form(png()))[0] == 200
 
 
 def test_fifty_clients_at_once_get_answers(address):
-    bodies, found, failed = [form(png(k)) for k in range(50)], Counter(), []
+    bodies, statuses, failed = [form(png(k)) for k in range(50)], Counter(), []
 
     def client(body, headers):
         try:
             for _ in range(4):
-                found[post(address, body, headers)[0]] += 1
+                statuses[post(address, body, headers)[0]] += 1
         except Exception as e:  # what the thread would swallow
             failed.append(e)
 
@@ -100,8 +99,8 @@ def test_fifty_clients_at_once_get_answers(address):
     for thread in threads:
         thread.join()
     assert failed == []
-    assert found[200] + found[503] == 200
-    assert found[200] >= 100
+    assert statuses[200] + statuses[503] == 200
+    assert statuses[200] >= 100
 
 
 def test_clients_that_dawdle_do_not_keep_others_waiting(address):
@@ -109,23 +108,24 @@ def test_clients_that_dawdle_do_not_keep_others_waiting(address):
     idle = [socket.create_connection((netloc.hostname, netloc.port)) for _ in range(60)]
     for k, dawdler in enumerate(idle):
         dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
-    started = time.monotonic()
     assert post(address, *form(png()))[0] == 200
-    assert time.monotonic() - started < 20  # they themselves are given 30
     for dawdler in idle:
+        dawdler.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody had to be cut off for it
+            dawdler.recv(1)
         dawdler.close()
 
 
 @contextlib.contextmanager
-def slow_server(seconds, body):
-    """A web server that takes so long to answer: its address, and an event for its first request."""
+def slow_server(body):
+    """A web server that does not answer yet: its address, an event for its first request, and one that has it answer."""
 
     def answer(connection):
-        with connection:
+        with connection, contextlib.suppress(OSError):
             connection.recv(4096)
             asked.set()
-            if not stop.wait(seconds):
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            proceed.wait()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
     def accept():
         with contextlib.suppress(OSError):  # until it is closed
@@ -133,10 +133,10 @@ def slow_server(seconds, body):
                 threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-    asked, stop = threading.Event(), threading.Event()
+    asked, proceed = threading.Event(), threading.Event()
     threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", asked
-    stop.set()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", asked, proceed
+    proceed.set()
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
 
@@ -148,33 +148,33 @@ def ask_for(address, url):
 def test_slow_servers_do_not_keep_others_waiting(tiny_run):
     with (
         serving(f"--run={tiny_run}", "--allow_private") as (_, address),
-        slow_server(5, png()) as (slow, _),
+        slow_server(png()) as (slow, _, proceed),
         ThreadPoolExecutor(120) as clients,
     ):
         waiting = [clients.submit(ask_for, address, slow) for _ in range(120)]  # more than the server has threads
         refused = next(as_completed(waiting)).result()
         assert (refused[0], refused[1]["error"]["code"]) == (503, "busy")
-        started = time.monotonic()
         connection = connect(address)
         connection.request("GET", "/healthz")
         assert connection.getresponse().status == 200
         assert post(address, *form(png()))[0] == 200
-        assert time.monotonic() - started < 4
-        assert not all(each.done() for each in waiting)
+        proceed.set()
         assert Counter(each.result()[0] for each in waiting) == {200: Options().fetching, 503: 120 - Options().fetching}
 
 
 def test_a_request_that_has_arrived_is_answered_before_the_end(tiny_run):
     with (
         serving(f"--run={tiny_run}", "--allow_private") as (server, address),
-        slow_server(6, png()) as (slow, asked),  # waitress itself gives up after 5
+        slow_server(png()) as (slow, asked, proceed),
         ThreadPoolExecutor() as clients,
     ):
         waiting = clients.submit(ask_for, address, slow)
         assert asked.wait(30)
         server.send_signal(signal.SIGTERM)
+        time.sleep(6)  # waitress itself gives up after 5
+        proceed.set()
         assert waiting.result()[0] == 200
-        assert server.wait(10) == 0
+        assert server.wait() == 0
         with pytest.raises(ConnectionRefusedError):
             connect(address).connect()
 
@@ -192,19 +192,6 @@ def test_photographs_get_the_same_answers_from_the_page_and_from_predict(address
         probabilities = [p["probability"] for p in answer["predictions"]]
         assert len(probabilities) == 5
         assert probabilities == sorted(probabilities, reverse=True)
-
-
-@pytest.mark.slow
-def test_it_is_ready_soon(tiny_run):
-    taken = []
-    for _ in range(3):  # the best of them: other tests may be at work
-        started = time.monotonic()
-        with serving(f"--run={tiny_run}") as (_, address):
-            connection = connect(address)
-            connection.request("GET", "/healthz")
-            assert json.loads(connection.getresponse().read()) == {"status": "ok"}
-            taken.append(time.monotonic() - started)
-    assert min(taken) < 6
 
 
 def test_half_a_request_leaves_no_trace(address):

@@ -1,7 +1,8 @@
 """All that a run can have, small: BatchNorm, dropout, augmentation, EMA, label smoothing, a schedule without horizon."""
 
-from cifar_flax.config import BatchNorm, BlockConfig, Config, DenseConfig
+from cifar_flax.config import BatchNorm, Config
 from cifar_flax.errors import UserError
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 
 
 def get_config(variant: str = "") -> Config:
@@ -10,8 +11,9 @@ def get_config(variant: str = "") -> Config:
     c = Config()
     c.data.name = "tiny"
     c.augment.flip, c.augment.width_shift, c.augment.height_shift, c.augment.crop_padding = True, 0.1, 0.1, 1
-    c.model.blocks = (BlockConfig(features=(8,), batch_norm=BatchNorm.CONV, dropout=0.1),)
-    c.model.dense = (DenseConfig(16, dropout=0.2),)
+    c.model = ConvNet(
+        blocks=(BlockConfig(features=(8,), batch_norm=BatchNorm.CONV, dropout=0.1),), dense=(DenseConfig(16, dropout=0.2),)
+    )
     c.optim.ema_decay, c.optim.label_smoothing = 0.9, 0.1
     c.train.epochs, c.train.batch_size, c.train.eval_batch_size = 2, 32, 40
     c.checkpoint.every_steps = 5

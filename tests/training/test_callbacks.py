@@ -8,15 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from cifar_flax.config import EarlyStoppingConfig, PlateauConfig
+from cifar_flax.config import Config, EarlyStoppingConfig, PlateauConfig
 from cifar_flax.config.types import Monitor
-from cifar_flax.training.callbacks import (
-    EarlyStoppingState,
-    PlateauState,
-    count_epochs_without_improvement,
-    lower_on_plateau,
-    should_stop,
-)
+from cifar_flax.training.callbacks import PlateauState, Progress, count_epoch, reduce_on_plateau
 
 PEAK = 0.1
 PLATEAUS = [
@@ -100,10 +94,10 @@ def keras_says():
 @pytest.mark.parametrize("i", range(len(PLATEAUS)))
 def test_the_learning_rate_falls_when_keras_lets_it_fall(keras_says, i, seed):
     config, found = PLATEAUS[i], []
-    state = PlateauState.create(config)
+    state = PlateauState()
     for score in series(config.monitor, seed):
-        state = lower_on_plateau(state, config, PEAK, {config.monitor: score})
-        found.append([PEAK * float(state.scale), int(state.wait), int(state.cooldown)])
+        state = reduce_on_plateau(state, config, PEAK, {config.monitor: score})
+        found.append([PEAK * state.scale, state.wait, state.cooldown])
     expected = [epoch[:3] for epoch in keras_says[i, seed]]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert (expected[-1][0] < PEAK) == (config.min_learning_rate < PEAK)
@@ -113,10 +107,10 @@ def test_the_learning_rate_falls_when_keras_lets_it_fall(keras_says, i, seed):
 @pytest.mark.parametrize("i", range(len(STOPPINGS)))
 def test_training_ends_when_keras_ends_it(keras_says, i, seed):
     config, found = STOPPINGS[i], []
-    state = EarlyStoppingState.create(config)
+    state = stopping_state(config)
     for score in series(config.monitor, seed):
-        state = count_epochs_without_improvement(state, config, {config.monitor: score})
-        found.append(should_stop(state, config))
+        state = count_epoch(state, config, {config.monitor: score})
+        found.append(state.should_stop)
         if found[-1]:
             break
     stopped = [epoch[3] for epoch in keras_says[len(PLATEAUS) + i, seed]]
@@ -126,18 +120,34 @@ def test_training_ends_when_keras_ends_it(keras_says, i, seed):
 @pytest.mark.parametrize("first", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_never_the_best(first):
     plateau, stopping = PlateauConfig(patience=1, factor=0.5), EarlyStoppingConfig(patience=2)
-    lowered, counted = PlateauState.create(plateau), EarlyStoppingState.create(stopping)
+    lowered, counted = PlateauState(), stopping_state(stopping)
     scales, waits = [], []
     for loss in (first, 3.0, float("nan"), 2.0):
-        lowered = lower_on_plateau(lowered, plateau, PEAK, {"loss": loss})
-        counted = count_epochs_without_improvement(counted, stopping, {"loss": loss})
-        scales.append(float(lowered.scale))
-        waits.append(int(counted.wait))
+        lowered = reduce_on_plateau(lowered, plateau, PEAK, {"loss": loss})
+        counted = count_epoch(counted, stopping, {"loss": loss})
+        scales.append(lowered.scale)
+        waits.append(counted.patience_count)
     assert scales == [0.5, 0.5, 0.25, 0.25]
     assert waits == [1, 0, 1, 0]
 
 
-def test_what_is_off_has_no_state():
-    assert PlateauState.create(PlateauConfig()) is None
-    assert EarlyStoppingState.create(EarlyStoppingConfig()) is None
-    assert not should_stop(None, EarlyStoppingConfig())
+def test_callbacks_that_are_off_have_no_state():
+    progress = Progress.start(Config())
+    assert progress.plateau is progress.early_stopping is None
+    assert progress.end_epoch(Config(), {}) == Progress(epochs_done=1)
+
+
+def test_progress_survives_json():
+    config = Config(plateau=PLATEAUS[1], early_stopping=STOPPINGS[1])
+    progress = Progress.start(config)
+    for loss in (2.0, 3.0, 1.5, 1.6):
+        assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
+        progress = progress.end_epoch(config, {"loss": loss})
+    assert progress.epochs_done == 4
+    assert progress.early_stopping.best_metric == 1.5
+    with pytest.raises((KeyError, TypeError)):
+        Progress.from_json({"epochs_done": 1})
+
+
+def stopping_state(config):
+    return Progress.start(Config(early_stopping=config)).early_stopping

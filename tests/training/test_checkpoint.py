@@ -3,10 +3,12 @@ import shutil
 import jax
 import jax.numpy as jnp
 import pytest
+from flax.training.early_stopping import EarlyStopping
 
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.metrics import Metrics
+from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.state import TrainState
 
@@ -15,7 +17,11 @@ SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
 
 def state(step):
     params = {"kernel": jax.random.normal(jax.random.key(step), (64, 64)), "bias": jnp.arange(3.0)}
-    return TrainState(jnp.int32(step), params, {}, (jnp.int32(step), params), None, Metrics.empty(10))
+    return TrainState(jnp.int32(step), jnp.uint32(3), params, {}, (jnp.int32(step), params), None, Metrics.empty())
+
+
+def progress(epochs_done):
+    return Progress(epochs_done, PlateauState(wait=1), EarlyStopping(patience=3))
 
 
 def like():
@@ -27,8 +33,8 @@ def written(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         for step, top1 in SCORES.items():
-            checkpoints.save(state(step), step // 4, {"top1": top1})
-        checkpoints.save(state(18), 4)
+            checkpoints.save(step, state(step), progress(step // 4), {"top1": top1})
+        checkpoints.save(18, state(18), progress(4))
     return workdir
 
 
@@ -53,7 +59,7 @@ def test_what_is_restored_is_what_was_saved(workdir):
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         for step, epochs in ((18, 4), (8, 2)):
             restored = checkpoints.restore(step, like())
-            assert restored.epochs_done == epochs
+            assert restored.progress == progress(epochs)
             assert digest(restored.state) == digest(state(step))
 
 
@@ -62,7 +68,7 @@ def test_best_is_the_latest_where_nothing_was_validated(tmp_path):
         with pytest.raises(UserError, match="no checkpoint yet"):
             checkpoints.find("best")
         for step in (1, 2, 3):
-            checkpoints.save(state(step), step)
+            checkpoints.save(step, state(step), progress(step))
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3]
         assert checkpoints.find("best") == 3
@@ -98,7 +104,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(writte
             if step != 18:
                 assert step == 16
                 assert "falling back to checkpoint 16" in caplog.text
-                checkpoints.save(state(18), 4)  # the step can be written again
+                checkpoints.save(18, state(18), progress(4))  # the step can be written again
                 checkpoints.wait()
                 assert checkpoints.steps()[-1] == 18
                 fell_back += 1
@@ -138,9 +144,9 @@ def test_another_digit_in_the_scores_does_not_choose_the_best(workdir, caplog):
 
 
 def test_another_number_of_epochs_done_is_damage(workdir, caplog):
-    replace(workdir / "checkpoints" / "18" / "info" / "metadata", '"epochs_done": 4', '"epochs_done": 5')
+    replace(workdir / "checkpoints" / "18" / "info" / "info.json", '"epochs_done": 4', '"epochs_done": 5')
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
-        assert checkpoints.restore_latest(like()).epochs_done == 4
+        assert checkpoints.restore_latest(like()).progress.epochs_done == 4
     assert "falling back to checkpoint 16" in caplog.text
 
 
@@ -158,6 +164,6 @@ def test_leftovers_of_a_killed_save_are_no_checkpoint(workdir, caplog):
     assert Checkpoints(workdir, CheckpointConfig(), read_only=True).steps() == [8, 16, 18]
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         assert checkpoints.steps() == [8, 16, 18]
-        checkpoints.save(state(20), 5)
+        checkpoints.save(20, state(20), progress(5))
     assert not torn.exists()
     assert "damaged" not in caplog.text

@@ -1,17 +1,22 @@
-import gzip
+"""What every training does, of one seed or several: each assertion goes through all ways to train."""
+
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 import cifar_flax
-from cifar_flax.config import AugmentConfig, BlockConfig, ResolutionConfig
+from cifar_flax.config import AugmentConfig, GlobalPool, ResolutionConfig
 from cifar_flax.config.serialize import validated
-from cifar_flax.config.types import Features, Optimizer
-from cifar_flax.training import loop
+from cifar_flax.errors import Diverged, Preempted
+from cifar_flax.models import BlockConfig
+from cifar_flax.optim.optimizers import SGD
+from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
-from cifar_flax.training.step import make_train_step
+from cifar_flax.training.records import TIMES, read_records
+from cifar_flax.training.trainer import Trainer
+from tests.training.test_tensorboard import events
 
 NEVER = 1e3  # no score gets better by as much
 
@@ -26,44 +31,71 @@ def config(tiny_data, tiny_config):
     return validated(tiny_config)
 
 
-def epochs(workdir):
-    return cifar_flax.Run.open(workdir).metrics().query("kind == 'epoch'")
+def of_kind(kind, workdir):
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in read_records(workdir) if r["kind"] == kind]
 
 
-def test_training_ends_early_says_why_and_does_not_begin_again(config, tmp_path, capsys):
-    train(config, tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "stopped early, after epoch 3 of 6: validation loss has not improved for 2 epochs" in said
-    assert "trained 3 epochs in 0:00:" in said
-    assert "nothing is left" not in said
-    records = (tmp_path / "run" / "metrics.jsonl").read_text()
-    before = cifar_flax.Run.open(tmp_path / "run").step("latest")
+def test_training_ends_early_says_why_and_does_not_begin_again(config, training, capsys):
+    workdirs = training(config)
+    output = capsys.readouterr().out
+    assert "stopped early, after epoch 3 of 6: validation loss has not improved for 2 epochs" in output
+    assert "trained 3 epochs in 0:00:" in output
+    assert "nothing is left" not in output
+    records = [(workdir / "metrics.jsonl").read_text() for workdir in workdirs]
+    assert [cifar_flax.Run.open(workdir).step("latest") for workdir in workdirs] == [27] * len(workdirs)
 
     config.train.epochs = 9
-    train(config, tmp_path / "run")
-    said = capsys.readouterr().out
-    assert "nothing is left to train\nstopped early, after epoch 3 of 9" in said
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == records
-    assert cifar_flax.Run.open(tmp_path / "run").step("latest") == before == 27
+    assert training(config) == workdirs
+    output = capsys.readouterr().out
+    assert "nothing is left to train\nstopped early, after epoch 3 of 9" in output
+    assert [(workdir / "metrics.jsonl").read_text() for workdir in workdirs] == records
 
 
-def test_the_rate_that_is_recorded_is_the_one_that_is_applied(config, tmp_path, capsys):
-    """In plain SGD the parameters move by the rate times the gradient, whose norm is recorded too."""
-    config.optim.name, config.optim.learning_rate, config.plateau.min_learning_rate = Optimizer.SGD, 0.01, 0.004
-    config.train.epochs, config.train.batch_size, config.early_stopping.patience = 4, 96, 0
-    config.checkpoint.every_steps, config.checkpoint.keep_latest = 1, 100
-    train(config, tmp_path / "run")
-    run = cifar_flax.Run.open(tmp_path / "run")
-    steps = run.metrics().query("kind == 'step'").set_index("step")
-    np.testing.assert_allclose(steps.learning_rate, np.repeat([0.01, 0.01, 0.005, 0.004], 3), rtol=1e-6)
-    for step in (2, 6, 9, 11):
-        before, after = (ravel_pytree(run._state(at).params)[0] for at in (step - 1, step))
-        moved = np.linalg.norm(np.asarray(after, np.float64) - np.asarray(before, np.float64))
-        np.testing.assert_allclose(moved, steps.learning_rate[step] * steps.grad_norm[step], rtol=1e-3)
+def test_every_epoch_is_validated_recorded_and_shown(config, training):
+    config.log.tensorboard = config.log.pictures = True
+    for workdir in training(config):
+        epochs = of_kind("epoch", workdir)
+        assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+        for epoch in epochs:
+            for name in ("loss", "top1", "top2", "top3", "top5"):
+                assert 0 <= epoch[f"train_{name}"] < 10
+                # The averaged weights, which select, and those that the optimizer updates.
+                assert epoch[f"validation_{name}"] >= 0
+                assert epoch[f"validation_raw_{name}"] >= 0
+            assert epoch["validation_loss"] != epoch["validation_raw_loss"]
+        assert len(of_kind("step", workdir)) == 27
+        tags = {value.tag for event in events(workdir / "tensorboard") for value in event.summary.value}
+        assert {"train/loss", "validation/top1", "validation_raw/top1", "step/grad_norm", "first_layer"} <= tags
+
+
+def test_the_rate_falls_on_a_plateau_for_each_seed_by_itself(config, training, capsys):
+    config.early_stopping.patience = 0
+    for workdir in training(config):
+        rates = [step["learning_rate"] for step in of_kind("step", workdir)]
+        scales = np.array(rates[::9]) / rates[0]
+        np.testing.assert_allclose(scales, [1, 1, 0.5, 0.25, 0.125, 0.0625], rtol=1e-6)
     assert "the learning rate is 0.5 times its schedule\n" in capsys.readouterr().out
 
 
-def test_after_each_epoch_its_scores_are_handed_over_and_what_is_raised_ends_the_run(config, tmp_path):
+def test_the_rate_that_is_recorded_is_the_one_that_is_applied(config, tmp_path):
+    """In plain SGD the parameters move by the rate times the gradient, whose norm is recorded too."""
+    config.optim = SGD(learning_rate=0.01)
+    config.plateau.min_learning_rate = 0.004
+    config.train.epochs, config.train.batch_size, config.early_stopping.patience = 4, 96, 0
+    config.checkpoint.every_steps, config.checkpoint.keep_latest = 1, 100
+    train(validated(config), tmp_path / "run")
+    steps = {step["step"]: step for step in of_kind("step", tmp_path / "run")}
+    rates = [step["learning_rate"] for step in steps.values()]
+    np.testing.assert_allclose(rates, np.repeat([0.01, 0.01, 0.005, 0.004], 3), rtol=1e-6)
+    like = Trainer.from_config(validated(config)).abstract_state
+    checkpoints = Checkpoints(tmp_path / "run", config.checkpoint, read_only=True)
+    for step in (2, 6, 9, 11):
+        before, after = (checkpoints.restore(at, like).state.params["logits"] for at in (step - 1, step))
+        moved = np.sqrt(sum(np.sum((np.float64(after[k]) - np.float64(before[k])) ** 2) for k in after))
+        np.testing.assert_allclose(moved, steps[step]["learning_rate"] * steps[step]["grad_norm"], rtol=1e-3)
+
+
+def test_scores_of_each_epoch_are_handed_over_and_an_exception_ends_the_run(config, tmp_path):
     class Pruned(Exception):
         pass
 
@@ -78,42 +110,68 @@ def test_after_each_epoch_its_scores_are_handed_over_and_what_is_raised_ends_the
         train(config, tmp_path / "run", after_epoch=after_epoch)
     assert list(seen) == [1, 2]
     assert cifar_flax.Run.open(tmp_path / "run").step("latest") == 18
-    recorded = epochs(tmp_path / "run")
+    epochs = of_kind("epoch", tmp_path / "run")
     for name in ("loss", "top1", "f1", "batch_f1"):
-        assert recorded[f"validation_{name}"].tolist() == [seen[epoch][name] for epoch in (1, 2)]
-        assert recorded[f"train_{name}"].notna().all()
+        assert [epoch[f"validation_{name}"] for epoch in epochs] == [seen[epoch][name] for epoch in (1, 2)]
 
     seen.clear()
     train(config, tmp_path / "run", after_epoch=lambda epoch, scores: seen.update({epoch: scores}))
     assert list(seen) == [3]
 
 
-def test_images_grow_at_the_shares_of_training_that_the_config_names(config, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_checkpoint(config, training):
+    config.optim = SGD(learning_rate=3e38)
+    with pytest.raises(Diverged, match=r"is not finite at step \d \(epoch 1\) of .*; try a lower config\.optim\.learning_rate"):
+        training(validated(config))
+
+
+def test_training_resumes_where_it_was_stopped(config, training):
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=2))
+    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: saved (2 seeds )?at step 1 in .*; run the same command"):
+        training(config, max_minutes=0)
+    for workdir in training(config):
+        assert [step["step"] for step in of_kind("step", workdir)] == list(range(1, 19))
+
+
+def test_chunks_of_steps_record_what_single_steps_do(config, tmp_path):
+    records = []
+    for steps in (1, 4):
+        config.train.steps_per_dispatch, config.checkpoint.every_steps = steps, None
+        train(validated(config), tmp_path / str(steps))
+        records.append(read_records(tmp_path / str(steps)))
+    for single, chunked in zip(*records, strict=True):
+        for name in set(single) - set(TIMES):
+            assert chunked[name] == (pytest.approx(single[name], rel=1e-4) if isinstance(single[name], float) else single[name])
+
+
+def test_streamed_batches_train_to_the_same_bits_as_resident_ones(config, tmp_path):
+    records = []
+    for source in ("resident", "streamed"):
+        config.data.source = source
+        train(validated(config), tmp_path / source)
+        records.append([of_kind(kind, tmp_path / source) for kind in ("step", "epoch")])
+    assert records[0] == records[1]
+
+
+def test_images_grow_at_the_shares_of_training_that_the_config_names(config, tmp_path):
+    """Six updates on images that are constant but for one pixel of two: resizing to a size of its own changes what is seen."""
     config.plateau.patience = config.early_stopping.patience = 0
     config.train.epochs, config.train.batch_size = 2, 96  # 3 steps each
-    config.model.features, config.model.blocks = Features.MEAN, (BlockConfig(features=(4,)),)
-    config.train.resolutions = (ResolutionConfig(until=0.3, size=4), ResolutionConfig(until=0.5, size=6))
-    seen = []
+    config.model.global_pool, config.model.blocks = GlobalPool.MEAN, (BlockConfig(features=(4,)),)
+    losses = {}
+    for name, resolutions in {
+        "full": (),
+        "growing": (ResolutionConfig(until=0.3, size=4), ResolutionConfig(until=0.5, size=6)),
+        "small": (ResolutionConfig(until=1.0, size=4),),
+    }.items():
+        config.train.resolutions = resolutions
+        train(validated(config), tmp_path / name)
+        losses[name] = [step["loss"] for step in of_kind("step", tmp_path / name)]
+    assert losses["growing"][:2] == losses["small"][:2]
+    assert losses["growing"][2] not in (losses["small"][2], losses["full"][2])
 
-    def make(*arguments):
-        step = make_train_step(*arguments)
-        return lambda *inputs: (seen.append(arguments[-1]), step(*inputs))[1]
 
-    monkeypatch.setattr(loop, "make_train_step", make)
-    train(validated(config), tmp_path / "run")
-    assert seen == [4, 4, 6, None, None, None]
-
-
-def test_a_trace_of_a_few_steps_is_recorded(config, tmp_path, capsys):
-    config.train.epochs = 1
-    train(config, tmp_path / "run", profile=True)
-    folder = tmp_path / "run" / "tensorboard" / "plugins" / "profile"
-    assert "traced 5 steps into" in capsys.readouterr().out
-    (trace,) = folder.glob("*/perfetto_trace.json.gz")
-    named = [
-        event["args"]["step_num"]
-        for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
-        if event.get("name") == "train" and "step_num" in event.get("args", {})
-    ]
-    assert sorted({int(step) for step in named}) == [3, 4, 5, 6, 7]
-    assert list(folder.glob("*/*.xplane.pb"))
+def test_metrics_jsonl_is_plain_json(config, training):
+    for workdir in training(config):
+        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+            assert "hash" not in json.loads(line)

@@ -51,7 +51,7 @@ def test_an_epoch_that_is_missing_altogether_is_said_by_the_run_that_goes_on(tmp
     write(tmp_path, 6, 1).close()
     assert not caplog.text
     write(tmp_path, 6, 2).close()
-    assert "nothing is there of 1 of 2 epochs, the first of them 2" in caplog.text
+    assert "there are no records of 1 of 2 epochs, the first of them 2" in caplog.text
 
 
 def test_many_damaged_lines_cost_one_line(tmp_path, caplog):

@@ -11,32 +11,34 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cifar_flax.data.batches import Batch
 from cifar_flax.errors import UserError
-from cifar_flax.runtime.devices import DeviceData, check_fits_in_memory
-from cifar_flax.training.setup import Setup
-from cifar_flax.training.step import make_train_step
-from tests.overrides import FIELDS, FULL_CONFIG, LEAVES, experiment
+from cifar_flax.runtime.devices import check_fits_in_memory
+from cifar_flax.training.step import TrainStep
+from cifar_flax.training.trainer import Trainer
+from tests.helpers.overrides import FIELDS, FULL_CONFIG, LEAVES, experiment
 
 HARMLESS = ("data.name", "train.init_from", "log.", "checkpoint.", "plateau.", "early_stopping.")
 
 
 def build(config):
     """All that training makes of a config before it computes anything, and its learning rates."""
-    setup = Setup.load(config)
-    state = setup.abstract_state()
+    trainer = Trainer.from_config(config)
+    state = trainer.abstract_state
     check_fits_in_memory(state)
-    setup.layers()
-    steps = config.train.epochs * setup.steps_per_epoch
-    rates = np.array([setup.schedule(jnp.int32(step)) for step in (0, 1, setup.steps_per_epoch, steps // 2, steps - 1, steps)])
+    trainer.layers()
+    steps = trainer.plan.total_steps
+    rates = np.array(
+        [trainer.schedule(jnp.int32(step)) for step in (0, 1, trainer.steps_per_epoch, steps // 2, steps - 1, steps)]
+    )
     assert np.isfinite(rates).all()
     assert (rates >= 0).all()
-    data = DeviceData(jax.ShapeDtypeStruct(setup.train_set.images.shape, jnp.uint8), setup.train_set.labels)
-    indices = jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32)
+    rows = (config.train.batch_size,)
+    images = jax.ShapeDtypeStruct((*rows, *trainer.preprocessing.image_shape), jnp.uint8)
+    batch = Batch(images, *[jax.ShapeDtypeStruct(rows, jnp.int32)] * 2)
     for size in {None, *(part.size for part in config.train.resolutions)}:
-        step = make_train_step(
-            config, setup.model, setup.optimizer, setup.preprocessing, setup.steps_per_epoch, setup.dtype, setup.mesh, size
-        )
-        after, _ = jax.eval_shape(step, state, data, indices)
+        parts = trainer.model, trainer.optimizer, trainer.preprocessing, trainer.steps_per_epoch
+        after, _ = jax.eval_shape(TrainStep(config, *parts, size), state, batch)
         assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(lambda a: (a.shape, a.dtype), state)
 
 

@@ -5,17 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.config import AugmentConfig, DenseConfig, Normalization
+from cifar_flax.config import AugmentConfig, Normalization
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
-from cifar_flax.runtime.app import load_config
+from cifar_flax.models import DenseConfig
 from cifar_flax.runtime.devices import data_parallel_mesh
+from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
-from cifar_flax.training.setup import Setup
+from cifar_flax.training.run_dir import open_run_dir
+from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.transfer import init_from_run
-from cifar_flax.training.workdir import open_workdir
 from tests.conftest import TINY_CONFIG
 
 KERNEL, NORM, DENSE = 3 * 3 * 3 * 8, 8 + 8, (4 * 4 * 8 + 1) * 16  # parameters; the convolution's bias is BatchNorm's
@@ -30,13 +32,14 @@ def config(init_from=""):
 
 def write_run(c, folder):
     """A run as training would leave it, whose best checkpoint is the older, and whose averages are the initial values + 1."""
-    setup = Setup.load(validated(c))
-    state = setup.initial_state()
-    open_workdir(folder, validated(c), setup.preprocessing).close()
+    trainer = Trainer.from_config(validated(c))
+    (state,) = trainer.initialize()
+    open_run_dir(folder, validated(c), trainer.preprocessing).close()
     with Checkpoints(folder, c.checkpoint) as checkpoints:
         for step, top1, change in ((9, 0.5, 1.0), (18, 0.4, 2.0)):
             average = jax.tree.map(lambda x, change=change: x + change, state.ema)
-            checkpoints.save(dataclasses.replace(state, step=jnp.int32(step), ema=average), step // 9, {"top1": top1})
+            saved = dataclasses.replace(state, step=jnp.int32(step), ema=average)
+            checkpoints.save(step, saved, Progress(step // 9), {"top1": top1})
     return state
 
 
@@ -53,9 +56,9 @@ def test_what_fits_is_taken_over_and_the_rest_is_drawn(donor, tiny_data, capsys)
     c = config(workdir)
     c.seed = 1
     c.model.dense = (DenseConfig(16), DenseConfig(12))  # the logits see 12 features, not 16
-    found = Setup.load(validated(c)).initial_state()
+    (found,) = Trainer.from_config(validated(c)).initialize()
     c.train.init_from = ""
-    fresh = Setup.load(validated(c)).initial_state()
+    (fresh,) = Trainer.from_config(validated(c)).initialize()
     for name in ("block0_conv0", "block0_conv0_norm", "dense0"):
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.params[name], there.params[name])
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.batch_stats, there.batch_stats)
@@ -94,7 +97,7 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
     assert not isinstance(error.value, ConfigError), "the run may yet come to be there"
 
     other = dataclasses.replace(
-        Setup.load(validated(config())).abstract_state(), params={"stem": {"kernel": jnp.zeros((2, 3))}}
+        Trainer.from_config(validated(config())).abstract_state, params={"stem": {"kernel": jnp.zeros((2, 3))}}
     )
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
         init_from_run(other, str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
@@ -111,9 +114,9 @@ def test_pixels_of_another_normalisation_are_refused_and_the_donors_named(donor,
 def test_each_network_standardises_by_its_own_images(donor, tiny_data):
     c = config(donor[0])
     c.data.folds, c.data.fold = 2, 1
-    setup = Setup.load(validated(c))
-    setup.initial_state()
+    trainer = Trainer.from_config(validated(c))
+    trainer.initialize()
     theirs = Preprocessing.read(donor[0] / "dataset.json")
-    assert setup.preprocessing.mean != theirs.mean
-    images = setup.train_set.images
-    np.testing.assert_allclose(setup.preprocessing.normalize(images).mean((0, 1, 2)), 0, atol=1e-4)
+    assert trainer.preprocessing.mean != theirs.mean
+    images = np.asarray(trainer.train_set.images)
+    np.testing.assert_allclose(trainer.preprocessing.normalize(images).mean((0, 1, 2)), 0, atol=1e-4)

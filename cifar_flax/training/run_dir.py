@@ -1,6 +1,5 @@
 """The folder of a run: made, locked, and checked against the config that it was begun with."""
 
-import fcntl
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,13 +11,14 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.training.environment import describe_environment
 
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
 
 
-def open_workdir(workdir: Path, config: Config, preprocessing: Preprocessing, restart: bool = False) -> TextIO:
+def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, restart: bool = False) -> TextIO:
     """Makes `workdir` ready for training `config`: a new run, or one that goes on.
 
     Args:
@@ -87,13 +87,10 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
 
 
 def _lock(workdir: Path) -> TextIO:
-    lock = (workdir / ".lock").open("w", encoding="utf-8")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return exclusive_lock(workdir / ".lock", wait=False)
     except BlockingIOError:
-        lock.close()
         raise WorkdirLocked(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
-    return lock
 
 
 def _write_environment(path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The JSON beside the arrays of a checkpoint: progress, and checksums that are computed while the arrays are written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import future
+
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_arrays
+from cifar_flax.runtime.multihost import is_main_process
+
+FILE = "info.json"  # {"progress": ..., "sha256": {item: SHA-256}} and its own checksum
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in order."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return sha256_of_arrays({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+
+
+def copy_to_host(tree: Any) -> Any:
+    """A copy: on a CPU `device_get` gives views of buffers that the next step overwrites."""
+    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
+
+
+class _InfoHandler(ocp.AsyncCheckpointHandler):
+    def save(self, directory: Any, args: "InfoSave") -> None:
+        if is_main_process():
+            sha256 = {name: digest(item) for name, item in args.items.items()}
+            text = dumps_checksummed({"progress": args.progress, "sha256": sha256})
+            (Path(directory) / FILE).write_text(text, encoding="utf-8")
+
+    async def async_save(self, directory: Any, args: "InfoSave") -> list[future.Future]:
+        async def write() -> None:
+            self.save(directory, args)  # in a thread that Orbax starts for it
+
+        return [future.CommitFutureAwaitingContractedSignals(write(), name="info")]
+
+    def restore(self, directory: Any, args: "InfoRestore | None" = None) -> dict[str, Any]:
+        return read_checksummed(Path(directory) / FILE)
+
+
+@ocp.args.register_with_handler(_InfoHandler, for_save=True)
+@dataclass
+class InfoSave(ocp.args.CheckpointArgs):
+    """Asks Orbax to write the info of a checkpoint.
+
+    Attributes:
+      progress: JSON object.
+      items: trees of host arrays to take the checksums of, by name; only the main process reads them.
+    """
+
+    progress: dict[str, Any]
+    items: dict[str, Any]
+
+
+@ocp.args.register_with_handler(_InfoHandler, for_restore=True)
+@dataclass
+class InfoRestore(ocp.args.CheckpointArgs):
+    """Asks Orbax to read the info of a checkpoint."""

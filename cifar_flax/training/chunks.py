@@ -1,0 +1,78 @@
+"""Steps in chunks, one a dispatch. Where chunks end depends on the step alone, so that a resumed run has the same ones."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+
+from cifar_flax.config import Config
+
+LONGEST = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
+
+
+class Chunk(NamedTuple):
+    """Steps that are made in one dispatch.
+
+    Attributes:
+      first: updates made before it.
+      length: steps in it.
+      image_size: pixels a side that all of them train on; None for the images' own.
+    """
+
+    first: int
+    length: int
+    image_size: int | None
+
+    @property
+    def end(self) -> int:
+        """Updates made after it."""
+        return self.first + self.length
+
+
+class ChunkPlan:
+    """Which steps go into one dispatch; chunks end with an epoch, a resolution and, where the config wants one, a save."""
+
+    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = config.train.epochs * steps_per_epoch
+        self._resolutions = config.train.resolutions
+        self._save_every = config.checkpoint.every_steps
+        wanted = config.train.steps_per_dispatch
+        automatic = 1 if jax.default_backend() == "cpu" else LONGEST
+        self.longest = automatic if wanted == "auto" else wanted
+
+    def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
+        """Yields the chunks of an epoch, counted from 0, from update number `first` on, where a chunk has ended."""
+        begin, end = epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch
+        stops = sorted({*range(begin, end, self.longest), *self._resolution_changes(), *self._saves(begin, end), end})
+        for stop in stops:
+            if first < stop <= end:
+                yield Chunk(first, stop - first, self.image_size(first))
+                first = stop
+
+    def programs(self, first: int) -> Sequence[tuple[int | None, int]]:
+        """The (image_size, length) of all chunks from update number `first` on, each once, in the order of their first use."""
+        seen: dict[tuple[int | None, int], None] = {}
+        epochs = range(first // self.steps_per_epoch, self.total_steps // self.steps_per_epoch)
+        if self._save_every is None:  # all epochs without a change of resolution are alike
+            changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
+            epochs = sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs)})  # type: ignore[assignment]
+        else:
+            epochs = epochs[:2]
+        for epoch in epochs:
+            for chunk in self.epoch(epoch, max(first, epoch * self.steps_per_epoch)):
+                seen[chunk.image_size, chunk.length] = None
+        return list(seen)
+
+    def image_size(self, step: int) -> int | None:
+        """Pixels a side to train on after so many updates; None for the images' own."""
+        return next((part.size for part in self._resolutions if step < part.until * self.total_steps), None)
+
+    def _resolution_changes(self) -> set[int]:
+        """The updates before which the resolution changes."""
+        return {math.ceil(part.until * self.total_steps) for part in self._resolutions}
+
+    def _saves(self, begin: int, end: int) -> Iterator[int]:
+        every = self._save_every
+        return iter(()) if every is None else iter(range(begin - begin % every + every, end, every))

@@ -1,0 +1,85 @@
+"""The lines that a training prints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from cifar_flax.config import Config
+from cifar_flax.runtime.multihost import is_main_process
+from cifar_flax.runtime.progress import Progress, format_duration
+from cifar_flax.training.records import read_records
+from cifar_flax.training.step import METRICS
+from cifar_flax.training.timing import StepTimer
+
+
+class Console:
+    """Says how a training is going: of several seeds the first one, of several hosts' processes the first one's."""
+
+    def __init__(self, config: Config, workdir: Path, steps_per_epoch: int, first_step: int) -> None:
+        """Prints nothing yet; `first_step` is the number of updates made before this process."""
+        self._config, self._workdir, self._first_step = config, workdir, first_step
+        self._steps_per_epoch, self._total_steps = steps_per_epoch, config.train.epochs * steps_per_epoch
+        self._line = Progress(silent=not is_main_process())
+        self._scale = 1.0
+
+    def start(self, layers: str, seeds: int, training_images: int, validation_images: int) -> None:
+        """Says what is about to happen."""
+        devices = jax.devices()
+        backend = f"{len(devices)} x {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
+        resumed = f", resumed at step {self._first_step}" if self._first_step else ""
+        images = f"{training_images:,} training and {validation_images:,} validation images"
+        self._line.print(f"{layers}\n{images}, on {backend}; {self._workdir}{resumed}")
+        if seeds > 1:
+            self._line.print(f"{seeds} seeds in one program; the lines below are about the first")
+
+    def learning_rate_scale(self, scale: float) -> None:
+        """Says that the scheduled learning rate is multiplied by another factor from now on, where that is so."""
+        if scale != self._scale:
+            self._line.print(f"the learning rate is {scale:.3g} times its schedule")
+        self._scale = scale
+
+    def step(self, step: int, metrics: Sequence[float], timer: StepTimer) -> None:
+        """Shows the latest step, where it is time for another line."""
+        if not self._line.due():
+            return
+        values, speed = dict(zip(METRICS, metrics, strict=True)), timer.steps_per_second
+        remaining = (self._total_steps - step) / speed if speed else 0
+        self._line.show(
+            f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._config.train.epochs}  step {step}/{self._total_steps}  "
+            f"loss {values['loss']:.4f}  top-1 {values['top1']:.1%}  {speed * self._config.train.batch_size:,.0f} images/s  "
+            f"ETA {format_duration(remaining)}"
+        )
+
+    def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
+        """Prints the scores of an epoch."""
+        text = "".join(f"  {split.replace('_', ' ')} {_summary(row)}" for split, row in scores.items())
+        self._line.print(f"epoch {epoch}/{self._config.train.epochs}{text}  {format_duration(seconds)}")
+
+    def finish(self, step: int, epochs_done: int, stopped_early: bool, timer: StepTimer) -> None:
+        """Says how training went, after update number `step`."""
+        stopping, planned = self._config.early_stopping, self._config.train.epochs
+        if step == self._first_step:
+            self._line.print("nothing is left to train")
+        if stopped_early and epochs_done < planned:
+            self._line.print(
+                f"stopped early, after epoch {epochs_done} of {planned}: validation {stopping.monitor} has not improved "
+                f"for {stopping.patience} epochs (config.early_stopping)"
+            )
+        times = timer.times
+        compiling = format_duration(times["compilation"])
+        text = f"trained {epochs_done} epochs in {format_duration(times['elapsed'])}, {compiling} of it compiling"
+        epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
+        if validated := [record for record in epochs if record.get("validation_top1") is not None]:
+            best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints.find
+            text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
+        self._line.print(text)
+
+    def close(self) -> None:
+        """Removes the live line."""
+        self._line.clear()
+
+
+def _summary(scores: dict[str, float]) -> str:
+    f1 = f" F1 {scores['f1']:.2%}" if "f1" in scores else ""
+    return f"loss {scores['loss']:.4f} top-1 {scores['top1']:.2%}{f1}"

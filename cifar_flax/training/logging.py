@@ -1,0 +1,101 @@
+"""The records of one run while it trains: metrics.jsonl, TensorBoard, and the watch for NaN."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optax
+
+from cifar_flax.config import Config
+from cifar_flax.errors import Diverged
+from cifar_flax.models.first_layer import first_layer_kernels, kernel_grid
+from cifar_flax.runtime.multihost import is_main_process
+from cifar_flax.training.records import Records
+from cifar_flax.training.step import METRICS
+from cifar_flax.training.tensorboard import TensorBoard
+from cifar_flax.training.timing import StepTimer
+
+
+class MetricLogger:
+    """Writes what is measured of one run, from `step` on; of several hosts' processes the first one writes."""
+
+    def __init__(
+        self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, step: int, epochs_done: int
+    ) -> None:
+        """Opens the files and drops from them what a resumed run writes again."""
+        self._workdir, self._config, self._schedule, self._steps_per_epoch = workdir, config, schedule, steps_per_epoch
+        main = is_main_process()
+        self._records = Records(workdir, step, epochs_done) if main else None
+        self._tensorboard = TensorBoard(workdir, step) if config.log.tensorboard and main else None
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last record of an earlier process; {} where there is none."""
+        return self._records.last if self._records else {}
+
+    def steps(self, first: int, metrics: np.ndarray, learning_rate_scale: float, timer: StepTimer) -> None:
+        """Records the steps that `config.log.every_steps` asks for.
+
+        Args:
+          first: updates made before the first of them.
+          metrics: float32 [steps, len(METRICS)], of `TrainStep`.
+          learning_rate_scale: factor on top of the schedule.
+          timer: of the training.
+        Raises:
+          Diverged: a loss or a gradient is not finite.
+        """
+        for step, row in enumerate(metrics.tolist(), first + 1):
+            values = dict(zip(METRICS, row, strict=True))
+            if step % self._config.log.every_steps == 0:
+                self._step(step, values, learning_rate_scale, timer)
+            for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
+                if not math.isfinite(values[name]):
+                    raise Diverged(
+                        f"the {what} is not finite at step {step} (epoch {self._epoch_of(step)}) of {self._workdir}; "
+                        "try a lower config.optim.learning_rate. What was saved before is intact."
+                    )
+
+    def epoch(self, epoch: int, step: int, scores: dict[str, dict[str, float]], seconds: float, timer: StepTimer) -> None:
+        """Records an epoch, counted from 1.
+
+        Args:
+          epoch: its number.
+          step: updates made by its end.
+          scores: of "train", means over its augmented images, and of validation, as in `Trainer.evaluate`.
+          seconds: it took.
+          timer: of the training.
+        """
+        if self._records:
+            values = {f"{split}_{name}": value for split, row in scores.items() for name, value in row.items()}
+            self._records.append({"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, **timer.times})
+        if self._tensorboard:
+            curves = {f"{split}/{name}": value for split, row in scores.items() for name, value in row.items()}
+            self._tensorboard.scalars(step, curves)
+
+    def first_layer(self, step: int, params: Any, image_shape: tuple[int, int, int]) -> None:
+        """Shows TensorBoard the weights that see the image, after update number `step`."""
+        if self._tensorboard and self._config.log.pictures:
+            kernels = first_layer_kernels(params, image_shape)
+            if kernels is not None:
+                self._tensorboard.picture(step, "first layer", kernel_grid(kernels))
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._records:
+            self._records.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+
+    def _epoch_of(self, step: int) -> int:
+        return (step - 1) // self._steps_per_epoch + 1
+
+    def _step(self, step: int, values: dict[str, float], learning_rate_scale: float, timer: StepTimer) -> None:
+        rate = float(self._schedule(step - 1)) * learning_rate_scale
+        speed = timer.steps_per_second * self._config.train.batch_size
+        if self._records:
+            line = {"kind": "step", "step": step, "epoch": self._epoch_of(step), **values, "learning_rate": rate}
+            self._records.append({**line, "images_per_second": speed, **timer.times})
+        if self._tensorboard:
+            curves = {f"step/{name}": value for name, value in {**values, "learning_rate": rate}.items()}
+            self._tensorboard.scalars(step, {**curves, "step/images_per_second": speed})

@@ -1,0 +1,231 @@
+"""The run directories that one training fills: one, or one a vmapped seed, each the same as if its seed were trained alone."""
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import jax
+import numpy as np
+from absl import logging
+
+from cifar_flax.config import Config
+from cifar_flax.errors import UserError
+from cifar_flax.evaluation.metrics import means
+from cifar_flax.runtime.devices import put_global
+from cifar_flax.runtime.multihost import run_on_main_process
+from cifar_flax.training.callbacks import Progress
+from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.chunks import Chunk
+from cifar_flax.training.console import Console
+from cifar_flax.training.logging import MetricLogger
+from cifar_flax.training.run_dir import open_run_dir
+from cifar_flax.training.state import TrainState
+from cifar_flax.training.timing import StepTimer
+from cifar_flax.training.trainer import Scores, Trainer
+
+SLOW_SECONDS = 0.5  # of a dispatch; waiting for one costs nothing then, and SIGTERM need not wait for two
+
+
+@dataclass
+class _Run:
+    config: Config
+    workdir: Path
+    checkpoints: Checkpoints
+    progress: Progress
+    logger: MetricLogger | None = None
+
+    @property
+    def training(self) -> bool:
+        """Whether it still trains: a run that was stopped early waits until the other seeds have ended."""
+        return not self.progress.done(self.config)
+
+
+class Runs:
+    """Checkpoints, records and progress of the runs of a trainer, in the order of its seeds."""
+
+    def __init__(self, trainer: Trainer, workdirs: Sequence[Path], restart: bool) -> None:
+        """Makes and locks the run directories.
+
+        Raises:
+          UserError: another process trains in one, or it holds a run of another config or other data.
+        """
+        self._trainer, self._stack = trainer, contextlib.ExitStack()
+        self._in_flight: deque[tuple[Chunk, jax.Array]] = deque()
+        self._runs: list[_Run] = []
+        with contextlib.ExitStack() as stack:
+            for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
+                config = replace(trainer.config, seed=seed)
+                lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing, restart))  # type: ignore[misc]
+                stack.enter_context(lock or contextlib.nullcontext())
+                checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))
+                self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
+            self._stack = stack.pop_all()
+
+    def restore(self, initial: list[TrainState] | None) -> tuple[TrainState, int]:
+        """The state to train from, and the updates made: the latest that all runs have, or `initial`, built if it is None."""
+        states, step = self._restore_latest()
+        if not states:
+            states, step = initial or self._trainer.initialize(), 0
+        for run in self._runs:
+            logger = MetricLogger(
+                run.workdir, run.config, self._trainer.schedule, self._trainer.steps_per_epoch, step, run.progress.epochs_done
+            )
+            self._stack.callback(logger.close)
+            run.logger = logger
+        first = self._runs[0]
+        self.timer = StepTimer(first.logger.last if first.logger else {}, lambda: self._trainer.compilation_seconds)
+        self._epoch_start = self.timer.elapsed
+        self._console = Console(first.config, first.workdir, self._trainer.steps_per_epoch, step)
+        self._stack.callback(self._console.close)
+        trainer = self._trainer
+        self._console.start(trainer.layers(), len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
+        self._console.learning_rate_scale(first.progress.learning_rate_scale)
+        return trainer.layout.stack(states), step
+
+    @property
+    def folder(self) -> Path:
+        """The run directory; of several, the folder that holds them."""
+        workdir = self._runs[0].workdir
+        return workdir.absolute() if len(self._runs) == 1 else workdir.absolute().parent
+
+    @property
+    def what_is_saved(self) -> str:
+        """How many seeds there are; empty for one."""
+        return f"{len(self._runs)} seeds " if len(self._runs) > 1 else ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to train in any run."""
+        return not any(run.training for run in self._runs)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are validated and recorded."""
+        return max(run.progress.epochs_done for run in self._runs)
+
+    def log_steps(self, chunk: Chunk, metrics: jax.Array) -> None:
+        """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.
+
+        Raises:
+          Diverged: its loss or gradient is not finite.
+        """
+        self._in_flight.append((chunk, metrics))
+        slow = 0 < self.timer.steps_per_second < chunk.length / SLOW_SECONDS
+        while len(self._in_flight) > (0 if slow else 1):
+            self._log_oldest()
+
+    def flush(self) -> None:
+        """Records all steps that were dispatched, so that no state with a NaN in it is saved; raises as `log_steps` does."""
+        while self._in_flight:
+            self._log_oldest()
+
+    def due_by_step(self, step: int) -> bool:
+        """Whether the config wants a checkpoint after update number `step`, within an epoch."""
+        return self._runs[0].checkpoints.due_by_step(step)
+
+    def due_by_time(self) -> bool:
+        """Whether it wants one by now, by this process' clock."""
+        return self._runs[0].checkpoints.due_by_time()
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts saving each run; raises as `Checkpoints.save`."""
+        self.flush()
+        for run, single in zip(self._runs, self._trainer.layout.unstack(state), strict=True):
+            if run.training:
+                run.checkpoints.save(step, single, run.progress)
+
+    def wait(self) -> None:
+        """Returns once all checkpoints are on disk; raises as `Checkpoints.wait`."""
+        for run in self._runs:
+            run.checkpoints.wait()
+
+    def end_epoch(self, step: int, state: TrainState, scores: Sequence[Mapping[str, Scores]]) -> TrainState:
+        """Records and saves an epoch, and draws its consequences for the learning rate and the end of training.
+
+        Args:
+          step: updates made.
+          state: of all runs.
+          scores: of each run, from `Trainer.evaluate`.
+        Returns:
+          The state with the learning rate of the next epoch.
+        """
+        self.flush()
+        self.timer.pause()
+        seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
+        training = [run.training for run in self._runs]
+        for run, trains, validation in zip(self._runs, training, scores, strict=True):
+            if trains:
+                run.progress = run.progress.end_epoch(run.config, validation.get("validation", {}))
+        state = self._with_learning_rates(state)
+        for i, single in enumerate(self._trainer.layout.unstack(state)):
+            if training[i]:
+                self._end_epoch_of(i, step, single, scores[i], seconds)
+        return state
+
+    def finish(self, step: int) -> None:
+        """Waits for the last checkpoint and says how training went."""
+        self.wait()
+        progress = self._runs[0].progress
+        self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
+
+    def __enter__(self) -> "Runs":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
+        run, rows = self._runs[i], {"train": means(state.metrics), **scores}
+        assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
+        run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
+        run.logger.first_layer(step, state.params, self._trainer.preprocessing.image_shape)
+        if i == 0:
+            self._console.epoch(run.progress.epochs_done, rows, seconds)
+            self._console.learning_rate_scale(run.progress.learning_rate_scale)
+        run.checkpoints.save(step, state, run.progress, scores.get("validation"))
+
+    def _with_learning_rates(self, state: TrainState) -> TrainState:
+        """The state with what plateaus multiply each run's learning rate with."""
+        if state.learning_rate_scale is None:
+            return state
+        scales = np.array([run.progress.learning_rate_scale for run in self._runs], np.float32)
+        scale = put_global(scales if len(scales) > 1 else scales[0], self._trainer.layout.state)
+        new: TrainState = state.replace(learning_rate_scale=scale)  # type: ignore[attr-defined]  # of flax.struct.dataclass
+        return new
+
+    def _log_oldest(self) -> None:
+        chunk, metrics = self._in_flight.popleft()
+        values = np.asarray(metrics).reshape(chunk.length, len(self._runs), -1)  # one transfer; waits for the chunk
+        self.timer.tick(chunk.end)
+        for i, run in enumerate(self._runs):
+            if run.training and run.logger is not None:
+                run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
+        self._console.step(chunk.end, values[-1, 0].tolist(), self.timer)
+
+    def _restore_latest(self) -> tuple[list[TrainState], int]:
+        """The states of the newest step that all runs have intact, and that step; [], 0 where there is none."""
+        like = self._trainer.abstract_state
+        if len(self._runs) == 1:
+            run = self._runs[0]
+            restored = run.checkpoints.restore_latest(like)
+            if restored is None:
+                return [], 0
+            run.progress = restored.progress
+            return [restored.state], int(restored.state.step)
+        common = set.intersection(*(set(run.checkpoints.steps()) for run in self._runs))
+        for step in sorted(common, reverse=True):
+            try:
+                found = [run.checkpoints.restore(step, like) for run in self._runs]
+            except UserError as e:
+                logging.warning("%s; all seeds fall back to an earlier checkpoint", e)
+                continue
+            for run, restored in zip(self._runs, found, strict=True):
+                run.checkpoints.delete_after(step)
+                run.progress = restored.progress
+            return [restored.state for restored in found], step
+        if common:
+            raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
+        return [], 0

@@ -1,0 +1,95 @@
+"""How the runs of one training lie on the devices: one run over all of them, or a grid of seeds by data."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from cifar_flax.runtime import compilation
+from cifar_flax.runtime.devices import data_parallel_mesh, replicated
+from cifar_flax.training.state import TrainState
+
+
+class SeedLayout:
+    """Shapes and shardings of states and batches for a number of seeds.
+
+    The states of several seeds are stacked along a first axis, and each step is one vmapped program. The devices form a grid of
+    seeds by data: with as many seeds as devices each device trains one of them, with fewer devices each trains several, with
+    more several share one.
+
+    Attributes:
+      seeds: number of runs.
+      mesh: all devices along one axis, "data": for evaluation, and for the state of one run.
+    """
+
+    def __init__(self, seeds: int) -> None:
+        self.seeds, self.mesh = seeds, data_parallel_mesh()
+        rows = 1 if seeds == 1 else math.gcd(seeds, jax.device_count())
+        self.devices_per_seed = jax.device_count() // rows
+        grid, axes = (rows, self.devices_per_seed), ("seed", "data")
+        self._step_mesh: Mesh = (
+            self.mesh if seeds == 1 else jax.make_mesh(grid, axes, axis_types=(AxisType.Auto, AxisType.Auto))
+        )
+
+    @property
+    def state(self) -> NamedSharding:
+        """Of the state that a step takes: replicated, or spread by seeds."""
+        return NamedSharding(self._step_mesh, P() if self.seeds == 1 else P("seed"))
+
+    @property
+    def chunk(self) -> NamedSharding:
+        """Of arrays [steps, (seeds,) B, ...]: batches are spread over the devices of their seed."""
+        return NamedSharding(self._step_mesh, P(None, "data") if self.seeds == 1 else P(None, "seed", "data"))
+
+    @property
+    def metrics(self) -> NamedSharding:
+        """Of arrays [steps, (seeds,) ...] with a value a step."""
+        return NamedSharding(self._step_mesh, P() if self.seeds == 1 else P(None, "seed"))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """Of arrays that every device holds as a whole, such as the training images."""
+        return NamedSharding(self._step_mesh, P())
+
+    def over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function vmapped over the seeds, or itself for one."""
+        return function if self.seeds == 1 else jax.vmap(function)
+
+    def shape(self, *one: int) -> tuple[int, ...]:
+        """The shape of arrays of all runs, from that of one run's."""
+        return one if self.seeds == 1 else (self.seeds, *one)
+
+    def abstract(self, state: TrainState) -> TrainState:
+        """The shapes, dtypes and shardings of the state that a step takes, from those of one run's state."""
+        stacked: TrainState = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state
+        )
+        return stacked
+
+    def stack(self, states: list[TrainState]) -> TrainState:
+        """The state that a step takes, from the states of all runs."""
+        stacked: TrainState = states[0] if self.seeds == 1 else self._stack(*states)
+        return stacked
+
+    def unstack(self, state: TrainState) -> list[TrainState]:
+        """The reverse of `stack`; each state lies on all devices."""
+        return [state] if self.seeds == 1 else [self._take(state, np.int32(i)) for i in range(self.seeds)]
+
+    # Programs, because arrays of several hosts cannot be indexed outside of one.
+
+    @cached_property
+    def _stack(self) -> Callable[..., Any]:
+        def stack(*states: TrainState) -> Any:
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+        return compilation.jit(stack, out_shardings=self.state)
+
+    @cached_property
+    def _take(self) -> Callable[..., Any]:
+        return compilation.jit(lambda state, i: jax.tree.map(lambda x: x[i], state), out_shardings=replicated(self.mesh))

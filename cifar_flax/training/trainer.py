@@ -1,0 +1,270 @@
+"""The trainer: what a config, its data set and the devices determine, and the compiled programs made of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cifar_flax.config import Config, DataSource
+from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.registry import data_hashes
+from cifar_flax.data.splits import training_splits
+from cifar_flax.errors import ConfigError
+from cifar_flax.evaluation.metrics import summary
+from cifar_flax.evaluation.predict import Forward, make_forward, predict
+from cifar_flax.models import check_module, check_sizes, create_model, describe
+from cifar_flax.optim.groups import check_patterns
+from cifar_flax.optim.optimizers import create_optimizer
+from cifar_flax.optim.schedules import create_schedule
+from cifar_flax.runtime import compilation
+from cifar_flax.runtime.devices import (
+    check_fits_in_memory,
+    compute_dtype,
+    device_memory,
+    put_global,
+    replicated,
+)
+from cifar_flax.runtime.multihost import is_main_process
+from cifar_flax.training.chunks import Chunk, ChunkPlan
+from cifar_flax.training.programs import Programs
+from cifar_flax.training.seed_layout import SeedLayout
+from cifar_flax.training.state import TrainState, initial_state
+from cifar_flax.training.step import TrainStep
+
+FIRST_IMAGES = 5000  # for layers that are computed from data; the number that the CIFAR speed runs whiten with
+
+Scores = dict[str, float]
+Program = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The parts of a training, and its programs.
+
+    One trainer trains one run, or several that differ in the seed alone, in one vmapped program.
+
+    Attributes:
+      config: of all its runs, but for the seed.
+      seeds: one a run.
+      layout: how their states and batches lie on the devices.
+      train_set, validation_set: on the host; no validation set where its fraction is 0.
+      preprocessing: of the training set.
+      dtype: of activations.
+      model, schedule, optimizer: built from the config.
+      plan: which steps go into one dispatch.
+      source: gives the batches.
+    """
+
+    config: Config
+    seeds: tuple[int, ...]
+    layout: SeedLayout
+    train_set: Dataset
+    validation_set: Dataset | None
+    preprocessing: Preprocessing
+    dtype: Any
+    model: nn.Module
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    plan: ChunkPlan
+
+    @classmethod
+    def from_config(cls, config: Config, seeds: tuple[int, ...] = ()) -> "Trainer":
+        """Loads the training split and builds the rest; `seeds` is the config's own by default.
+
+        Raises:
+          UserError: the data are missing, or batch size and devices, images and network, or network and the patterns of
+            `config.optim`, do not go together.
+        """
+        train_set, validation_set = training_splits(config.data)
+        seeds = seeds or (config.seed,)
+        layout = SeedLayout(len(seeds))
+        _check_batch_size(config, len(train_set), layout.devices_per_seed)
+        steps_per_epoch = len(train_set) // config.train.batch_size
+        preprocessing = Preprocessing.of(train_set, config.data.normalization, data_hashes(config.data, "train"))
+        dtype = compute_dtype(config.train.dtype)
+        model = create_model(config.model, preprocessing.num_classes, dtype)
+        check_module(model, preprocessing.image_shape, preprocessing.num_classes)
+        schedule = create_schedule(config.optim, config.train.epochs * steps_per_epoch, steps_per_epoch)
+        trainer = cls(
+            config=config,
+            seeds=seeds,
+            layout=layout,
+            train_set=train_set,
+            validation_set=validation_set,
+            preprocessing=preprocessing,
+            dtype=dtype,
+            model=model,
+            schedule=schedule,
+            optimizer=create_optimizer(config.optim, schedule),
+            plan=ChunkPlan(config, steps_per_epoch),
+        )
+        sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
+        check_sizes(model, preprocessing.image_shape, sizes)
+        check_patterns(config.optim, trainer.abstract_state.params)
+        return trainer
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in an epoch."""
+        return self.plan.steps_per_epoch
+
+    def layers(self) -> str:
+        """The table of layers."""
+        return describe(self.model, self.preprocessing.image_shape)
+
+    # States.
+
+    @cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state of one run, for restoring."""
+        shapes = jax.eval_shape(self._init, jax.ShapeDtypeStruct((), jnp.uint32), self._first_images)
+        sharding = replicated(self.layout.mesh)
+        return cast(TrainState, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))
+
+    def initialize(self) -> list[TrainState]:
+        """The initial state of each run, `config.train.init_from` taken into account.
+
+        Raises:
+          UserError: the state does not fit a device; or the run to start from is missing, damaged, of another network, or of
+            pixels normalised in another way.
+        """
+        check_fits_in_memory(self.abstract_state)
+        images = put_global(self._first_images, replicated(self.layout.mesh))
+        init = compilation.jit(self._init, out_shardings=replicated(self.layout.mesh))
+        states = [init(np.uint32(seed), images) for seed in self.seeds]
+        source = self.config.train.init_from
+        if source:
+            from cifar_flax.training.transfer import init_from_run  # readers of other networks, for those who start from one
+
+            started = [init_from_run(state, source, self.layout.mesh, self.config.data.normalization) for state in states]
+            states = [state for state, _ in started]
+            if is_main_process():
+                print(started[0][1], flush=True)
+        return states
+
+    def _init(self, seed: jax.Array, first_images: jax.Array) -> TrainState:
+        return initial_state(self.config, self.model, self.optimizer, seed, self.preprocessing.normalize(first_images))
+
+    @property
+    def _first_images(self) -> np.ndarray:
+        return np.asarray(self.train_set.images[:FIRST_IMAGES])
+
+    # Batches.
+
+    @cached_property
+    def source(self) -> BatchSource:
+        """Resident where the config says so or the split fits, else streamed."""
+        kind, images = self.config.data.source, self.train_set.images
+        fits = images.nbytes <= device_memory() / 2
+        if kind is DataSource.RESIDENT and not fits:
+            raise ConfigError(
+                f"config.data.source: resident images take {images.nbytes / 2**30:.1f} GiB, more than half of the "
+                f"{device_memory() / 2**30:.1f} GiB of a device; use auto or streamed"
+            )
+        streamed = kind is DataSource.STREAMED or not fits
+        return (StreamedSource if streamed else ResidentSource)(self.train_set, self.layout.chunk)
+
+    def chunks(self, epoch: int, first: int) -> Iterator[tuple[Chunk, Any]]:
+        """Yields each chunk of an epoch from update number `first` on, and its batches on the devices."""
+        plan = list(self.plan.epoch(epoch, first))
+        size, batch_size = len(self.train_set), self.config.train.batch_size
+        orders = [epoch_batches(size, batch_size, seed, epoch) for seed in self.seeds]
+        batches = orders[0] if len(orders) == 1 else np.stack(orders, axis=1)  # [steps, (seeds,) B]
+        begin = epoch * self.steps_per_epoch
+        indices = (batches[chunk.first - begin : chunk.first - begin + chunk.length] for chunk in plan)
+        return zip(plan, load_ahead(self.source, indices), strict=True)
+
+    # Programs.
+
+    def step(self, state: TrainState, chunk: Chunk, loaded: Any) -> tuple[TrainState, jax.Array]:
+        """Makes the steps of a chunk; `state` is donated.
+
+        Returns:
+          The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
+        """
+        return self._programs[chunk.image_size, chunk.length](state, self.source.resident, loaded)
+
+    def compile_ahead(self, first: int) -> None:
+        """Starts compiling the programs of all steps from update number `first` on, in the order in which they are needed."""
+        self._programs.compile_ahead(self.plan.programs(first))
+
+    @property
+    def compilation_seconds(self) -> float:
+        """Seconds for which training has waited for a program to be compiled."""
+        return self._programs.waited
+
+    def evaluate(self, state: TrainState, between_batches: Callable[[], None] = lambda: None) -> list[dict[str, Scores]]:
+        """Scores each run on the validation set; {} where there is none.
+
+        Returns:
+          "validation": scores of the weights to ship, by which checkpoints are selected; and, where the run keeps an average of
+          its weights, "validation_raw": scores of those that the optimizer updates.
+        """
+        if self.validation_set is None:
+            return [{} for _ in self.seeds]
+        split, batch_size = self.validation_set, self.config.train.eval_batch_size
+
+        def scores(variables: Any) -> Scores:
+            logits = predict(self._forward, variables, split.images, batch_size, self.layout.mesh, between_batches)
+            return summary(logits, split.labels, batch_size)
+
+        return [
+            {"validation": scores(run.eval_variables)}
+            | ({} if run.ema is None else {"validation_raw": scores(run.raw_variables)})
+            for run in self.layout.unstack(state)
+        ]
+
+    @cached_property
+    def _forward(self) -> Forward:
+        return make_forward(self.model, self.preprocessing, self.dtype, self.layout.mesh)
+
+    @cached_property
+    def _programs(self) -> Programs[tuple[int | None, int], Program]:
+        return Programs(self._compile)
+
+    def _compile(self, key: tuple[int | None, int]) -> Program:
+        """Compiles the steps of a chunk, given the size of its images and its length."""
+        image_size, length = key
+        args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size
+        source, layout = self.source, self.layout
+        train_steps = layout.over_seeds(TrainStep(*args))
+
+        def step(state: TrainState, resident: Any, loaded: Any) -> tuple[TrainState, jax.Array]:
+            return cast(tuple[TrainState, jax.Array], train_steps(state, source.batch(resident, loaded)))
+
+        def train_step(state: TrainState, resident: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
+            if length == 1:
+                state, metrics = step(state, resident, jax.tree.map(lambda x: x[0], chunk))
+                return state, metrics[None]
+            return jax.lax.scan(lambda state, loaded: step(state, resident, loaded), state, chunk)
+
+        jitted = compilation.jit(
+            train_step,
+            in_shardings=(layout.state, layout.replicated, layout.chunk),
+            out_shardings=(layout.state, layout.metrics),
+            donate_argnums=0,
+        )
+        shapes = source.shapes(layout.shape(self.config.train.batch_size))
+        chunk = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype, sharding=layout.chunk), shapes)
+        return jitted.lower(layout.abstract(self.abstract_state), source.resident, chunk).compile()
+
+
+def _check_batch_size(config: Config, images: int, devices: int) -> None:
+    batch_size, parts = config.train.batch_size, config.train.microbatches
+    if batch_size > images:
+        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
+    if batch_size % devices:
+        raise ConfigError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")
+    if batch_size % (devices * parts):
+        raise ConfigError(
+            f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
+            + (f" on {devices} devices" if devices > 1 else "")
+        )

@@ -1,0 +1,63 @@
+import pytest
+
+from cifar_flax.config import Config, ResolutionConfig
+from cifar_flax.training.chunks import ChunkPlan
+
+STEPS_PER_EPOCH = 10
+
+
+@pytest.fixture
+def config():
+    config = Config()
+    config.train.epochs = 3
+    config.train.steps_per_dispatch = 4
+    return config
+
+
+def lengths(config, epoch=0, first=None):
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    return [chunk.length for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH if first is None else first)]
+
+
+def test_chunks_are_as_long_as_the_config_says_and_end_with_the_epoch(config):
+    assert lengths(config) == lengths(config, epoch=2) == [4, 4, 2]
+    config.train.steps_per_dispatch = 1
+    assert lengths(config) == [1] * STEPS_PER_EPOCH
+    config.train.steps_per_dispatch = 100
+    assert lengths(config) == [STEPS_PER_EPOCH]
+
+
+def test_auto_is_one_step_a_dispatch_on_a_cpu(config):
+    config.train.steps_per_dispatch = "auto"
+    assert lengths(config) == [1] * STEPS_PER_EPOCH
+
+
+def test_chunks_end_where_a_save_is_due(config):
+    config.checkpoint.every_steps = 3
+    assert lengths(config) == [3, 1, 2, 2, 1, 1]  # up to 3, 4, 6, 8, 9, 10
+
+
+def test_chunks_end_where_images_grow(config):
+    config.train.resolutions = (ResolutionConfig(until=0.5, size=16),)  # 15 of 30 updates
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    chunks = [chunk for epoch in range(3) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)]
+    assert [chunk.image_size for chunk in chunks if chunk.end <= 15] == [16] * 5
+    assert [chunk.image_size for chunk in chunks if chunk.first >= 15] == [None] * 5
+    assert sum(chunk.length for chunk in chunks) == 30
+
+
+@pytest.mark.parametrize("end", [3, 4, 6, 8, 9])
+def test_a_resumed_epoch_has_the_chunks_that_it_would_have_had(config, end):
+    config.checkpoint.every_steps = 3
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    assert list(plan.epoch(0, end)) == [chunk for chunk in plan.epoch(0, 0) if chunk.first >= end]
+
+
+def test_all_programs_are_known_before_they_are_needed(config):
+    config.train.resolutions = (ResolutionConfig(until=0.25, size=8), ResolutionConfig(until=0.5, size=16))
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    used = dict.fromkeys(
+        (chunk.image_size, chunk.length) for epoch in range(3) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)
+    )
+    assert plan.programs(0) == list(used)
+    assert plan.programs(20) == [(None, 4), (None, 2)]
