@@ -1,1 +1,1 @@
-"""From a run directory to numbers and pictures: predictions, report.html, comparison of runs."""
+"""Evaluation of run directories: predictions, report.html, comparison of runs, robustness."""

@@ -1,4 +1,4 @@
-"""Config fields as people are told them: those that are not the default, and those in which configs differ."""
+"""Config fields for readers: those that differ from the defaults, and those in which configs differ from each other."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,25 +6,39 @@ from typing import Any
 
 from cifar_flax.config import Config
 
-NONE = "none"  # as flags have it
+NONE = "none"  # as on the command line
 
 
 def changed_fields(config: Config) -> list[tuple[str, str, str]]:
-    """(field, value, default) of what is not the default; a block or layer, of which there are none by default, in one line."""
+    """Lists the fields that differ from the defaults.
+
+    A list of blocks or layers has a line per entry. Where a spec has another type than the default one, its type is listed,
+    and its fields are compared with its own defaults.
+
+    Returns:
+      (field, value, default) each, as text: ("optim.clip_norm", "1.0", "none").
+    """
     return list(_changed(config, Config(), ""))
 
 
 def differing_fields(values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Of {"config.optim.learning_rate": a value a config}, the fields that differ, without `config.`; None is no such field."""
+    """Selects the fields in which configs differ.
+
+    Args:
+      values: {"config.optim.learning_rate": the value in each config}, None where a config has no such field.
+
+    Returns:
+      The same without the prefix `config.` and without the fields that are equal.
+    """
     different = {path: list(row) for path, row in values.items() if any(value != row[0] for value in row)}
-    # A list of blocks is a field itself only where it is empty.
+    # The entries of a list of blocks have paths of their own, but an empty list has none: it is a leaf, and says nothing new.
     return {
         path.removeprefix("config."): row for path, row in different.items() if any(value not in (None, []) for value in row)
     }
 
 
-def in_words(value: Any) -> str:
-    """A value in one line."""
+def format_value(value: Any) -> str:
+    """Formats a value of a config or of environment.json in one line."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry}" for key, entry in value.items())
     if isinstance(value, list | tuple):
@@ -32,19 +46,30 @@ def in_words(value: Any) -> str:
     return NONE if value is None else str(value)
 
 
-def _changed(section: Any, default: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+def _changed(section: Any, reference: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Compares the fields of a section with those of `reference`, or with its own defaults where that has another type."""
+    same_type = type(section) is type(reference)
+    if not same_type:
+        default = "" if reference is dataclasses.MISSING else type(reference).__name__
+        yield prefix.removesuffix("."), type(section).__name__, default
     for field in dataclasses.fields(section):
-        name, value, usual = prefix + field.name, getattr(section, field.name), getattr(default, field.name)
+        name, value = prefix + field.name, getattr(section, field.name)
+        default = getattr(reference, field.name) if same_type else _default(field)
         if dataclasses.is_dataclass(value):
-            yield from _changed(value, usual, f"{name}.")
+            yield from _changed(value, default, f"{name}.")
         elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            yield from ((f"{name}[{i}]", _entry(entry), "") for i, entry in enumerate(value))
-        elif value != usual:
-            yield name, in_words(value), in_words(usual)
+            yield from ((f"{name}[{i}]", _format_entry(entry), "") for i, entry in enumerate(value))
+        elif value != default:
+            yield name, format_value(value), "" if default is dataclasses.MISSING else format_value(default)
 
 
-def _entry(entry: Any) -> str:
-    """A block or layer in one line: its first field, and what of the rest is not its own default."""
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field, MISSING where it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _format_entry(entry: Any) -> str:
+    """Formats a block or layer in one line: its first field, and the others that differ from their defaults."""
     first, *rest = dataclasses.fields(entry)
-    shown = [first, *(field for field in rest if getattr(entry, field.name) != field.default)]
-    return ", ".join(f"{field.name} {in_words(getattr(entry, field.name))}" for field in shown)
+    shown = [first, *(field for field in rest if getattr(entry, field.name) != _default(field))]
+    return ", ".join(f"{field.name} {format_value(getattr(entry, field.name))}" for field in shown)

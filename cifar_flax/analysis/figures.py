@@ -1,4 +1,4 @@
-"""Pictures of a report: drawn by matplotlib, kept as PNG files, and inlined in a page as data URIs."""
+"""Figures of a page: drawn by matplotlib, saved as PNG files and inlined as data URIs."""
 
 import base64
 import io
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from cifar_flax.files.atomic import write_bytes
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#d9702b", "#2e8b57", "#8a8a8a"
-CARD = 4.0  # inches: the width of a picture that a telephone shows in full
-CSS_DPI = 96  # of an inch in CSS
+CARD = 4.0  # inches: the width of a picture that fits the screen of a telephone
+CSS_DPI = 96  # CSS pixels per inch
 STYLE: Any = {
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -35,10 +35,10 @@ class Picture:
     """A picture in a page.
 
     Attributes:
-      file: its name in the report folder.
+      file: file name in the report folder.
       uri: the PNG as a data URI.
-      width, height: in CSS pixels.
-      alt: what it shows, in words.
+      width, height: size on the page, in CSS pixels.
+      alt: description for readers who do not see it.
     """
 
     file: str
@@ -48,29 +48,29 @@ class Picture:
     alt: str
 
 
-class Album:
-    """The pictures of one page, all in one folder, with names that begin alike."""
+class FigureWriter:
+    """Saves the figures of one page as FOLDER/PREFIX_NAME.png."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self.folder, self.prefix = folder, prefix
 
     @contextmanager
     def style(self) -> Iterator[None]:
-        """A context in which figures are drawn in the report's style, whatever the user's matplotlibrc says."""
+        """Draws in the style of reports within the context, whatever the user's matplotlibrc says."""
         with mpl.rc_context(), warnings.catch_warnings():
             mpl.rcdefaults()
             mpl.rcParams.update(STYLE)
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # of class names in scripts that the font does not have
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in scripts that the font does not have
             yield
 
     def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI) -> Picture:
         """Writes PREFIX_NAME.png and returns it for the page.
 
         Args:
-          name: of the picture.
-          figure: what to draw.
-          alt: for those who do not see it.
-          dpi: pixels an inch; 96 of them are shown on an inch of the page, so that 192 is sharp on any screen.
+          name: what follows the prefix in the file name.
+          figure: the figure to save.
+          alt: description for readers who do not see it.
+          dpi: pixels per inch of the file; the page shows 96 pixels per inch, so that 192 are sharp on any screen.
         """
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
@@ -82,21 +82,21 @@ class Album:
 
 
 def new_figure(width: float = CARD, height: float = 3.0) -> Figure:
-    """A figure of so many inches, the parts of which make room for each other."""
+    """A figure of `width` x `height` inches whose parts make room for each other."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def show_image(axes: Any, image: Any) -> None:
-    """Draws an image, uint8 [H, W, C], C 1 or 3, or a map [H, W], pixel by pixel and without axes."""
+    """Draws an image, uint8 [H, W, C] with C 1 or 3, or a map [H, W], with sharp pixels and no axes."""
     axes.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
     axes.set_axis_off()
 
 
 def short(name: str, length: int = 22) -> str:
-    """A name cut to a length at which it fits beside a picture."""
+    """Truncates a name to `length` characters, the last an ellipsis."""
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as `12.3 %`."""
+    """Formats a share in [0, 1] as `12.3 %`."""
     return f"{share:.1%}".replace("%", " %")

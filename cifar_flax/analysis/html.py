@@ -1,4 +1,4 @@
-"""HTML pages that need nothing but themselves, through Jinja2 with everything escaped: class names are users'."""
+"""Self-contained HTML pages by Jinja2, with autoescaping because class names come from users."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from cifar_flax.files.atomic import write_text
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
-    """Fills in `templates/TEMPLATE` and writes it to `path`, which is returned."""
+    """Renders `templates/TEMPLATE` with `values`, writes it to `path` and returns `path`."""
     folder = Path(__file__).parent / "templates"
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,13 +1,13 @@
 import pytest
 
 from cifar_flax import Run
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.runtime.app import load_config
 from tests.conftest import TINY_CONFIG
 
 
 def train_tiny(workdir, **settings):
-    """Trains tests/e2e/tiny.py for one epoch; settings are "section.field" -> value, with _ for the point."""
+    """Trains tests/e2e/tiny.py for one epoch with other settings, such as optim_ema_decay=None; returns `workdir`."""
     from cifar_flax.training.loop import train
 
     config = load_config(str(TINY_CONFIG))
@@ -31,5 +31,5 @@ def tiny_workdir(tiny_cache, tmp_path_factory):
 
 @pytest.fixture
 def run(tiny_workdir, tiny_data):
-    """A run of one epoch that nothing may write to; copy its folder to."""
+    """A run of one epoch, shared by tests: copy its folder before changing files."""
     return Run.open(tiny_workdir)

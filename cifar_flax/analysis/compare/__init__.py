@@ -1,1 +1,1 @@
-"""Several runs compared on the same images."""
+"""Comparison of several runs on the same images."""

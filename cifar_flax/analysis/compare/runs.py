@@ -1,4 +1,4 @@
-"""Runs side by side, on the same images: accuracy and how sure it is, speed, and where their configs differ."""
+"""Runs on the same images: their accuracy with its uncertainty, their speed, and the config fields in which they differ."""
 
 import json
 from collections.abc import Sequence
@@ -12,13 +12,7 @@ from absl import logging
 
 from cifar_flax.analysis.compare.statistics import Interval, accuracy_interval, mcnemar, welch
 from cifar_flax.analysis.config_diff import differing_fields
-from cifar_flax.analysis.report.predictions import (
-    Predictions,
-    predict_split,
-    predictions_file,
-    read_predictions,
-    save_predictions,
-)
+from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
@@ -27,51 +21,50 @@ from cifar_flax.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-WITHOUT_EFFECT = ("config.log.", "config.checkpoint.")  # on what is learnt
+IRRELEVANT = ("config.log.", "config.checkpoint.")  # fields that do not change what is learnt
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunResult:
     """One run of a comparison.
 
     Attributes:
-      name: of its folder, or the path where two folders have one name.
-      config: {path: value} of every field that bears on what is learnt.
-      step: of the checkpoint.
-      scores: by `Run.score`.
-      right: bool [N], which images it gets right.
-      interval: of its top-1 accuracy, 95 %.
-      metrics: `Run.metrics()`.
+      name: name of its folder, or the path where two folders have the same name.
+      config: {path: value} of every field that changes what is learnt.
+      step: step of the checkpoint.
+      scores: from `Run.score`.
+      correct: bool [N], which images the run classifies correctly.
+      interval: 95 % interval of the top-1 accuracy.
+      metrics: from `Run.metrics`.
     """
 
     name: str
     config: dict[str, Any]
     step: int
     scores: dict[str, Any]
-    right: np.ndarray
+    correct: np.ndarray
     interval: Interval
     metrics: "pd.DataFrame"
 
     @property
     def images_per_second(self) -> float | None:
-        """Median over the recorded training steps."""
-        known = "images_per_second" in self.metrics
-        return float(self.metrics.images_per_second.median()) if known else None
+        """Median over the recorded training steps; None where no step is recorded."""
+        return float(self.metrics.images_per_second.median()) if "images_per_second" in self.metrics else None
 
     @property
     def seconds(self) -> float | None:
-        """Training time so far."""
+        """Training time so far; None where no step is recorded."""
         return float(self.metrics.elapsed.max()) if "elapsed" in self.metrics else None
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs of one config that differ in the seed only.
+class SeedGroup:
+    """Runs whose configs differ in the seed only.
 
     Attributes:
-      members: indices of the entries.
-      top1: the accuracy of each.
-      p: of Welch's test against the first group; None for that one, and where either has a single run.
+      members: indices of the runs.
+      top1: their accuracies.
+      p: p-value of Welch's test against the first group; None for that group, and where either has a single run.
     """
 
     members: list[int]
@@ -80,87 +73,87 @@ class Group:
 
     @property
     def mean(self) -> float:
-        """Of the accuracies."""
+        """Mean top-1 accuracy over seeds."""
         return mean(self.top1)
 
     @property
     def sd(self) -> float | None:
-        """Sample standard deviation over seeds; None for one."""
+        """Sample standard deviation over seeds; None for a single one."""
         return stdev(self.top1) if len(self.top1) > 1 else None
 
 
-def load_entries(workdirs: Sequence[str], split: str, which: str) -> list[Entry]:
-    """Opens the runs, and reads their predictions for a split; makes and saves them where there are none of that checkpoint.
+def load_results(workdirs: Sequence[str], split: str, which: str) -> list[RunResult]:
+    """Opens runs and reads their predictions for a split; makes and saves those that are missing for the checkpoint.
 
     Args:
-      workdirs: two run directories or more.
+      workdirs: at least two run directories.
       split: "train", "validation" or "test".
       which: the checkpoint of each, as in `Run.variables`.
 
     Raises:
-      UserError: fewer than two, the same twice, runs on different images, or what `Run` raises.
+      UserError: fewer than two runs, the same twice, runs on different images, or as `Run` raises.
     """
     if len({Path(path).resolve() for path in workdirs}) < max(2, len(workdirs)):
         raise UserError(f"{' '.join(workdirs)}: expected two run directories or more, all different")
     runs = [Run.open(path) for path in workdirs]
     for path, run in zip(workdirs, runs, strict=True):
         _check_same_images(workdirs[0], runs[0], path, run, split)
-    found = [_predictions(run, split, which) for run in runs]
-    for path, predictions in zip(workdirs, found, strict=True):
-        if not np.array_equal(predictions.labels, found[0].labels):
+    predictions = [_predictions(run, split, which) for run in runs]
+    for path, one in zip(workdirs, predictions, strict=True):
+        if not np.array_equal(one.labels, predictions[0].labels):
             raise UserError(f"{path} and {workdirs[0]} were evaluated on different {split} images; evaluate both again")
-    names = [run.workdir.resolve().name for run in runs]
-    shown = names if len(set(names)) == len(names) else [str(Path(path)) for path in workdirs]
-    return [_entry(*parts) for parts in zip(shown, runs, found, strict=True)]
+    folders = [run.workdir.resolve().name for run in runs]
+    names = folders if len(set(folders)) == len(folders) else [str(Path(path)) for path in workdirs]
+    return [_result(*parts) for parts in zip(names, runs, predictions, strict=True)]
 
 
-def fields_of(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The config fields in which the runs differ: {"optim.learning_rate": a value an entry}, None for no such field."""
-    paths = dict.fromkeys(path for entry in entries for path in entry.config)
-    return differing_fields({path: [entry.config.get(path) for entry in entries] for path in paths})
+def config_differences(results: Sequence[RunResult]) -> dict[str, list[Any]]:
+    """The config fields in which runs differ: {"optim.learning_rate": the value in each run}, None for no such field."""
+    paths = dict.fromkeys(path for result in results for path in result.config)
+    return differing_fields({path: [result.config.get(path) for result in results] for path in paths})
 
 
-def groups_of(entries: Sequence[Entry]) -> list[Group]:
-    """The entries by config without seed, in the order of their first members."""
+def group_by_config(results: Sequence[RunResult]) -> list[SeedGroup]:
+    """Groups runs by their config without the seed, in the order of the first members."""
     members: dict[str, list[int]] = {}
-    for i, entry in enumerate(entries):
-        rest = {path: value for path, value in entry.config.items() if path != "config.seed"}
-        members.setdefault(json.dumps(rest, sort_keys=True), []).append(i)
-    top1 = [[entries[i].scores["top1"] for i in group] for group in members.values()]
-    tests = [None, *(welch(top1[0], one) for one in top1[1:])]
-    return [Group(*parts) for parts in zip(members.values(), top1, tests, strict=True)]
+    for i, result in enumerate(results):
+        without_seed = {path: value for path, value in result.config.items() if path != "config.seed"}
+        members.setdefault(json.dumps(without_seed, sort_keys=True), []).append(i)
+    top1 = [[results[i].scores["top1"] for i in group] for group in members.values()]
+    p_values = [None, *(welch(top1[0], other) for other in top1[1:])]
+    return [SeedGroup(*parts) for parts in zip(members.values(), top1, p_values, strict=True)]
 
 
-def repeated_seeds(entries: Sequence[Entry], group: Group) -> list[int]:
-    """The members of a group whose seed another member has too."""
-    seeds = [entries[i].config["config.seed"] for i in group.members]
+def repeated_seeds(results: Sequence[RunResult], group: SeedGroup) -> list[int]:
+    """The members of a group that share their seed with another member."""
+    seeds = [results[i].config["config.seed"] for i in group.members]
     return [i for i, seed in zip(group.members, seeds, strict=True) if seeds.count(seed) > 1]
 
 
-def against_first(entries: Sequence[Entry]) -> list[tuple[float, float] | None]:
-    """Difference in top-1 to the first entry, and McNemar's p-value of it; None for the first."""
-    first = entries[0]
-    rest = ((float(entry.right.mean() - first.right.mean()), mcnemar(first.right, entry.right)) for entry in entries[1:])
-    return [None, *rest]
+def paired_tests(results: Sequence[RunResult]) -> list[tuple[float, float] | None]:
+    """Compares each run with the first on the same images: (difference in top-1, McNemar's p-value); None for the first."""
+    first, *others = results
+    differences = (float(other.correct.mean() - first.correct.mean()) for other in others)
+    return [None, *zip(differences, (mcnemar(first.correct, other.correct) for other in others), strict=True)]
 
 
 def _predictions(run: Run, split: str, which: str) -> Predictions:
-    """The saved ones of the checkpoint asked for, without test-time augmentation; where there are none, new ones, saved apart.
+    """Reads the predictions of a checkpoint without test-time augmentation, or makes them and saves them apart.
 
-    What `evaluate` wrote stays as it is: beside its predictions lie a report and scores that are of them.
+    The files of `evaluate` are left alone: the report and the scores beside its predictions belong to those.
     """
     step = run.step(which)
-    for path in (predictions_file(run, split), _own_file(run, split, step)):
+    for path in (predictions_path(run, split), _comparison_path(run, split, step)):
         saved = read_predictions(path)
-        if saved is not None and (saved.step, saved.tta) == (step, "none"):
+        if saved is not None and (saved.step, saved.tta, saved.ema) == (step, "none", True):
             return saved
     logging.warning("evaluating %s on %s", run.workdir, split)
-    found, _ = predict_split(run, split, which)
-    save_predictions(_own_file(run, split, found.step), found)
-    return found
+    predictions, _ = predict_split(run, split, which)
+    save_predictions(_comparison_path(run, split, predictions.step), predictions)
+    return predictions
 
 
-def _own_file(run: Run, split: str, step: int) -> Path:
+def _comparison_path(run: Run, split: str, step: int) -> Path:
     return run.workdir / "report" / f"compare_{split}_{step}.npz"
 
 
@@ -169,14 +162,13 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
     if (a.class_names, a.image_shape, a.hashes) != (b.class_names, b.image_shape, b.hashes):
         names = f"{first_path} on {first.config.data.name}, {path} on {run.config.data.name}"
         raise UserError(f"these runs are on different data: {names}; compare runs on one set")
-    held_out = [(run.config.data.validation_fraction, run.config.data.folds, run.config.data.fold) for run in (first, run)]
-    seeds = [run.config.data.split_seed for run in (first, run)]
-    if split != "test" and (held_out[0] != held_out[1] or seeds[0] != seeds[1]):
+    held_out = [(d.validation_fraction, d.folds, d.fold, d.split_seed) for d in (first.config.data, run.config.data)]
+    if split != "test" and held_out[0] != held_out[1]:
         raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")
 
 
-def _entry(name: str, run: Run, found: Predictions) -> Entry:
-    config = {path: value for path, value in flatten_config(to_dict(run.config)) if not path.startswith(WITHOUT_EFFECT)}
-    right = predicted_classes(found.logits) == found.labels
-    scores = run.score(found.logits, found.labels)
-    return Entry(name, config, found.step, scores, right, accuracy_interval(right), run.metrics())
+def _result(name: str, run: Run, predictions: Predictions) -> RunResult:
+    config = {path: value for path, value in flatten_config(to_dict(run.config)) if not path.startswith(IRRELEVANT)}
+    correct = predicted_classes(predictions.logits) == predictions.labels
+    scores = run.score(predictions.logits, predictions.labels)
+    return RunResult(name, config, predictions.step, scores, correct, accuracy_interval(correct), run.metrics())

@@ -1,4 +1,4 @@
-"""How sure an accuracy is, and whether two networks differ on the same images, through SciPy."""
+"""Confidence of an accuracy, and tests whether networks or configs differ, through SciPy."""
 
 from typing import NamedTuple
 
@@ -7,35 +7,39 @@ import scipy.stats
 
 
 class Interval(NamedTuple):
-    """Bounds, both in [0, 1]."""
+    """Bounds in [0, 1]."""
 
     low: float
     high: float
 
 
-def accuracy_interval(right: np.ndarray, confidence: float = 0.95) -> Interval:
+def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Interval:
     """Wilson's score interval of an accuracy.
 
     Args:
-      right: bool [N], N at least 1: which predictions are right.
-      confidence: how often such an interval holds the accuracy on all images there could be.
+      correct: bool [N], N at least 1: which predictions are correct.
+      confidence: probability that such an interval contains the accuracy on the whole population of images.
 
     References:
       Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
     """
-    found = scipy.stats.binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    test = scipy.stats.binomtest(int(correct.sum()), len(correct))
+    interval = test.proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """McNemar's exact test that two networks are right equally often: its two-sided p-value, 1 where they never disagree.
+    """McNemar's exact test of the hypothesis that two networks are equally accurate.
 
-    Of the images that only one gets right, each gets half if they are equally good. The training of either is taken as it is:
-    whether another seed would give the same, this does not say.
+    Of the images that only one network classifies correctly, each gets half if they are equally accurate. Both networks are
+    taken as they are: the test does not say whether other seeds would give the same.
 
     Args:
-      first: bool [N], which predictions are right, and
-      second: those of the other network, of the same images.
+      first: bool [N], which predictions of the first network are correct.
+      second: bool [N], which predictions of the second are, on the same images.
+
+    Returns:
+      The two-sided p-value; 1 where the networks never disagree.
 
     References:
       McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947.
@@ -46,7 +50,15 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def welch(first: list[float], second: list[float]) -> float | None:
-    """Welch's t-test that two configs have the same mean over seeds: its two-sided p-value; None where one has one seed."""
+    """Welch's t-test of the hypothesis that two configs have the same mean over seeds.
+
+    Returns:
+      The two-sided p-value; None where either has a single seed, or where no seed differs from another.
+
+    References:
+      Welch, "The generalization of 'Student's' problem when several different population variances are involved", Biometrika
+      34, 1947.
+    """
     if min(len(first), len(second)) < 2:
         return None
     p = float(scipy.stats.ttest_ind(first, second, equal_var=False).pvalue)

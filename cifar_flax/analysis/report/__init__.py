@@ -1,1 +1,1 @@
-"""The report of one run."""
+"""The report on one run."""

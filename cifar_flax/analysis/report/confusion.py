@@ -1,4 +1,4 @@
-"""Which classes a network takes for which: matrices of fine and coarse classes, and the pairs most often confused."""
+"""Confusion of classes: matrices of classes and superclasses, and the pairs most often confused."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from cifar_flax.analysis.figures import new_figure, percent, short
 
-LABELLED = 200  # more classes than these have no room for their names
-NUMBERED = 25  # so few have room for numbers
+LABELLED = 200  # with more classes there is no room for their names
+NUMBERED = 25  # with at most so many there is room for numbers
 
 
 class Pair(NamedTuple):
-    """Class `true` was taken for `predicted` in `images` of its `support` images; classes are indices."""
+    """Class `true` was predicted as `predicted` in `images` of its `support` images; classes are indices."""
 
     true: int
     predicted: int
@@ -23,7 +23,12 @@ class Pair(NamedTuple):
 
 
 def most_confused(confusion: np.ndarray, count: int) -> list[Pair]:
-    """The off-diagonal cells with the most images, of int [C, C], a row a true class; `count` of them at most, none empty."""
+    """Finds the off-diagonal cells with the most images, the largest first; at most `count`, none empty.
+
+    Args:
+      confusion: int [C, C], a row per true class.
+      count: how many at most.
+    """
     wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     cells = (np.unravel_index(cell, wrong.shape) for cell in order)
@@ -32,25 +37,34 @@ def most_confused(confusion: np.ndarray, count: int) -> list[Pair]:
 
 
 def coarse_confusion(confusion: np.ndarray, coarse_of_fine: tuple[int, ...], superclasses: int) -> np.ndarray:
-    """Int [C, C] of classes to int [S, S] of their superclasses."""
+    """Sums a confusion matrix over superclasses.
+
+    Args:
+      confusion: int [C, C].
+      coarse_of_fine: the superclass of each class, [C].
+      superclasses: S, their number.
+
+    Returns:
+      int [S, S].
+    """
     member = np.zeros((len(confusion), superclasses), confusion.dtype)
     member[np.arange(len(confusion)), coarse_of_fine] = 1
     return member.T @ confusion @ member
 
 
 def by_superclass(coarse_of_fine: tuple[int, ...]) -> np.ndarray:
-    """The order of classes, int [C], in which those of a superclass stand together."""
+    """Orders classes by their superclass: int [C], an index per class."""
     return np.argsort(coarse_of_fine, kind="stable")
 
 
 def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundaries: Sequence[int] = ()) -> Figure:
-    """The share of each true class, a row, that was taken for each class, a column, from white (none) to black (all).
+    """Draws the share of each true class, a row, that was predicted as each class, a column: white is none, black is all.
 
     Args:
       confusion: int [C, C].
-      names: [C]; left out where there are more than 200.
-      title: above it.
-      boundaries: rows and columns before which a line is drawn.
+      names: one per class, [C]; not shown where there are more than 200.
+      title: title of the figure.
+      boundaries: rows and columns before which to draw a line.
     """
     classes = len(names)
     cell = max(0.125, min(0.4, 6 / classes)) if classes <= LABELLED else 25 / classes
@@ -58,7 +72,7 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
     shown = [short(name, 32) for name in names] if classes <= LABELLED else []
     label = 0.0085 * size * max(map(len, shown), default=0)
     figure = new_figure(classes * cell + label + 1.8, classes * cell + label + 0.65)
-    axes = figure.add_subplot(title=title, xlabel="taken for", ylabel="true class")
+    axes = figure.add_subplot(title=title, xlabel="predicted class", ylabel="true class")
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     # The square root tells one image in a hundred from none.
     drawn = axes.imshow(shares, cmap="Greys", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -78,6 +92,6 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
 
 
 def describe_pair(pair: Pair, names: tuple[str, ...]) -> str:
-    """One line on a pair."""
+    """Describes a pair in one line."""
     share = percent(pair.images / pair.support)
-    return f"{short(names[pair.true])} taken for {short(names[pair.predicted])}: {pair.images} of {pair.support} ({share})"
+    return f"{short(names[pair.true])} predicted as {short(names[pair.predicted])}: {pair.images} of {pair.support} ({share})"

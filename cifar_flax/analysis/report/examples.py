@@ -1,4 +1,4 @@
-"""Pictures of single images: with the five classes a network thinks likeliest, and of pairs of classes it confuses."""
+"""Figures of single images: with their five most likely classes, and of pairs of classes that are confused."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,18 +10,11 @@ from cifar_flax.data.dataset import Dataset
 BARS = 5
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of float32 [N, C], row by row: float32; NaN where a row holds a NaN."""
-    with np.errstate(invalid="ignore"):
-        exp = np.exp(logits - logits.max(1, keepdims=True))
-        return exp / exp.sum(1, keepdims=True)
-
-
 def confident_mistakes(probs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """The rows, int [M], M <= count, of wrong predictions, the most confident first.
+    """Finds wrong predictions, the most confident first: indices int [M], M <= count.
 
     Args:
-      probs: float32 [N, C]; rows with a NaN are no predictions.
+      probs: float32 [N, C]; rows with a NaN are not counted.
       labels: int32 [N].
       count: how many at most.
     """
@@ -30,13 +23,13 @@ def confident_mistakes(probs: np.ndarray, labels: np.ndarray, count: int) -> np.
 
 
 def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tuple[str, ...]) -> Figure:
-    """An image beside the likeliest five classes: green the true one, orange a wrong first choice.
+    """Draws an image and its five most likely classes: the true one green, a wrong prediction orange.
 
     Args:
       image: uint8 [H, W, C].
       label: the true class.
       probs: float32 [C].
-      names: [C].
+      names: class names, [C].
     """
     order = np.argsort(-probs, kind="stable")[:BARS]
     figure = new_figure(height=1.55)
@@ -57,22 +50,22 @@ def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tup
 
 
 def pair_card(pair: Pair, dataset: Dataset, predicted: np.ndarray) -> Figure:
-    """Up to four images of a class that were taken for another, and two of that other class.
+    """Draws up to four images of a class that were predicted as another, and two of that other class.
 
     Args:
-      pair: of classes.
+      pair: the two classes.
       dataset: all images.
-      predicted: int [N], the class predicted for each.
+      predicted: int [N], the predicted class of each image.
     """
     confused = np.flatnonzero((dataset.labels == pair.true) & (predicted == pair.predicted))[:4]
     others = np.flatnonzero(dataset.labels == pair.predicted)[:2]
     figure = new_figure(height=1.25)
     figure.suptitle(describe_pair(pair, dataset.class_names), fontsize=8.5, x=0.01, ha="left")
     axes = figure.subplots(1, 7, width_ratios=(1, 1, 1, 1, 0.15, 1, 1))
-    for one in axes:
-        one.set_axis_off()
-    for one, row in zip((*axes[: len(confused)], *axes[5 : 5 + len(others)]), (*confused, *others), strict=True):
-        show_image(one, np.asarray(dataset.images[row]))
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, row in zip((*axes[: len(confused)], *axes[5 : 5 + len(others)]), (*confused, *others), strict=True):
+        show_image(ax, np.asarray(dataset.images[row]))
     axes[0].set_title(short(dataset.class_names[pair.true], 26), fontsize=7, color=GREEN, loc="left")
     axes[5].set_title(short(dataset.class_names[pair.predicted], 14), fontsize=7, color=ORANGE, loc="left")
     return figure

@@ -1,6 +1,7 @@
-"""A network layer by layer: what each is called with and returns, and its parameters."""
+"""A network layer by layer: the output of each for given images, and the number of its parameters."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ import jax
 import numpy as np
 
 from cifar_flax.models import Variables
+from cifar_flax.runtime import compilation
+
+Path = tuple[str, ...]  # names of the modules that contain a module, and its own
 
 
 @dataclass(frozen=True)
@@ -16,91 +20,80 @@ class Layer:
     """One call of a Flax module.
 
     Attributes:
-      path: names of the modules it lies in and its own.
-      kind: its class.
-      input_shape: of its first argument, without the batch.
-      output: for the images given, float32 [N, ...].
-      params: its own and its parts' parameters, a tree of arrays; empty without.
+      path: names of the modules that contain it, and its own.
+      output: its output for the images, float32 [N, ...].
+      parameters: number of parameters, those of its submodules included.
     """
 
-    path: tuple[str, ...]
-    kind: str
-    input_shape: tuple[int, ...]
+    path: Path
     output: np.ndarray
-    params: Any
+    parameters: int
 
     @property
     def name(self) -> str:
-        """The path in one word."""
+        """The path as one string."""
         return "/".join(self.path)
-
-    @property
-    def parameters(self) -> int:
-        """How many there are."""
-        return _size(self.params)
 
 
 def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> list[Layer]:
-    """Runs a network and returns its layers in the order of their calls, each before its parts.
+    """Runs a network and returns its layers in the order of their calls, each before its submodules.
 
-    Dropout that drops nothing, and what is no Flax module, such as activation functions and pooling, are not among them.
+    Left out are functions that are no Flax modules, such as activations and pooling, dropout of rate 0, and modules that return
+    something other than an array or are called within a scan.
 
     Args:
       model: from `models.create_model`.
       variables: {"params", "batch_stats"}.
       images: float32 [N, H, W, C], normalised.
     """
-    calls: list[Any] = []
+    calls: list[Path] = []
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        if not is_layer(context):
-            return call(*args, **kwargs)
-        module, place = context.module, len(calls)
-        calls.append(None)
-        output = call(*args, **kwargs)
-        calls[place] = (tuple(module.path), type(module).__name__, args[0].shape[1:], output)
-        return output
+        if is_layer(context):
+            calls.append(tuple(context.module.path))
+        return call(*args, **kwargs)
 
-    def forward(variables: Variables, images: jax.Array) -> list[jax.Array]:
+    def forward(variables: Variables, images: jax.Array) -> Mapping[str, Any]:
         calls.clear()
         with nn.intercept_methods(record):
-            model.apply(variables, images, train=False)
-        return [output for *_, output in calls]
+            _, state = model.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
+        intermediates: Mapping[str, Any] = state["intermediates"]
+        return intermediates
 
-    outputs = jax.device_get(jax.jit(forward)(variables, images))
-    return [
-        Layer(path, kind, shape, np.asarray(output, np.float32), _at(variables["params"], path))
-        for (path, kind, shape, _), output in zip(calls, outputs, strict=True)
-    ]
+    captured = jax.device_get(compilation.jit(forward)(variables, images))
+    layers, seen = [], Counter[Path]()
+    for path in calls:
+        outputs = subtree(captured, path).get("__call__", ())
+        place, seen[path] = seen[path], seen[path] + 1
+        if place < len(outputs) and isinstance(outputs[place], np.ndarray):
+            layers.append(Layer(path, outputs[place].astype(np.float32), count_parameters(subtree(variables["params"], path))))
+    return layers
 
 
 def is_layer(context: nn.module.InterceptorContext) -> bool:
-    """Whether what Flax is about to call is a layer to show: a module in the network, other than dropout that drops nothing."""
+    """Whether Flax is about to call a layer to show: a submodule of the network, other than dropout of rate 0."""
     module = context.module
     return context.method_name == "__call__" and bool(module.path) and getattr(module, "rate", None) != 0
 
 
 def leaf_layers(layers: list[Layer]) -> list[Layer]:
-    """Those that have no parts of their own."""
+    """Selects the layers without submodules."""
     parents = {layer.path[:depth] for layer in layers for depth in range(len(layer.path))}
     return [layer for layer in layers if layer.path not in parents]
 
 
-def dimensions(shape: tuple[int, ...]) -> str:
-    """A shape as `32 x 32 x 3`, with the sign for times."""
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))
-
-
-def parameters_at(variables: Variables, path: tuple[str, ...]) -> int:
-    """How many parameters the module at a path has, those of its parts among them."""
-    return _size(_at(variables["params"], path))
-
-
-def _size(params: Any) -> int:
+def count_parameters(params: Any) -> int:
+    """Number of parameters in a tree of arrays."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _at(tree: Any, path: tuple[str, ...]) -> Any:
+def subtree(tree: Any, path: Path) -> Any:
+    """The part of nested dicts that belongs to the module at a path; {} where it has none."""
     for name in path:
         tree = tree.get(name, {})
     return tree
+
+
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Formats a shape as `32 x 32 x 3`, with multiplication signs."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))

@@ -1,47 +1,87 @@
-"""What TensorBoard gets of a run that has ended: hyper-parameters, the confusion matrix, and predictions with pictures."""
+"""TensorBoard summaries at the end of a run: hyperparameters, the confusion matrix, and predictions with their images."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from cifar_flax.analysis.config_diff import differing_fields, in_words
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cifar_flax.analysis.config_diff import differing_fields, format_value
+from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.report.confusion import by_superclass, heat_map
+from cifar_flax.analysis.report.examples import prediction_card
 from cifar_flax.config import Config
-from cifar_flax.config.serialize import differences
+from cifar_flax.config.serialize import differences, flatten_config, to_dict
+from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
 from cifar_flax.training.records import read_records
 from cifar_flax.training.tensorboard import TensorBoard
 
+EXAMPLES = 6  # images with predictions, evenly over the validation split
+DPI = 110
+SCORES = ("top1", "top5", "f1", "loss")
 
-def write_board(workdir: Path) -> None:
-    """Adds to WORKDIR/tensorboard; pictures are of the best checkpoint on the validation split, where there is one.
+
+def write_summaries(workdir: Path) -> None:
+    """Adds hyperparameters and final scores to WORKDIR/tensorboard, and pictures where config.log.pictures asks for them.
+
+    The pictures are of the best checkpoint on the validation split; without such a split there are none.
 
     Raises:
       UserError: as `Run.open` and `Run.predict`.
     """
     run = Run.open(workdir)
     step = run.step("best")
-    board = TensorBoard(workdir, run.step("latest") + 1)
+    tensorboard = TensorBoard(workdir, run.step("latest") + 1)
     try:
-        board.hyperparameters(step, hyperparameters(run.config), _scores(workdir, step))
+        tensorboard.hyperparameters(step, hyperparameters(run.config), _scores(workdir, step))
         if run.config.log.pictures and (run.config.data.folds is not None or run.config.data.validation_fraction > 0):
-            from cifar_flax.analysis.report.tensorboard_pictures import (
-                board_pictures,  # matplotlib only where pictures are drawn
-            )
-
-            for name, picture in board_pictures(run):
-                board.picture(step, name, picture)
+            for name, picture in _pictures(run):
+                tensorboard.picture(step, name, picture)
     finally:
-        board.close()
+        tensorboard.close()
 
 
 def hyperparameters(config: Config) -> dict[str, str | bool | float]:
-    """The fields that differ from the defaults, and the learning rate, by path; what is neither number nor switch as text."""
-    found = {path: new for path, (_, new) in differing_fields(differences(Config(), config)).items()}
-    found["optim.learning_rate"] = config.optim.learning_rate
-    return {path: value if isinstance(value, bool | int | float) else in_words(value) for path, value in sorted(found.items())}
+    """Selects the fields that differ from the defaults, and the learning rate.
+
+    Returns:
+      {"optim.clip_norm": 2.0}: numbers and booleans as they are, all else as text.
+    """
+    fields = dict(flatten_config(to_dict(config)))
+    changed = {path: row for path, row in differences(Config(), config).items() if path in fields}
+    values = {path: new for path, (_, new) in differing_fields(changed).items()}
+    values["optim.learning_rate"] = config.optim.learning_rate
+    return {
+        path: value if isinstance(value, bool | int | float) else format_value(value) for path, value in sorted(values.items())
+    }
 
 
 def _scores(workdir: Path, step: int) -> dict[str, float]:
-    """The validation scores of the epoch that ended with a checkpoint, as metrics.jsonl has them, but for nulls."""
+    """The validation scores of the epoch that ended with a checkpoint, without those that are null in metrics.jsonl."""
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch" and record["step"] == step]
-    found = epochs[-1] if epochs else {}
-    scores = {f"best/{name}": found.get(f"validation_{name}") for name in ("top1", "top5", "f1", "loss")}
+    epoch = epochs[-1] if epochs else {}
+    names = [*SCORES, *(f"raw_{name}" for name in SCORES)]  # of a run with EMA, "raw" are the weights of the last update
+    scores = {f"best/{name}": epoch.get(f"validation_{name}") for name in names}
     return {name: score for name, score in scores.items() if score is not None}
+
+
+def _pictures(run: Run) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields names and pictures, uint8 [H, W, 3]: the confusion matrix, then predictions."""
+    dataset, names, coarse_of_fine = run.dataset("validation"), run.class_names, run.preprocessing.coarse_of_fine
+    logits = run.predict(dataset)
+    probs = probabilities(logits)
+    matrix = confusion_matrix(predicted_classes(logits), dataset.labels, len(names))
+    order = by_superclass(coarse_of_fine) if coarse_of_fine else np.arange(len(names))
+    with FigureWriter(run.workdir, "").style():
+        yield "confusion", _pixels(heat_map(matrix[np.ix_(order, order)], tuple(names[i] for i in order), "validation"))
+        for k, i in enumerate(np.linspace(0, len(dataset) - 1, min(EXAMPLES, len(dataset))).astype(int)):
+            yield f"prediction/{k}", _pixels(prediction_card(dataset.images[i], int(dataset.labels[i]), probs[i], names))
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -7,17 +7,25 @@ import pandas as pd
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.compare.runs import Entry, against_first, fields_of, groups_of, load_entries, repeated_seeds
+from cifar_flax.analysis.compare.runs import (
+    RunResult,
+    config_differences,
+    group_by_config,
+    load_results,
+    paired_tests,
+    repeated_seeds,
+)
 from cifar_flax.analysis.compare.statistics import accuracy_interval, mcnemar
-from cifar_flax.analysis.compare.tables import Table, tables, write_csv, write_html
-from cifar_flax.analysis.report.predictions import Predictions, write_predictions
+from cifar_flax.analysis.compare.tables import Table, comparison_tables
+from cifar_flax.analysis.compare.writers import write_csv, write_html
+from cifar_flax.analysis.predictions import Predictions, write_predictions
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 
-def entry(name, hits, seed=0, **config):
-    """A run that is right on the first `hits` of 100 images."""
-    right = np.arange(100) < hits
+def result(name, hits, seed=0, **config):
+    """A run that is correct on the first `hits` of 100 images."""
+    correct = np.arange(100) < hits
     scores = {"n": 100, "top1": hits / 100, "top5": 0.9, "loss": 1.5, "macro_f1": 0.4, "ece": 0.05}
     metrics = pd.DataFrame(
         [
@@ -26,86 +34,86 @@ def entry(name, hits, seed=0, **config):
         ]
     )
     fields = {f"config.{path.replace('__', '.')}": value for path, value in config.items()}
-    return Entry(name, {"config.seed": seed, **fields}, 7, scores, right, accuracy_interval(right), metrics)
+    return RunResult(name, {"config.seed": seed, **fields}, 7, scores, correct, accuracy_interval(correct), metrics)
 
 
 @pytest.fixture
-def entries():
+def results():
     return [
-        entry("a", 50, seed=0, optim__learning_rate=0.1, model__blocks=[]),
-        entry("b", 54, seed=1, optim__learning_rate=0.1, model__blocks=[]),
-        entry("c", 70, seed=0, optim__learning_rate=0.2, **{"model__blocks[0]__pool": 2}),
+        result("a", 50, seed=0, optim__learning_rate=0.1, model__blocks=[]),
+        result("b", 54, seed=1, optim__learning_rate=0.1, model__blocks=[]),
+        result("c", 70, seed=0, optim__learning_rate=0.2, **{"model__blocks[0]__pool": 2}),
     ]
 
 
-def test_only_fields_that_differ_are_told(entries):
-    assert fields_of(entries) == {
+def test_config_differences_leave_equal_fields_out(results):
+    assert config_differences(results) == {
         "seed": [0, 1, 0],
         "optim.learning_rate": [0.1, 0.1, 0.2],
         "model.blocks[0].pool": [None, None, 2],
     }
-    assert fields_of(entries[:1] * 2) == {}
+    assert config_differences(results[:1] * 2) == {}
 
 
-def test_runs_that_differ_in_the_seed_only_are_a_group(entries):
-    first, second = groups_of([entries[0], entries[2], entries[1]])
+def test_runs_that_differ_only_in_the_seed_are_a_group(results):
+    first, second = group_by_config([results[0], results[2], results[1]])
     assert (first.members, second.members) == ([0, 2], [1])
     assert (first.mean, first.sd, first.p) == (pytest.approx(0.52), pytest.approx(math.sqrt(2 * 0.02**2)), None)
     assert (second.mean, second.sd, second.p) == (0.7, None, None)
 
 
-def test_a_seed_that_a_group_has_twice_is_said(entries):
-    twice = [*entries, entry("d", 55, seed=1, optim__learning_rate=0.1, model__blocks=[])]
-    group, other = groups_of(twice)
+def test_a_seed_used_twice_in_a_group_is_reported(results):
+    twice = [*results, result("d", 55, seed=1, optim__learning_rate=0.1, model__blocks=[])]
+    group, other = group_by_config(twice)
     assert repeated_seeds(twice, group) == [1, 3]
     assert repeated_seeds(twice, other) == []
-    assert "runs 2, 4 share a seed" in tables(twice, "test")[1].text()
-    assert "share a seed" not in tables(entries, "test")[1].text()
+    assert "runs 2, 4 share a seed" in comparison_tables(twice, "test")[1].text()
+    assert "share a seed" not in comparison_tables(results, "test")[1].text()
 
 
-def test_runs_are_tested_against_the_first_on_the_same_images(entries):
-    assert against_first(entries)[0] is None
-    difference, p = against_first(entries)[1]
+def test_runs_are_compared_with_the_first_by_mcnemars_test(results):
+    assert paired_tests(results)[0] is None
+    difference, p = paired_tests(results)[1]
     assert difference == pytest.approx(0.04)
-    assert p == mcnemar(entries[0].right, entries[1].right) == 2 / 2**4
+    assert p == mcnemar(results[0].correct, results[1].correct) == 2 / 2**4
 
 
-def test_the_tables_hold_it_all(entries):
-    runs, groups, fields = tables(entries, "test")
-    low, high = entries[1].interval
+def test_tables_list_runs_seed_groups_and_config_differences(results):
+    runs, groups, fields = comparison_tables(results, "test")
+    low, high = results[1].interval
     assert runs.rows[1] == (
         *("2", "b", "54.00%", f"{low:.2%} to {high:.2%}", "+4.00", "0.12"),
         *("90.00%", "1.5000", "5.00%", "200", "1:01:01", "7"),
     )
     assert groups.rows == [("1, 2", "52.00%", "2.83%", "2", "-"), ("3", "70.00%", "-", "1", "-")]
     assert fields.rows[2] == ("model.blocks[0].pool", "-", "-", "2")
-    assert len(tables(entries[1:], "test")) == 2  # no config twice
+    assert len(comparison_tables(results[1:], "test")) == 2  # no group of seeds
 
 
-def test_text_is_aligned():
+def test_the_text_of_a_table_is_aligned_under_its_title():
     text = Table("title", ("a", "bb"), [("long", "1"), ("x", "22")], "note").text()
     assert text.splitlines() == ["title", "  a     bb", "  long  1", "  x     22", "  note"]
     assert Table("nothing", ("a",), []).text() == "nothing"
 
 
-def test_csv_has_a_row_a_run(entries, tmp_path):
-    write_csv(tmp_path / "new" / "table.csv", entries)
+def test_csv_has_a_row_per_run(results, tmp_path):
+    write_csv(tmp_path / "new" / "table.csv", results)
     first, second, third = csv.DictReader((tmp_path / "new" / "table.csv").open(newline=""))
     assert (first["run"], first["top1"], first["mcnemar_p"], first["group_n"]) == ("a", "0.5", "", "2")
-    assert (float(second["top1_low"]), float(second["top1_high"])) == entries[1].interval
+    assert (float(second["top1_low"]), float(second["top1_high"])) == results[1].interval
     assert (second["mcnemar_p"], second["images_per_second"], second["seconds"]) == ("0.125", "200.0", "3661.0")
     assert (third["optim.learning_rate"], third["model.blocks[0].pool"], third["group_sd"]) == ("0.2", "2", "")
 
 
-def test_the_page_has_tables_and_curves(entries, tmp_path):
-    named = [entry("<b>a</b>", 50), *entries]
+def test_the_page_has_tables_and_curves(results, tmp_path):
+    named = [result("<b>a</b>", 50), *results]
     curves = write_html(tmp_path / "new" / "page.html", named, "test")
     page = (tmp_path / "new" / "page.html").read_text()
     assert curves == tmp_path / "new" / "page_curves.png"
     assert curves.read_bytes().startswith(b"\x89PNG")
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
-    assert page.count("<tr>") == 1 + 4 + 1 + 3 + 1 + len(fields_of(named))
+    assert page.count("<tr>") == 1 + 4 + 1 + 3 + 1 + len(config_differences(named))
 
 
 @pytest.fixture
@@ -129,7 +137,7 @@ def contents(workdir):
 
 
 def evaluated(workdir, tta="none", step=9):
-    """Has `evaluate` written predictions that are all right, which the network is not; returns the files."""
+    """Writes predictions as `evaluate` does, all of them correct, unlike the network's; returns the files."""
     run = Run.open(workdir)
     labels = run.dataset("test").labels
     logits = np.eye(10, dtype=np.float32)[labels]
@@ -137,19 +145,19 @@ def evaluated(workdir, tta="none", step=9):
     return contents(workdir)
 
 
-def test_saved_predictions_of_the_same_checkpoint_are_read_and_others_made(copy):
+def test_saved_predictions_are_used_and_missing_ones_made(copy):
     a, b = copy("a"), copy("b", seed=1)
     evaluated(a)
-    entries = load_entries([str(a), str(b)], "test", "best")
-    assert [e.name for e in entries] == ["a", "b"]
-    assert entries[0].scores["top1"] == 1 > entries[1].scores["top1"] == Run.open(b).evaluate("test")["top1"]
+    loaded = load_results([str(a), str(b)], "test", "best")
+    assert [one.name for one in loaded] == ["a", "b"]
+    assert loaded[0].scores["top1"] == 1 > loaded[1].scores["top1"] == Run.open(b).evaluate("test")["top1"]
 
 
 @pytest.mark.parametrize("other", [{"tta": "flip"}, {"step": 4}])
-def test_other_predictions_are_left_alone_and_their_own_made_once(copy, other, monkeypatch):
+def test_predictions_of_another_checkpoint_or_tta_are_left_alone(copy, other, monkeypatch):
     a, b = copy("a"), copy("b", seed=1)
     before = {workdir: evaluated(workdir, **other) for workdir in (a, b)}
-    first = load_entries([str(a), str(b)], "test", "best")
+    first = load_results([str(a), str(b)], "test", "best")
     assert first[0].scores["top1"] == Run.open(a).evaluate("test")["top1"] < 1
     for workdir in (a, b):
         after = contents(workdir)
@@ -157,8 +165,8 @@ def test_other_predictions_are_left_alone_and_their_own_made_once(copy, other, m
         assert {name: after[name] for name in before[workdir]} == before[workdir]
 
     monkeypatch.setattr(Run, "predict", None)
-    again = load_entries([str(a), str(b)], "test", "best")
-    assert [e.scores for e in again] == [e.scores for e in first]
+    again = load_results([str(a), str(b)], "test", "best")
+    assert [one.scores for one in again] == [one.scores for one in first]
 
 
 def test_runs_on_different_data_are_refused(copy):
@@ -166,28 +174,28 @@ def test_runs_on_different_data_are_refused(copy):
     facts = read_checksummed(b / "dataset.json")
     (b / "dataset.json").write_text(dumps_checksummed({**facts, "class_names": [f"other {i}" for i in range(10)]}))
     with pytest.raises(UserError, match=r"different data: .*a on tiny, .*b on other; compare runs on one set"):
-        load_entries([str(a), str(b)], "test", "best")
+        load_results([str(a), str(b)], "test", "best")
     (b / "dataset.json").write_text(dumps_checksummed({**facts, "hashes": {"images": "0" * 64}}))
     with pytest.raises(UserError, match="different data"):
-        load_entries([str(a), str(b)], "test", "best")
+        load_results([str(a), str(b)], "test", "best")
 
 
-def test_other_validation_images_are_refused_where_they_are_compared(copy):
+def test_different_validation_images_are_refused(copy):
     workdirs = [str(copy("a")), str(copy("b", data_split_seed=3))]
     with pytest.raises(UserError, match="different validation images; compare them with --split=test"):
-        load_entries(workdirs, "validation", "best")
-    assert len(load_entries(workdirs, "test", "best")) == 2
+        load_results(workdirs, "validation", "best")
+    assert len(load_results(workdirs, "test", "best")) == 2
 
 
 @pytest.mark.parametrize("paths", [["a"], ["a", "a"], ["a", "./a/"]])
-def test_a_comparison_takes_two_runs(paths, tmp_path, monkeypatch):
+def test_a_comparison_needs_two_different_runs(paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="expected two run directories or more, all different"):
-        load_entries(paths, "test", "best")
+        load_results(paths, "test", "best")
 
 
-def test_folders_of_one_name_are_told_by_path(copy, tmp_path):
+def test_folders_of_the_same_name_are_named_by_path(copy, tmp_path):
     a = copy("a")
     (tmp_path / "more").mkdir()
     other = shutil.copytree(a, tmp_path / "more" / "a")
-    assert [e.name for e in load_entries([str(a), str(other)], "test", "best")] == [str(a), str(other)]
+    assert [one.name for one in load_results([str(a), str(other)], "test", "best")] == [str(a), str(other)]

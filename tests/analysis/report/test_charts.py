@@ -1,13 +1,12 @@
-from cifar_flax.analysis.report.charts import class_bars, ranked_classes
+from cifar_flax.analysis.report.charts import class_chart, ranked_classes
 
 
-def test_classes_whose_shortened_names_are_equal_have_a_bar_each():
-    long = "a class whose name begins like another"
-    rows = [(f"{long} {k}", share) for k, share in enumerate((0.9, 0.5, 0.1))]
-    axes = class_bars(rows, "accuracy").axes[0]
+def test_classes_with_equal_shortened_names_have_a_bar_each():
+    rows = [(f"a class whose name begins like another {k}", share) for k, share in enumerate((0.9, 0.5, 0.1))]
+    axes = class_chart(rows, "accuracy").axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.9, 0.5, 0.1]
     assert len(axes.get_yticklabels()) == 3
-    assert class_bars([], "accuracy").axes[0].patches[:] == []
+    assert class_chart([], "accuracy").axes[0].patches[:] == []
 
 
 def test_classes_are_ranked_and_those_without_images_left_out():

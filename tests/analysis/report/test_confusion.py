@@ -5,26 +5,26 @@ import sklearn.metrics
 from cifar_flax.analysis.report.confusion import Pair, by_superclass, coarse_confusion, heat_map, most_confused
 
 
-def test_the_pairs_are_the_largest_cells_off_the_diagonal():
+def test_most_confused_pairs_are_the_largest_off_diagonal_cells():
     confusion = np.array([[90, 3, 7], [0, 100, 0], [3, 0, 47]])
     assert most_confused(confusion, 2) == [Pair(0, 2, 7, 100), Pair(0, 1, 3, 100)]
     assert most_confused(confusion, 9) == [Pair(0, 2, 7, 100), Pair(0, 1, 3, 100), Pair(2, 0, 3, 50)]
     assert most_confused(np.diag([4, 5]), 9) == []
 
 
-def test_the_coarse_matrix_is_that_of_coarse_labels():
+def test_the_coarse_matrix_is_scikit_learns_on_coarse_labels():
     rng = np.random.default_rng(0)
     coarse_of_fine = (2, 0, 1, 0, 2, 1)
     labels, predicted = rng.integers(0, 6, 200), rng.integers(0, 6, 200)
-    upper = np.array(coarse_of_fine)
-    expected = sklearn.metrics.confusion_matrix(upper[labels], upper[predicted])
+    coarse = np.array(coarse_of_fine)
+    expected = sklearn.metrics.confusion_matrix(coarse[labels], coarse[predicted])
     fine = sklearn.metrics.confusion_matrix(labels, predicted)
     np.testing.assert_array_equal(coarse_confusion(fine, coarse_of_fine, 3), expected)
     assert by_superclass(coarse_of_fine).tolist() == [1, 3, 2, 5, 0, 4]
 
 
 @pytest.mark.parametrize(("classes", "labels"), [(3, 3), (100, 100), (300, 0)])
-def test_a_heat_map_has_a_row_and_a_name_a_class(classes, labels):
+def test_a_heat_map_has_a_row_and_a_name_per_class(classes, labels):
     confusion = np.eye(classes, dtype=int) * 4
     confusion[0, 1] = 4
     axes = heat_map(confusion, tuple(f"class {i}" for i in range(classes)), "all").axes[0]
@@ -35,7 +35,7 @@ def test_a_heat_map_has_a_row_and_a_name_a_class(classes, labels):
     assert axes.images[0].cmap(0.0)[:3] == (1, 1, 1)
 
 
-def test_the_superclasses_of_cifar_are_named_in_full():
+def test_names_of_cifar_superclasses_are_not_truncated():
     names = ("household_electrical_devices", "large_natural_outdoor_scenes", "large_omnivores_and_herbivores")
     axes = heat_map(np.eye(3, dtype=int), names, "all").axes[0]
     assert tuple(label.get_text() for label in axes.get_yticklabels()) == names

@@ -10,26 +10,26 @@ import pytest
 from PIL import Image
 
 from cifar_flax import Run
+from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import SECTIONS, write_report
-from cifar_flax.analysis.report.predictions import predict_split
-from cifar_flax.config import DenseConfig
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.models import DenseConfig
 from tests.analysis.conftest import train_tiny
 
 VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """The elements of a page; says where one is not closed."""
+    """The elements of a page; fails where one is not closed."""
 
     def __init__(self, html):
         super().__init__()
-        self.found, self.open, self.text, self.cells = [], [], "", set()
+        self.elements, self.open, self.text, self.cells = [], [], "", set()
         self.feed(html)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
@@ -43,7 +43,7 @@ class Page(HTMLParser):
             self.cells.add(data)
 
     def all(self, tag):
-        return [attrs for name, attrs in self.found if name == tag]
+        return [attrs for name, attrs in self.elements if name == tag]
 
 
 def report_of(run, tmp_path, **preprocessing):
@@ -52,22 +52,22 @@ def report_of(run, tmp_path, **preprocessing):
     if not workdir.exists():
         shutil.copytree(run.workdir, workdir)
     run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **preprocessing))
-    found, dataset = predict_split(run, "test")
+    predictions, dataset = predict_split(run, "test")
     dataset = dataclasses.replace(dataset, class_names=run.class_names)
-    path = write_report(run, found, dataset, run.score(found.logits, found.labels))
+    path = write_report(run, predictions, dataset, run.score(predictions.logits, predictions.labels))
     return Page(path.read_text()), path.parent
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_workdir, tiny_cache, tmp_path_factory):
-    """The report of a run as it is."""
+def report(tiny_workdir, tiny_cache, tmp_path_factory):
+    """The page and the folder of the report on a run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        return report_of(Run.open(tiny_workdir), tmp_path_factory.mktemp("plain"))
+        return report_of(Run.open(tiny_workdir), tmp_path_factory.mktemp("report"))
 
 
-def test_a_report_is_one_file_with_every_section_and_its_pictures_beside_it(plain):
-    page, folder = plain
+def test_a_report_has_every_section_and_each_picture_as_a_file_too(report):
+    page, folder = report
     assert {attrs["id"] for attrs in page.all("h2")} == {name for name, _ in SECTIONS}
     assert {attrs["href"].removeprefix("#") for attrs in page.all("a")} == {name for name, _ in SECTIONS}
     sources = [attrs["src"] for attrs in page.all("img")]
@@ -84,28 +84,28 @@ def test_a_report_is_one_file_with_every_section_and_its_pictures_beside_it(plai
     assert "the network branches" not in page.text
 
 
-def test_nothing_in_a_report_points_elsewhere(plain):
-    page, folder = plain
-    for tag, attrs in page.found:
+def test_a_report_fetches_nothing(report):
+    page, folder = report
+    for tag, attrs in page.elements:
         assert tag not in ("script", "iframe", "object", "embed")
         for name in ("src", "href", "srcset", "action"):
             assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
     assert not re.search(r"url\(|@import|https?:", (folder / "report.html").read_text())
 
 
-def test_the_numbers_of_the_report_are_the_scores(plain, run):
-    page, _ = plain
+def test_the_numbers_of_a_report_are_the_scores(report, run):
+    page, _ = report
     scores = run.evaluate("test")
     for name in ("top1", "top5", "macro_f1"):
         assert f"{scores[name]:.1%}".replace("%", " %") in page.text
     assert f"{sum(leaf.size for leaf in jax.tree.leaves(run.params())):,}" in page.text
     assert "averaged weights (EMA)" in page.text
-    summary = page.text.partition("the whole config")[0]
-    assert "augment.crop_padding" in summary  # which tiny.py sets
-    assert "data.image_size" not in summary  # which it does not
+    summary = page.text.partition("complete config")[0]
+    assert "augment.crop_padding" in summary  # set by tiny.py
+    assert "data.image_size" not in summary  # left at its default
 
 
-def test_superclasses_names_of_users_and_earlier_processes(run, tmp_path):
+def test_names_are_escaped_and_earlier_processes_counted(run, tmp_path):
     workdir = shutil.copytree(run.workdir, tmp_path / "copy")
     environment = read_checksummed(workdir / "environment.json")
     (workdir / "environment.json").write_text(dumps_checksummed({**environment, "earlier": [environment] * 2}))
@@ -131,16 +131,26 @@ def test_superclasses_names_of_users_and_earlier_processes(run, tmp_path):
     assert "earlier processes2" in lines
 
 
-def test_a_network_of_dense_layers_on_all_images(tiny_data, tmp_path):
+def test_a_report_has_validation_scores_of_ema_and_raw_weights(run, tmp_path, monkeypatch):
+    metrics = Run.metrics
+    monkeypatch.setattr(Run, "metrics", lambda run: metrics(run).assign(validation_raw_top1=0.123, validation_raw_loss=2.5))
+    page, _ = report_of(run, tmp_path)
+    best = metrics(run).query("kind == 'epoch'").validation_top1.iloc[-1]
+    facts = " ".join(page.text.split())
+    assert f"validation, EMA weights {best:.1%}".replace("%", " %") in facts
+    assert "validation, raw weights 12.3 %" in facts
+
+
+def test_a_dense_network_without_validation_or_ema_has_a_report(tiny_data, tmp_path):
     settings = {"data_validation_fraction": 0.0, "model_blocks": (), "model_dense": (DenseConfig(70),), "optim_ema_decay": None}
     workdir = train_tiny(tmp_path / "mlp", **settings)
     page, folder = report_of(Run.open(workdir), tmp_path)
-    assert "no images for validation" in page.text
+    assert "held out no images for validation" in page.text
     assert "EMA" not in page.text
     assert (folder / "test_filters.png").exists()
 
 
-def test_a_diverged_run_without_records_or_environment_gets_a_report_that_says_so(run, tmp_path):
+def test_a_report_says_that_a_run_diverged_and_lacks_records(run, tmp_path):
     workdir = shutil.copytree(run.workdir, tmp_path / "copy")
     (workdir / "metrics.jsonl").unlink()
     (workdir / "environment.json").write_text("{")

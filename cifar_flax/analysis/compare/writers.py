@@ -1,0 +1,98 @@
+"""Files of a comparison: CSV, an HTML page with learning curves, and the report on several seeds of one config."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_flax.analysis.compare.runs import RunResult, config_differences, group_by_config, load_results, paired_tests
+from cifar_flax.analysis.compare.tables import comparison_tables
+from cifar_flax.analysis.curves import overlaid_curves, select_epochs
+from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.html import write_page
+from cifar_flax.files.atomic import write_text
+
+SCORES = ("loss", "top5", "macro_f1", "ece")  # of each run in a CSV file, after its top-1
+SEED_SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "loss", "ece")  # of each seed in a report on several
+
+
+def write_csv(path: Path, results: Sequence[RunResult]) -> None:
+    """Writes a row per run: shares in [0, 1], times in seconds, and a column for each config field that differs."""
+    fields = config_differences(results)
+    group_of = {member: group for group in group_by_config(results) for member in group.members}
+    rows = []
+    for i, (result, test) in enumerate(zip(results, paired_tests(results), strict=True)):
+        difference, p = test or (None, None)
+        rows.append(
+            {
+                "run": result.name,
+                "checkpoint": result.step,
+                "n": result.scores["n"],
+                "top1": result.scores["top1"],
+                "top1_low": result.interval.low,
+                "top1_high": result.interval.high,
+                "top1_minus_first": difference,
+                "mcnemar_p": p,
+                **{name: result.scores[name] for name in SCORES},
+                "images_per_second": result.images_per_second,
+                "seconds": result.seconds,
+                "group_mean": group_of[i].mean,
+                "group_sd": group_of[i].sd,
+                "group_n": len(group_of[i].top1),
+                **{field: values[i] for field, values in fields.items()},
+            }
+        )
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, buffer.getvalue())
+
+
+def write_html(path: Path, results: Sequence[RunResult], split: str) -> Path:
+    """Writes a page with the tables and the learning curves, and the curves as NAME_curves.png beside it.
+
+    Returns:
+      The path of the picture.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = FigureWriter(path.parent, path.stem)
+    with writer.style():
+        figure = overlaid_curves([(result.name, select_epochs(result.metrics)) for result in results])
+        curves = writer.add("curves", figure, "Loss and accuracy of the runs by epoch")
+    title = f"{len(results)} runs compared on {split}"
+    write_page(path, "compare.html", title=title, tables=comparison_tables(results, split), curves=curves)
+    return path.parent / curves.file
+
+
+def write_seed_report(workdir: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:
+    """Evaluates the seeds of one config; writes WORKDIR/report/SPLIT.json with mean and sd, and report.html if `page`.
+
+    Args:
+      workdir: the folder that holds the seeds.
+      seed_workdirs: the run directory of each seed.
+      split: "train", "validation" or "test".
+      which: the checkpoint of each, as in `Run.variables`.
+      page: whether to write report.html.
+
+    Returns:
+      The tables and the paths, to print.
+
+    Raises:
+      UserError: as `load_results`.
+    """
+    results = load_results([str(path) for path in seed_workdirs], split, which)
+    [group] = group_by_config(results)
+    seeds = {r.name: {"checkpoint": r.step, **{name: r.scores[name] for name in SEED_SCORES}} for r in results}
+    summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}
+    report = workdir / "report"
+    report.mkdir(exist_ok=True)
+    paths = [report / f"{split}.json"]
+    write_text(paths[0], json.dumps(summary, indent=2) + "\n")
+    if page:
+        paths.append(report / "report.html")
+        write_html(paths[1], results, split)
+    runs, seeds_table, *_ = comparison_tables(results, split)
+    return f"{runs.text()}\n\n{seeds_table.text()}\n-> {', '.join(map(str, paths))}"

@@ -1,0 +1,119 @@
+"""Predictions of a checkpoint on a split, and their files: RUN/report/SPLIT.json and those beside it."""
+
+import hashlib
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes
+from cifar_flax.files.atomic import write_bytes, write_text
+from cifar_flax.files.checksum import with_checksum
+from cifar_flax.run import Run
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The logits of one checkpoint for one split.
+
+    Attributes:
+      split: "train", "validation" or "test".
+      step: step of the checkpoint.
+      tta: test-time augmentation, as in `Run.predict`.
+      logits: float32 [N, C].
+      labels: int32 [N].
+      ema: whether they are of the averaged weights; True where the run kept no average.
+    """
+
+    split: str
+    step: int
+    tta: str
+    logits: np.ndarray
+    labels: np.ndarray
+    ema: bool = True
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Split, checkpoint, test-time augmentation and weights, as the JSON files of a report name them."""
+        return {"split": self.split, "checkpoint": self.step, "tta": self.tta, "ema": self.ema}
+
+
+def predict_split(
+    run: Run, split: str, which: str | int = "best", tta: str = "none", ema: bool = True
+) -> tuple[Predictions, Dataset]:
+    """Runs a checkpoint on every image of a split once; returns the images too.
+
+    Raises:
+      UserError: as `Run.network`, `Run.dataset` and `Network.logits`.
+    """
+    network, dataset = run.network(which, ema), run.dataset(split)
+    step = int(network.step or 0)
+    return Predictions(split, step, tta, network.logits(dataset.images, tta), dataset.labels, ema or not run.has_ema), dataset
+
+
+def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]) -> Path:
+    """Writes SPLIT_predictions.npz, SPLIT_confusion.npy (int64 [C, C], a row per true class) and, last, SPLIT.json.
+
+    Args:
+      run: the run whose `report` folder they go to.
+      predictions: from `predict_split`.
+      scores: their scores, from `Run.score`; those that are not finite become null.
+
+    Returns:
+      The path of SPLIT.json.
+    """
+    arrays = predictions_path(run, predictions.split)
+    confusion = arrays.with_name(f"{predictions.split}_confusion.npy")
+    save_predictions(arrays, predictions)
+    logits, labels = predictions.logits, predictions.labels
+    buffer = io.BytesIO()
+    np.save(buffer, confusion_matrix(predicted_classes(logits), labels, logits.shape[1]))
+    write_bytes(confusion, buffer.getvalue())
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in scores.items()}
+    files = {"confusion": confusion.name, "predictions": arrays.name}
+    path = arrays.with_name(f"{predictions.split}.json")
+    write_text(path, json.dumps(with_checksum({**predictions.about, **files, **finite}), indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def predictions_path(run: Run, split: str) -> Path:
+    """The file in which `write_predictions` saves the logits."""
+    return run.workdir / "report" / f"{split}_predictions.npz"
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Saves predictions as one .npz file with a SHA-256; makes its folder where it is missing."""
+    # Through memory: np.savez itself, cut short by a full disk, raises an OSError that does not say so.
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {"logits": predictions.logits, "labels": predictions.labels}
+    np.savez(buffer, **arrays, sha256=_digest(predictions), **predictions.about)
+    path.parent.mkdir(exist_ok=True)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """Reads a file of `save_predictions`; None where it is missing or damaged."""
+    try:
+        with np.load(path) as arrays:
+            split, step, tta = str(arrays["split"]), int(arrays["checkpoint"]), str(arrays["tta"])
+            ema = bool(arrays["ema"]) if "ema" in arrays else True
+            predictions = Predictions(split, step, tta, arrays["logits"], arrays["labels"], ema)
+            # The zip's own CRC is checked only by readers that reach the end, which a damaged shape can prevent.
+            intact = "sha256" not in arrays or str(arrays["sha256"]) == _digest(predictions)
+            return predictions if intact else None
+    except Exception:  # a damaged archive surfaces as whatever the layer that read it raises
+        return None
+
+
+def _digest(predictions: Predictions) -> str:
+    """SHA-256 of split, checkpoint and test-time augmentation, and of dtype, shape and bytes of both arrays."""
+    sha = hashlib.sha256(str(predictions.about).encode())
+    for array in (predictions.logits, predictions.labels):
+        sha.update(f"{array.dtype} {array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()

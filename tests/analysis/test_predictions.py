@@ -1,0 +1,60 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cifar_flax import Run
+from cifar_flax.analysis.predictions import predict_split, predictions_path, read_predictions, write_predictions
+from cifar_flax.errors import UserError
+
+
+@pytest.fixture
+def run(tiny_workdir, tiny_data, tmp_path):
+    """A run of which the test may change the files."""
+    return Run.open(shutil.copytree(tiny_workdir, tmp_path / "copy"))
+
+
+def test_predictions_are_read_back_as_written(run):
+    assert read_predictions(predictions_path(run, "test")) is None
+    predictions, dataset = predict_split(run, "test", tta="flip")
+    path = write_predictions(run, predictions, run.score(predictions.logits, predictions.labels))
+    again = read_predictions(predictions_path(run, "test"))
+    assert (again.split, again.step, again.tta) == ("test", run.step("best"), "flip")
+    np.testing.assert_array_equal(again.logits, run.predict(dataset, tta="flip"))
+    np.testing.assert_array_equal(again.labels, dataset.labels)
+    report = json.loads(path.read_text())
+    assert (report["split"], report["checkpoint"], report["tta"]) == ("test", again.step, "flip")
+    assert report["top1"] == (again.logits.argmax(1) == again.labels).mean()
+    assert read_predictions(predictions_path(run, "validation")) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"half of a zip file", b"PK\x03\x04"])
+def test_damaged_predictions_are_treated_as_missing(run, content):
+    (run.workdir / "report").mkdir()
+    predictions_path(run, "test").write_bytes(content)
+    assert read_predictions(predictions_path(run, "test")) is None
+
+
+def test_predictions_without_a_checkpoint_are_treated_as_missing(run):
+    (run.workdir / "report").mkdir()
+    np.savez(predictions_path(run, "test"), logits=np.zeros((3, 10)), labels=np.zeros(3))
+    assert read_predictions(predictions_path(run, "test")) is None
+
+
+def test_a_checkpoint_removed_by_training_is_still_evaluated(run, monkeypatch):
+    load = run.dataset
+
+    def remove_and_load(split):
+        shutil.rmtree(run.workdir / "checkpoints")
+        return load(split)
+
+    monkeypatch.setattr(run, "dataset", remove_and_load)
+    predictions, _ = predict_split(run, "test")
+    assert predictions.step == 9
+    assert run.params(9)
+
+
+def test_a_missing_checkpoint_is_named(run):
+    with pytest.raises(UserError, match="no checkpoint 4"):
+        predict_split(run, "test", 4)
