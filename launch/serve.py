@@ -1,5 +1,10 @@
 """Serves a page on which pictures are classified, and its API: python launch/serve.py --run=runs/wide."""
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before what takes long to import
+
 import importlib.util
 import logging
 import signal
@@ -8,10 +13,9 @@ from types import FrameType
 
 from absl import flags
 
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags
+from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
 
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine's")
 _PORT = flags.DEFINE_integer("port", 8000, "port to listen on; 0 for any free one", lower_bound=0, upper_bound=65535)
@@ -26,15 +30,19 @@ def main() -> None:
     if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
+    from cifar_flax.runtime import compilation
+
+    compilation.enable_persistent_cache()
     network = network_from_flags()
 
+    from cifar_flax.serving.images.isolated import IsolatedDecoder
     from cifar_flax.serving.web.app import Options, create_app
     from cifar_flax.serving.web.server import Server
 
-    options = Options(allow_private=_ALLOW_PRIVATE.value)
-    app = create_app(network.classifier, network.name, options)
+    options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value)
+    app = create_app(network, IsolatedDecoder(options.decoding), options)
     server = Server(app, listener, options.threads, options.upload_bytes)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # which would say each time that a request waits in line
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # its warnings are one a request that waits in the queue
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for requests

@@ -1,1 +1,1 @@
-"""A trained network at work: a classifier for any picture, and the web application around it."""
+"""Predictions for any picture: from the command line and from a web application."""

@@ -1,4 +1,4 @@
-"""Classifies as many pictures as there are: files, folders and addresses."""
+"""Classifies any number of files, folders and web addresses."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_flax.data.pictures import SUFFIXES, Fit, pictures_in
 from cifar_flax.errors import CifarFlaxError, UserError
-from cifar_flax.serving.classifier import Classifier, Prediction
+from cifar_flax.network import Network, Prediction
 from cifar_flax.serving.fetch.client import fetch
+from cifar_flax.serving.images.isolated import IsolatedDecoder
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")  # of what `images.decode` reads
-AHEAD = 64  # pictures that are read ahead of those that are classified
+READ_AHEAD = 64  # pictures that are read while earlier ones are classified
 
 Answer = list[Prediction] | CifarFlaxError
 
 
-def find(arguments: Sequence[str]) -> list[str]:
+def expand(arguments: Sequence[str]) -> list[str]:
     """The files and addresses that the arguments name, in their order.
 
     A folder stands for the pictures in it and below, sorted, without hidden ones; or for itself, if there are none.
@@ -26,52 +27,55 @@ def find(arguments: Sequence[str]) -> list[str]:
     names: list[str] = []
     for argument in arguments:
         folder = Path(argument)
-        names += [argument] if _is_address(argument) or not folder.is_dir() else _pictures(folder) or [argument]
+        is_folder = not _is_address(argument) and folder.is_dir()
+        names += [str(path) for path in pictures_in(folder)] or [argument] if is_folder else [argument]
     return names
 
 
 def classify_all(
-    classifier: Classifier,
+    network: Network,
     names: Sequence[str],
     top: int = 5,
     allow_private: bool = False,
+    fit: Fit = Fit.CROP,
+    flip: bool = False,
 ) -> Iterator[tuple[str, Answer]]:
     """Pairs each name with its `top` predictions, or with what kept it from being read, in their order.
 
     Args:
-      classifier: used for whole batches, while threads read and resize.
+      network: classifies batches, while threads read, decode and resize.
       names: paths and addresses.
-      top: classes a picture.
+      top: number of classes a picture.
       allow_private: whether addresses may lead into private networks.
+      fit: as in `Network.predict`.
+      flip: as in `Network.predict`.
     """
+    workers = os.cpu_count() or 1
+    threads = ThreadPoolExecutor(workers)
+    with IsolatedDecoder(workers) as decoder:
 
-    def view(name: str) -> np.ndarray | CifarFlaxError:
+        def view(name: str) -> np.ndarray | CifarFlaxError:
+            try:
+                data = fetch(name, allow_private=allow_private) if _is_address(name) else _read(Path(name))
+                return network.view(decoder.decode_any(data), fit)
+            except CifarFlaxError as e:
+                return e
+
         try:
-            return classifier.view(fetch(name, allow_private=allow_private) if _is_address(name) else _read(Path(name)))
-        except CifarFlaxError as e:
-            return e
-
-    threads = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for start in range(0, len(names), AHEAD):
-            chunk = names[start : start + AHEAD]
-            views = zip(chunk, threads.map(view, chunk), strict=True)
-            while batch := list(islice(views, classifier.batch_size)):
-                readable = [found for _, found in batch if not isinstance(found, CifarFlaxError)]
-                probabilities = iter(classifier.probabilities(np.stack(readable)) if readable else ())
-                for name, found in batch:
-                    yield name, found if isinstance(found, CifarFlaxError) else classifier.rank(next(probabilities), top)
-    finally:
-        threads.shutdown(cancel_futures=True)  # what was read ahead in vain, after Ctrl-C
+            for start in range(0, len(names), READ_AHEAD):
+                chunk = names[start : start + READ_AHEAD]
+                views = zip(chunk, threads.map(view, chunk), strict=True)
+                while batch := list(islice(views, network.picture_batch)):
+                    images = [image for _, image in batch if not isinstance(image, CifarFlaxError)]
+                    probabilities = iter(network.probabilities(np.stack(images), flip) if images else ())
+                    for name, image in batch:
+                        yield name, image if isinstance(image, CifarFlaxError) else network.rank(next(probabilities), top)
+        finally:
+            threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the pictures that were read ahead
 
 
 def _is_address(argument: str) -> bool:
     return "://" in argument
-
-
-def _pictures(folder: Path) -> list[str]:
-    below = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    return [str(folder / path) for path in below if not any(part.startswith(".") for part in path.parts)]
 
 
 def _read(path: Path) -> bytes:

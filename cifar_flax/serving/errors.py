@@ -1,14 +1,16 @@
-"""What the demo refuses, each with the HTTP status, the short code and the one sentence that the sender gets."""
+"""Refused requests, each with the HTTP status, the short code and the sentence that the sender gets."""
 
 from cifar_flax.errors import UserError
 
 
 class RequestError(UserError):
-    """A picture or an address that cannot be used. Its message is for strangers: no path, no resolved address, no repr.
+    """A picture or an address that cannot be used.
+
+    Its message is for strangers: it holds no path, no resolved address and no repr.
 
     Attributes:
-      code: short name of the reason, snake_case, for scripts.
-      status: the HTTP status that answers such a request: 4xx, or 503 where trying again later helps.
+      code: short name of the reason, in snake_case, for scripts.
+      status: HTTP status of the answer: 4xx, or 503 where trying again later helps.
     """
 
     def __init__(self, sentence: str, code: str, status: int) -> None:
@@ -18,12 +20,26 @@ class RequestError(UserError):
 
 
 class UnreadableImage(RequestError):
-    """The bytes are not a picture that can be read within the limits: status 413, 415 or 422."""
+    """The bytes are no picture, or one beyond the limits: status 413, 415 or 422."""
+
+
+class DecoderUnavailable(RequestError):
+    """The machine has no process or memory to spare for a picture: status 503."""
+
+    def __init__(self) -> None:
+        super().__init__("Pictures cannot be read at the moment. Please try again later.", "decoder_unavailable", 503)
+
+
+class Busy(RequestError):
+    """All places stayed taken: status 503."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is busy. Please try again in a moment.", "busy", 503)
 
 
 class FetchRefused(RequestError):
-    """The address itself, or one that it redirects to, is not one that we ask: status 400."""
+    """We do not ask this address, or one that it redirects to: status 400."""
 
 
 class FetchFailed(RequestError):
-    """The other server did not answer, or not with a file within the limits: status 413 or 424."""
+    """The other server did not answer with a file within the limits: status 413 or 424."""

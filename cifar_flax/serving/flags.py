@@ -1,21 +1,21 @@
-"""The flags by which predict and serve choose a network, and the classifier that they ask for."""
+"""The flags by which predict and serve choose a network, and how it sees pictures."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypedDict
 
 from absl import flags
 
 from cifar_flax.errors import UserError
 
 if TYPE_CHECKING:
-    from cifar_flax.serving.classifier import Classifier, Source
+    from cifar_flax.data.pictures import Fit
+    from cifar_flax.network import Network
 
 
-class Network(NamedTuple):
-    """What the flags ask for: the classifier, and what its network is called."""
+class ViewOptions(TypedDict):
+    """Arguments of `Network.predict` that the flags set."""
 
-    name: str
-    classifier: "Classifier"
+    fit: "Fit"
+    flip: bool
 
 
 def define_network_flags() -> None:
@@ -26,31 +26,39 @@ def define_network_flags() -> None:
     flags.DEFINE_bool("flip", False, "average over the picture and its mirror image; takes twice as long")
 
 
-def network_from_flags() -> Network:
-    """Opens and compiles what --run or --pretrained names; without either, the network in the box, if there is just one.
+def network_from_flags() -> "Network":
+    """Loads the network of --run or --pretrained, or the only one that comes with the package, and compiles it.
 
     Raises:
-      UserError: both are named, or neither, or what is named is not there.
+      UserError: both flags are given, or neither, or there is no such network; or its outputs are not finite.
     """
     if flags.FLAGS.run and flags.FLAGS.pretrained:
         raise UserError("--run and --pretrained: expected one of them")
-    name, source = _run(flags.FLAGS.run) if flags.FLAGS.run else _pretrained(flags.FLAGS.pretrained)
-    from cifar_flax.serving.classifier import Classifier, Fit  # after the flags are checked: a typo should not wait for JAX
+    if flags.FLAGS.run:
+        from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX
 
-    return Network(name, Classifier(source, Fit(flags.FLAGS.fit), flags.FLAGS.flip))
+        network = Run.open(flags.FLAGS.run).network("best")
+    else:
+        network = _pretrained(flags.FLAGS.pretrained)
+    import numpy as np
+
+    black = np.zeros((1, *network.preprocessing.image_shape), np.uint8)
+    network.probabilities(black, flags.FLAGS.flip)  # compiles, and refuses a network that has diverged
+    return network
 
 
-def _run(workdir: str) -> tuple[str, "Source"]:
-    from cifar_flax.run import Run
+def view_options_from_flags() -> ViewOptions:
+    """The values of --fit and --flip."""
+    from cifar_flax.data.pictures import Fit
 
-    return Path(workdir).resolve().name, Run.open(workdir)
+    return {"fit": Fit(flags.FLAGS.fit), "flip": flags.FLAGS.flip}
 
 
-def _pretrained(name: str | None) -> tuple[str, "Source"]:
+def _pretrained(name: str | None) -> "Network":
     from cifar_flax.pretrained import load_pretrained, pretrained_names
 
     names = pretrained_names()
     if not name and len(names) != 1:
-        hint = f", or one of the networks in the box with --pretrained={'|'.join(names)}" if names else ""
+        hint = f", or one that comes with cifar_flax by --pretrained={'|'.join(names)}" if names else ""
         raise UserError(f"no network is named; give a run that you trained with --run=DIRECTORY{hint}")
-    return name or names[0], load_pretrained(name or names[0])
+    return load_pretrained(name or names[0])

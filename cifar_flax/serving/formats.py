@@ -1,13 +1,14 @@
-"""How predictions are written: a table for eyes, JSON lines and CSV for programs."""
+"""Writes predictions as a table for people, and as JSON lines and CSV for programs."""
 
 import csv
 import io
 import json
 from collections.abc import Callable, Sequence
 
-from cifar_flax.serving.classifier import Prediction
+from cifar_flax.files.tables import format_table
+from cifar_flax.network import Prediction
 
-BAR = 24  # characters that stand for certainty
+BAR = 24  # characters of a probability of 1
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 Format = Callable[[str, Sequence[Prediction]], str]
@@ -15,19 +16,17 @@ Format = Callable[[str, Sequence[Prediction]], str]
 
 def table(name: str, predictions: Sequence[Prediction]) -> str:
     """The name of a picture, and a line with a bar for each prediction."""
-    readable = [(p.name.replace("_", " "), p.probability, (p.superclass or "").replace("_", " ")) for p in predictions]
-    width = max(len(fine) for fine, _, _ in readable)
-    lines = [f"  {fine:<{width}}  {bar(p)} {p:6.1%}  {coarse}".rstrip() for fine, p, coarse in readable]
-    return "\n".join([visible(name), *lines, ""])
+    rows = [(p.name, f"{bar(p.probability)} {p.probability:6.1%}", p.superclass or "") for p in predictions]
+    return f"{visible(name)}\n{format_table([[cell.replace('_', ' ') for cell in row] for row in rows], indent=2)}\n"
 
 
 def visible(name: str) -> str:
-    """A file's name for a terminal: what would move its cursor or is no character, escaped."""
+    """A file's name for a terminal: control characters and invalid ones are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def bar(probability: float) -> str:
-    """A bar of `BAR` characters, as exact as eighths of one."""
+    """A bar of `BAR` characters, exact to an eighth of one."""
     eighths = round(8 * BAR * probability)
     return ("█" * (eighths // 8) + EIGHTHS[eighths % 8]).ljust(BAR)[:BAR]
 
@@ -38,7 +37,7 @@ def json_line(name: str, predictions: Sequence[Prediction]) -> str:
 
 
 def as_json(prediction: Prediction) -> dict[str, str | float | None]:
-    """A prediction as predict --json and the web application write it."""
+    """A prediction in the JSON of predict --json and of the web application."""
     return {"class": prediction.name, "superclass": prediction.superclass, "probability": prediction.probability}
 
 

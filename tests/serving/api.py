@@ -9,6 +9,7 @@ from PIL import Image
 from werkzeug import Request
 from werkzeug.test import create_environ
 
+from cifar_flax.serving.images.isolated import IsolatedDecoder
 from cifar_flax.serving.web.app import Options, create_app
 from cifar_flax.serving.web.responses import HEADERS
 from tests.conftest import ROOT
@@ -17,10 +18,12 @@ OPENAPI = OpenAPI.from_file_path(ROOT / "cifar_flax" / "serving" / "web" / "open
 
 
 class Api:
-    """The application, whose every answer has to be as openapi.yaml says and has to carry the headers."""
+    """The application. Every answer must match openapi.yaml and carry the security headers."""
 
-    def __init__(self, classifier, name="tiny", **options):
-        self.client = create_app(classifier, name, Options(**options)).test_client()
+    def __init__(self, network, **options):
+        options = Options(**options)
+        self.decoder = IsolatedDecoder(options.decoding)
+        self.client = create_app(network, self.decoder, options).test_client()
 
     def open(self, path, **request):
         response = self.client.open(path, **request)

@@ -1,7 +1,10 @@
 """Files written byte by byte: no encoder writes them so small for what they claim."""
 
+import io
 import struct
 import zlib
+
+from PIL import Image
 
 
 def chunk(kind, data):
@@ -15,7 +18,7 @@ def png(width, height, bits, colour, rows, *extra):
 
 
 def rows(array):
-    """Of 16-bit values, for `png`."""
+    """The rows of 16-bit values, for `png`."""
     return b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
 
 
@@ -77,7 +80,23 @@ def _directory(tags, big=False):
 
 
 def run_length_bmp(width, height, codes):
-    """In 256 greys."""
+    """A BMP of 256 greys with these run-length codes."""
     palette = bytes(part for k in range(256) for part in (k, k, k, 0))
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(codes), 0, 0, 256, 0)
     return b"BM" + struct.pack("<IHHI", 1078 + len(codes), 0, 0, 1078) + header + palette + codes
+
+
+def hungriest(side):
+    """The two forms that take most memory for their pixels: a WebP of 92 bytes, turned by EXIF, and a TIFF of floats."""
+    webp, tiff, turned = io.BytesIO(), io.BytesIO(), Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGBA", (side, side), (1, 2, 3, 128)).save(webp, "WEBP", lossless=True, method=0, quality=0, exif=turned)
+    Image.new("F", (side, side)).save(tiff, "TIFF", compression="tiff_adobe_deflate")
+    return webp.getvalue(), tiff.getvalue()
+
+
+def jpeg(added=b"", **options):
+    """A JPEG of 64 x 64 pixels with these bytes after its first marker."""
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(out, "JPEG", **options)
+    return out.getvalue()[:2] + added + out.getvalue()[2:]

@@ -18,7 +18,7 @@ QUICK = FetchLimits(seconds=0.5)
 
 
 def failure(url=URL, limits=LIMITS, **options):
-    """What fetch says, and that it says nothing about this machine."""
+    """The error of fetch, whose message must tell nothing about this machine."""
     with pytest.raises((FetchFailed, FetchRefused)) as caught:
         fetch(url, limits, **options)
     message = str(caught.value)
@@ -62,8 +62,8 @@ class Internet:
         if host not in self.names:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         answers = self.names[host]
-        found = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in found]
+        resolved = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in resolved]
 
     def _connect(self, address, timeout):
         ipaddress.ip_address(address[0])  # never a name, which would be looked up again
@@ -118,7 +118,7 @@ def authority():
 
 @pytest.fixture
 def trusted(authority, tmp_path, monkeypatch):
-    """Has this machine trust the certificates of `authority`, and returns it."""
+    """Makes this machine trust the certificates of `authority`, and returns it."""
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     pinned_http._tls.cache_clear()
@@ -127,7 +127,7 @@ def trusted(authority, tmp_path, monkeypatch):
 
 
 def encrypted(authority, *names):
-    """What a server needs to prove that it has these names; `.asked` has those that clients asked for."""
+    """A TLS context with a certificate for these names, and the list of names that clients ask for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     asked = []

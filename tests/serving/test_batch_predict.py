@@ -6,7 +6,6 @@ from PIL import Image
 
 from cifar_flax.errors import CifarFlaxError
 from cifar_flax.serving import batch_predict
-from cifar_flax.serving.classifier import Classifier
 from cifar_flax.serving.fetch.client import FetchFailed
 
 
@@ -23,21 +22,22 @@ def test_a_folder_stands_for_the_pictures_below_it(tmp_path):
     (tmp_path / "notes.txt").write_text("not asked for")
     (tmp_path / "empty").mkdir()
     address = "https://example.org/x.png"
-    found = batch_predict.find([address, str(tmp_path), "nowhere.png", str(tmp_path / "empty"), expected[0]])
-    assert found == [address, *expected, "nowhere.png", str(tmp_path / "empty"), expected[0]]
+    names = batch_predict.expand([address, str(tmp_path), "nowhere.png", str(tmp_path / "empty"), expected[0]])
+    assert names == [address, *expected, "nowhere.png", str(tmp_path / "empty"), expected[0]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_every_name_gets_its_own_answer_in_order(make_source, tmp_path, batch_size):
-    classifier = Classifier(make_source(), batch_size=batch_size)
-    names = [save(tmp_path / f"{k:03}.png", k) for k in range(2 * batch_predict.AHEAD + 5)]
+def test_every_name_gets_its_own_answer_in_order(make_network, tmp_path, batch_size):
+    network = make_network()
+    network.picture_batch = batch_size
+    names = [save(tmp_path / f"{k:03}.png", k) for k in range(2 * batch_predict.READ_AHEAD + 5)]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
     names[70:70] = [str(broken), str(tmp_path / "none.png"), str(tmp_path)]
-    answers = list(batch_predict.classify_all(classifier, names, top=2))
+    answers = list(batch_predict.classify_all(network, names, top=2))
     assert [name for name, _ in answers] == names
     for name, answer in answers[:70] + answers[73:]:
-        assert answer == classifier.classify(name, top=2)
+        assert answer == network.predict(name, top=2)
     assert all(isinstance(answer, CifarFlaxError) for _, answer in answers[70:73])
     assert [str(answer) for _, answer in answers[71:73]] == [
         "No such file or directory",
@@ -45,17 +45,17 @@ def test_every_name_gets_its_own_answer_in_order(make_source, tmp_path, batch_si
     ]
 
 
-def test_an_answer_does_not_wait_for_the_rest(classifier, tmp_path, monkeypatch):
+def test_an_answer_does_not_wait_for_the_rest(network, tmp_path, monkeypatch):
     proceed, picture = threading.Event(), save(tmp_path / "a.png")
     monkeypatch.setattr(batch_predict, "fetch", lambda *_, **__: proceed.wait(30) and (tmp_path / "a.png").read_bytes())
-    answers = batch_predict.classify_all(classifier, [picture, "http://slow.example"])
+    answers = batch_predict.classify_all(network, [picture, "http://slow.example"])
     assert next(answers)[0] == picture
     assert not proceed.is_set()
     proceed.set()
     assert next(answers)[0] == "http://slow.example"
 
 
-def test_addresses_are_fetched(classifier, tmp_path, monkeypatch):
+def test_addresses_are_fetched(network, tmp_path, monkeypatch):
     picture = save(tmp_path / "a.png")
 
     def fetch(url, allow_private):
@@ -66,11 +66,11 @@ def test_addresses_are_fetched(classifier, tmp_path, monkeypatch):
 
     monkeypatch.setattr(batch_predict, "fetch", fetch)
     names = ["http://here.example/a", "http://here.example/gone"]
-    (_, found), (_, failed) = batch_predict.classify_all(classifier, names, allow_private=True)
-    assert found == classifier.classify(picture)
+    (_, predictions), (_, failed) = batch_predict.classify_all(network, names, allow_private=True)
+    assert predictions == network.predict(picture)
     assert str(failed) == "It is gone."
 
 
-def test_nothing_but_unreadable_files_is_no_crash(classifier, tmp_path):
-    assert isinstance(dict(batch_predict.classify_all(classifier, [str(tmp_path / "none.png")])).popitem()[1], CifarFlaxError)
-    assert list(batch_predict.classify_all(classifier, [])) == []
+def test_nothing_but_unreadable_files_is_no_crash(network, tmp_path):
+    assert isinstance(dict(batch_predict.classify_all(network, [str(tmp_path / "none.png")])).popitem()[1], CifarFlaxError)
+    assert list(batch_predict.classify_all(network, [])) == []

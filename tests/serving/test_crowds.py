@@ -1,4 +1,4 @@
-"""What others get while some take their time."""
+"""Requests are answered while others take their time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 
 from cifar_flax.serving.web import app as module
+from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
 
 @pytest.fixture
-def held(classifier, monkeypatch):
-    """Keeps the classifier from looking at pictures of more than 30 pixels a side until `leave` is set."""
-    state, view = SimpleNamespace(entered=threading.Event(), leave=threading.Event()), classifier.view
+def held(network, monkeypatch):
+    """Keeps the network from looking at pictures of more than 30 pixels a side until `leave` is set."""
+    state, view = SimpleNamespace(entered=threading.Event(), leave=threading.Event()), network.view
 
-    def hold(picture):
+    def hold(picture, fit):
         if picture.height > 30:
             state.entered.set()
             assert state.leave.wait(30)
-        return view(picture)
+        return view(picture, fit)
 
-    monkeypatch.setattr(classifier, "view", hold)
+    monkeypatch.setattr(network, "view", hold)
     yield state
     state.leave.set()
 
@@ -32,8 +33,8 @@ def busy(response):
     return response.headers["Retry-After"]
 
 
-def test_who_waits_too_long_is_told_to_come_back(classifier, held):
-    impatient = Api(classifier, classifying=1, patience=0.05)
+def test_who_waits_too_long_is_told_to_come_back(network, held):
+    impatient = Api(network, classifying=1, queue_timeout=0.05)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(impatient.upload, encoded(picture(40, 40)))
         assert held.entered.wait(30)
@@ -43,8 +44,8 @@ def test_who_waits_too_long_is_told_to_come_back(classifier, held):
     assert impatient.upload(encoded(picture())).status_code == 200
 
 
-def test_large_pictures_cannot_keep_small_ones_waiting(classifier, held):
-    large, api = encoded(np.zeros((2000, 2001), np.uint8)), Api(classifier, classifying=1, large_line=1)
+def test_large_pictures_cannot_keep_small_ones_waiting(network, held):
+    large, api = encoded(np.zeros((2000, 2001), np.uint8)), Api(network, classifying=1, large_queue_size=1)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(api.upload, large)
         assert held.entered.wait(30)
@@ -55,9 +56,9 @@ def test_large_pictures_cannot_keep_small_ones_waiting(classifier, held):
         assert sorted(each.result().status_code for each in (first, *others)) == [200, 200, 503]
 
 
-def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(classifier, monkeypatch):
+def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
-    api = Api(classifier, fetching=1, patience=60)
+    api = Api(network, fetching=1, queue_timeout=60)
     monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(30) and encoded(picture())))
     with ThreadPoolExecutor() as threads:
         first = threads.submit(api.address, "http://slow.example")
@@ -66,3 +67,14 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(classifier, monk
         assert api.upload(encoded(picture())).status_code == 200
         leave.set()
         assert first.result().status_code == 200
+
+
+@pytest.mark.slow
+def test_a_picture_that_takes_too_long_to_decode_cannot_keep_others_waiting(classifier):
+    api = Api(classifier)
+    with ThreadPoolExecutor() as threads:
+        costly = threads.submit(api.upload, crafted.tiff_strips(2_500_000))
+        first = next(as_completed([costly, threads.submit(api.upload, encoded(picture()))]))
+        assert first is not costly
+        assert first.result().status_code == 200
+        refused(costly.result(), 422, "too_costly")

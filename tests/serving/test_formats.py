@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from cifar_flax.network import Prediction
 from cifar_flax.serving import formats
-from cifar_flax.serving.classifier import Prediction
 
 PREDICTIONS = [Prediction("sweet_pepper", "fruit_and_vegetables", 0.75), Prediction("a,\nb", None, 0.0004)]
 

@@ -1,4 +1,4 @@
-"""Files put together from parts of others, as random bytes and single flipped bits do not make them."""
+"""Files assembled from parts of others, which random bytes and single flipped bits do not reach."""
 
 import itertools
 import re
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.serving import crafted
 from tests.serving.images.test_decode import VALID, decodes_or_refuses
 
-# pytest sets aside the filter that images.py sets
+# pytest sets aside the filter that decode.py sets
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]
 
 MARKS = rb"IHDR|IDAT|PLTE|tRNS|\xff[\xc0-\xfe]|VP8.|ALPH|ftyp|meta|iloc|mdat|II\*\0|\x2c\0|\x21\xf9"
@@ -21,7 +21,7 @@ FILES = [*VALID, *CRAFTED, crafted.many_scans(64, 3)]
 
 def parts(data):
     """The file cut before each of its marks."""
-    places = [0, *(found.start() for found in re.finditer(MARKS, data)), len(data)]
+    places = [0, *(mark.start() for mark in re.finditer(MARKS, data)), len(data)]
     return [data[a:b] for a, b in itertools.pairwise(places)]
 
 

@@ -1,1 +1,1 @@
-"""Pictures from untrusted addresses."""
+"""Downloads from web addresses that strangers name."""

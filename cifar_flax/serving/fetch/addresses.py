@@ -1,18 +1,17 @@
-"""Which addresses of the internet protocol a stranger may send us to, and how names become addresses in bounded time."""
+"""Resolves host names in bounded time, and tells public IP addresses from those that strangers may not send us to."""
 
 import ipaddress
 import queue
 import socket
 import threading
 
-from cifar_flax.serving.errors import FetchRefused
-from cifar_flax.serving.web.admission import Busy
+from cifar_flax.serving.errors import Busy, FetchRefused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-MOST_LOOKUPS = 16  # at a time: the resolver cannot be interrupted, so a name server that is silent keeps its thread for a while
+MOST_LOOKUPS = 16  # at a time: the resolver cannot be interrupted, so a silent name server occupies its thread for a while
 
-# What `is_global` lets through, in Python 3.11 or later, although no picture on the public internet is there.
+# Networks that `is_global` lets through, in Python 3.11 or later, although no picture on the public internet is there.
 # https://www.iana.org/assignments/iana-ipv4-special-registry
 NOT_PUBLIC = tuple(
     map(
@@ -28,8 +27,8 @@ NOT_PUBLIC = tuple(
         ),
     )
 )
-# All that is in use as global unicast. Outside it are loopback, private and link-local addresses and multicast, and most forms
-# that carry an IPv4 address: mapped ::ffff:0:0/96, compatible ::/96, NAT64 64:ff9b::/96 and 64:ff9b:1::/48.
+# The range in use as global unicast. Outside it are loopback, private and link-local addresses, multicast, and most forms that
+# carry an IPv4 address: mapped ::ffff:0:0/96, compatible ::/96, NAT64 64:ff9b::/96 and 64:ff9b:1::/48.
 # https://www.iana.org/assignments/ipv6-address-space
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
@@ -42,32 +41,35 @@ def is_public(address: Address) -> bool:
 
 
 def resolve(host: str, port: int, seconds: float, allow_private: bool = False) -> list[str]:
-    """The addresses of `host` in the resolver's order, all of them checked.
+    """Looks up the addresses of `host` and checks all of them.
 
     Args:
       host: a name, or an address in any form that the resolver knows: 127.1, 0x7f000001, 2130706433, ::1.
       port: of the service.
       seconds: how long to wait for the answer.
-      allow_private: whether addresses that are not public will do.
+      allow_private: whether addresses that are not public are accepted.
+
+    Returns:
+      The addresses, in the resolver's order.
 
     Raises:
-      FetchRefused: there is no such host, or one of its addresses is not public. The two read the same, so that nobody can
-        find out which names a private network has.
-      Busy: the resolver is still at names that it was asked for before, and stays so.
+      FetchRefused: there is no such host, or one of its addresses is not public. Both messages are the same, so that nobody
+        can find out which names a private network has.
+      Busy: the resolver is still working on earlier names when the time is up.
       TimeoutError: no answer in time.
     """
-    found = list(dict.fromkeys(_look_up(host, port, seconds)))
-    if not found or not (allow_private or all(is_public(ipaddress.ip_address(address)) for address in found)):
+    addresses = list(dict.fromkeys(_look_up(host, port, seconds)))
+    if not addresses or not (allow_private or all(is_public(ipaddress.ip_address(address)) for address in addresses)):
         where = "" if allow_private else " on the public internet"
         raise FetchRefused(f"No server{where} is called {host}; check the address.", "unknown_host", 400)
-    return found
+    return addresses
 
 
 _lookups = threading.BoundedSemaphore(MOST_LOOKUPS)
 
 
 def _look_up(host: str, port: int, seconds: float) -> list[str]:
-    """Asks the resolver, which knows no time limit of its own, in a thread that is left behind when time is up."""
+    """Asks the resolver, which has no time limit, in a thread that is abandoned when the time is up."""
     answer: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -79,7 +81,7 @@ def _look_up(host: str, port: int, seconds: float) -> list[str]:
             _lookups.release()
 
     if not _lookups.acquire(timeout=seconds):
-        raise Busy  # which is not the fault of `host`
+        raise Busy  # it is not the fault of `host`
     threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
         return answer.get(timeout=seconds)

@@ -1,6 +1,6 @@
-"""Fetches a file that a stranger names by its web address, without lending them our place in the network.
+"""Fetches files from web addresses that strangers name, without giving them access to our network (SSRF).
 
-A redirect may lead from https to http: nothing secret is sent, and a picture is trusted no more for having come encrypted.
+A redirect may lead from https to http: nothing secret is sent, and an encrypted connection makes a picture no safer.
 """
 
 import http.client
@@ -11,25 +11,25 @@ from urllib.parse import urljoin
 from cifar_flax._version import __version__
 from cifar_flax.serving.errors import FetchFailed, FetchRefused
 from cifar_flax.serving.fetch import urls
-from cifar_flax.serving.fetch.pinned_http import Deadline, PinnedConnection, TooMuch
+from cifar_flax.serving.fetch.pinned_http import Deadline, PinnedConnection, ResponseTooLarge
 from cifar_flax.serving.fetch.urls import Url
 
 __all__ = ["FetchFailed", "FetchLimits", "FetchRefused", "fetch"]
 
 HEADERS = {"User-Agent": f"cifar_flax/{__version__}", "Accept": "image/*", "Connection": "close"}
 REDIRECTS = (301, 302, 303, 307, 308)
-OVERHEAD = 2**20  # bytes that headers and chunk sizes may take beside the file
+OVERHEAD = 2**20  # bytes of headers and chunk sizes, beyond those of the file
 CHUNK = 2**16  # bytes
 
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """What one fetch may take.
+    """Limits of one fetch.
 
     Attributes:
-      seconds: for all of it, from looking up the name to the last byte after the last redirect.
-      bytes: of the file.
-      redirects: that are followed.
+      seconds: from the look-up of the name to the last byte after the last redirect.
+      bytes: largest file.
+      redirects: most redirects that are followed.
     """
 
     seconds: float = 10.0
@@ -38,32 +38,33 @@ class FetchLimits:
 
 
 def fetch(url: str, limits: FetchLimits = FetchLimits(), allow_private: bool = False) -> bytes:
-    """The file at a web address.
+    """Downloads the file at a web address.
 
-    Only http and https, on the ports 80 and 443, from servers all of whose addresses are public; so at every redirect.
+    Only http and https are fetched, on the ports 80 and 443, from servers all of whose addresses are public. The same holds for
+    every redirect.
 
     Args:
       url: the address.
       limits: on time, bytes and redirects.
-      allow_private: for tests and intranets: any port, and any server that can be reached from here.
+      allow_private: allows any port and any server that can be reached from here: for tests and intranets.
 
     Raises:
-      FetchRefused: the address, or one that it redirects to, is not one that we ask.
-      FetchFailed: there is no answer, or not with a file within the limits.
+      FetchRefused: we do not ask this address, or one that it redirects to.
+      FetchFailed: there is no answer with a file within the limits.
       Busy: too many names are being looked up.
     """
     deadline = Deadline(limits.seconds)
-    here = urls.parse(url, any_port=allow_private)
+    current = urls.parse(url, any_port=allow_private)
     for _ in range(limits.redirects + 1):
-        answer = _get(here, deadline, limits, allow_private)
+        answer = _get(current, deadline, limits, allow_private)
         if isinstance(answer, bytes):
             return answer
-        here = urls.parse(answer, any_port=allow_private)
+        current = urls.parse(answer, any_port=allow_private)
     raise FetchFailed(f"The address redirects more than {limits.redirects} times.", "too_many_redirects", 424)
 
 
 def _get(url: Url, deadline: Deadline, limits: FetchLimits, allow_private: bool) -> bytes | str:
-    """The file, or the address where it is said to be."""
+    """The file, or the address of a redirect."""
     try:
         with PinnedConnection(url, deadline, limits.bytes + OVERHEAD, allow_private) as connection:
             connection.request("GET", url.target, headers=HEADERS)
@@ -73,7 +74,7 @@ def _get(url: Url, deadline: Deadline, limits: FetchLimits, allow_private: bool)
             return _body(url, response, limits.bytes)
     except TimeoutError:
         raise FetchFailed(f"{url.host} took longer than {limits.seconds:g} seconds.", "too_slow", 424) from None
-    except TooMuch:
+    except ResponseTooLarge:
         raise _too_large(limits.bytes) from None
     except ssl.SSLCertVerificationError:
         raise FetchFailed(f"{url.host} has no certificate that is valid for its name.", "bad_certificate", 424) from None

@@ -1,4 +1,4 @@
-"""HTTP connections that go to the addresses that were checked, and that end when time or bytes are up."""
+"""HTTP connections to addresses that were checked, with a deadline and a limit on bytes for the whole exchange."""
 
 import functools
 import http.client
@@ -16,16 +16,16 @@ CONNECT_SECONDS = 3.0  # a server with several addresses, some of them dead, sti
 
 
 class Deadline:
-    """A point in time by which all must be done."""
+    """The end of the time for a whole exchange."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds until then.
+        """Seconds until the deadline.
 
         Raises:
-          TimeoutError: none.
+          TimeoutError: it has passed.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -33,15 +33,15 @@ class Deadline:
         return left
 
 
-class TooMuch(Exception):
-    """The other side has sent more bytes than were allowed."""
+class ResponseTooLarge(Exception):
+    """The server has sent more bytes than are allowed."""
 
 
 class PinnedConnection(http.client.HTTPConnection):
-    """A connection to a server all of whose addresses were checked; the name is resolved once, so it cannot change its mind.
+    """A connection to a server all of whose addresses were checked. Its name is resolved just once, before the check.
 
-    http.client knows no proxies, redirects, cookies or passwords. The limits are kept in the socket it is given: every wait
-    is for what is left of the time for all, so that a byte a second does not keep a connection open.
+    http.client knows no proxies, redirects, cookies or passwords. The socket that it is given keeps the limits: every wait ends
+    at the deadline, so that a byte a second does not keep a connection open.
     """
 
     def __init__(self, url: Url, deadline: Deadline, most_bytes: int, allow_private: bool) -> None:
@@ -49,9 +49,9 @@ class PinnedConnection(http.client.HTTPConnection):
 
         Args:
           url: whose server to connect to.
-          deadline: for all of it: name, connection, encryption, headers, body.
-          most_bytes: that will be received, headers included.
-          allow_private: whether any address will do.
+          deadline: for the whole exchange: name, connection, encryption, headers, body.
+          most_bytes: bytes that may be received, headers included.
+          allow_private: whether any address is accepted.
 
         Raises:
           FetchRefused: an address of the server is not public.
@@ -60,11 +60,11 @@ class PinnedConnection(http.client.HTTPConnection):
           TimeoutError: the deadline.
         """
         super().__init__(url.host, url.port)
-        self.default_port = PORTS[url.scheme]  # which the Host header leaves out
+        self.default_port = PORTS[url.scheme]  # the Host header leaves it out
         self._connection = _connect(url, deadline, allow_private)
         try:
             if url.scheme == "https":
-                self._connection.settimeout(deadline.left())  # of the whole handshake
+                self._connection.settimeout(deadline.left())  # for the whole handshake
                 self._connection = _tls().wrap_socket(self._connection, server_hostname=url.host)
         except BaseException:
             self._connection.close()
@@ -89,12 +89,12 @@ def _connect(url: Url, deadline: Deadline, allow_private: bool) -> socket.socket
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Trusts whom this machine trusts; reading those certificates takes some 20 ms, so it is done once."""
+    """Trusts the certificates of this machine. Reading them takes some 20 ms, so it is done once."""
     return ssl.create_default_context()
 
 
 class _Limited(io.RawIOBase):
-    """A socket as http.client uses it, with the limits."""
+    """The part of a socket that http.client uses, with the limits."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline, most_bytes: int) -> None:
         self._connection, self._deadline, self._allowance = connection, deadline, most_bytes
@@ -114,8 +114,8 @@ class _Limited(io.RawIOBase):
         received = self._connection.recv_into(buffer)
         self._allowance -= received
         if self._allowance < 0:
-            raise TooMuch
+            raise ResponseTooLarge
         return received
 
     def close(self) -> None:
-        """Does nothing: http.client closes its socket once it has the headers, when the body is still to come."""
+        """Does nothing: http.client closes its socket after the headers, before the body."""

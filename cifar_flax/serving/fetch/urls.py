@@ -1,4 +1,4 @@
-"""Web addresses as strangers write them, taken apart once: what follows works on the parts and never reads the text again."""
+"""Parses web addresses that strangers write. All later steps use the parts and never the text."""
 
 import ipaddress
 import re
@@ -19,7 +19,7 @@ class Url(NamedTuple):
       scheme: "http" or "https".
       host: ASCII and lower case: a name, or an address without brackets.
       port: the one given, or the scheme's own.
-      target: path and query as the request line has them.
+      target: path and query, as in the request line.
     """
 
     scheme: str
@@ -33,12 +33,12 @@ class Url(NamedTuple):
 
 
 def parse(text: str, any_port: bool = False) -> Url:
-    """Takes a web address apart.
+    """Parses a web address.
 
     Args:
-      text: the address; spaces around it, and letters in host and path that are not ASCII, are all right.
-      any_port: allows more ports than 80 and 443. Those two are where pictures are; through any other, a stranger could have
-        us speak to mail servers and databases.
+      text: the address; spaces around it are ignored, and letters in host and path need not be ASCII.
+      any_port: allows more ports than 80 and 443. Pictures are on those two; through others, a stranger could have us speak to
+        mail servers and databases.
 
     Raises:
       FetchRefused: it is not an http or https address, names a user or a password, or another port.
@@ -65,7 +65,7 @@ def parse(text: str, any_port: bool = False) -> Url:
 
 
 def _server(netloc: str) -> tuple[str, int | None]:
-    """The host, and the port where there is one; a name in ASCII, without the final dot of a complete name.
+    """The host, and the port if there is one. A name comes in ASCII, without the final dot of a complete name.
 
     Raises:
       ValueError: it is neither a name nor an address.

@@ -1,1 +1,1 @@
-"""Safe decoding of untrusted images."""
+"""Safe decoding of untrusted pictures."""

@@ -1,1 +1,1 @@
-"""The demo: page, API and server."""
+"""The demo: a page, an API and the server under them."""

@@ -10,60 +10,76 @@ from flask import Flask, Response, jsonify, render_template, request, send_file
 from PIL import Image
 from werkzeug.exceptions import HTTPException
 
+from cifar_flax.data.pictures import Fit
 from cifar_flax.data.resize import to_picture
-from cifar_flax.serving.classifier import Classifier
-from cifar_flax.serving.errors import RequestError
+from cifar_flax.data.shapes100.classes import CATALOG
+from cifar_flax.network import Network
+from cifar_flax.serving.errors import RequestError, UnreadableImage
 from cifar_flax.serving.fetch.client import FetchLimits, fetch
 from cifar_flax.serving.formats import as_json
-from cifar_flax.serving.images import decode
-from cifar_flax.serving.web import request_parsing, samples
-from cifar_flax.serving.web.admission import Gate
+from cifar_flax.serving.images.decode import LARGE, LIMIT_CODES, SMALL
+from cifar_flax.serving.images.isolated import IsolatedDecoder
+from cifar_flax.serving.web import request_parsing
+from cifar_flax.serving.web.admission import Admission
 from cifar_flax.serving.web.responses import HEADERS, error_body
 
-PREVIEW = (640, 640)  # pixels at most of the picture that is shown
+PREVIEW = (640, 640)  # most pixels of the picture that is shown
 DAY = 86400  # seconds
+
+SHAPES = frozenset(name for members in CATALOG.values() for name in members)
+SHAPE_SAMPLES = ("butterfly", "sailboat", "spiral", "fir tree", "snowflake", "mug")  # static/samples/fir-tree.png
+SCENE_SAMPLES = ("apple", "rocket", "sea", "skyscraper", "sunflower", "ship")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the application allows itself and others.
+    """Limits of the application.
 
     Attributes:
+      fit: as in `Network.predict`.
+      flip: as in `Network.predict`.
       allow_private: whether addresses may lead into private networks: for intranets and tests.
       upload_bytes: largest request, and largest file at an address.
-      fetching: addresses that are fetched together. Whoever brings one more is told to come back at once.
-      classifying: pictures that are decoded and classified together, of those that are not `large`; of the others it is one.
-      line: who may wait for others' pictures, each with its file in memory.
-      large_line: the same, for large ones.
-      patience: seconds after which who waits in a line is told to come back.
+      fetching: addresses that are fetched at a time. One more is refused at once.
+      classifying: pictures within `decode.SMALL` that are decoded and classified at a time; of larger ones it is one.
+      queue_size: pictures that wait for their turn, each with its file in memory.
+      large_queue_size: the same, for large ones.
+      queue_timeout: seconds after which a waiting picture is refused.
     """
 
+    fit: Fit = Fit.CROP
+    flip: bool = False
     allow_private: bool = False
     upload_bytes: int = 10 * 2**20
     fetching: int = 16
     classifying: int = 4
-    line: int = 48
-    large_line: int = 4
-    patience: float = 10.0
+    queue_size: int = 48
+    large_queue_size: int = 4
+    queue_timeout: float = 10.0
+
+    @property
+    def decoding(self) -> int:
+        """Pictures that are decoded at a time."""
+        return self.classifying + 1
 
     @property
     def threads(self) -> int:
-        """How many the server needs so that slow servers and large pictures, however many, leave some for other requests."""
-        return self.fetching + (self.classifying + self.line) + (1 + self.large_line) + 8
+        """Threads of the server: slow servers and large pictures, however many, leave some for other requests."""
+        return self.fetching + (self.classifying + self.queue_size) + (1 + self.large_queue_size) + 8
 
 
-def create_app(classifier: Classifier, name: str, options: Options = Options()) -> Flask:
+def create_app(network: Network, decoder: IsolatedDecoder, options: Options = Options()) -> Flask:
     """Builds the application.
 
     Args:
-      classifier: what answers.
-      name: of the network, for the page.
+      network: answers the requests; the page shows its name.
+      decoder: reads the pictures; it needs `options.decoding` processes.
       options: limits.
     """
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = options.upload_bytes
-    _serve_page(app, classifier, name)
-    _serve_api(app, classifier, name, options)
+    _serve_page(app, network)
+    _serve_api(app, network, decoder, options)
     _answer_errors(app)
 
     @app.after_request
@@ -74,37 +90,31 @@ def create_app(classifier: Classifier, name: str, options: Options = Options()) 
     return app
 
 
-def _serve_page(app: Flask, classifier: Classifier, name: str) -> None:
-    known = classifier.preprocessing
-    pictures = {sample.slug: sample for sample in samples.draw(known.class_names)}
+def _serve_page(app: Flask, network: Network) -> None:
+    preprocessing = network.preprocessing
+    samples = SHAPE_SAMPLES if set(preprocessing.class_names) == SHAPES else SCENE_SAMPLES
     d3 = (files("mpld3") / "js" / "d3.v5.min.js").read_bytes()  # D3 5.7; mpld3 draws with it
     openapi = (files("cifar_flax.serving.web") / "openapi.yaml").read_bytes()
 
     @app.get("/")
     def page() -> str:
-        return render_template("index.html", name=name, known=known, samples=pictures.values())
+        return render_template("index.html", name=network.name, preprocessing=preprocessing, samples=samples)
 
     @app.get("/d3.js")
     def serve_d3() -> Response:
         return send_file(BytesIO(d3), "text/javascript", max_age=DAY)
-
-    @app.get("/samples/<slug>.png")
-    def sample(slug: str) -> Response:
-        if slug not in pictures:
-            raise RequestError("There is no such sample picture.", "not_found", 404)
-        return send_file(BytesIO(pictures[slug].png), "image/png", max_age=DAY)
 
     @app.get("/openapi.yaml")
     def serve_openapi() -> Response:
         return send_file(BytesIO(openapi), "application/yaml")
 
 
-def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) -> None:
-    known = classifier.preprocessing
+def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: Options) -> None:
+    preprocessing = network.preprocessing
     limits = FetchLimits(bytes=options.upload_bytes)
-    fetching = Gate(options.fetching)
-    classifying = Gate(options.classifying, options.line, options.patience)
-    classifying_large = Gate(1, options.large_line, options.patience)
+    fetching = Admission(options.fetching)
+    classifying = Admission(options.classifying, options.queue_size, options.queue_timeout)
+    classifying_large = Admission(1, options.large_queue_size, options.queue_timeout)
 
     @app.get("/healthz")
     def health() -> Response:
@@ -112,8 +122,10 @@ def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) 
 
     @app.get("/api/model")
     def model() -> Response:
-        classes = [{"class": fine, "superclass": classifier.superclass(k)} for k, fine in enumerate(known.class_names)]
-        return jsonify(name=name, image_shape=known.image_shape, fit=classifier.fit, flip=classifier.flip, classes=classes)
+        names = enumerate(preprocessing.class_names)
+        classes = [{"class": fine, "superclass": preprocessing.superclass(label)} for label, fine in names]
+        shape = preprocessing.image_shape
+        return jsonify(name=network.name, image_shape=shape, fit=options.fit, flip=options.flip, classes=classes)
 
     @app.post("/api/predict")
     def predict() -> Response:
@@ -126,15 +138,20 @@ def _serve_api(app: Flask, classifier: Classifier, name: str, options: Options) 
             data = request_parsing.upload(request)
         else:
             raise RequestError("Expected JSON with an address, or a form with a file.", "unsupported_media_type", 415)
-        opened = decode.inspect(data)
-        with classifying_large if opened.large else classifying:
-            return jsonify(_answer(classifier, opened.rgb(), top, show))
+        try:
+            with classifying:
+                return jsonify(_answer(network, options, decoder.decode(data, SMALL), top, show))
+        except UnreadableImage as e:
+            if e.code not in LIMIT_CODES:
+                raise
+        with classifying_large:
+            return jsonify(_answer(network, options, decoder.decode(data, LARGE), top, show))
 
 
-def _answer(classifier: Classifier, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
-    seen = classifier.view(picture)
-    found = classifier.rank(classifier.probabilities(seen[None])[0], top)
-    answer: dict[str, Any] = {"predictions": [as_json(prediction) for prediction in found]}
+def _answer(network: Network, options: Options, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
+    seen = network.view(picture, options.fit)
+    predictions = network.rank(network.probabilities(seen[None], options.flip)[0], top)
+    answer: dict[str, Any] = {"predictions": [as_json(prediction) for prediction in predictions]}
     if show:
         picture.thumbnail(PREVIEW)
         answer["pictures"] = {"preview": _data_url(picture, "JPEG"), "seen": _data_url(to_picture(seen), "PNG")}
@@ -148,14 +165,14 @@ def _data_url(picture: Image.Image, kind: str) -> str:
 
 
 def _answer_errors(app: Flask) -> None:
-    """Every error becomes JSON with a code and a sentence; what went wrong inside goes to the log only."""
+    """Answers every error in JSON, with a code and a sentence. The details of our own errors go to the log only."""
 
     @app.errorhandler(RequestError)
-    def refuse(e: RequestError) -> Response:
+    def handle_refused(e: RequestError) -> Response:
         return _error(e.status, e.code, str(e))
 
     @app.errorhandler(HTTPException)
-    def explain(e: HTTPException) -> Response:
+    def handle_http(e: HTTPException) -> Response:
         status = e.code or 500
         if status == 413:
             megabytes = app.config["MAX_CONTENT_LENGTH"] / 2**20
@@ -165,7 +182,7 @@ def _answer_errors(app: Flask) -> None:
         return response
 
     @app.errorhandler(Exception)
-    def apologize(e: Exception) -> Response:
+    def handle_unexpected(e: Exception) -> Response:
         app.logger.exception("%s %s", request.method, request.path)
         return _error(500, "internal_server_error", "Something went wrong here. It has been logged.")
 

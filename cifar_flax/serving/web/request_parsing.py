@@ -1,4 +1,4 @@
-"""What a request to the web application asks for, read with suspicion."""
+"""Validates the parameters and bodies of requests."""
 
 import json
 
@@ -11,7 +11,7 @@ def address(request: Request) -> str:
     """The `url` of a JSON body.
 
     Raises:
-      Refusal: the body is no JSON object with one.
+      RequestError: the body is no JSON object with one.
     """
     try:
         body = json.loads(request.get_data().decode())  # json itself would take UTF-16 and UTF-32 too
@@ -27,22 +27,22 @@ def upload(request: Request) -> bytes:
     """The bytes of the field `file` of a form.
 
     Raises:
-      Refusal: there is no such field, or nothing in it.
+      RequestError: there is no such field, or nothing in it.
     """
-    found = request.files.get("file")
-    if found is None:
+    file = request.files.get("file")
+    if file is None:
         raise RequestError('There is no picture in the form. Expected one in the field "file".', "missing_file", 400)
-    data = found.read()
+    data = file.read()
     if not data:
         raise RequestError("The file is empty.", "empty_file", 400)
     return data
 
 
 def top(request: Request, default: int = 5) -> int:
-    """How many classes are asked for: `?top=` in [1, 1000].
+    """The number of classes to answer with: `?top=`, in [1, 1000].
 
     Raises:
-      Refusal: it is no such number.
+      RequestError: it is not such a number.
     """
     text = request.args.get("top", str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):

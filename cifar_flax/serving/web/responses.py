@@ -1,4 +1,4 @@
-"""What every answer of the demo has in common, whether the application gives it or the server under it."""
+"""Headers of every answer and the body of every error, for the application and the server under it."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -12,5 +12,5 @@ HEADERS = {
 
 
 def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
-    """An error as JSON has it: a code for programs, a sentence for people."""
+    """The JSON body of an error: a code for programs and a sentence for people."""
     return {"error": {"code": code, "message": message}}

@@ -1,4 +1,9 @@
-"""waitress, with the limits that it lacks: on how long clients take, and on what is stored of bodies that are too large."""
+"""waitress, with deadlines for slow clients and without a copy of bodies that are too large.
+
+waitress alone starts its timeout anew with each byte, so 200 clients who send one now and then would keep all others out. It
+closes the connection on a body that is too large, which most clients then report instead of the answer, and when it stops it
+waits at most 5 seconds for requests.
+"""
 
 import json
 import math
@@ -17,33 +22,32 @@ from waitress.utilities import BadRequest
 from cifar_flax.serving.web.responses import HEADERS, error_body
 
 
-class _Parser(HTTPRequestParser):
-    """Reads a request. A body that is too large is received, though not kept, so that its sender gets to read the answer."""
+class _DiscardBuffer(BytesIOBasedBuffer):
+    def append(self, data: bytes) -> None:
+        """Forgets the data."""
 
-    def __init__(self, adj: Any, most: int) -> None:
+
+class _LengthRequired(BadRequest):
+    code, reason = 411, "Length Required"
+
+
+class _Parser(HTTPRequestParser):
+    """Refuses chunked bodies, and receives but does not keep a body that is too large: its sender then reads the answer."""
+
+    def __init__(self, adj: Any, upload_bytes: int) -> None:
         super().__init__(adj)
-        self._most = most
+        self._upload_bytes = upload_bytes
 
     def parse_header(self, header: bytes) -> None:
         super().parse_header(header)
         if self.chunked:  # taken apart in Python, chunk by chunk, by the thread that all connections share
             self.error, self.body_rcv, self.expect_continue = _LengthRequired(""), None, False
-        elif self.content_length > self._most:
-            self.body_rcv = FixedStreamReceiver(self.content_length, _Nowhere())
-
-
-class _LengthRequired(BadRequest):
-    code = 411
-    reason = "Length Required"
-
-
-class _Nowhere(BytesIOBasedBuffer):
-    def append(self, data: bytes) -> None:
-        """Forgets it."""
+        elif self.content_length > self._upload_bytes:
+            self.body_rcv = FixedStreamReceiver(self.content_length, _DiscardBuffer())
 
 
 class _ErrorTask(ErrorTask):
-    """Says in JSON what is wrong with a request that does not reach the application."""
+    """Answers a request that does not reach the application in JSON."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -60,28 +64,28 @@ class _Channel(HTTPChannel):
     """A connection.
 
     Attributes:
-      since: from when on the client has been keeping us waiting, by `time.monotonic`: from the end of the last answer, or the
-        first byte after it, but no later byte. Infinite while it is us who takes time.
+      waiting_since: time.monotonic() when the client began to keep us waiting: the end of the last answer, then the first byte
+        of the next request. Infinite while the application works on a request.
     """
 
     error_task_class = _ErrorTask
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.since, self._idle = time.monotonic(), True
+        self.waiting_since, self._idle = time.monotonic(), True
 
     def parser_class(self, adj: Any) -> _Parser:
         return _Parser(adj, self.server.upload_bytes)
 
     def received(self, data: bytes) -> Any:
         if self._idle:
-            self.since, self._idle = time.monotonic(), False
+            self.waiting_since, self._idle = time.monotonic(), False
         return super().received(data)
 
     def service(self) -> None:
-        self.since = math.inf
+        self.waiting_since = math.inf
         super().service()
-        self.since, self._idle = time.monotonic(), True
+        self.waiting_since, self._idle = time.monotonic(), True
 
 
 class Server(TcpWSGIServer):
@@ -96,20 +100,20 @@ class Server(TcpWSGIServer):
         threads: int,
         upload_bytes: int,
         connections: int = 200,
-        seconds: float = 30.0,
-        grace: float = 25.0,
+        client_seconds: float = 30.0,
+        grace_seconds: float = 25.0,
     ) -> None:
         """Begins to listen.
 
         Args:
           app: WSGI application, which refuses requests whose Content-Length is above `upload_bytes` without reading them.
           listener: bound socket.
-          threads: requests that the application works on together.
+          threads: requests that the application works on at a time.
           upload_bytes: largest body that it gets to see.
           connections: at a time; further ones wait to be accepted.
-          seconds: in which a request has to arrive once it has begun, and in which an answer has to be taken and the next
-            request to begin. waitress' own limit, `channel_timeout`, begins anew with each byte.
-          grace: seconds after `stop` in which requests that have arrived are still answered.
+          client_seconds: time for a request to arrive once it has begun, and time for an answer to be taken and the next
+            request to begin.
+          grace_seconds: time after `stop` in which requests that have arrived are still answered.
         """
         super().__init__(
             app,
@@ -120,29 +124,29 @@ class Server(TcpWSGIServer):
             cleanup_interval=1,
             ident="",
         )
-        self.upload_bytes, self._seconds, self._grace = upload_bytes, seconds, grace
+        self.upload_bytes, self._client_seconds, self._grace_seconds = upload_bytes, client_seconds, grace_seconds
         self._stopped = False
 
     def maintenance(self, now: float) -> None:
         """Closes connections that have taken too long; waitress calls it every `cleanup_interval`."""
         for channel in self.active_channels.values():
-            if not channel.requests and time.monotonic() - channel.since > self._seconds:
+            if not channel.requests and time.monotonic() - channel.waiting_since > self._client_seconds:
                 channel.will_close = True
 
     def run(self) -> None:
         """Serves until `stop` is called, and then until requests that have arrived are answered."""
         while not self._stopped:
-            self._turn()
-        self.asyncore.dispatcher.close(self)  # whoever comes now is refused, not left waiting
-        end = time.monotonic() + self._grace
+            self._poll()
+        self.asyncore.dispatcher.close(self)  # new connections are refused at once
+        end = time.monotonic() + self._grace_seconds
         while time.monotonic() < end and any(c.requests or c.total_outbufs_len for c in self.active_channels.values()):
-            self._turn(0.1)
+            self._poll(0.1)
 
     def stop(self) -> None:
-        """Ends `run`; a signal handler may call it, and other threads."""
+        """Ends `run`; signal handlers and other threads may call it."""
         self._stopped = True
         self.pull_trigger()
 
-    def _turn(self, seconds: float = 1.0) -> None:
+    def _poll(self, seconds: float = 1.0) -> None:
         """Receives and sends what can be within so many seconds."""
         self.asyncore.loop(timeout=seconds, map=self._map, count=1)

@@ -1,16 +1,14 @@
 import ipaddress
 import socket
 import threading
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cifar_flax.serving.errors import Busy, FetchRefused
 from cifar_flax.serving.fetch import addresses
 from cifar_flax.serving.fetch.addresses import is_public, resolve
-from cifar_flax.serving.fetch.client import FetchRefused
-from cifar_flax.serving.web.admission import Busy
 
 # https://www.iana.org/assignments/iana-ipv4-special-registry, and multicast: all that is not for the public internet.
 PRIVATE_V4 = """0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24
@@ -40,7 +38,7 @@ def forms(address):
     a, b, c, d = address.packed
     n = int(address)
     dotted = [f"{a}.{b}.{c}.{d}", f"{a:#x}.{b:#x}.{c:#x}.{d:#x}", f"0{a:o}.0{b:o}.0{c:o}.0{d:o}", f"{a}.{b}.{(c << 8) + d}"]
-    whole = [str(n), hex(n), f"0{n:o}", f"{a}.{n & 0xFFFFFF}", f"0x{a:X}.{n & 0xFFFFFF:#x}"]
+    packed = [str(n), hex(n), f"0{n:o}", f"{a}.{n & 0xFFFFFF}", f"0x{a:X}.{n & 0xFFFFFF:#x}"]
     tunnels = [
         f"::ffff:{address}",
         f"::FFFF:{n >> 16:x}:{n & 0xFFFF:x}",
@@ -51,7 +49,7 @@ def forms(address):
         f"2001:0:{n >> 16:x}:{n & 0xFFFF:x}::1",
         str(ipaddress.IPv6Address((0x20010000 << 96) + (0x08080808 << 64) + (n ^ 0xFFFFFFFF))),  # Teredo hides it like this
     ]
-    return dotted, whole, tunnels
+    return dotted, packed, tunnels
 
 
 @settings(deadline=None)
@@ -90,18 +88,18 @@ def test_public_ipv6_addresses_are_reached(address):
     assert resolve(address.exploded, 80, 5) == [str(address)]
 
 
-def entries(*found):
-    return [(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in found]
+def entries(*addresses):
+    return [(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in addresses]
 
 
 @pytest.mark.parametrize("private", ["10.0.0.1", "::1", "fe80::1%eth0", "::ffff:10.0.0.1"])
 def test_one_private_address_among_public_ones_is_enough(private, monkeypatch):
-    for found in ([private, "93.184.215.14"], ["93.184.215.14", "2606:2800:21f::1", private]):
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: entries(*found))
+    for answer in ([private, "93.184.215.14"], ["93.184.215.14", "2606:2800:21f::1", private]):
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, answer=answer, **__: entries(*answer))
         with pytest.raises(FetchRefused) as caught:
             resolve("pictures.example", 80, 1)
         assert private not in str(caught.value)
-        assert resolve("pictures.example", 80, 1, allow_private=True) == found
+        assert resolve("pictures.example", 80, 1, allow_private=True) == answer
 
 
 def test_names_that_exist_in_private_read_like_names_that_do_not_exist(monkeypatch):
@@ -119,23 +117,21 @@ def test_names_that_exist_in_private_read_like_names_that_do_not_exist(monkeypat
     assert len(messages) == 1
 
 
-def test_a_silent_name_server_costs_the_time_that_was_given(monkeypatch):
+def test_a_silent_name_server_is_not_waited_for(monkeypatch):
     release, asked = threading.Event(), []
 
     def slowly(host, *_, **__):
         asked.append(host)
-        release.wait(20)
+        release.wait()
         return entries("93.184.215.14")
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
     slots = threading.BoundedSemaphore(2)
     monkeypatch.setattr(addresses, "_lookups", slots)
-    start = time.monotonic()
     try:
         for error in (TimeoutError, TimeoutError, Busy, Busy):  # the last two are told that it is not their host's fault
             with pytest.raises(error):
                 resolve("slow.example", 80, 0.1)
-        assert time.monotonic() - start < 5
         assert len(asked) == 2
     finally:
         release.set()

@@ -25,7 +25,7 @@ def drip(start, every=b"a", pause=0.05):
 @pytest.mark.parametrize(
     "script",
     [
-        lambda *_: time.sleep(30),
+        lambda *_: threading.Event().wait(),
         drip(b"HTTP/1.1 "),
         drip(b"HTTP/1.1 200 OK\r\n", b"X: 1\r\n"),
         drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -39,10 +39,8 @@ def drip(start, every=b"a", pause=0.05):
 def test_slow_servers_end_at_the_deadline(internet, trusted, scheme, script):
     context = encrypted(trusted, "pictures.example")[0] if scheme == "https" else None
     internet.add(script, port=443 if context else 80, context=context)
-    start = time.monotonic()
     error = failure(URL.replace("http", scheme), QUICK)
     assert (error.code, error.status) == ("too_slow", 424)
-    assert 0.4 < time.monotonic() - start < 5
 
 
 def test_redirects_and_handshakes_share_the_deadline(internet, trusted):
@@ -52,19 +50,17 @@ def test_redirects_and_handshakes_share_the_deadline(internet, trusted):
 
     internet.add(late)
     internet.add(drip(b"\x16\x03\x03\x40\0"), host="mute.example", address="93.184.215.15", port=443)  # a long record, slowly
-    start = time.monotonic()
     assert failure(limits=QUICK).code == "too_slow"
     assert failure("https://mute.example/", QUICK).code == "too_slow"
-    assert time.monotonic() - start < 5
 
 
 def test_a_silent_resolver_ends_at_the_deadline(monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20) and [])
-    start = time.monotonic()
-    assert failure(limits=QUICK).code == "too_slow"
-    assert time.monotonic() - start < 5
-    release.set()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait() and [])
+    try:
+        assert failure(limits=QUICK).code == "too_slow"
+    finally:
+        release.set()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_addresses_are_taken_apart(text, expected):
         ("https://pictures.example:8443/", "port_not_allowed"),
     ],
 )
-def test_what_is_no_address_to_fetch_from(text, code):
+def test_bad_addresses_are_refused(text, code):
     with pytest.raises(FetchRefused) as caught:
         parse(text)
     assert (caught.value.code, caught.value.status) == (code, 400)

@@ -9,10 +9,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence, TiffImagePlugin
 
-from cifar_flax.serving.images.decode import FORMATS, Limits, UnreadableImage, decode, upright_rgb
+from cifar_flax.data.pictures import FORMATS, upright_rgb
+from cifar_flax.serving.images.decode import Limits, UnreadableImage, decode
 from tests.serving import crafted
 
-# pytest sets aside the filter that images.py sets
+# pytest sets aside the filter that decode.py sets
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]
 
 
@@ -37,7 +38,7 @@ def grey(values):
 
 
 def over_white(colour, alpha):
-    """By arithmetic: `colour` [H, W, 3] and `alpha` [H, W], both in 0..255."""
+    """`colour` [H, W, 3] with `alpha` [H, W] over white, all in 0..255."""
     a = alpha[..., None] / 255
     return colour * a + 255 * (1 - a)
 
@@ -217,7 +218,7 @@ def test_a_huge_jpeg_is_read_smaller_and_looks_the_same():
         (encoded(pixels(64, 64, 3), "JPEG")[:20], "not_an_image", 415, ""),
     ],
 )
-def test_what_is_refused_and_why(data, code, status, part):
+def test_refused_files_get_a_code_and_a_reason(data, code, status, part):
     error = refusal(data)
     assert (error.code, error.status) == (code, status)
     assert part in str(error)
@@ -293,5 +294,5 @@ def test_files_that_were_cut_or_flipped_are_decoded_or_refused(data, length, fli
 
 
 @pytest.mark.parametrize("data", VALID)
-def test_what_the_property_tests_damage_is_readable_at_first(data):
+def test_the_files_of_the_property_tests_are_readable_undamaged(data):
     assert decode(data).size == (16, 16)

@@ -1,7 +1,9 @@
 import base64
+import dataclasses
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar_flax.serving.classifier import Classifier
+from cifar_flax.data.shapes100.classes import CATALOG
 from cifar_flax.serving.fetch.client import FetchLimits
 from cifar_flax.serving.web import app as module
 from tests.serving.api import OPENAPI, Api, encoded, picture, refused
@@ -18,41 +20,41 @@ NOT_UTF_8 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-s
 
 
 @pytest.fixture(scope="module")
-def classifier(make_source):
-    return Classifier(make_source())
+def network(make_network):
+    return make_network()
 
 
 @pytest.fixture(scope="module")
-def api(classifier):
-    return Api(classifier)
+def api(network):
+    return Api(network)
 
 
-def test_an_upload_is_classified(api, classifier):
+def test_an_upload_is_classified(api, network):
     array = picture()
     response = api.upload(encoded(array))
     assert response.status_code == 200
-    found = [(p["class"], p["superclass"], p["probability"]) for p in response.json["predictions"]]
-    assert found == [tuple(p) for p in classifier.classify(array)]
+    predictions = [(p["class"], p["superclass"], p["probability"]) for p in response.json["predictions"]]
+    assert predictions == [tuple(p) for p in network.predict(array)]
     assert response.json.keys() == {"predictions"}
     assert len(api.upload(encoded(array), "?top=3").json["predictions"]) == 3
     assert len(api.upload(encoded(array), "?top=1000").json["predictions"]) == 10
 
 
-def test_an_address_is_classified(api, classifier, monkeypatch):
+def test_an_address_is_classified(api, network, monkeypatch):
     array, asked = picture(), []
     monkeypatch.setattr(module, "fetch", lambda *asking: asked.append(asking) or encoded(array))
     response = api.address(" https://example.org/a.png ")
-    assert [p["class"] for p in response.json["predictions"]] == [p.name for p in classifier.classify(array)]
-    Api(classifier, allow_private=True, upload_bytes=1000).address("https://example.org/a.png")
+    assert [p["class"] for p in response.json["predictions"]] == [p.name for p in network.predict(array)]
+    Api(network, allow_private=True, upload_bytes=1000).address("https://example.org/a.png")
     url = "https://example.org/a.png"
     assert asked == [(url, FetchLimits(bytes=10 * 2**20), False), (url, FetchLimits(bytes=1000), True)]
 
 
-def test_the_pictures_come_back_when_asked_for(api, classifier):
+def test_the_pictures_come_back_when_asked_for(api, network):
     array = picture(900, 1200)
     shown = api.upload(encoded(array), "?pictures=true").json["pictures"]
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["seen"].partition(",")[2]))))
-    np.testing.assert_array_equal(seen, classifier.view(array))
+    np.testing.assert_array_equal(seen, network.view(array))
     assert Image.open(io.BytesIO(base64.b64decode(shown["preview"].partition(",")[2]))).size == (640, 480)
 
 
@@ -74,12 +76,28 @@ def test_the_description_names_every_route_of_the_api(api):
     assert routes == described
 
 
-def test_it_says_that_it_lives(api):
+def test_healthz_says_that_the_server_answers(api):
     assert api.open("/healthz").json == {"status": "ok"}
 
 
-def test_the_page_asks_nobody_else(api, classifier):
-    page = Api(classifier, name="<script>alert(1)</script>").open("/").text
+def test_sample_pictures_fit_the_classes_of_the_network(api, network):
+    shapes = tuple(name for members in CATALOG.values() for name in members)
+    stub = SimpleNamespace(name="stub", preprocessing=dataclasses.replace(network.preprocessing, class_names=shapes[::-1]))
+    for site, expected in (
+        (Api(stub), ["butterfly", "sailboat", "spiral", "fir-tree", "snowflake", "mug"]),
+        (api, ["apple", "rocket", "sea", "skyscraper", "sunflower", "ship"]),
+    ):
+        samples = re.findall(r'src="(static/samples/([a-z-]+)\.png)"', site.open("/").text)
+        assert [name for _, name in samples] == expected
+        for link, _ in samples:
+            sample = Image.open(io.BytesIO(site.open(f"/{link}").data))
+            assert (sample.size, sample.mode) == ((192, 192), "RGB")
+
+
+def test_the_page_asks_nobody_else(api, make_network):
+    network = make_network()
+    network.name = "<script>alert(1)</script>"
+    page = Api(network).open("/").text
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>" not in page  # nor any inline one, which the policy would block
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -143,7 +161,7 @@ def test_a_bad_request_gets_a_code_and_a_sentence(api, body, content_type, statu
     ],
     ids=["text", "svg", "html", "truncated", "1x1", "bomb"],
 )
-def test_what_is_no_picture_gets_a_code_and_a_sentence(api, data):
+def test_files_that_are_no_pictures_get_a_code_and_a_sentence(api, data):
     response = api.upload(data)
     assert response.status_code in (413, 415, 422)
     refused(response, response.status_code, response.json["error"]["code"])
@@ -162,16 +180,16 @@ def test_a_wrong_method_and_a_wrong_path_are_refused(api):
     response = api.open("/api/predict", method="GET")
     refused(response, 405, "method_not_allowed")
     assert "POST" in response.headers["Allow"]
-    for path in ("/nowhere", "/samples/none.png", "/static/../app.py", "/static/none.js"):
+    for path in ("/nowhere", "/static/samples/none.png", "/static/../app.py", "/static/none.js"):
         refused(api.open(path), 404, "not_found")
 
 
-def test_what_breaks_inside_stays_inside(classifier, monkeypatch):
-    def fail(picture):
+def test_details_of_internal_errors_are_not_sent(network, monkeypatch):
+    def fail(picture, fit):
         raise RuntimeError("/home/someone/secret")
 
-    broken = Api(classifier)
-    monkeypatch.setattr(classifier, "view", fail)
+    broken = Api(network)
+    monkeypatch.setattr(network, "view", fail)
     assert "secret" not in refused(broken.upload(encoded(picture())), 500, "internal_server_error")
     monkeypatch.undo()
     assert broken.upload(encoded(picture())).status_code == 200
