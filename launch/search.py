@@ -1,9 +1,14 @@
-"""Searches hyper-parameters, or goes on with it; as many processes as you like may share one search.
+"""Searches hyper-parameters, or resumes a search; several processes may share one.
 
     python launch/search.py --config=configs/quickstart.py --space=configs/search/learning_rate.py --strategy=tpe --trials=20
 
 Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
 """
+
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
 
 import importlib.util
 from pathlib import Path
@@ -11,32 +16,35 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
-import cifar_flax.runtime.startup  # noqa: F401 # before what takes long to import
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
 
 _SPACE = flags.DEFINE_string("space", None, "what to vary: configs/search/NAME.py", required=True)
 _STRATEGY = flags.DEFINE_enum("strategy", None, ["grid", "random", "tpe"], "how values are chosen", required=True)
-_TRIALS = flags.DEFINE_integer("trials", None, "of all processes together; default: all points of a grid", lower_bound=1)
-_FOLDS = flags.DEFINE_integer("folds", None, "runs a trial, each with another part of train held out", lower_bound=2)
-_PRUNE = flags.DEFINE_bool("prune", True, "give up trials that are worse than the median of those before at the same epoch")
+_TRIALS = flags.DEFINE_integer(
+    "trials", None, "number of trials of all processes together; default: all points of a grid", lower_bound=1
+)
+_FOLDS = flags.DEFINE_integer(
+    "folds", None, "number of folds: runs of a trial, each with another part of train held out", lower_bound=2
+)
+_PRUNE = flags.DEFINE_bool("prune", True, "prune trials that are worse than the median of earlier ones at the same epoch")
 _STORAGE = flags.DEFINE_string("storage", None, "SQLAlchemy URL of the database; default: SQLite in WORKDIR/study.db")
 _STUDY = flags.DEFINE_string("study", None, "name in the database; default: from the config, the space and the strategy")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the trials; default: runs/search/STUDY")
 _HEARTBEAT = flags.DEFINE_integer(
     "heartbeat",
     15,
-    "seconds between signs of life; a process that is silent six times as long is taken for dead",
+    "seconds between signs of life of a trial's process, which is taken for dead after six without",
     lower_bound=1,
 )
-app.define_config_flag()
+define_config_flag()
 
 
 def main() -> None:
-    """Checks what the flags ask for, runs trials until all are finished, and says what was found."""
-    experiment = app.experiment_from_flags()
+    """Checks the flags, runs trials until all are finished, and summarizes them."""
+    experiment = experiment_from_flags()
     base, space = experiment.config, Space.load(Path(_SPACE.value))
     space.check(base)
     trials = _trials(space)
@@ -50,11 +58,13 @@ def main() -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 
     from cifar_flax.data.registry import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
+    from cifar_flax.runtime import compilation
     from cifar_flax.search import report
-    from cifar_flax.search.database import database_errors_explained
-    from cifar_flax.search.loop import Search, run_trials
+    from cifar_flax.search.objective import Search, run_trials
+    from cifar_flax.search.storage import database_errors_explained
     from cifar_flax.search.study import Study
 
+    compilation.enable_persistent_cache()
     load_dataset(base.data, "train")  # before the study is made: one without data has no trials
     workdir.mkdir(parents=True, exist_ok=True)
     study = Study(
@@ -71,7 +81,7 @@ def main() -> None:
     search = Search(base, space, workdir, _FOLDS.value)
     with database_errors_explained():
         run_trials(search, study, after_trial=lambda: report.write_table(search, study))
-        print(report.conclude(search, study, config_flags.get_config_filename(flags.FLAGS["config"])))
+        print(report.summarize(search, study, config_flags.get_config_filename(flags.FLAGS["config"])))
 
 
 def _trials(space: Space) -> int:

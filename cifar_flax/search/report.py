@@ -1,12 +1,9 @@
-"""What a search found: a ranked table, two pictures, and the command that trains the best trial again."""
+"""What a search has found: a ranked table, two pictures, and the command that trains the best trial again."""
 
 import csv
-import fcntl
-import os
+import io
 import shlex
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +12,28 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_param_importances
 
+from cifar_flax.config.fields import missing_field
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import differences, validated
 from cifar_flax.errors import RunFailed
-from cifar_flax.runtime.app import load_config, missing_field
-from cifar_flax.search.loop import Search
-from cifar_flax.search.study import Study, slot_of
+from cifar_flax.files.atomic import write_bytes, write_text
+from cifar_flax.files.lock import exclusive_lock
+from cifar_flax.files.tables import format_table
+from cifar_flax.search.objective import Search, note, standard_deviation
+from cifar_flax.search.study import Study, trial_index
 
-SHOWN = 10  # trials in the printed table; the file has all of them
+PRINTED_TRIALS = 10  # in the printed table; the file has all
 COLUMNS = ("rank", "trial", "state", "top1", "sd")
 
 
 def ranking(study: Study) -> list[FrozenTrial]:
-    """The finished trials, the best first: those that came to their end, then the pruned ones, then those that failed."""
+    """The finished trials: the complete ones, best first, then those that were pruned, then those that failed."""
     states = ("complete", "pruned", "failed")
-    return sorted(study.finished(), key=lambda t: (states.index(_state(t)), -(_top1(t) or 0.0), slot_of(t)))
+    return sorted(study.finished(), key=lambda t: (states.index(_state(t)), -(_top1(t) or 0.0), trial_index(t)))
 
 
-def conclude(search: Search, study: Study, config_flag: str) -> str:
-    """Writes the table and the pictures, and says what was found.
+def summarize(search: Search, study: Study, config_flag: str) -> str:
+    """Writes the table and the pictures, and summarizes them for the terminal.
 
     Args:
       search: what was searched.
@@ -44,45 +45,33 @@ def conclude(search: Search, study: Study, config_flag: str) -> str:
     """
     path, best = write_table(search, study), ranking(study)[0]
     if _state(best) == "failed":
-        raise RunFailed(
-            f"all {study.trials} trials failed, trial {slot_of(best)} with: {best.user_attrs['note']} (all: {path})"
-        )
+        raise RunFailed(f"all {study.trials} trials failed, trial {trial_index(best)} with: {note(best)} (all: {path})")
     lines = [table(study, list(search.space.domains)), f"all {study.trials} trials: {path}", *draw(search, study)]
     if _state(best) == "complete":
-        lines += [f"best: {search.found(best)}", f"train it again: {command(search, best, config_flag)}"]
+        lines += [f"best: {search.trial_path(best)}", f"train it again: {command(search, best, config_flag)}"]
     return "\n".join(lines)
 
 
 def write_table(search: Search, study: Study) -> Path:
     """Writes `trials.csv`: a row each, with rank, state, mean and sd of the validation top-1, values, note and folder."""
     path, names = search.workdir / "trials.csv", list(search.space.domains)
-    with _alone(search.workdir):
-        beside = path.with_suffix(".tmp")
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, [*COLUMNS, *names, "note", "run"])
-            writer.writeheader()
-            for rank, trial in enumerate(ranking(study), 1):
-                note = trial.user_attrs.get("note", "")
-                writer.writerow({**_row(rank, trial), **trial.params, "note": note, "run": search.found(trial)})
-        os.replace(beside, path)
+    with exclusive_lock(search.workdir / ".lock"):
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, [*COLUMNS, *names, "note", "run"], lineterminator="\n")
+        writer.writeheader()
+        for rank, trial in enumerate(ranking(study), 1):
+            writer.writerow({**_row(rank, trial), **trial.params, "note": note(trial), "run": search.trial_path(trial)})
+        write_text(path, buffer.getvalue())
     return path
 
 
 def table(study: Study, names: list[str]) -> str:
-    """The best trials, in columns."""
+    """The best trials in columns, without the columns that are empty for all of them."""
     trials = ranking(study)
-    columns = {name: [name] for name in (*COLUMNS, *names)}
-    for rank, trial in enumerate(trials[:SHOWN], 1):
-        for name, value in {**_row(rank, trial), **trial.params}.items():
-            shown = f"{value:.2%}" if name in ("top1", "sd") and value != "" else _short(value)
-            columns[name].append(shown)
-    filled = [column for column in columns.values() if any(column[1:])]
-    lines = (
-        "  ".join(cell.ljust(max(map(len, column))) for cell, column in zip(row, filled, strict=True))
-        for row in zip(*filled, strict=True)
-    )
-    more = [f"... and {len(trials) - SHOWN} more"] if len(trials) > SHOWN else []
-    return "\n".join([*(line.rstrip() for line in lines), *more])
+    rows = [{**_row(rank, trial), **trial.params} for rank, trial in enumerate(trials[:PRINTED_TRIALS], 1)]
+    columns = [name for name in (*COLUMNS, *names) if any(row[name] != "" for row in rows)]
+    lines = format_table([columns, *([_format_cell(name, row[name]) for name in columns] for row in rows)])
+    return lines + (f"\n... and {len(trials) - PRINTED_TRIALS} more" if len(trials) > PRINTED_TRIALS else "")
 
 
 def draw(search: Search, study: Study) -> list[str]:
@@ -93,35 +82,38 @@ def draw(search: Search, study: Study) -> list[str]:
         return [f"no pictures: {len(complete)} trial{'s'[: len(complete) != 1]} came to an end, in {varied} values different"]
     mpl.use("Agg")
     paths = []
-    with mpl.style.context("default"), warnings.catch_warnings(), _alone(search.workdir):  # Optuna changes the style for good
-        warnings.simplefilter("ignore")  # of pictures that are experimental, and of few trials, which one sees
+    with mpl.style.context("default"), warnings.catch_warnings(), exclusive_lock(search.workdir / ".lock"):
+        warnings.simplefilter("ignore")  # Optuna's experimental-API and too-few-trials warnings
         for name, plot in (("parallel_coordinates", _parallel_coordinates), ("importances", _importances)):
-            paths.append(search.workdir / f"{name}.png")
-            figure = plot(study.optuna, list(search.space.domains))
-            figure.savefig(paths[-1], dpi=150, bbox_inches="tight")
+            figure, buffer = plot(study.optuna, list(search.space.domains)), io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
             mpl.pyplot.close(figure)
+            paths.append(search.workdir / f"{name}.png")
+            write_bytes(paths[-1], buffer.getvalue())
     return [f"picture: {path}" for path in paths]
 
 
 def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:
-    """The command that trains a trial's config again, without folds of the search's making, in a run directory of its own.
+    """The command that trains a trial's config again, without the folds of the search, in a run directory of its own.
 
     Args:
-      search: whose trial it is.
-      trial: a finished one.
+      search: what was searched.
+      trial: a finished trial.
       config_flag: "FILE.py" or "FILE.py:VARIANT".
     """
     file, config = validated(load_config(config_flag)), search.config(trial.params)
     changed = {path.removeprefix("config."): new for path, (_, new) in differences(file, config).items()}
     if any(missing_field(one, path) for one in (file, config) for path in changed):
-        config_file = f"{search.found(trial)}{'/fold0' if search.folds else ''}/config.json"
+        config_file = f"{search.trial_path(trial)}{'/fold0' if search.folds else ''}/config.json"
         return f"no flags can say what {search.space.path} does to the config; it is {config_file}"
     flags = (f"--config.{path}={_flag_value(value)}" for path, value in changed.items())
     return " ".join(["python launch/train.py", *map(shlex.quote, (f"--config={config_flag}", *flags))])
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _format_cell(name: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2%}" if name in ("top1", "sd") else f"{value:.4g}"
+    return str(value)
 
 
 def _flag_value(value: Any) -> str:
@@ -131,28 +123,19 @@ def _flag_value(value: Any) -> str:
 
 
 def _state(trial: FrozenTrial) -> str:
-    return "failed" if trial.user_attrs.get("failed") else trial.state.name.lower()
+    return "failed" if "failure" in trial.user_attrs else trial.state.name.lower()
 
 
 def _top1(trial: FrozenTrial) -> float | None:
-    """Its value, or the best epoch of one that was pruned, of which Optuna keeps the last; None if it failed."""
+    """The score of a complete trial, the best epoch of a pruned one, of which Optuna keeps the last; None if it failed."""
     if _state(trial) == "pruned":
         return max(trial.intermediate_values.values(), default=None)
     return trial.value if _state(trial) == "complete" else None
 
 
 def _row(rank: int, trial: FrozenTrial) -> dict[str, Any]:
-    top1 = _top1(trial)
-    shown = (rank, slot_of(trial), _state(trial), "" if top1 is None else top1, trial.user_attrs.get("sd", ""))
-    return dict(zip(COLUMNS, shown, strict=True))
-
-
-@contextmanager
-def _alone(workdir: Path) -> Iterator[None]:
-    """A context in which no other process of the search writes its report there."""
-    with (workdir / ".lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    values = (rank, trial_index(trial), _state(trial), _top1(trial), standard_deviation(trial))
+    return {name: "" if value is None else value for name, value in zip(COLUMNS, values, strict=True)}
 
 
 def _parallel_coordinates(study: optuna.Study, names: list[str]) -> Any:

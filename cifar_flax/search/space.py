@@ -1,4 +1,4 @@
-"""What a search varies: a space file's domains, and the config that a choice of values makes."""
+"""The space of a search: domains of config fields, and the config that a choice of values makes."""
 
 import copy
 import enum
@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import itertools
 import math
-import re
 import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from cifar_flax.config import Config
-from cifar_flax.config.serialize import flatten_config, from_dict, to_dict
-from cifar_flax.errors import UserError
-from cifar_flax.runtime.app import missing_field
+from cifar_flax.config.fields import with_values
+from cifar_flax.config.serialize import flatten_config, to_dict
+from cifar_flax.errors import ConfigError, UserError
 
 CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
 
@@ -40,7 +39,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class IntRange:
-    """Every `step`-th integer from `low` to `high`, which is one of them."""
+    """Every `step`-th integer from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -65,7 +64,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """Any number from `low` to `high`, each factor as likely as another: for what matters by its order of magnitude."""
+    """Any number from `low` to `high`, uniform in its logarithm: for values that matter by their order of magnitude."""
 
     low: float
     high: float
@@ -84,9 +83,9 @@ class Space:
 
     Attributes:
       path: the file.
-      domains: of config paths such as `optim.learning_rate`, and of whatever names `apply` understands.
-      apply: the file's `apply(config, values)`, which edits the config for what paths cannot say and takes those values out of
-        `values`; None where there is no such function.
+      domains: by config path, such as `optim.learning_rate`, or by a name that `apply` understands.
+      apply: the file's `apply(config, values)`, which makes the changes that no path can express, and removes their values from
+        `values`; None if the file has no such function.
     """
 
     path: Path
@@ -118,28 +117,28 @@ class Space:
         return cls(path, domains, namespace.get("apply"))
 
     def configure(self, base: Config, values: Values) -> Config:
-        """The config that `values`, one for each domain, make of `base`.
+        """The config that results from `base` with one value for each domain.
 
         Raises:
-          UserError: a name is no config path, or the config refuses a value.
+          ConfigError: a name is no config path, or the config refuses a value.
+          UserError: the file's `apply` failed.
         """
         config, paths = copy.deepcopy(base), dict(values)
         try:
             if self.apply is not None:
                 self.apply(config, paths)
-            tree = to_dict(config)
-            for path, value in paths.items():
-                if problem := missing_field(config, path):
-                    raise UserError(problem)
-                _set(tree, path, value)
-            return from_dict(tree)
+            return with_values(config, paths)
         except UserError as e:
-            raise UserError(f"{e} (--space={self.path} at {describe(values)})") from None
-        except Exception as e:  # of the user's own apply()
+            raise ConfigError(f"{e} (--space={self.path} at {describe(values)})") from None
+        except Exception as e:  # raised by the user's apply()
             raise UserError(f"--space={self.path}: apply: {type(e).__name__}: {e} (at {describe(values)})") from e
 
     def check(self, base: Config) -> None:
-        """Configures combinations of all choices and of the ends of all ranges; raises as `configure` does."""
+        """Configures combinations of all choices and of the ends of all ranges.
+
+        Raises:
+          UserError: one of them is refused, as by `configure`.
+        """
         edges = {name: d.values if isinstance(d, Choice) else (d.low, d.high) for name, d in self.domains.items()}
         for values in _combinations(edges, CHECKED_COMBINATIONS):
             self.configure(base, values)
@@ -158,7 +157,7 @@ class Space:
         return list(_combinations(lists))
 
     def fingerprint(self) -> dict[str, str]:
-        """What makes this space the same as another: {name: value}."""
+        """{name: value} that two equal spaces have in common, for comparing searches."""
         parts = {f"space {name}": str(domain) for name, domain in self.domains.items()}
         if self.apply is not None:
             parts["space apply()"] = hashlib.sha256(inspect.getsource(self.apply).encode()).hexdigest()[:8]
@@ -166,14 +165,14 @@ class Space:
 
 
 def fingerprint(base: Config, folds: int | None) -> dict[str, str]:
-    """What else makes a search the same as another: {name: value}, of all in the config that bears on results."""
+    """{name: value} of the config fields that bear on the results, and of the folds, for comparing searches."""
     parts = {path: str(value) for path, value in flatten_config(to_dict(base))}
     kept = {path: value for path, value in parts.items() if not path.startswith(("config.log.", "config.checkpoint."))}
     return {**kept, "folds": str(folds)}
 
 
 def describe(values: Values) -> str:
-    """The values in a line, numbers short."""
+    """The values in one line, with numbers shortened to four digits."""
     return ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
 
 
@@ -187,11 +186,3 @@ def _combinations(lists: Mapping[str, Sequence[Any]], most: float = math.inf) ->
     rng = np.random.default_rng(0)
     for _ in range(int(most)):
         yield {name: values[int(rng.integers(len(values)))] for name, values in lists.items()}
-
-
-def _set(tree: Any, path: str, value: Any) -> None:
-    """Sets the leaf of `to_dict`'s result that a path such as `model.dense[1].features` names."""
-    *parents, last = (int(part) if part.lstrip("-").isdigit() else part for part in re.findall(r"[^.\[\]]+", path))
-    for part in parents:
-        tree = tree[part]
-    tree[last] = value

@@ -6,20 +6,21 @@ import pytest
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
 from cifar_flax.files.checksum import with_checksum
-from cifar_flax.search import loop
-from cifar_flax.search.loop import Search, run_trials
+from cifar_flax.search.objective import Search, run_trials
 from cifar_flax.search.space import IntRange, Space
 from cifar_flax.search.study import Study
 
+SPACE = Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None)
+
 
 class Trainings:
-    """Takes the place of `train`: makes run directories whose validation top-1 is `score(config, epoch)`."""
+    """Stands in for `train`: makes run directories whose validation top-1 is `score(config, epoch)`."""
 
     def __init__(self):
-        self.epochs = []  # (what is varied, fold, epoch), as they are trained
+        self.epochs = []  # (varied value, fold, epoch) in the order in which they are trained
         self.score = lambda config, epoch: 0.5
 
-    def train(self, config, workdir, restart=False, after_epoch=None):
+    def train(self, config, workdir, after_epoch=None):
         file = workdir / "metrics.jsonl"
         done = len(file.read_text().splitlines()) if file.exists() else 0
         write_config(config, workdir / "config.json")
@@ -35,22 +36,20 @@ class Trainings:
 
 
 @pytest.fixture
-def trainings(monkeypatch):
-    made = Trainings()
-    monkeypatch.setattr(loop, "train", made.train)
-    return made
+def trainings():
+    return Trainings()
 
 
 @pytest.fixture
 def start(tmp_path, trainings):
-    """Runs the command: a grid over `augment.cutout`, 0 to 9. Returns what was searched and the study."""
+    """Runs a search: a grid over `augment.cutout`, 0 to 9, or another space. Returns the search and its study."""
 
-    def run(trials=4, folds=None, epochs=3, workdir=tmp_path, **options):
+    def run(trials=4, folds=None, epochs=3, workdir=tmp_path, space=SPACE, **options):
         base = Config()
         base.train.epochs = epochs
-        search = Search(base, Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None), workdir, folds)
-        study = Study(f"sqlite:///{tmp_path}/study.db", "s", search.space, "grid", trials, **options)
-        run_trials(search, study, after_trial=lambda: None)
+        search = Search(base, space, workdir, folds, trainings.train)
+        study = Study(f"sqlite:///{tmp_path}/study.db", "s", space, "grid", trials, **options)
+        run_trials(search, study)
         return search, study
 
     return run

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cifar_flax.config import Activation, Schedule
-from cifar_flax.errors import Diverged, RunFailed, UserError
-from cifar_flax.runtime.app import load_config
+from cifar_flax.config import Activation
+from cifar_flax.config.flags import load_config
+from cifar_flax.errors import ConfigError, Diverged, RunFailed
 from cifar_flax.search import report
-from cifar_flax.search.loop import Search
+from cifar_flax.search.objective import Search
 from cifar_flax.search.space import Choice, LogUniform, Space, Uniform
 from tests.conftest import ROOT
 
@@ -17,7 +17,7 @@ QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 
 
 @pytest.fixture
-def found(start, trainings):
+def searched(start, trainings):
     """A search of eight trials of three epochs: 3 is the best, 6 is pruned after its second epoch, 7 fails in it."""
 
     def score(config, epoch):
@@ -34,8 +34,8 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_the_table_ranks_all_trials(found):
-    search, study = found
+def test_the_table_ranks_all_trials(searched):
+    search, study = searched
     rows = read(report.write_table(search, study))
     assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 9)]
     assert [row["trial"] for row in rows] == ["3", "5", "2", "4", "1", "0", "6", "7"]
@@ -48,25 +48,22 @@ def test_the_table_ranks_all_trials(found):
         assert row["run"] == str(search.workdir / "trials" / f"000{row['trial']}")
 
 
-def test_trials_that_are_in_another_machines_folder_are_named_by_the_machine(start, trainings, tmp_path, monkeypatch):
+def test_trials_in_another_machines_folder_are_named_by_the_machine(start, trainings, tmp_path, monkeypatch):
     """Two machines with a database and no folder in common; the other one finds the best."""
     trainings.score = lambda config, epoch: config.augment.cutout / 10
     here, study = start(trials=1)
-    monkeypatch.setattr("cifar_flax.search.loop.socket.gethostname", lambda: "other")
-    (tmp_path / "other").mkdir()
-    there, _ = start(trials=2, workdir=tmp_path / "other")
-    assert there.found(study.finished()[0]) != here.found(study.finished()[0])
-    here.folder(1).mkdir()  # of an attempt that it did not bring to an end
+    with monkeypatch.context() as other_machine:
+        other_machine.setattr("socket.gethostname", lambda: "other")
+        (tmp_path / "other").mkdir()
+        there, _ = start(trials=2, workdir=tmp_path / "other")
     study.trials = 2
     assert [row["run"] for row in read(report.write_table(here, study))] == [f"other:{there.folder(1)}", str(here.folder(0))]
-    assert f"best: other:{there.folder(1)}" in report.conclude(here, study, QUICKSTART).splitlines()
-    moved = here.workdir.rename(tmp_path.with_name("mounted"))
-    assert replace(here, workdir=moved).found(study.finished()[0]) == str(moved / "trials" / "0000")
+    assert f"best: other:{there.folder(1)}" in report.summarize(here, study, QUICKSTART).splitlines()
 
 
-def test_what_is_printed_names_the_best_and_the_files(found):
-    search, study = found
-    said = report.conclude(search, study, QUICKSTART)
+def test_what_is_printed_names_the_best_and_the_files(searched):
+    search, study = searched
+    said = report.summarize(search, study, QUICKSTART)
     lines = said.splitlines()
     assert lines[0].split() == ["rank", "trial", "state", "top1", "augment.cutout"]
     assert lines[1].split() == ["1", "3", "complete", "50.00%", "3"]
@@ -87,12 +84,12 @@ def test_one_trial_makes_no_pictures_and_says_so(start):
 
 def test_a_search_of_which_every_trial_failed_ends_in_a_line(start, trainings):
     def score(config, epoch):
-        raise UserError("config.model: this network cannot take 8x8 images")
+        raise ConfigError("config.model: this network cannot take 8x8 images")
 
     trainings.score = score
     search, study = start(trials=2)
     with pytest.raises(RunFailed, match=r"^all 2 trials failed, trial 0 with: config\.model: .* 8x8 images .*trials\.csv\)$"):
-        report.conclude(search, study, QUICKSTART)
+        report.summarize(search, study, QUICKSTART)
     assert [row["state"] for row in read(search.workdir / "trials.csv")] == ["failed"] * 2
 
 
@@ -101,19 +98,19 @@ def test_folds_have_a_column_for_their_standard_deviation(start, trainings):
     search, study = start(trials=2, folds=2)
     assert [float(row["sd"]) for row in read(report.write_table(search, study))] == pytest.approx([0.02**0.5] * 2)
     assert report.table(study, ["augment.cutout"]).splitlines()[1].split() == ["1", "0", "complete", "50.00%", "14.14%", "0"]
-    assert f"best: {search.folder(0)}" in report.conclude(search, study, QUICKSTART).splitlines()
+    assert f"best: {search.folder(0)}" in report.summarize(search, study, QUICKSTART).splitlines()
 
 
-def test_the_command_names_what_differs_from_the_config_file_and_no_more(found):
+def test_the_command_names_what_differs_from_the_config_file_and_no_more(searched):
     base = load_config(QUICKSTART)
-    base.train.epochs, base.optim.schedule, base.optim.boundaries = 3, Schedule.PIECEWISE, (1.5, 2.5)
+    base.train.epochs, base.optim.schedule, base.optim.boundaries = 3, "piecewise", (1.5, 2.5)
     domains = {
         "model.activation": Choice((Activation.ELU,)),
         "optim.b2": Uniform(0.1, 0.9),
         "optim.learning_rate": LogUniform(1e-5, 1),
     }
     search = Search(base, Space(ROOT / "space.py", domains, None), ROOT, folds=5)
-    trial = found[1].finished()[0]
+    trial = searched[1].finished()[0]
     trial.params = {"model.activation": "elu", "optim.b2": 0.123456789012345, "optim.learning_rate": 3e-3}
     words = shlex.split(report.command(search, trial, QUICKSTART))
     assert words[:3] == ["python", "launch/train.py", f"--config={QUICKSTART}"]
@@ -126,11 +123,11 @@ def test_the_command_names_what_differs_from_the_config_file_and_no_more(found):
     ]
 
 
-def test_what_no_flag_can_say_is_pointed_to(found):
+def test_what_no_flag_can_say_is_pointed_to(searched):
     def drop_a_block(config, values):
         config.model.blocks = config.model.blocks[: values.pop("blocks")]
 
-    search, study = found
+    search, study = searched
     trial = study.finished()[0]
     trial.params = {"blocks": 2}
     base = load_config(QUICKSTART)

@@ -2,9 +2,10 @@ import itertools
 
 import pytest
 
-from cifar_flax.config import Activation, Config, DenseConfig, Optimizer, Schedule
+from cifar_flax.config import Activation, Config
+from cifar_flax.config.flags import load_config
 from cifar_flax.errors import UserError
-from cifar_flax.runtime.app import load_config
+from cifar_flax.models import DenseConfig
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space, Uniform, fingerprint
 from tests.conftest import ROOT
 
@@ -17,7 +18,7 @@ def space(tmp_path):
 
     def build(domains, apply=""):
         path = tmp_path / "space.py"
-        head = "from cifar_flax.config import *\nfrom cifar_flax.search.space import *\n"
+        head = "from cifar_flax.config import *\nfrom cifar_flax.models import *\nfrom cifar_flax.search.space import *\n"
         path.write_text(f"{head}def get_space():\n    return {domains}\n{apply}")
         return Space.load(path)
 
@@ -51,7 +52,7 @@ def test_a_grid_is_every_combination_once_in_order(space):
     [
         (
             '{"optim.learning_rte": Uniform(0.1, 0.2)}',
-            r"config\.optim\.learning_rte: no such field\. Did you mean learning_rate\?",
+            r"config\.optim\.learning_rte: no such field\. Did you mean config\.optim\.learning_rate\?",
         ),
         ('{"model.dense[1].features": IntRange(1, 9)}', r"config\.model\.dense\[1\]: no such entry"),
         ('{"model.activation": Choice(("relu", "relux"))}', r"config\.model\.activation: .*'relux'"),
@@ -59,7 +60,7 @@ def test_a_grid_is_every_combination_once_in_order(space):
         ('{"train.batch_size": Uniform(8, 9.5)}', r"config\.train\.batch_size: .*9\.5"),
         (
             '{"optim.name": Choice(("adamw", "adam")), "optim.weight_decay": Choice((0.0, 0.1))}',
-            r"^config\.optim\.weight_decay: adam has none.* \(--space=.* at optim\.name=adam, optim\.weight_decay=0\.1\)$",
+            r"^config\.optim\.weight_decay: no such field of adam; .*adamw.* at optim\.name=adam, optim\.weight_decay",
         ),
     ],
 )
@@ -71,10 +72,10 @@ def test_what_the_config_refuses_is_said_before_anything_trains(space, domains, 
 
 def test_a_space_too_large_to_check_whole_has_each_value_checked(space, monkeypatch):
     monkeypatch.setattr("cifar_flax.search.space.CHECKED_COMBINATIONS", 20)
-    choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "rho", "ema_decay"))
+    choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "eps", "ema_decay"))
     space(f"{{{choices}}}").check(Config())
-    bad = "'optim.momentum': Choice((0.1,) * 30 + (1.5,))"
-    with pytest.raises(UserError, match=r"config\.optim\.momentum"):
+    bad = "'optim.label_smoothing': Choice((0.1,) * 30 + (1.5,))"
+    with pytest.raises(UserError, match=r"config\.optim\.label_smoothing"):
         space(f"{{{choices}, {bad}}}").check(Config())
 
 
@@ -148,7 +149,7 @@ def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
 
 def test_every_decay_of_wide_grid_has_an_effect():
     found = Space.load(SPACES / "wide_grid.py")
-    assert {found.configure(load("three_conv.py"), values).optim.schedule for values in found.grid()} == {Schedule.INVERSE_TIME}
+    assert {found.configure(load("three_conv.py"), values).optim.schedule for values in found.grid()} == {"inverse_time"}
 
 
 def test_vgg_bn_random_adds_a_layer_of_the_units_drawn():
@@ -157,7 +158,7 @@ def test_vgg_bn_random_adds_a_layer_of_the_units_drawn():
     assert found.configure(base, values).model.dense == base.model.dense
     config = found.configure(base, {**values, "second_dense.units": 512})
     assert config.model.dense == (*base.model.dense, DenseConfig(512, Activation.LINEAR))
-    assert (config.optim.name, config.optim.freeze, config.train.epochs) == (Optimizer.ADAMAX, ("block*",), 20)
+    assert (config.optim.name, config.optim.freeze, config.train.epochs) == ("adamax", ("block*",), 20)
 
 
 def test_vgg_bn_random_gives_each_optimizer_the_rate_that_keras_2_gives_it():

@@ -1,17 +1,17 @@
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
-from textwrap import dedent
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cifar_flax.errors import UserError
+from cifar_flax.errors import Preempted, UserError
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space
-from cifar_flax.search.study import Study, slot_of
+from cifar_flax.search.study import Study, trial_index
 from tests.conftest import ROOT
 
 SPACE = Space(Path("space.py"), {"rate": LogUniform(1e-4, 1e-1), "width": IntRange(1, 99), "name": Choice(("a", "b"))}, None)
@@ -22,204 +22,199 @@ GRID = Space(Path("grid.py"), {"x": Choice((1, 2, 3)), "y": Choice(("a", "b"))},
 def study(tmp_path):
     """Opens the same study anew each time, as another process would."""
 
-    def open_study(space=SPACE, strategy="random", trials=6, **options):
-        return Study(f"sqlite:///{tmp_path}/study.db", "s", space, strategy, trials, **options)
+    def open_study(space=SPACE, strategy="random", trials=6, name="study", **options):
+        return Study(f"sqlite:///{tmp_path}/{name}.db", "s", space, strategy, trials, **options)
 
     return open_study
 
 
-def run_all(study, value=lambda params: params["rate"]):
-    given = {}
-    while (trial := study.claim()) is not None:
-        given[slot_of(trial)] = dict(trial.params)
-        assert study.finish(trial, value(trial.params))
-    return given
+def run(study, score=lambda params: params["rate"]):
+    """Runs what is left of a search; returns the values of the trials that were run, by index."""
+    params = {}
+
+    def objective(trial):
+        params[trial_index(trial)] = trial.params
+        return score(trial.params)
+
+    study.run(objective)
+    return params
 
 
-def other_process(folder, *code):
-    head = f"""
-        import os, time
-        from tests.search.test_study import SPACE, Study
-        study = Study("sqlite:///{folder}/study.db", "s", SPACE, "random", 1, heartbeat=1)
-    """
-    lines = "\n".join(map(dedent, (head, *code)))
-    return subprocess.Popen([sys.executable, "-c", lines], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def run_in_threads(studies, objective):
+    """Runs a search in as many threads as studies, which all begin at the same moment."""
+    barrier = threading.Barrier(len(studies))
 
+    def work(study):
+        barrier.wait()
+        study.run(objective, wait=lambda unfinished: time.sleep(0.05))
 
-def wait_for(claim, seconds=30):
-    deadline = time.monotonic() + seconds
-    while (trial := claim()) is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return trial
+    threads = [threading.Thread(target=work, args=(study,)) for study in studies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def states(study):
-    return [trial.state.name for trial in study.optuna.get_trials()]
+    return Counter((trial.user_attrs["trial_index"], trial.state.name) for trial in study.optuna.get_trials())
 
 
-def test_a_grid_is_run_once_whoever_runs_it(study):
-    one, other = study(GRID, "grid"), study(GRID, "grid")
-    given = []
-    for turn in range(6):
-        trial = (one, other)[turn % 2].claim()
-        given.append((trial.params["x"], trial.params["y"]))
-        if turn % 3:  # the rest are still running when the next is claimed
-            one.finish(trial, 0.5)
-    assert given == [(x, y) for x in (1, 2, 3) for y in "ab"]
-    assert one.claim() is None
-    assert other.claim() is None
+def test_a_grid_runs_each_point_once_in_order(study):
+    params = run(study(GRID, "grid"), score=lambda params: 0.5)
+    assert [(point["x"], point["y"]) for _, point in sorted(params.items())] == [(x, y) for x in (1, 2, 3) for y in "ab"]
+    assert run(study(GRID, "grid"), score=lambda params: 0.5) == {}
+
+
+def test_several_workers_run_each_point_of_a_grid_once(study):
+    points = Counter()
+
+    def objective(trial):
+        points[trial.params["x"], trial.params["y"]] += 1
+        return 0.5
+
+    studies = [study(GRID, "grid") for _ in range(4)]
+    run_in_threads(studies, objective)
+    assert points == {(x, y): 1 for x in (1, 2, 3) for y in "ab"}
+    assert [trial_index(trial) for trial in studies[0].finished()] == list(range(6))
 
 
 @pytest.mark.parametrize(("strategy", "trials"), [("random", 3), ("tpe", 12)])  # the first ten of tpe are random
-def test_what_is_drawn_depends_on_the_seed_and_differs_between_trials(tmp_path, strategy, trials):
-    def draw(seed, name):
-        return run_all(Study(f"sqlite:///{tmp_path}/{name}.db", "s", SPACE, strategy, trials, seed=seed))
-
-    first = draw(0, "first")
-    assert draw(0, "again") == first
-    assert draw(1, "other") != first
+def test_values_depend_on_the_seed_and_differ_between_trials(study, strategy, trials):
+    first = run(study(strategy=strategy, trials=trials, name="first"))
+    assert run(study(strategy=strategy, trials=trials, name="again")) == first
+    assert run(study(strategy=strategy, trials=trials, name="other", seed=1)) != first
     assert len({params["rate"] for params in first.values()}) == trials
     assert all(1e-4 <= p["rate"] <= 1e-1 and 1 <= p["width"] <= 99 and p["name"] in "ab" for p in first.values())
 
 
 def test_tpe_learns_from_the_trials_before(study):
-    given = run_all(study(strategy="tpe", trials=26), value=lambda params: -abs(params["width"] - 70))
-    late = [params["width"] for slot, params in given.items() if slot >= 16]
+    params = run(study(strategy="tpe", trials=26), score=lambda params: -abs(params["width"] - 70))
+    late = [values["width"] for index, values in params.items() if index >= 16]
     assert sum(abs(width - 70) < 20 for width in late) > len(late) / 2  # of random ones two in five would be
 
 
-def test_random_trials_are_the_same_for_any_number_of_processes(study, tmp_path):
-    alone = run_all(Study(f"sqlite:///{tmp_path}/alone.db", "s", SPACE, "random", 6))
-    one, other = study(), study()
-    trials = [(one, other)[turn % 2].claim() for turn in range(6)]
-    assert {slot_of(trial): dict(trial.params) for trial in trials} == alone
+def test_random_trials_are_the_same_for_any_number_of_workers(study):
+    alone = run(study(name="alone"))
+    params = {}
+
+    def objective(trial):
+        params[trial_index(trial)] = trial.params
+        return 0.5
+
+    run_in_threads([study() for _ in range(3)], objective)
+    assert params == alone
 
 
 def test_the_number_of_trials_is_a_total_that_may_grow(study):
-    assert sorted(run_all(study(trials=3))) == [0, 1, 2]
-    assert study(trials=3).claim() is None
-    assert sorted(run_all(study(trials=5))) == [3, 4]
-    assert len(study(trials=5).finished()) == 5
+    assert sorted(run(study(trials=3))) == [0, 1, 2]
+    assert sorted(run(study(trials=5))) == [3, 4]
+    assert run(study(trials=5)) == {}
 
 
-def test_a_slot_in_use_is_left_alone_and_the_next_is_taken(study):
-    mine = study(trials=3)
-    mine.give_back(mine.claim())
-    assert [slot_of(mine.claim(lambda slot: slot in (0, 1))), mine.claim(lambda slot: slot in (0, 1))] == [2, None]
-    assert [slot_of(mine.claim()), slot_of(mine.claim())] == [0, 1]
+def test_a_trial_that_was_told_to_stop_is_run_again_with_the_same_values(study):
+    begun = []
+
+    def stopped(trial):
+        begun.append(trial.params)
+        raise Preempted("SIGTERM: saved")
+
+    with pytest.raises(Preempted):
+        study(trials=2, seed=0).run(stopped)
+    params = run(study(trials=2, seed=1))
+    assert sorted(params) == [0, 1]
+    assert params[0] == begun[0]
 
 
-def test_threads_that_claim_at_once_never_share_a_trial(study):
-    slots, barrier = [], threading.Barrier(4)
-    study(trials=12)
+@pytest.mark.slow
+def test_a_trial_whose_process_was_killed_is_run_again_with_the_same_values(study, tmp_path):
+    code = f"""
+from tests.search.test_study import SPACE, Study
+import time
 
-    def claim():
-        mine = study(trials=12)
-        barrier.wait()
-        while (trial := mine.claim()) is not None:
-            slots.append(slot_of(trial))
-            time.sleep(0.001)
+def objective(trial):
+    print(trial.params["rate"], flush=True)
+    time.sleep(600)
 
-    threads = [threading.Thread(target=claim) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(slots) == list(range(12))
-    live = [trial for trial in study(trials=12).optuna.get_trials() if trial.state is not TrialState.FAIL]
-    assert sorted(slot_of(trial) for trial in live) == list(range(12))
-
-
-def test_a_trial_that_is_given_back_is_taken_up_with_the_same_values(study):
-    first = study()
-    trial = first.claim()
-    trial.report(0.25, 1)
-    first.give_back(trial)
-    other = study()
-    again = other.claim()
-    assert (slot_of(again), again.params, other.reported(again)) == (0, trial.params, {1})
-    assert states(other) == ["RUNNING"]
-
-
-def test_a_trial_whose_process_was_killed_is_run_again_once_with_the_same_values(study, tmp_path):
-    process = other_process(
-        tmp_path,
-        """
-        trial = study.claim()
-        with study.alive(trial):
-            print(trial.params["rate"], flush=True)
-            time.sleep(60)
-        """,
-    )
+Study("sqlite:///{tmp_path}/study.db", "s", SPACE, "random", 2, heartbeat=1).run(objective)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     rate = float(process.stdout.readline())
-    mine = study(trials=1, heartbeat=1)
-    time.sleep(7.5)  # longer than what a silent process is given
-    assert mine.claim() is None, "it lives"
-    process.kill()
-    process.wait()
-    trial = wait_for(mine.claim)
-    assert (slot_of(trial), trial.params["rate"]) == (0, rate)
-    assert study(trials=1, heartbeat=1).claim() is None
-    assert mine.finish(trial, 0.5)
-    assert states(mine) == ["FAIL", "COMPLETE"]
+    waited = []
+
+    def wait(unfinished):
+        waited.append(unfinished)
+        time.sleep(0.5)
+        if len(waited) == 16:  # longer than what a silent process is given
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+
+    params = {}
+
+    def objective(trial):
+        params[trial_index(trial)] = trial.params["rate"]
+        return 0.5
+
+    mine = study(trials=2, heartbeat=1)
+    mine.run(objective, wait=wait)
+    assert len(waited) >= 16, "it was alive"
+    assert params[0] == rate
+    assert states(mine) == {(0, "FAIL"): 1, (0, "COMPLETE"): 1, (1, "COMPLETE"): 1}
 
 
-def test_a_process_killed_before_its_first_heartbeat_does_not_keep_its_trial(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("cifar_flax.search.study.SILENT_BEATS", 1)
-    process = other_process(tmp_path, "Study._draw = lambda study, trial: os.kill(os.getpid(), 9)", "study.claim()")
-    process.wait()
-    mine = study(trials=1, heartbeat=1)
-    assert states(mine) == ["RUNNING"]
-    assert slot_of(wait_for(mine.claim)) == 0
+def test_a_trial_that_was_taken_over_counts_where_it_ends_first(study, capsys):
+    slow, fast = study(trials=1), study(trials=1)
+
+    def silent(trial):  # for so long that another process takes the trial for dead, and runs it
+        fast.optuna.tell(trial.number, state=TrialState.FAIL)
+        fast.run(lambda trial: 0.4)
+        trial.report(0.9, 1)
+        return 0.9
+
+    slow.run(silent)
+    assert "trial 0: another process has taken it over" in capsys.readouterr().out
+    assert [trial.value for trial in slow.finished()] == [0.4]
 
 
-def test_a_process_that_was_taken_for_dead_cannot_end_its_trial(study):
-    slow = study(trials=1)
-    trial = slow.claim()
-    slow._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # as another process would after a long silence
-    other = study(trials=1)
-    again = other.claim()
-    assert slot_of(again) == 0
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        trial.report(0.5, 1)
-    assert not slow.finish(trial, 0.9, sd=0.1)
-    slow.give_back(trial)
-    assert slow.claim() is None
-    assert other.finish(again, 0.4)
-    assert [t.value for t in slow.finished()] == [0.4]
+def test_a_signal_to_a_process_whose_trial_was_taken_over_still_stops_it(study):
+    slow, fast = study(trials=1), study(trials=1)
+
+    def silent(trial):
+        fast.optuna.tell(trial.number, state=TrialState.FAIL)
+        raise Preempted("SIGTERM: saved")
+
+    with pytest.raises(Preempted):
+        slow.run(silent)
 
 
-def test_of_two_attempts_at_one_trial_the_first_counts(study):
-    one = study(trials=2)
-    for _ in range(2):  # as when two processes find at the same moment that there is none
-        one.optuna.enqueue_trial({}, user_attrs={"slot": 0})
-    assert [slot_of(one.claim()), slot_of(study(trials=2).claim())] == [0, 1]
-    assert one.claim() is None
-    assert sorted(states(one)) == ["FAIL", "RUNNING", "RUNNING"]
-
-
-def test_a_new_attempt_has_the_values_of_the_one_that_began_whatever_came_between(study):
-    first = study(trials=1, seed=0)
+def test_a_trial_that_two_processes_have_queued_is_run_once(study):
+    mine = study(trials=2)
     for _ in range(2):
-        first.optuna.enqueue_trial({}, user_attrs={"slot": 0})
-    begun = first.claim()
-    assert first.claim() is None, "the second is one too many"
-    first._storage.set_trial_state_values(begun._trial_id, TrialState.FAIL)  # as another process would after a long silence
-    again = study(trials=1, seed=1).claim()
-    assert again.params == begun.params
+        mine.optuna.enqueue_trial({}, user_attrs={"trial_index": 0})
+    indices = []
+    mine.run(lambda trial: indices.append(trial_index(trial)) or 0.5)
+    assert indices == [0, 1]
+    assert states(mine) == {(0, "COMPLETE"): 1, (0, "FAIL"): 1, (1, "COMPLETE"): 1}
 
 
-def test_hopeless_trials_are_pruned_and_counted(study):
-    found = study(trials=7, prune_from=2)
-    for slot in range(7):
-        trial = found.claim()
-        trial.report(0.1 if slot >= 5 else 0.5, 1)
-        assert not trial.should_prune(), "too early to tell"
-        trial.report(0.1 if slot == 5 else 0.5, 2)
-        assert trial.should_prune() == (slot == 5)
-        found.finish(trial, None if slot == 5 else 0.5)
-    assert states(found) == ["COMPLETE"] * 5 + ["PRUNED", "COMPLETE"]
-    assert len(found.finished()) == 7
+def test_a_retry_has_the_values_of_the_attempt_that_began(study):
+    mine = study(trials=2, seed=0)
+    for _ in range(2):
+        mine.optuna.enqueue_trial({}, user_attrs={"trial_index": 0})
+    begun = []
+
+    def stopped(trial):
+        begun.append(trial.params)
+        with pytest.raises(TimeoutError):  # another process has the superfluous attempt fail, and runs the other trial
+            study(trials=2).run(lambda trial: 0.5, wait=raise_timeout)
+        raise Preempted("SIGTERM: saved")
+
+    with pytest.raises(Preempted):
+        mine.run(stopped)
+    assert run(study(trials=2, seed=1)) == {0: begun[0]}
+
+
+def raise_timeout(unfinished):
+    raise TimeoutError
 
 
 def test_another_search_under_the_same_name_is_refused(study):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cifar_flax.errors import RunFailed, UserError
-from cifar_flax.search.database import database_errors_explained
 from cifar_flax.search.space import Choice, Space
+from cifar_flax.search.storage import database_errors_explained
 from cifar_flax.search.study import Study
 
 SPACE = Space(Path("space.py"), {"name": Choice(("a", "b"))}, None)
@@ -14,17 +14,15 @@ SPACE = Space(Path("space.py"), {"name": Choice(("a", "b"))}, None)
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("nonsense", r"--storage=nonsense: not a URL; expected KIND://USER:PASSWORD@HOST:PORT/DATABASE"),
+        ("nonsense", r"--storage=nonsense: cannot be opened: Could not parse SQLAlchemy URL"),
         ("oracel://me:secret@host/db", r"oracel://me:\*\*\*@host/db: cannot be opened: Can't load plugin"),
         ("mysql+nothere://me:secret@host/db", "Can't load plugin"),
         ("sqlite:////nonexistent/folder/study.db", "unable to open database file"),
         ("postgresql://me:secret@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db: .*: Connection refused"),
         ("postgresql://me:a{secret}@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db: .*: Connection refused"),
         ("postgresql://127.0.0.1:1/db?user=me&password=secret", r"db\?user=me&password=\*\*\*: .*: Connection refused"),
-        ("postgresql://me:a@secret@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db: not a URL; .*%40 for an @"),
-        ("postgresql://me:a@b:secret@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db: not a URL"),
-        ("postgresql:/me:secret@127.0.0.1/db", r"postgresql:/me:\*\*\*@127.0.0.1/db: not a URL"),
-        ("postgresql://me@org:secret@127.0.0.1:1/db", r"postgresql://me@org:\*\*\*@127.0.0.1:1/db: .*: Connection refused"),
+        ("postgresql://me:a@secret@127.0.0.1:1/db", r"postgresql://me:\*\*\*@127.0.0.1:1/db: more than one @; write %40"),
+        ("postgresql:/me:secret@127.0.0.1/db", r"postgresql:/me:\*\*\*@127.0.0.1/db: cannot be opened: Could not parse"),
     ],
 )
 def test_a_database_that_cannot_be_opened_is_said_in_a_line(url, said):
@@ -36,21 +34,20 @@ def test_a_database_that_cannot_be_opened_is_said_in_a_line(url, said):
 
 
 @pytest.mark.parametrize(
-    ("url", "modules", "install"),
+    ("url", "said"),
     [
-        ("postgresql://me:secret@host/db", ("psycopg",), r"pip install -c constraints.txt -e '.\[postgresql\]'"),
-        ("mysql+pymysql://me:secret@host/db", ("pymysql",), "pip install pymysql"),
+        ("postgresql://me:secret@host/db", r"pip install -c constraints.txt -e '.\[postgresql\]'"),
+        ("mysql+pymysql://me:secret@host/db", "No module named 'pymysql'"),
     ],
 )
-def test_a_missing_driver_is_named(monkeypatch, url, modules, install):
-    for module in modules:
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf"//me:\*\*\*@host/db: the database's driver is not installed: {install}$"):
+def test_a_missing_driver_is_named(monkeypatch, url, said):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=rf"//me:\*\*\*@host/db: .*{said}"):
         Study(url, "s", SPACE, "random", 1)
 
 
 def test_a_database_that_goes_away_is_said_in_a_line(tmp_path):
-    found = Study(f"sqlite:///{tmp_path}/study.db", "s", SPACE, "random", 6)
+    study = Study(f"sqlite:///{tmp_path}/study.db", "s", SPACE, "random", 6)
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     with pytest.raises(RunFailed, match=r"^the search's database: \S.*; run the same command"), database_errors_explained():
-        found.claim()
+        study.run(lambda trial: 0.5)

@@ -1,0 +1,195 @@
+"""The trials of a search, each an ordinary run directory, or one for each fold of a cross-validation."""
+
+import gc
+import socket
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from cifar_flax.config import Config
+from cifar_flax.errors import ConfigError, Diverged
+from cifar_flax.search.space import Space, Values, describe
+from cifar_flax.search.study import Study, trial_index
+from cifar_flax.training.loop import train
+from cifar_flax.training.records import read_records
+from cifar_flax.training.run_dir import in_use
+
+POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there is none to run here
+AfterEpoch = Callable[[int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and where.
+
+    Attributes:
+      base: the config from which the trials differ.
+      space: the fields in which they differ.
+      workdir: folder of this process' trials, `trials/0000` and so on. Several processes may share it.
+      folds: number of folds of a cross-validation, each a run in `trials/0000/fold0` and so on; None for a single run with the
+        validation set of `base`.
+      train: trains a config in a run directory, as `cifar_flax.training.loop.train` does.
+    """
+
+    base: Config
+    space: Space
+    workdir: Path
+    folds: int | None = None
+    train: Callable[..., object] = train
+
+    def config(self, values: Values) -> Config:
+        """The config of a trial, as one would train it by itself, without the folds of the search."""
+        return self.space.configure(self.base, values)
+
+    def folder(self, index: int) -> Path:
+        """The folder of a trial, whichever process runs it."""
+        return self.workdir / "trials" / f"{index:04d}"
+
+    def in_use(self, index: int) -> bool:
+        """Whether a process trains in the trial's folder, even one that has been silent and was taken for dead."""
+        folder = self.folder(index)
+        return any(map(in_use, (folder, *folder.glob("fold*"))))
+
+    def host_info(self, index: int) -> dict[str, str]:
+        """Where this process has run a trial, for the processes of other machines."""
+        return {"host": socket.gethostname(), "folder": str(self.folder(index).absolute())}
+
+    def trial_path(self, trial: FrozenTrial) -> str:
+        """The folder of a finished trial, after the name of its machine if it is not in this workdir."""
+        index, attributes = trial_index(trial), trial.user_attrs
+        if self.host_info(index).items() <= attributes.items():
+            return str(self.folder(index))
+        return f"{attributes['host']}:{attributes['folder']}"
+
+    def runs(self, index: int, values: Values) -> list[tuple[Path, Config]]:
+        """The run directories of a trial, and the config of each."""
+        folder, config = self.folder(index), self.config(values)
+        if self.folds is None:
+            return [(folder, config)]
+        data = [replace(config.data, folds=self.folds, fold=fold) for fold in range(self.folds)]
+        return [(folder / f"fold{fold}", replace(config, data=part)) for fold, part in enumerate(data)]
+
+
+def run_trials(search: Search, study: Study, after_trial: Callable[[], object] = lambda: None) -> None:
+    """Runs trials until all of the study's are finished, by this process or by others.
+
+    Args:
+      search: what is searched.
+      study: the list of trials, shared with other processes.
+      after_trial: called after each trial that this process finishes.
+
+    Raises:
+      UserError: no trial can be run, because the data are missing, say. The trial is left to be run again.
+      RunFailed: the disk is full. The trial is left to be run again.
+      Preempted: SIGTERM or SIGINT came; everything is saved, and the trial is left to be run again.
+    """
+    said_waiting = False
+
+    def report(trial: FrozenTrial) -> None:
+        print(
+            f"trial {trial_index(trial)}: {_outcome(trial)}  ({len(study.finished())} of {study.trials} finished)", flush=True
+        )
+        after_trial()
+
+    def wait(unfinished: list[int]) -> None:
+        nonlocal said_waiting
+        if not said_waiting:
+            indices = ", ".join(map(str, unfinished))
+            print(f"waiting for trials {indices}: other processes run them, are silent, or have died", flush=True)
+            said_waiting = True
+        time.sleep(POLL_SECONDS)
+
+    print(f"{study.trials} trials, each in a folder of {search.workdir / 'trials'} with its progress in output.txt", flush=True)
+    study.run(lambda trial: objective(search, trial), in_use=search.in_use, wait=wait, after_trial=report)
+
+
+def objective(search: Search, trial: Trial) -> float:
+    """Trains the run or the runs of a trial.
+
+    Args:
+      search: what is searched.
+      trial: an Optuna trial with its index and all its params. Its user attributes then hold where it was run (`host`,
+        `folder`), the score of each run (`top1`), and why it cannot be trained (`failure`).
+
+    Returns:
+      The validation top-1, in [0, 1], of the best epoch; with folds its mean over them.
+
+    Raises:
+      optuna.TrialPruned: the trial is worse than earlier ones, or cannot be trained with its values.
+    """
+    index, top1 = trial_index(trial), []
+    print(f"trial {index}: {describe(trial.params)}", flush=True)
+    for name, value in search.host_info(index).items():
+        trial.set_user_attr(name, value)
+    try:
+        for fold, (folder, config) in enumerate(search.runs(index, trial.params)):
+            folder.mkdir(parents=True, exist_ok=True)
+            last_epoch = config.train.epochs if search.folds is None else None
+            after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
+            with (search.folder(index) / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
+                search.train(config, folder, after_epoch=after_epoch)
+            top1.append(max(_validated(folder).values()))
+    except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:
+        if not (failure := _explain_failure(e)):
+            raise
+        # Optuna's FAIL is for attempts that are made again. PRUNED trials are counted, and TPE avoids what led to them.
+        trial.set_user_attr("failure", failure)
+        raise optuna.TrialPruned(failure) from None
+    finally:
+        jax.clear_caches()  # each trial compiles anew; its programs would stay for good
+        gc.collect()
+    trial.set_user_attr("top1", top1)
+    return float(np.mean(top1))
+
+
+def _explain_failure(e: Diverged | ConfigError | jax.errors.JaxRuntimeError) -> str:
+    """Why a trial cannot be trained with its values; "" if they are not to blame."""
+    if isinstance(e, jax.errors.JaxRuntimeError):
+        return "out of memory" if "RESOURCE_EXHAUSTED" in str(e) else ""
+    return str(e).partition(";")[0] if isinstance(e, Diverged) else str(e)
+
+
+def _reporter(trial: Trial, folder: Path, last_epoch: int | None) -> AfterEpoch:
+    """Reports a run's epochs so far to Optuna; returns a callback for the others, which prunes, but not after `last_epoch`."""
+    validated = _validated(folder)
+    for epoch, top1 in validated.items():
+        trial.report(top1, epoch)
+
+    def report(epoch: int, scores: dict[str, float]) -> None:
+        if epoch not in validated:  # or trained once more, from the last checkpoint
+            trial.report(scores["top1"], epoch)
+        if epoch != last_epoch and trial.should_prune():
+            raise optuna.TrialPruned
+
+    return report
+
+
+def _validated(folder: Path) -> dict[int, float]:
+    """{epoch: validation top-1} of the epochs that a run has recorded."""
+    records = [record for record in read_records(folder) if record["kind"] == "epoch"]
+    return {r["epoch"]: r["validation_top1"] for r in records if r.get("validation_top1") is not None}
+
+
+def _outcome(trial: FrozenTrial) -> str:
+    deviation = standard_deviation(trial)
+    spread = "" if deviation is None else f" +- {deviation:.2%}"
+    return note(trial) or f"validation top-1 {trial.value:.2%}{spread}"
+
+
+def standard_deviation(trial: FrozenTrial) -> float | None:
+    """Sample standard deviation of the top-1 over the folds of a complete trial; None without folds."""
+    top1 = trial.user_attrs.get("top1", ())
+    return float(np.std(top1, ddof=1)) if len(top1) > 1 else None
+
+
+def note(trial: FrozenTrial) -> str:
+    """Why a finished trial did not come to its end; "" if it did."""
+    pruned = f"pruned after epoch {trial.last_step}" if trial.state is TrialState.PRUNED else ""
+    return str(trial.user_attrs.get("failure", pruned))
