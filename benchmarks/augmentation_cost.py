@@ -1,10 +1,15 @@
-"""What augmentation costs: training steps without it, with flip, shift and rotation, and with RandAugment, in turns.
+"""Cost of augmentation: training steps without it, with flip, shift and rotation, and with RandAugment, timed in turns.
 
     python benchmarks/augmentation_cost.py --config=configs/three_conv.py [--rounds=15] [--steps=5] [--json=FILE]
 
-Steps are whole ones, gradients and optimizer included, in one process and on random images: how long a step takes does not
-depend on what is on them.
+Steps include gradients and the optimizer, and run in one process on random images: the time of a step does not depend on the
+content of images.
 """
+
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
 
 import copy
 import dataclasses
@@ -16,19 +21,18 @@ from pathlib import Path
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
-import cifar_flax.runtime.startup  # noqa: F401 # which the one before counts on
 from benchmarks.jax_network import draw, training_step
 from benchmarks.timing import in_turns, speeds, time_steps
 from benchmarks.workload import Workload
 from cifar_flax.config import AugmentConfig, Policy
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.runtime import app
 from cifar_flax.training.environment import describe_environment
 
-app.define_config_flag()
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "times that each variant is timed", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 5, "steps a time", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "a file to write the figures to, such as benchmarks/results/augmentation_cost.json")
+define_config_flag()
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each variant", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "steps per measurement", lower_bound=1)
+_JSON = flags.DEFINE_string("json", None, "file for the figures, such as benchmarks/results/augmentation_cost.json")
 
 VARIANTS = {
     "none": AugmentConfig(),
@@ -38,7 +42,7 @@ VARIANTS = {
 
 
 def augmented(workload: Workload, augment: AugmentConfig) -> Workload:
-    """The same with another augmentation."""
+    """The same workload with another augmentation."""
     config = copy.deepcopy(workload.config)
     config.augment = augment
     return dataclasses.replace(workload, config=config)
@@ -46,7 +50,7 @@ def augmented(workload: Workload, augment: AugmentConfig) -> Workload:
 
 def main() -> None:
     """Times the variants in turns and prints medians and ratios."""
-    config = app.experiment_from_flags().config
+    config = experiment_from_flags().config
     workload = draw(config, config.train.batch_size)
     steps = {name: training_step(augmented(workload, augment)) for name, augment in VARIANTS.items()}
     variants = {name: functools.partial(time_steps, step, _STEPS.value) for name, step in steps.items()}

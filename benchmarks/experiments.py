@@ -1,12 +1,12 @@
-"""Trains what README and docs/experiments.md have figures of, one after another, and keeps a line on each seed.
+"""Trains the runs behind the figures of README and docs/experiments.md, one after another, and records a line per seed.
 
     python benchmarks/experiments.py --only=three_conv_20_epochs      # any of GROUPS; without --only, all of them
     python benchmarks/experiments.py --table                          # what has been measured, as Markdown
 
-Run directories are `runs/experiments/NAME`: after an interruption the same command goes on. Figures are added to
-`benchmarks/results/experiments.jsonl` as each run ends, and those that are there already are not run again. `seconds` are of
-training, all included; `compilation` is what of them went into compiling. `peak_memory_gb` is of the process that trained, and
-where it was interrupted, of the last.
+Run directories are `runs/experiments/NAME`; after an interruption the same command resumes. Figures are appended to
+`benchmarks/results/experiments.jsonl` as each run ends; runs that are in it are not repeated. `seconds` is the time of training
+with everything included, `compilation` its part spent on compiling. `peak_memory_gb` is the peak of the training process, or
+of the last one of an interrupted run.
 """
 
 import itertools
@@ -30,7 +30,7 @@ SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "superclass_top1", "loss",
 
 
 class Group(NamedTuple):
-    """Configs, each trained with the seeds from 0 on; `epochs` where they are not the configs' own."""
+    """Configs, each trained with seeds 0, 1, ...; `epochs` overrides the epochs of the configs."""
 
     configs: tuple[str, ...]
     epochs: int | None = None
@@ -68,10 +68,10 @@ def main() -> None:
 
 
 def run(config: str, epochs: int | None, seed: int) -> None:
-    """Trains and evaluates one seed of an experiment, and adds its line; `epochs` None takes the config's own.
+    """Trains and evaluates one seed of an experiment and appends its line; without `epochs`, those of the config.
 
     Raises:
-      RunFailed: a command failed; its own line stands above.
+      RunFailed: a command failed, whose error is printed above.
     """
     name = config.replace(":", "-") + (f"-{epochs}" if epochs else "") + (f"-seed{seed}" if seed else "")
     workdir = ROOT / "runs" / "experiments" / name

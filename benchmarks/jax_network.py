@@ -12,22 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.workload import CLASSES, PRODUCT, Answer, Workload
 from cifar_flax.config import Config
 from cifar_flax.config.types import Activation
+from cifar_flax.data.batches import ResidentSource
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import convnet, create_model, initialize, speednet
-from cifar_flax.models.layers import ACTIVATIONS
+from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.groups import matches
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.runtime.devices import compiler_options, compute_dtype, data_parallel_mesh, put_dataset, replicated
+from cifar_flax.runtime import compilation
+from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, replicated
 from cifar_flax.training.environment import describe_environment
-from cifar_flax.training.state import initial_state
-from cifar_flax.training.step import make_train_step
+from cifar_flax.training.state import TrainState, initial_state
+from cifar_flax.training.step import TrainStep
 
 Step = Callable[[], object]
 
@@ -35,7 +38,7 @@ Step = Callable[[], object]
 @contextlib.contextmanager
 def default_options() -> Iterator[None]:
     """Our step as `jax.jit` compiles it by default."""
-    with mock.patch("cifar_flax.training.step.compiler_options", return_value={}):
+    with mock.patch.object(compilation, "compiler_options", return_value={}):
         yield
 
 
@@ -70,7 +73,7 @@ def draw(config: Config, batch_size: int, seed: int = 0) -> Workload:
     size = config.data.image_size or 32
     images = rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
     model = create_model(config.model, CLASSES, jnp.float32)
-    variables = jax.jit(lambda x: initialize(model, jax.random.key(0), x))(images / np.float32(255))
+    variables = compilation.jit(lambda x: initialize(model, jax.random.key(0), x))(images / np.float32(255))
 
     def noisy(tree: Any) -> dict[str, np.ndarray]:
         arrays = {path: np.array(x) for path, x in flatten_dict(tree, sep="/").items()}
@@ -84,7 +87,7 @@ def draw(config: Config, batch_size: int, seed: int = 0) -> Workload:
 
 def answers(workload: Workload) -> dict[str, Answer]:
     """What ours, and Flax's own layers, make of a workload without dropout; in float32."""
-    found = {"ours": _answer(workload, compiler_options(jnp.float32))}
+    found = {"ours": _answer(workload, compilation.compiler_options())}
     with plain_layers():
         return {**found, "plain_jit": _answer(workload, {})}
 
@@ -96,7 +99,7 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
         made["default_options"] = training_step(workload)
         with plain_layers():
             made["plain_jit"] = training_step(workload)
-    multiply = jax.jit(jnp.matmul, compiler_options=compiler_options(jnp.float32))
+    multiply = compilation.jit(jnp.matmul)
     matrix = jnp.ones((PRODUCT, PRODUCT))
     return {**made, "matrix_product_jax": lambda: multiply(matrix, matrix).block_until_ready()}, []
 
@@ -109,17 +112,23 @@ def training_step(workload: Workload) -> Step:
     preprocessing = Preprocessing.of(dataset, config.data.normalization, {})
     model = create_model(config.model, CLASSES, dtype)
     optimizer = create_optimizer(config.optim, create_schedule(config.optim, 1000, 100))
-    shapes = jax.eval_shape(lambda images: initial_state(config, model, optimizer, images), workload.inputs)
+    shapes = jax.eval_shape(lambda images: initial_state(config, model, optimizer, jnp.uint32(0), images), workload.inputs)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)  # drawing parameters takes long to compile
     ours = jax.tree.map(jnp.array, _variables(workload))  # copies, since the step donates its state
     state = dataclasses.replace(zeros, **ours, opt_state=optimizer.init(ours["params"]))
     state = jax.device_put(state, replicated(mesh))
-    step = make_train_step(config, model, optimizer, preprocessing, 100, dtype, mesh)
-    data, indices = put_dataset(dataset, mesh), np.arange(len(dataset), dtype=np.int32)
+    source = ResidentSource(dataset, NamedSharding(mesh, PartitionSpec(None, "data")))
+    train_step = TrainStep(config, model, optimizer, preprocessing, 100)
+
+    def run(state: TrainState, resident: Any, indices: jax.Array) -> Any:
+        return train_step(state, source.batch(resident, indices))
+
+    step = compilation.jit(run, donate_argnums=0)
+    indices = np.arange(len(dataset), dtype=np.int32)
 
     def one() -> None:
         nonlocal state
-        state, metrics = step(state, data, indices)
+        state, metrics = step(state, source.resident, indices)
         jax.block_until_ready((state.params, metrics))
 
     one()  # compiles

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from benchmarks.plan import Activate, Conv, Dense, Dropout, Layer, MaxPool, Norm, Residual, Scale, Vector, layers_of
 from benchmarks.workload import CLASSES, Answer, Workload
-from cifar_flax.config.types import Activation, Features, Optimizer
+from cifar_flax.config.types import Activation, GlobalPool
+from cifar_flax.optim import SGD, Adam
 
 Step = Callable[[], object]
 
@@ -75,10 +76,10 @@ class Network:
 
     def _optimizer(self) -> Any:
         optim = self._workload.config.optim
-        if optim.name is Optimizer.ADAM:
-            b2 = 0.999 if optim.b2 is None else optim.b2
-            return keras.optimizers.Adam(optim.learning_rate, optim.b1, b2, optim.eps)
-        return keras.optimizers.SGD(optim.learning_rate, optim.momentum or 0.0, optim.nesterov)
+        if isinstance(optim, Adam):
+            return keras.optimizers.Adam(optim.learning_rate, optim.b1, optim.b2, optim.eps)
+        assert isinstance(optim, SGD)  # `common_recipe` leaves these two
+        return keras.optimizers.SGD(optim.learning_rate, optim.momentum, optim.nesterov)
 
     def _apply(self, layers: tuple[Layer, ...], x: Any) -> Any:
         for layer in layers:
@@ -86,7 +87,6 @@ class Network:
         return x
 
     def _build(self, layer: Layer) -> Callable[[Any], Any]:
-        model = self._workload.config.model
         match layer:
             case Conv(name=name, features=features, size=size, padding=padding, bias=bias):
                 self._named[name] = keras.layers.Conv2D(features, size, padding=padding.lower(), use_bias=bias)
@@ -94,10 +94,8 @@ class Network:
             case Dense(name=name, features=features, bias=bias):
                 self._named[name] = keras.layers.Dense(features, use_bias=bias)
                 return self._named[name]
-            case Norm(name=name, scale=scale):
-                self._named[name] = keras.layers.BatchNormalization(
-                    momentum=model.batch_norm_momentum, epsilon=model.batch_norm_epsilon, scale=scale
-                )
+            case Norm(name=name, scale=scale, momentum=momentum, epsilon=epsilon):
+                self._named[name] = keras.layers.BatchNormalization(momentum=momentum, epsilon=epsilon, scale=scale)
                 return self._named[name]
             case Activate(function=function):
                 return keras.layers.Activation(ACTIVATIONS[function])
@@ -131,12 +129,12 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
     return {f"keras_{name}": Network(workload).step(xla) for name, xla in (("graph", False), ("xla", True))}, []
 
 
-def _vector(how: Features) -> Callable[[Any], Any]:
+def _vector(how: GlobalPool) -> Callable[[Any], Any]:
     mean, largest = keras.layers.GlobalAveragePooling2D(), keras.layers.GlobalMaxPooling2D()
-    pooled: dict[Features, Callable[[Any], Any]] = {
-        Features.FLATTEN: keras.layers.Flatten(),
-        Features.MEAN: mean,
-        Features.MAX: largest,
-        Features.MAX_PLUS_MEAN: lambda x: keras.layers.add([largest(x), mean(x)]),
+    pooled: dict[GlobalPool, Callable[[Any], Any]] = {
+        GlobalPool.FLATTEN: keras.layers.Flatten(),
+        GlobalPool.MEAN: mean,
+        GlobalPool.MAX: largest,
+        GlobalPool.MAX_PLUS_MEAN: lambda x: keras.layers.add([largest(x), mean(x)]),
     }
     return pooled[how]

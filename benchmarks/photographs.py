@@ -1,8 +1,8 @@
-"""Classifies photographs that Python packages ship, and writes docs/photographs.md and .png about it.
+"""Classifies photographs that Python packages ship, and writes docs/photographs.md and .png.
 
-    python benchmarks/photographs.py                    # by the network in the box, or --run=runs/three_conv-short
+    python benchmarks/photographs.py                    # with the bundled network, or --run=runs/three_conv-short
 
-The photographs themselves are those of scikit-image, scikit-learn and matplotlib; only the page's small copies are here.
+The photographs come from scikit-image, scikit-learn and matplotlib; only small copies are in the page.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ from absl import flags
 from PIL import Image, ImageOps
 
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags
+from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
 
 if TYPE_CHECKING:
-    from cifar_flax.serving.classifier import Classifier, Prediction
+    from cifar_flax.network import Network, Prediction
 
-_OUT = flags.DEFINE_string("out", "docs/photographs.md", "the page to write, beside its picture")
+_OUT = flags.DEFINE_string("out", "docs/photographs.md", "the page to write; its picture goes beside it")
 define_network_flags()
 
-SHOWN = 160  # pixels a side of a photograph in the picture
+SHOWN = 160  # pixels per side of a photograph in the picture
 
 FLOWERS = ("orchid", "poppy", "rose", "sunflower", "tulip")
 
 
 class Photograph(NamedTuple):
-    """A picture of a package.
+    """A photograph that a package ships.
 
     Attributes:
-      title: what it shows.
-      package, path: where it is.
-      classes: those of CIFAR-100 that would be right; none where it knows no such thing.
-      free: whether its licence lets a copy stand in the page.
+      title: a description.
+      package, path: the package, and the file in it.
+      classes: classes of CIFAR-100 that count as correct; empty where CIFAR-100 has none.
+      free: whether its licence permits a copy in the page.
     """
 
     title: str
@@ -64,36 +64,44 @@ PHOTOGRAPHS = (
 
 
 class Answer(NamedTuple):
-    """What a network says of a photograph; `rank` is the place of a class that would be right, None beyond the fifth."""
+    """The predictions for a photograph.
+
+    Attributes:
+      photograph: the photograph.
+      view: the network's input, uint8 [32, 32, 3].
+      predictions: the five most probable classes.
+      rank: rank of the first correct class among them, from 1; None where none is correct.
+    """
 
     photograph: Photograph
-    seen: np.ndarray  # uint8 [32, 32, 3]
+    view: np.ndarray
     predictions: list["Prediction"]
     rank: int | None
 
 
 def main() -> None:
     """Classifies the photographs and writes the page and its picture."""
-    name, classifier = network_from_flags()
-    answers = [_ask(classifier, photograph) for photograph in PHOTOGRAPHS]
+    network = network_from_flags()
+    answers = [_classify(network, photograph) for photograph in PHOTOGRAPHS]
     page = Path(_OUT.value)
     _draw(answers, page.with_suffix(".png"))
-    page.write_text(_page(name, page.with_suffix(".png").name, answers), encoding="utf-8")
-    known = [answer for answer in answers if answer.photograph.classes]
-    print(f"{sum(answer.rank is not None for answer in known)} of {len(known)} in the top five -> {page}")
+    page.write_text(_page(network.name, page.with_suffix(".png").name, answers), encoding="utf-8")
+    with_class = [answer for answer in answers if answer.photograph.classes]
+    print(f"{sum(answer.rank is not None for answer in with_class)} of {len(with_class)} in the top five -> {page}")
 
 
-def _ask(classifier: "Classifier", photograph: Photograph) -> Answer:
-    predictions = classifier.classify(photograph.read())
+def _classify(network: "Network", photograph: Photograph) -> Answer:
+    options = view_options_from_flags()
+    predictions: list[Prediction] = network.predict(photograph.read(), **options)
     rank = next((k for k, p in enumerate(predictions, 1) if p.name in photograph.classes), None)
-    return Answer(photograph, classifier.view(photograph.read()), predictions, rank)
+    return Answer(photograph, network.view(photograph.read(), options["fit"]), predictions, rank)
 
 
 def _draw(answers: Sequence[Answer], path: Path) -> None:
-    """A row a photograph: the square that is looked at, what the network sees of it, and five bars."""
-    from cifar_flax.analysis.figures import BLUE, GREY, Album, new_figure, show_image
+    """Draws a row per photograph: its square crop, the input of the network, and the five most probable classes."""
+    from cifar_flax.analysis.figures import BLUE, GREY, FigureWriter, new_figure, show_image
 
-    with Album(path.parent, path.stem).style():
+    with FigureWriter(path.parent, path.stem).style():
         figure = new_figure(7.5, 1.45 * len(answers))
         axes = figure.subplots(len(answers), 3, width_ratios=(1, 1, 2.2))
         for row, answer in zip(axes, answers, strict=True):
@@ -101,10 +109,10 @@ def _draw(answers: Sequence[Answer], path: Path) -> None:
             if answer.photograph.free:
                 photograph = Image.open(BytesIO(answer.photograph.read())).convert("RGB")
                 show_image(row[0], np.asarray(ImageOps.fit(photograph, (SHOWN, SHOWN))))
-            show_image(row[1], answer.seen)
+            show_image(row[1], answer.view)
             places = range(len(answer.predictions))
-            right = [p.name in answer.photograph.classes for p in answer.predictions]
-            row[2].barh(places, [p.probability for p in answer.predictions], color=[BLUE if r else GREY for r in right])
+            correct = [p.name in answer.photograph.classes for p in answer.predictions]
+            row[2].barh(places, [p.probability for p in answer.predictions], color=[BLUE if c else GREY for c in correct])
             row[2].set_yticks(places, [p.name.replace("_", " ") for p in answer.predictions])
             row[2].set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "50 %", "100 %"))
             row[2].grid(axis="y", visible=False)
@@ -119,9 +127,9 @@ def _either(names: Sequence[str]) -> str:
 def _page(network: str, picture: str, answers: Sequence[Answer]) -> str:
     from cifar_flax.serving.formats import table
 
-    known = [answer for answer in answers if answer.photograph.classes]
-    hits = [f"{a.photograph.title} (place {a.rank})" for a in known if a.rank]
-    misses = [f"{a.photograph.title} ({_either(a.photograph.classes)})" for a in known if not a.rank]
+    with_class = [answer for answer in answers if answer.photograph.classes]
+    hits = [f"{a.photograph.title} (rank {a.rank})" for a in with_class if a.rank]
+    misses = [f"{a.photograph.title} ({_either(a.photograph.classes)})" for a in with_class if not a.rank]
     titles = [
         f"{a.photograph.title}: {f'expected {_either(a.photograph.classes)}' if a.photograph.classes else 'no such class'}"
         for a in answers
@@ -129,20 +137,20 @@ def _page(network: str, picture: str, answers: Sequence[Answer]) -> str:
     tables = "\n".join(f"```\n{table(title, a.predictions).rstrip()}\n```\n" for title, a in zip(titles, answers, strict=True))
     return f"""# Photographs
 
-What `{network}` says of photographs that Python packages ship, cropped to a square and shrunk to 32x32: the five most likely
-classes of each. Those that show something that CIFAR-100 has a class for should have it among the five. Made by
+Predictions of `{network}` for photographs that Python packages ship, cropped to a square and resized to 32x32: the five most
+probable classes of each. Where CIFAR-100 has a class for the subject, it should be among the five. Written by
 `python benchmarks/photographs.py`.
 
-Among the five, {len(hits)} of {len(known)}: {"; ".join(hits) or "none"}.
+Among the five, {len(hits)} of {len(with_class)}: {"; ".join(hits) or "none"}.
 
 Not among them: {"; ".join(misses) or "none"}.
 
-![The photographs, what the network sees of them, and five bars each; those of a right class are blue]({picture})
+![The photographs, the inputs of the network, and the five most probable classes, the correct ones blue]({picture})
 
-The photographs come with scikit-image, scikit-learn and matplotlib. Those shown are in the public domain or CC0, but for two of
+The photographs come with scikit-image, scikit-learn and matplotlib. Those shown are in the public domain or CC0, except two of
 scikit-learn's under [CC BY 2.0](https://creativecommons.org/licenses/by/2.0/): the temple by
 [danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/), the flower by
-[vultilion](https://www.flickr.com/photos/vultilion/6056698931/); both are cropped and made smaller here.
+[vultilion](https://www.flickr.com/photos/vultilion/6056698931/); both are cropped and resized here.
 
 {tables}"""
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cifar_flax.augment.policy import Batch, create_augmentation
+from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import AugmentConfig, DataConfig, FillMode, Policy
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import to_unit
 from cifar_flax.data.registry import load_dataset
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -52,7 +53,7 @@ def framed(images: np.ndarray) -> np.ndarray:
 
 
 def shapes100(images: np.ndarray) -> Image.Image:
-    """One image a class: a column a superclass, five classes below each other."""
+    """One image per class: a column per superclass, its five classes below each other."""
     tiles = framed(images)
     side = tiles.shape[1]
     sheet = tiles.reshape(20, 5, side, side, 3).transpose(1, 2, 0, 3, 4).reshape(5 * side, 20 * side, 3)
@@ -60,15 +61,15 @@ def shapes100(images: np.ndarray) -> Image.Image:
 
 
 def augmentations(images: np.ndarray) -> Image.Image:
-    """Each augmentation of the same few images, under the settings that ask for it, in two columns."""
+    """Each augmentation of the same few images, under its settings, in two columns."""
     n, side = len(images), images.shape[1] * SCALE + GAP
     width, height, rows = n * side + 4 * GAP, side + CAPTION, -(-len(AUGMENTATIONS) // 2)
     sheet = Image.new("RGB", (2 * width - 5 * GAP, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
-    batch = Batch(jnp.asarray(images) / jnp.float32(255), jnp.eye(n), jnp.arange(n))
+    batch = (to_unit(jnp.asarray(images)), jnp.eye(n), jnp.arange(n))
     for i, (caption, config) in enumerate(AUGMENTATIONS.items()):
         left, top = i // rows * width, i % rows * height
-        after = jax.jit(create_augmentation(config))(jax.random.key(1), batch, jnp.int32(0)).images
+        after, _ = jax.jit(create_augmentation(config))(jax.random.key(1), *batch, jnp.int32(0))
         strip = np.concatenate(framed(np.round(np.asarray(after) * 255).astype(np.uint8)), axis=1)
         draw.text((left, top + 1), caption, "black")
         sheet.paste(Image.fromarray(strip), (left, top + CAPTION))

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from cifar_flax.config import BlockConfig, ModelConfig
-from cifar_flax.config.types import Activation, Architecture, BatchNorm, Features
+from cifar_flax.config import ModelSpec
+from cifar_flax.config.types import Activation, BatchNorm, GlobalPool
 from cifar_flax.errors import UserError
-
-WHITENING_SIZE = 2  # models.speednet's; importing it would bring JAX into TensorFlow's process
+from cifar_flax.models.convnet import BlockConfig, ConvNet
+from cifar_flax.models.speednet import WHITENING_SIZE, SpeedNet
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Norm:
 
     name: str
     scale: bool
+    momentum: float
+    epsilon: float
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Dropout:
 class Vector:
     """The feature map as a vector; flattened, it is in the order rows, columns, channels."""
 
-    how: Features
+    how: GlobalPool
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,15 @@ class Residual:
 Layer = Conv | Norm | Activate | MaxPool | Dropout | Vector | Dense | Scale | Residual
 
 
-def layers_of(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+def layers_of(model: ModelSpec, num_classes: int) -> tuple[Layer, ...]:
     """The layers of a convnet or speednet, in the order in which they are applied.
 
     Raises:
       UserError: it is neither.
     """
-    if model.name is Architecture.CONVNET:
+    if isinstance(model, ConvNet):
         return _convnet(model, num_classes)
-    if model.name is Architecture.SPEEDNET:
+    if isinstance(model, SpeedNet):
         return _speednet(model, num_classes)
     raise UserError(
         f"config.model.name: the other frameworks have no {model.name} here; expected convnet or speednet, or --frameworks=jax"
@@ -103,34 +105,35 @@ def multiply_adds(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) 
     return _count(layers, image_shape)[0]
 
 
-def _convnet(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+def _convnet(model: ConvNet, num_classes: int) -> tuple[Layer, ...]:
     layers: list[Layer] = []
     for i, block in enumerate(model.blocks):
         layers += _block(block, model, f"block{i}")
-    layers.append(Vector(model.features))
+    layers.append(Vector(model.global_pool))
     for i, dense in enumerate(model.dense):
         layers += [Dense(f"dense{i}", dense.features, True), Activate(dense.activation or model.activation)]
         layers.append(Dropout(dense.dropout))
     return (*layers, Dense("logits", num_classes, True))
 
 
-def _block(block: BlockConfig, model: ModelConfig, name: str) -> list[Layer]:
+def _block(block: BlockConfig, model: ConvNet, name: str) -> list[Layer]:
     layers: list[Layer] = []
     for i, features in enumerate(block.features):
         size, padding = block.kernel_sizes[i % len(block.kernel_sizes)], block.paddings[i % len(block.paddings)]
         activations = block.activations or (model.activation,)
         layers.append(Conv(f"{name}_conv{i}", features, size, str(padding), block.batch_norm is not BatchNorm.CONV))
         if block.batch_norm is BatchNorm.CONV:
-            layers.append(Norm(f"{name}_conv{i}_norm", scale=True))
+            layers.append(Norm(f"{name}_conv{i}_norm", True, model.batch_norm_momentum, model.batch_norm_epsilon))
         layers.append(Activate(activations[i % len(activations)]))
     if block.batch_norm is BatchNorm.BLOCK:
-        layers.append(Norm(f"{name}_norm", scale=True))
+        layers.append(Norm(f"{name}_norm", True, model.batch_norm_momentum, model.batch_norm_epsilon))
     return [*layers, MaxPool(block.pool), Dropout(block.dropout)]
 
 
-def _speednet(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
+def _speednet(model: SpeedNet, num_classes: int) -> tuple[Layer, ...]:
     def normed(name: str, *layers: Layer) -> list[Layer]:
-        return [*layers, Norm(f"{name}_norm", scale=False), Activate(model.activation)]
+        norm = Norm(f"{name}_norm", model.batch_norm_scale, model.batch_norm_momentum, model.batch_norm_epsilon)
+        return [*layers, norm, Activate(model.activation)]
 
     channels = 2 * 3 * WHITENING_SIZE**2
     layers: list[Layer] = [Conv("whitening", channels, WHITENING_SIZE, "VALID", True), Activate(model.activation)]
@@ -142,7 +145,7 @@ def _speednet(model: ModelConfig, num_classes: int) -> tuple[Layer, ...]:
             name = f"stage{i}_branch{j}"
             branch += normed(name, Conv(name, features, size, "SAME", False))
         layers += [Residual(tuple(branch))] if stage.residual else branch
-    return (*layers, Vector(model.features), Dense("logits", num_classes, False), Scale(model.logit_scale))
+    return (*layers, Vector(model.global_pool), Dense("logits", num_classes, False), Scale(model.logit_scale))
 
 
 def _count(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
@@ -157,7 +160,7 @@ def _count(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, tupl
             case MaxPool(window=window):
                 shape = (shape[0] // window, shape[1] // window, shape[2])
             case Vector(how=how):
-                shape = (math.prod(shape),) if how is Features.FLATTEN else shape[2:]
+                shape = (math.prod(shape),) if how is GlobalPool.FLATTEN else shape[2:]
             case Dense(features=features):
                 total += shape[0] * features
                 shape = (features,)

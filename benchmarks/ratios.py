@@ -1,8 +1,8 @@
-"""What the speeds of the variants come to: ratios, by name, and floating-point operations."""
+"""Named ratios of speeds, and floating-point operations of a training step."""
 
 from collections.abc import Mapping
 
-# Name of the ratio -> the variants of which the fastest counts.
+# Name of the ratio -> variants, of which the fastest is compared with ours.
 AGAINST: dict[str, tuple[str, ...]] = {
     "default_options": ("default_options",),
     "plain_jit": ("plain_jit",),
@@ -14,24 +14,27 @@ AGAINST: dict[str, tuple[str, ...]] = {
 
 
 def ratios(speeds: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """Ours over theirs, such as {"wide_ratio_torch_f32": .9}: above 1 ours is faster.
+    """Divides our speed by those of others: {"wide_ratio_torch_f32": .9, ...}; above 1 ours is faster.
 
     Args:
-      speeds: images a second by variant; what was not measured is not there, and `best_f32` only where both others are.
-      prefix: such as "wide".
+      speeds: images per second of the variants measured.
+      prefix: of the names, such as "wide".
+
+    Returns:
+      Ratios to the variants that were measured; `best_f32` only where PyTorch and Keras both were.
     """
-    found: dict[str, float] = {}
+    ratio_of: dict[str, float] = {}
     for name, variants in AGAINST.items():
         measured = [speeds[variant] for variant in variants if variant in speeds]
-        complete = name != "best_f32" or all(f"{prefix}_ratio_{one}" in found for one in ("torch_f32", "keras"))
+        complete = name != "best_f32" or all(f"{prefix}_ratio_{one}" in ratio_of for one in ("torch_f32", "keras"))
         if measured and complete:
-            found[f"{prefix}_ratio_{name}"] = speeds["ours"] / max(measured)
-    return found
+            ratio_of[f"{prefix}_ratio_{name}"] = speeds["ours"] / max(measured)
+    return ratio_of
 
 
 def training_flops(multiply_adds: int) -> int:
-    """Floating-point operations of a training step, per image.
+    """Counts the floating-point operations of a training step, per image.
 
-    Two a multiply-add; the gradients by activations and those by parameters cost as much as the forward pass each.
+    A multiply-add is two operations. Gradients of activations and of parameters each cost as much as the forward pass.
     """
     return 3 * 2 * multiply_adds

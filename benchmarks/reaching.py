@@ -1,4 +1,4 @@
-"""When a run reached an accuracy, on its own clock."""
+"""The time at which a run reached an accuracy, from its records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Reached:
     Attributes:
       epoch: counted from 1.
       top1: in [0, 1].
-      elapsed: seconds of training until then, of all processes of the run, with validation, checkpoints and compilation.
-      compilation: of those, seconds in which its programs were compiled.
+      elapsed: seconds of training until then, over all sessions of the run, with validation, checkpoints and compilation.
+      compilation: seconds of `elapsed` in which programs were compiled.
     """
 
     epoch: int
@@ -23,17 +23,17 @@ class Reached:
 
     @property
     def seconds(self) -> float:
-        """Without compilation."""
+        """Seconds without compilation."""
         return self.elapsed - self.compilation
 
 
 def reached(target: float, epochs: Sequence[Mapping[str, Any]], final_top1: Callable[[], float]) -> Reached | None:
-    """The first epoch whose validation top-1 is at least `target`; None where there is none.
+    """Finds the first epoch whose validation top-1 is at least `target`; None where there is none.
 
     Args:
       target: in [0, 1].
       epochs: the records of metrics.jsonl of kind "epoch".
-      final_top1: asked once, where nothing was validated: the top-1 after the last epoch.
+      final_top1: returns the top-1 after the last epoch; called once, where nothing was validated.
     """
     if not any("validation_top1" in record for record in epochs):
         epochs = [{**epochs[-1], "validation_top1": final_top1()}]

@@ -1,11 +1,12 @@
-"""How soon launch/serve.py is ready, how fast it answers uploads, what 50 clients at once get, and whether its memory grows.
+"""Measures launch/serve.py: seconds until it is ready, milliseconds an upload, 50 clients at once, memory over many uploads.
 
     python benchmarks/serving_load.py --run=runs/three_conv-short [--requests=5000] [--json=FILE]
 
-The server and the clients share the machine. What is uploaded are three photographs of 640x427 pixels, as JPEG, in turns, and
-as the page does, which has the picture and what the network sees sent back; times without those two are taken too.
+The server and the clients share the machine. The clients upload three photographs of 640x427 pixels, as JPEG, in turn, and ask
+for the pictures that the page shows, as the page does; times without those pictures are taken too.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -51,10 +52,10 @@ class Server:
             text=True,
         )
         assert self._process.stdout
-        found = re.search(r"http://([^/]+)/", self._process.stdout.readline())
-        if not found:
+        ready = re.search(r"http://([^/]+)/", self._process.stdout.readline())
+        if not ready:
             sys.exit("the server did not start")
-        self.ready_seconds, self._address = time.perf_counter() - start, found[1]
+        self.ready_seconds, self._address = time.perf_counter() - start, ready[1]
 
     def upload(self, number: int, query: str = "?pictures=true") -> tuple[int, float]:
         """Uploads a picture over a new connection; returns the status of the answer and the milliseconds until it was there."""
@@ -68,10 +69,14 @@ class Server:
         return response.status, 1000 * (time.perf_counter() - start)
 
     def megabytes(self) -> float:
-        """Resident memory."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found[1]) / 1024 if found else float("nan")
+        """Resident memory of the server and the processes that decode; memory that they share counts once."""
+        kilobytes, processes = 0, [self._process.pid]
+        while processes:
+            folder = Path(f"/proc/{processes.pop()}")
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it decoded a picture and has ended
+                processes += map(int, "".join(task.read_text() for task in folder.glob("task/*/children")).split())
+                kilobytes += int(re.findall(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)[0])
+        return kilobytes / 1024
 
     def __enter__(self) -> "Server":
         return self
@@ -109,12 +114,12 @@ def at_once(upload: Callable[[int], tuple[int, float]], clients: int) -> dict[st
 
 def memory(server: Server, requests: int) -> list[float]:
     """Resident megabytes after 0, 10, ... 100 % of as many uploads by eight clients."""
-    found = [server.megabytes()]
+    megabytes = [server.megabytes()]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(10):
             list(pool.map(server.upload, range(requests // 10)))
-            found.append(server.megabytes())
-    return found
+            megabytes.append(server.megabytes())
+    return megabytes
 
 
 def main() -> None:

@@ -28,10 +28,11 @@ from benchmarks.timing import in_turns, speeds
 from benchmarks.workers import Worker
 from benchmarks.workload import CLASSES, PRODUCT, Answer, check_agreement, common_recipe
 from cifar_flax.config import Config
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
 
-app.define_config_flag()
+define_config_flag()
 FRAMEWORKS = {"jax": (), "torch": ("torch",), "keras": ("keras", "tensorflow")}  # name -> packages it takes
 _FRAMEWORKS = flags.DEFINE_list("frameworks", list(FRAMEWORKS), f"of {', '.join(FRAMEWORKS)}; jax always takes part")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that each variant is timed", lower_bound=1)
@@ -44,7 +45,7 @@ PRODUCT_FLOPS = 2 * PRODUCT**3
 
 def main() -> None:
     """Checks that all do the same work, times it, and prints medians and ratios."""
-    experiment = app.experiment_from_flags()
+    experiment = experiment_from_flags()
     config, sizes, names = common_recipe(experiment.config), _batch_sizes(experiment.config), _frameworks()
     work = multiply_adds(layers_of(config.model, CLASSES), _image_shape(config))
     with ExitStack() as stack:

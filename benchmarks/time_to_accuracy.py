@@ -10,6 +10,11 @@ The time is that of the run's own clock (`elapsed` less `compilation` of metrics
 augmentation, validation and checkpoints, less what JAX reports for compiling the training and evaluation steps.
 """
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
+
 import copy
 import json
 import statistics
@@ -21,13 +26,12 @@ from typing import Any
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import cifar_flax.runtime.huge_pages  # starts the command anew, with large pages
-import cifar_flax.runtime.startup  # noqa: F401 # which the one before counts on
 from cifar_flax.config import Config
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime import app
 
-app.define_config_flag()
+define_config_flag()
 _TARGET = flags.DEFINE_float("target", None, "top-1 to reach, such as .65", lower_bound=0.0, upper_bound=1.0, required=True)
 _SEEDS = flags.DEFINE_integer("seeds", 1, "how many, counted from config.seed", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "print one JSON object after the progress, in place of the summary")
@@ -36,7 +40,7 @@ FOLDER = Path("runs") / "time_to_accuracy"
 
 def main() -> None:
     """Trains what is not trained yet and prints the times."""
-    experiment = app.experiment_from_flags()
+    experiment = experiment_from_flags()
     lines = []
     for seed in range(experiment.config.seed, experiment.config.seed + _SEEDS.value):
         config = copy.deepcopy(experiment.config)

@@ -1,4 +1,4 @@
-"""Timing in turns, so that whatever else the machine does falls on all alike."""
+"""Interleaved timing, so that other work on the machine slows all variants equally."""
 
 import statistics
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 
 def time_steps(step: Callable[[], object], steps: int) -> float:
-    """Seconds a step over `steps` of them, after one that brings caches and threads back and is not counted.
+    """Measures the mean seconds per step over `steps` steps, after one warm-up step that is not counted.
 
     Args:
       step: makes one step and waits until it is done.
@@ -20,7 +20,7 @@ def time_steps(step: Callable[[], object], steps: int) -> float:
 
 
 def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each variant returns, `rounds` times: one after the other, then all over again."""
+    """Measures each variant once per round; returns the `rounds` measurements of each."""
     measured: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, measure in variants.items():
@@ -29,5 +29,5 @@ def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 
 
 def speeds(seconds: Mapping[str, list[float]], amount: float) -> dict[str, float]:
-    """`amount` over the median of each variant's seconds: images a second, where a step takes that many."""
+    """Divides `amount`, images per step say, by the median seconds of each variant."""
     return {name: amount / statistics.median(values) for name, values in seconds.items()}

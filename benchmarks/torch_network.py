@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from benchmarks.plan import Activate, Conv, Dense, Dropout, Layer, MaxPool, Norm, Residual, Scale, Vector, layers_of
 from benchmarks.workload import CLASSES, PRODUCT, Answer, Workload
-from cifar_flax.config.types import Activation, Features, Optimizer
+from cifar_flax.config.types import Activation, GlobalPool
+from cifar_flax.optim import SGD, Adam
 
 Step = Callable[[], object]
 
@@ -27,10 +28,10 @@ ACTIVATIONS = {
 }
 
 POOLED = {
-    Features.FLATTEN: lambda x: x.permute(0, 2, 3, 1).flatten(1),  # in our order; of channels_last, without a copy
-    Features.MEAN: lambda x: x.mean((2, 3)),
-    Features.MAX: lambda x: x.amax((2, 3)),
-    Features.MAX_PLUS_MEAN: lambda x: x.amax((2, 3)) + x.mean((2, 3)),
+    GlobalPool.FLATTEN: lambda x: x.permute(0, 2, 3, 1).flatten(1),  # in our order; of channels_last, without a copy
+    GlobalPool.MEAN: lambda x: x.mean((2, 3)),
+    GlobalPool.MAX: lambda x: x.amax((2, 3)),
+    GlobalPool.MAX_PLUS_MEAN: lambda x: x.amax((2, 3)) + x.mean((2, 3)),
 }
 
 
@@ -116,12 +117,11 @@ class Network:
     def _optimizer(self) -> torch.optim.Optimizer:
         """The fused forms, which are PyTorch's fastest."""
         optim, params = self._workload.config.optim, [p for p in self.module.parameters() if p.requires_grad]
-        if optim.name is Optimizer.ADAM:
-            betas = (optim.b1, 0.999 if optim.b2 is None else optim.b2)
+        if isinstance(optim, Adam):
+            betas = (optim.b1, optim.b2)
             return torch.optim.Adam(params, lr=optim.learning_rate, betas=betas, eps=optim.eps, fused=True)
-        return torch.optim.SGD(
-            params, lr=optim.learning_rate, momentum=optim.momentum or 0.0, nesterov=optim.nesterov, fused=True
-        )
+        assert isinstance(optim, SGD)  # `common_recipe` leaves these two
+        return torch.optim.SGD(params, lr=optim.learning_rate, momentum=optim.momentum, nesterov=optim.nesterov, fused=True)
 
     def _build(self, layer: Layer) -> nn.Module:
         match layer:
@@ -133,9 +133,9 @@ class Network:
             case Dense(name=name, features=features, bias=bias):
                 self._named[name] = nn.Linear(self._workload.params[f"{name}/kernel"].shape[0], features, bias=bias)
                 return self._named[name]
-            case Norm(name=name, scale=scale):
-                self._named[name] = self._batch_norm(name, scale)
-                return self._named[name]
+            case Norm() as norm:
+                self._named[norm.name] = self._batch_norm(norm)
+                return self._named[norm.name]
             case Activate(function=function):
                 return ACTIVATIONS[function]()
             case MaxPool(window=window):
@@ -149,12 +149,11 @@ class Network:
             case Residual(layers=layers):
                 return ResidualBlock(nn.Sequential(*(self._build(inner) for inner in layers)))
 
-    def _batch_norm(self, name: str, scale: bool) -> nn.Module:
+    def _batch_norm(self, layer: Norm) -> nn.Module:
         """PyTorch's momentum is the share of the new, and its running variance is unbiased; neither matters to the step."""
-        model = self._workload.config.model
-        features = len(self._workload.batch_stats[f"{name}/mean"])
-        norm = nn.BatchNorm2d(features, eps=model.batch_norm_epsilon, momentum=1 - model.batch_norm_momentum)
-        norm.weight.requires_grad_(scale)  # where there is none it stays 1
+        features = len(self._workload.batch_stats[f"{layer.name}/mean"])
+        norm = nn.BatchNorm2d(features, eps=layer.epsilon, momentum=1 - layer.momentum)
+        norm.weight.requires_grad_(layer.scale)  # where there is none it stays 1
         return norm
 
     def _parameter(self, path: str) -> nn.Parameter:

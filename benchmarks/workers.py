@@ -1,4 +1,4 @@
-"""A process for each framework, since they do not go together in one; driven in turns, so that one computes at a time."""
+"""A process per framework, since they conflict within one; driven in turns, so that one computes at a time."""
 
 import importlib
 import multiprocessing
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.timing import time_steps
 from cifar_flax.errors import CifarFlaxError, RunFailed
 
-# All of them on the CPU, and as quiet as they can be.
+# All frameworks run on the CPU and print little.
 SETTINGS = {
     "JAX_PLATFORMS": "cpu",
     "CUDA_VISIBLE_DEVICES": "",
@@ -22,22 +22,22 @@ SETTINGS = {
 
 
 class Worker:
-    """A module of `benchmarks` in a process of its own; it holds the steps that it built."""
+    """A module of `benchmarks` in a separate process, which keeps the steps that it has built."""
 
     def __init__(self, module: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._module = module
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, module))
-        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as launch/train.py has it: for each framework alike
+        os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # like launch/train.py, for each framework
         self._process.start()
         theirs.close()
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """What the module's function returns; `build`, `time_step` and `versions` are the worker's own.
+        """Calls a function of the module, or `build`, `time_step` or `versions`, in the process and returns its result.
 
         Raises:
-          CifarFlaxError: the function did.
+          CifarFlaxError: the function raised it.
           RuntimeError: the function raised anything else; its traceback is in the message.
           RunFailed: the process is gone.
         """
@@ -54,15 +54,15 @@ class Worker:
         raise value
 
     def build(self, workload: Any) -> tuple[list[str], list[str]]:
-        """Has the module build its steps for a workload, in place of those before; returns their names, and remarks."""
+        """Has the module build its steps for a workload, replacing earlier ones; returns their names, and remarks."""
         return self.call("build", workload)
 
     def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
-        """Of packages, as they are in the process."""
+        """Returns the versions of packages in the process."""
         return self.call("versions", packages)
 
     def time_step(self, name: str, steps: int) -> float:
-        """Seconds a step, by the worker's own clock."""
+        """Measures seconds per step, in the process."""
         return self.call("time_step", name, steps)
 
     def __enter__(self) -> "Worker":
@@ -77,17 +77,17 @@ class Worker:
 
 def _serve(pipe: Connection, name: str) -> None:
     os.environ.update(SETTINGS)
-    held: dict[str, Callable[[], object]] = {}
+    built: dict[str, Callable[[], object]] = {}
 
     def build(workload: Any) -> tuple[list[str], list[str]]:
-        held.clear()
+        built.clear()
         steps, remarks = module.steps(workload)
-        held.update(steps)
+        built.update(steps)
         return list(steps), remarks
 
-    own: dict[str, Callable[..., Any]] = {
+    common: dict[str, Callable[..., Any]] = {
         "build": build,
-        "time_step": lambda name, steps: time_steps(held[name], steps),
+        "time_step": lambda name, steps: time_steps(built[name], steps),
         "versions": lambda packages: {package: importlib.import_module(package).__version__ for package in packages},
     }
     try:
@@ -95,10 +95,10 @@ def _serve(pipe: Connection, name: str) -> None:
         while True:
             function, arguments = pipe.recv()
             try:
-                pipe.send((True, (own.get(function) or getattr(module, function))(*arguments)))
+                pipe.send((True, (common.get(function) or getattr(module, function))(*arguments)))
             except CifarFlaxError as e:
                 pipe.send((False, e))
-            except Exception:  # of any library, and so perhaps not to be pickled
+            except Exception:  # of any library, and perhaps not picklable
                 pipe.send((False, RuntimeError(f"in the process of {name}:\n{traceback.format_exc()}")))
     except (EOFError, ConnectionError, KeyboardInterrupt):
-        pass  # the other side is done
+        pass  # the parent has closed the pipe

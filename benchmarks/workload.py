@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cifar_flax.config import AugmentConfig, Config, EarlyStoppingConfig, OptimConfig, PlateauConfig
-from cifar_flax.config.types import Normalization, Optimizer
+from cifar_flax.config import AugmentConfig, Config, EarlyStoppingConfig, OptimizerSpec, PlateauConfig
+from cifar_flax.config.types import Normalization
 from cifar_flax.errors import RunFailed
+from cifar_flax.models import ConvNet
+from cifar_flax.optim import SGD, Adam, AdamW
 
 CLASSES = 100
 PRODUCT = 2048  # rows and columns of the matrices whose product stands for what the machine can do
@@ -44,10 +46,11 @@ class Workload:
     def without_dropout(self) -> "Workload":
         """The same without what is random."""
         config = copy.deepcopy(self.config)
-        for block in config.model.blocks:
-            block.dropout = 0.0
-        for dense in config.model.dense:
-            dense.dropout = 0.0
+        if isinstance(config.model, ConvNet):
+            for block in config.model.blocks:
+                block.dropout = 0.0
+            for dense in config.model.dense:
+                dense.dropout = 0.0
         return replace(self, config=config)
 
 
@@ -75,13 +78,14 @@ def common_recipe(config: Config) -> Config:
     """
     config = copy.deepcopy(config)
     old = config.optim
-    new = OptimConfig(learning_rate=LEARNING_RATE, label_smoothing=old.label_smoothing, freeze=old.freeze)
-    if old.name in (Optimizer.ADAM, Optimizer.ADAMW):
-        new.name, new.b1, new.b2, new.eps = Optimizer.ADAM, old.b1, old.b2, old.eps
-    elif old.name is Optimizer.SGD:
-        new.name, new.momentum, new.nesterov = Optimizer.SGD, old.momentum, old.nesterov
+    new: OptimizerSpec
+    if isinstance(old, Adam | AdamW):
+        new = Adam(b1=old.b1, b2=old.b2, eps=old.eps)
+    elif isinstance(old, SGD):
+        new = SGD(momentum=old.momentum, nesterov=old.nesterov)
     else:
-        new.name, new.momentum, new.nesterov = Optimizer.SGD, 0.9, True
+        new = SGD(momentum=0.9, nesterov=True)
+    new.learning_rate, new.label_smoothing, new.freeze = LEARNING_RATE, old.label_smoothing, old.freeze
     config.optim, config.augment = new, AugmentConfig()
     config.plateau, config.early_stopping = PlateauConfig(), EarlyStoppingConfig()
     config.data.normalization = Normalization.UNIT

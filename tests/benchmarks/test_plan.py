@@ -1,18 +1,18 @@
 import pytest
 
 from benchmarks.plan import Conv, Dense, Dropout, Residual, layers_of, multiply_adds
-from cifar_flax.config import ModelConfig, StageConfig
-from cifar_flax.config.types import Architecture, Features
+from cifar_flax.config import GlobalPool
+from cifar_flax.config.flags import load_config
 from cifar_flax.errors import UserError
-from cifar_flax.runtime.app import load_config
+from cifar_flax.models import ResNet, SpeedNet, StageConfig
 from tests.conftest import ROOT
 
 
 def test_multiply_adds_of_the_speed_runs_are_those_that_their_author_counts():
     fast = load_config(str(ROOT / "configs" / "fast.py")).model
     assert multiply_adds(layers_of(fast, 100), (32, 32, 3)) == pytest.approx(175e6, rel=0.01)
-    ten_classes = ModelConfig(name=Architecture.SPEEDNET, features=Features.MAX)
-    ten_classes.stages = tuple(StageConfig(width, 3, (width,), (3,)) for width in (64, 256, 256))
+    stages = tuple(StageConfig(width, 3, (width,), (3,)) for width in (64, 256, 256))
+    ten_classes = SpeedNet(stages=stages, global_pool=GlobalPool.MAX)
     assert multiply_adds(layers_of(ten_classes, 10), (32, 32, 3)) == pytest.approx(118e6, rel=0.01)
 
 
@@ -34,4 +34,4 @@ def test_a_branch_adds_to_the_work_and_keeps_the_shape():
 
 def test_a_residual_network_is_refused():
     with pytest.raises(UserError, match=r"config\.model\.name: .*resnet.*expected convnet or speednet"):
-        layers_of(ModelConfig(name=Architecture.RESNET), 100)
+        layers_of(ResNet(), 100)

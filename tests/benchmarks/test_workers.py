@@ -5,9 +5,8 @@ import pytest
 
 from benchmarks.plan import Conv
 from benchmarks.workers import Worker
-from cifar_flax.config import ModelConfig
-from cifar_flax.config.types import Architecture
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.models import ConvNet, ResNet
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def worker():
 
 
 def test_calls_are_answered_by_another_process(worker):
-    layers = worker.call("layers_of", ModelConfig(), 10)
+    layers = worker.call("layers_of", ConvNet(), 10)
     assert worker.call("multiply_adds", layers, (2, 2, 3)) == 12 * 10
     assert worker._process.pid != os.getpid()
     assert worker.versions(("numpy",)) == {"numpy": np.__version__}
@@ -25,7 +24,7 @@ def test_calls_are_answered_by_another_process(worker):
 
 def test_what_goes_wrong_there_is_raised_here(worker):
     with pytest.raises(UserError, match="expected convnet or speednet"):
-        worker.call("layers_of", ModelConfig(name=Architecture.RESNET), 10)
+        worker.call("layers_of", ResNet(), 10)
     with pytest.raises(RuntimeError, match=r"(?s)in the process of plan:.*in multiply_adds.*ValueError"):
         worker.call("multiply_adds", (Conv("a", 1, 1, "SAME", False),), (5,))
     assert worker.call("multiply_adds", (), (2, 2, 3)) == 0  # and it goes on

@@ -1,0 +1,70 @@
+import time
+
+import pytest
+
+from cifar_flax.files.checksum import read_checksummed
+from tests.faults.scene import finish
+
+CHAIN = 3  # kills of a run before it may end
+
+
+def test_trainings_killed_at_random_moments_end_exactly(scene, rng, thorough):
+    """Moments are drawn from the life of an undisturbed training, with an empty data cache to begin with."""
+    landed = 0
+    while landed < (30 if thorough else 3):
+        workdir, cache = scene.fresh("killed"), scene.fresh("cache")
+        for _ in range(CHAIN):
+            process = scene.start("train", workdir, cache)
+            time.sleep(rng.uniform(0, scene.seconds["train"]))
+            if process.poll() is None:  # the rest of a run takes less time than all of it
+                process.kill()
+                landed += 1
+            finish(process)
+        scene.assert_resumes_exactly(workdir, cache)
+
+
+def cache_files(workdir, cache):
+    return {path.name for path in cache.glob("*/.new-*")}
+
+
+def checkpoint_folders(workdir, cache):
+    return {path.name for path in (workdir / "checkpoints").glob("*orbax-checkpoint-tmp*")}
+
+
+@pytest.mark.parametrize("temporary_files", [cache_files, checkpoint_folders])
+def test_trainings_killed_while_they_write_end_exactly(scene, rng, thorough, temporary_files):
+    workdir, cache = scene.fresh("killed"), scene.fresh("cache")
+    kills, hits, attempts = 5 if thorough else 1, 0, 0
+    while hits < kills and attempts < 10 * kills:
+        if temporary_files is cache_files:  # a filled cache is not written
+            cache = scene.fresh("cache")
+        attempts += 1
+        hits += kill_once_written(scene, workdir, cache, temporary_files, skip=int(rng.integers(0, 2)))
+    assert hits
+    scene.assert_resumes_exactly(workdir, cache)
+
+
+def kill_once_written(scene, workdir, cache, temporary_files, skip):
+    """Kills a training as soon as it writes, after `skip` other times; returns whether it did."""
+    left = temporary_files(workdir, cache)  # by an earlier kill
+    process, seen = scene.start("train", workdir, cache), set(left)
+    while process.poll() is None:
+        seen |= temporary_files(workdir, cache)
+        if len(seen) > len(left) + skip:
+            process.kill()
+            finish(process)
+            return True
+        time.sleep(0)  # no longer: a file of the cache is written in less than a millisecond
+    finish(process)
+    return False
+
+
+def test_a_killed_evaluation_leaves_the_report_complete(scene, rng, thorough):
+    workdir = scene.undisturbed.copy(scene.fresh("evaluated"))
+    for _ in range(5 if thorough else 1):
+        process = scene.start("evaluate", workdir, scene.undisturbed.cache)
+        time.sleep(rng.uniform(0, scene.seconds["evaluate"]))
+        process.kill()
+        finish(process)
+        assert read_checksummed(workdir / "report" / "test.json") == scene.undisturbed.scores
+    scene.assert_evaluates_exactly(workdir)
