@@ -191,13 +191,18 @@ class Network:
         return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine)
 
     def explain(
-        self, image: np.ndarray, label: int, method: str = "saliency", size: int | None = None, stride: int | None = None
+        self,
+        image: np.ndarray,
+        label: int | None = None,
+        method: str = "saliency",
+        size: int | None = None,
+        stride: int | None = None,
     ) -> np.ndarray:
         """Which pixels a prediction rests on.
 
         Args:
           image: uint8 [H, W, C] of the network's image shape; `view` makes one of any picture.
-          label: the class.
+          label: the class; by default the one with the largest logit.
           method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
           size: side of the square, in pixels; a quarter of the image by default.
           stride: distance between neighbouring squares, in pixels; half their side by default.
@@ -206,9 +211,13 @@ class Network:
           float32 [H, W] for saliency, [rows, columns] of squares for occlusion; larger where the class rests on the pixels.
 
         Raises:
-          UserError: there is no such method, or the image has another shape or dtype.
+          UserError: there is no such method or class, or the image has another shape or dtype.
         """
         self._check_images(image[None])
+        if label is None:
+            label = int(self.logits(image[None])[0].argmax())
+        if not 0 <= label < len(self.class_names):
+            raise UserError(f"{self.name}: no class {label}; expected 0 to {len(self.class_names) - 1}")
         if method == "saliency":
             with self._lock:
                 return np.asarray(self._saliency(self.variables, image, label))

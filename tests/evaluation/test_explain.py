@@ -32,8 +32,8 @@ def test_the_gradient_of_a_linear_network_is_its_weights(network):
 
 def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
     image = tiny_split(4, 3).images[3]
-    found = network.explain(image, 3, "occlusion", size=4, stride=2)
-    assert found.shape == (3, 3)
+    difference = network.explain(image, 3, "occlusion", size=4, stride=2)
+    assert difference.shape == (3, 3)
     covered = image.copy()
     covered[2:6, 4:8] = 128
 
@@ -43,13 +43,25 @@ def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
         logits = x.reshape(-1) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
         return jax.nn.softmax(logits)[3]
 
-    assert found[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
+    assert difference[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
 
 
 def test_features_are_what_the_last_layer_sees(network):
     split = tiny_split(45, 1)  # not a multiple of the batch size
     expected = (split.images / 255 - np.array(network.preprocessing.mean)) / np.array(network.preprocessing.std)
     np.testing.assert_allclose(network.features(split.images), expected.reshape(45, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_by_default_the_likeliest_class_is_explained(network):
+    image = tiny_split(1, 0).images[0]
+    likeliest = int(network.logits(image[None])[0].argmax())
+    np.testing.assert_array_equal(network.explain(image), network.explain(image, likeliest))
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_class_that_is_not_there_is_refused(network, label):
+    with pytest.raises(UserError, match=f"no class {label}; expected 0 to 9"):
+        network.explain(tiny_split(1, 0).images[0], label)
 
 
 def test_an_unknown_method_is_refused(network):
