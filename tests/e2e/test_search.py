@@ -36,7 +36,7 @@ def test_a_search_of_two_processes_survives_the_death_of_one(search, launch, tmp
         assert_complete(run, STEPS)
     earlier = {run.name: len(json.loads((run / "environment.json").read_text())["earlier"]) for run in trials.iterdir()}
     assert earlier == {"0000": 1, "0001": 0, "0002": 0, "0003": 0}
-    assert "going on from step" in (trials / "0000" / "output.txt").read_text(), "the killed trial began anew"
+    assert "resumed at step" in (trials / "0000" / "output.txt").read_text(), "the killed trial began anew"
 
     with (tmp_path / "search" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
