@@ -87,9 +87,9 @@ def draw(config: Config, batch_size: int, seed: int = 0) -> Workload:
 
 def answers(workload: Workload) -> dict[str, Answer]:
     """What ours, and Flax's own layers, make of a workload without dropout; in float32."""
-    found = {"ours": _answer(workload, compilation.compiler_options())}
+    actual = {"ours": _answer(workload, compilation.compiler_options())}
     with plain_layers():
-        return {**found, "plain_jit": _answer(workload, {})}
+        return {**actual, "plain_jit": _answer(workload, {})}
 
 
 def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:

@@ -55,14 +55,14 @@ def main() -> None:
         environment = workers["jax"].call("environment")
         for name, worker in workers.items():
             environment["packages"] |= worker.versions(FRAMEWORKS[name])
-    found = figures(experiment.name.partition("-")[0], seconds, work)
+    actual = figures(experiment.name.partition("-")[0], seconds, work)
     if _JSON.value:
         measured = {"multiply_adds": work, "differences": differences, "remarks": remarks, "seconds_per_step": seconds}
-        print(json.dumps({"config": experiment.name, **found, **measured, "environment": environment}))
+        print(json.dumps({"config": experiment.name, **actual, **measured, "environment": environment}))
         return
     print(f"{experiment.name}: {work / 1e6:,.0f} M multiply-adds an image; {_ROUNDS.value} rounds of {_STEPS.value} steps")
-    print(table(found, sizes, seconds, work))
-    print("\n".join(f"{name} {value:.3f}" for name, value in found.items() if isinstance(value, float)))
+    print(table(actual, sizes, seconds, work))
+    print("\n".join(f"{name} {value:.3f}" for name, value in actual.items() if isinstance(value, float)))
     print("\n".join([*(f"{name} differs from ours by {value:.0e} at most" for name, value in differences.items()), *remarks]))
 
 
@@ -87,18 +87,18 @@ def figures(prefix: str, seconds: Mapping[int, Mapping[str, list[float]]], work:
     }
 
 
-def table(found: Mapping[str, Any], sizes: list[int], seconds: Mapping[int, Mapping[str, list[float]]], work: int) -> str:
+def table(actual: Mapping[str, Any], sizes: list[int], seconds: Mapping[int, Mapping[str, list[float]]], work: int) -> str:
     """A row a variant, a column a batch size: images a second.
 
     Of the first size also the slowest and the fastest round, and the share of the peak.
     """
-    images, size = found["images_per_second"], sizes[0]
+    images, size = actual["images_per_second"], sizes[0]
     head = "".join(f"{f'batch {size}':>12}" for size in sizes)
     lines = [f"{'images/s':22}{head}{'rounds':>18}{'of peak':>9}"]
     for name, values in _networks(seconds[size]).items():
         columns = "".join(f"{images[size].get(name, float('nan')):12.1f}" for size in sizes)
         spread = f"{size / max(values):.1f} - {size / min(values):.1f}"
-        share = images[size][name] * training_flops(work) / 1e9 / found["peak_gflops"]
+        share = images[size][name] * training_flops(work) / 1e9 / actual["peak_gflops"]
         lines.append(f"{name:22}{columns}{spread:>18}{share:9.1%}")
     return "\n".join(lines)
 

@@ -62,11 +62,11 @@ def time_of(config: Config, workdir: Path, target: float) -> dict[str, Any]:
 
     train(config, workdir)
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
-    found = reached(target, epochs, lambda: _test_top1(workdir))
-    if found is None:
+    actual = reached(target, epochs, lambda: _test_top1(workdir))
+    if actual is None:
         return {"reached": False}
-    times = {"seconds": found.seconds, "seconds_with_compilation": found.elapsed}
-    return {"reached": True, **times, "epoch": found.epoch, "top1": found.top1}
+    times = {"seconds": actual.seconds, "seconds_with_compilation": actual.elapsed}
+    return {"reached": True, **times, "epoch": actual.epoch, "top1": actual.top1}
 
 
 def spread(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -94,11 +94,13 @@ def _describe(line: dict[str, Any]) -> str:
 
 
 def _summary(lines: Sequence[dict[str, Any]]) -> str:
-    found = spread(lines)
-    if not found["n"]:
+    actual = spread(lines)
+    if not actual["n"]:
         return f"no seed reached {_TARGET.value:.1%}"
-    sd = f", sd {found['sd'] / 60:.2f}" if found["sd"] is not None else ""
-    return f"{_TARGET.value:.1%} in {found['mean'] / 60:.2f} min on average{sd}; {found['n']} of {len(lines)} seeds reached it"
+    sd = f", sd {actual['sd'] / 60:.2f}" if actual["sd"] is not None else ""
+    return (
+        f"{_TARGET.value:.1%} in {actual['mean'] / 60:.2f} min on average{sd}; {actual['n']} of {len(lines)} seeds reached it"
+    )
 
 
 if __name__ == "__main__":

@@ -65,41 +65,41 @@ def _evaluate_run() -> None:
     if _WEIGHTS.value == "raw" and (_CORRUPTIONS.value or _PROBE.value != "none"):
         raise UserError("--weights=raw: --corruptions and --probe score the averaged weights alone")
     run, split = Run.open(_RUN.value), _SPLIT.value
-    found, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
-    scores = run.score(found.logits, found.labels)
-    if run.has_ema and found.ema:
-        raw = run.network(found.step, ema=False).evaluate(dataset, found.tta)
+    predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
+    scores = run.score(predictions.logits, predictions.labels)
+    if run.has_ema and predictions.ema:
+        raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
         scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    path = write_predictions(run, found, scores)
+    path = write_predictions(run, predictions, scores)
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"superclass {scores['superclass_top1']:.2%}  " if "superclass_top1" in scores else ""
-    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {found.step})")
+    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {predictions.step})")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
     print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%} -> {path}")
     if _REPORT.value:
         from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
-        print(f"report: {write_report(run, found, dataset, scores)}")
+        print(f"report: {write_report(run, predictions, dataset, scores)}")
     if _CORRUPTIONS.value or _PROBE.value != "none":
-        _evaluate_robustness(run, found, dataset)
+        _evaluate_robustness(run, predictions, dataset)
 
 
-def _evaluate_robustness(run: "Run", found: "Predictions", dataset: "Dataset") -> None:
+def _evaluate_robustness(run: "Run", predictions: "Predictions", dataset: "Dataset") -> None:
     """Prints and writes the scores on images without colour or with turned hues, and on corrupted ones."""
     from cifar_flax.analysis.robustness import accuracy
 
     folder = run.workdir / "report"
     if _PROBE.value == "color":
-        colors = accuracy.color_accuracy(run, dataset, found.step, found.tta)
+        colors = accuracy.color_accuracy(run, dataset, predictions.step, predictions.tta)
         print(accuracy.color_table(colors))
-        print(f"-> {accuracy.write_robustness(folder, 'color', found, colors)}")
+        print(f"-> {accuracy.write_robustness(folder, 'color', predictions, colors)}")
     if _CORRUPTIONS.value:
-        corrupted = accuracy.corruption_accuracy(run, dataset, found.step, found.tta)
+        corrupted = accuracy.corruption_accuracy(run, dataset, predictions.step, predictions.tta)
         print(accuracy.corruption_table(corrupted))
-        picture = accuracy.draw_corruptions(folder, found.split, dataset, corrupted)
-        print(f"-> {accuracy.write_robustness(folder, 'corruptions', found, corrupted)}, {picture.name}")
+        picture = accuracy.draw_corruptions(folder, predictions.split, dataset, corrupted)
+        print(f"-> {accuracy.write_robustness(folder, 'corruptions', predictions, corrupted)}, {picture.name}")
 
 
 if __name__ == "__main__":

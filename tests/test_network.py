@@ -48,9 +48,9 @@ def test_probabilities_are_the_softmax_of_the_logits(make_network, flip, batch):
     network = make_network()
     network.picture_batch = batch
     images = pixels(70, 8).reshape(70, 8, 1, 3).repeat(8, 2) ^ pixels(8, 8, 1)
-    found = network.probabilities(images, flip)
-    assert (found.dtype, found.shape) == (np.float32, (70, 10))
-    np.testing.assert_allclose(found, reference(network, images, flip), rtol=2e-4, atol=1e-6)
+    actual = network.probabilities(images, flip)
+    assert (actual.dtype, actual.shape) == (np.float32, (70, 10))
+    np.testing.assert_allclose(actual, reference(network, images, flip), rtol=2e-4, atol=1e-6)
 
 
 def test_a_picture_gets_the_same_bits_alone_and_in_company(make_network):
@@ -64,10 +64,10 @@ def test_a_picture_gets_the_same_bits_alone_and_in_company(make_network):
 def test_predictions_are_ranked_with_their_superclasses(network):
     array = pixels(8, 8)
     expected = reference(network, array[None])[0]
-    found = network.predict(array, top=4)
-    assert [p.name for p in found] == [f"line_{k}" for k in np.argsort(-expected)[:4]]
-    assert [p.superclass for p in found] == [("rows", "columns")[k // 5] for k in np.argsort(-expected)[:4]]
-    np.testing.assert_allclose([p.probability for p in found], np.sort(expected)[::-1][:4], rtol=1e-4)
+    actual = network.predict(array, top=4)
+    assert [p.name for p in actual] == [f"line_{k}" for k in np.argsort(-expected)[:4]]
+    assert [p.superclass for p in actual] == [("rows", "columns")[k // 5] for k in np.argsort(-expected)[:4]]
+    np.testing.assert_allclose([p.probability for p in actual], np.sort(expected)[::-1][:4], rtol=1e-4)
     assert len(network.predict(array, top=50)) == 10
 
 
@@ -137,18 +137,18 @@ def test_a_network_for_grey_pictures_sees_luminance(make_network):
 
 
 def test_threads_share_a_network(make_network):
-    network, found = make_network(), {}
+    network, actual = make_network(), {}
     images = np.stack([pixels(8, 8, seed) for seed in range(40)])
 
     def work(k):
-        found[k] = network.probabilities(images[k : k + 1])[0]
+        actual[k] = network.probabilities(images[k : k + 1])[0]
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(40)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_array_equal(np.stack([found[k] for k in range(40)]), network.probabilities(images))
+    np.testing.assert_array_equal(np.stack([actual[k] for k in range(40)]), network.probabilities(images))
 
 
 def test_a_network_that_diverged_makes_no_predictions(network):
@@ -185,11 +185,11 @@ def test_a_folder_without_pictures_is_refused(network, tmp_path):
 def test_scores_are_those_of_the_networks_logits(network):
     split = tiny_split(45, 1)  # not a multiple of the batch size
     labelled = Dataset(split.images, split.labels, network.class_names)
-    found = network.evaluate(labelled)
+    actual = network.evaluate(labelled)
     probs = reference(network, split.images)
-    assert found["n"] == 45
-    assert found["top1"] == (probs.argmax(1) == split.labels).mean()
-    assert found["loss"] == pytest.approx(-np.log(probs[np.arange(45), split.labels]).mean(), rel=1e-4)
+    assert actual["n"] == 45
+    assert actual["top1"] == (probs.argmax(1) == split.labels).mean()
+    assert actual["loss"] == pytest.approx(-np.log(probs[np.arange(45), split.labels]).mean(), rel=1e-4)
 
 
 def test_other_classes_are_not_scored(network):

@@ -63,9 +63,9 @@ def test_evaluate_equals_numpy_on_the_models_own_logits(run):
     pixels = (test.images / 255 - np.array(run.preprocessing.mean)) / np.array(run.preprocessing.std)
     network, x = run.network("latest"), jnp.asarray(pixels, jnp.float32)
     logits = np.asarray(network.model.apply(network.variables, x, train=False), np.float64)
-    found = run.predict("test", "latest")
-    assert (found.dtype, found.shape) == (np.float32, (TINY_TEST_IMAGES, 10))
-    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+    actual = run.predict("test", "latest")
+    assert (actual.dtype, actual.shape) == (np.float32, (TINY_TEST_IMAGES, 10))
+    np.testing.assert_allclose(actual, logits, rtol=1e-4, atol=1e-5)
     order = np.argsort(-logits, axis=1)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(test)), test.labels]
     np.testing.assert_allclose(scores["loss"], losses.mean(), rtol=1e-5)

@@ -218,14 +218,14 @@ class Runs:
         common = set.intersection(*(set(run.checkpoints.steps()) for run in self._runs))
         for step in sorted(common, reverse=True):
             try:
-                found = [run.checkpoints.restore(step, like) for run in self._runs]
+                checkpoints = [run.checkpoints.restore(step, like) for run in self._runs]
             except UserError as e:
                 logging.warning("%s; all seeds fall back to an earlier checkpoint", e)
                 continue
-            for run, restored in zip(self._runs, found, strict=True):
+            for run, restored in zip(self._runs, checkpoints, strict=True):
                 run.checkpoints.delete_after(step)
                 run.progress = restored.progress
-            return [restored.state for restored in found], step
+            return [restored.state for restored in checkpoints], step
         if common:
             raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
         return [], 0

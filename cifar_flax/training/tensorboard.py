@@ -20,7 +20,7 @@ class TensorBoard:
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
         # TensorBoard reads files in the order of their names, which rise even where the clock was set back.
-        sessions = [int(found[1]) for path in folder.iterdir() if (found := re.match(r"events\.session(\d+)\.", path.name))]
+        sessions = [int(match[1]) for path in folder.iterdir() if (match := re.match(r"events\.session(\d+)\.", path.name))]
         self._writer = EventsWriter(str(folder / f"events.session{max(sessions, default=0) + 1:06d}"))
         start = SessionLog(status=SessionLog.SessionStatus.START)
         self._writer.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))

@@ -38,18 +38,18 @@ def test_throughput_of_ours_beside_plain_jax(benchmark):
     small = ("--config.data.image_size=8", "--frameworks=jax", "--rounds=3", "--steps=1")
     done = benchmark("throughput", *small, "--batch_sizes=4", "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert set(found["images_per_second"]) == {"32", "4"}
-    seconds, speeds = found["seconds_per_step"]["32"], found["images_per_second"]["32"]
+    actual = json.loads(done.stdout)
+    assert set(actual["images_per_second"]) == {"32", "4"}
+    seconds, speeds = actual["seconds_per_step"]["32"], actual["images_per_second"]["32"]
     assert set(speeds) == {"ours", "default_options", "plain_jit"}
     assert speeds["ours"] == pytest.approx(32 / np.median(seconds["ours"]))
-    assert found["tiny_ratio_plain_jit"] == pytest.approx(speeds["ours"] / speeds["plain_jit"])
+    assert actual["tiny_ratio_plain_jit"] == pytest.approx(speeds["ours"] / speeds["plain_jit"])
     # 8x8 outputs of 27 products for 8 channels; 4x4x8 features to 16, and 16 to 100 classes.
-    assert found["multiply_adds"] == 64 * 27 * 8 + 128 * 16 + 1600
-    products = [np.median(found["seconds_per_step"][size]["matrix_product_jax"]) for size in ("32", "4")]
+    assert actual["multiply_adds"] == 64 * 27 * 8 + 128 * 16 + 1600
+    products = [np.median(actual["seconds_per_step"][size]["matrix_product_jax"]) for size in ("32", "4")]
     peak = max(2 * 2048**3 / product for product in products)
-    assert found["peak_gflops"] == pytest.approx(peak / 1e9)
-    assert found["tiny_share_of_peak"] == pytest.approx(speeds["ours"] * 6 * found["multiply_adds"] / peak)
+    assert actual["peak_gflops"] == pytest.approx(peak / 1e9)
+    assert actual["tiny_share_of_peak"] == pytest.approx(speeds["ours"] * 6 * actual["multiply_adds"] / peak)
 
 
 @pytest.mark.slow
@@ -66,16 +66,16 @@ def test_time_to_accuracy_is_read_off_the_runs(benchmark, tmp_path):
     records = [list(map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())) for workdir in workdirs]
     epochs = [[record for record in run if record["kind"] == "epoch"] for run in records]
     target = max(record["validation_top1"] for record in epochs[0])
-    found = ask(target)
-    assert [line["seed"] for line in found["seeds"]] == [0, 1]
-    assert found["seeds"][0]["reached"]
-    for line, run in zip(found["seeds"], epochs, strict=True):
+    actual = ask(target)
+    assert [line["seed"] for line in actual["seeds"]] == [0, 1]
+    assert actual["seeds"][0]["reached"]
+    for line, run in zip(actual["seeds"], epochs, strict=True):
         first = next((record for record in run if record["validation_top1"] >= target), None)
         assert line["reached"] == (first is not None)
         if first:
             assert (line["epoch"], line["seconds_with_compilation"]) == (first["epoch"], first["elapsed"])
             assert 0 < line["seconds"] < line["seconds_with_compilation"]
-    assert ask(target) == found
+    assert ask(target) == actual
 
 
 @pytest.mark.slow

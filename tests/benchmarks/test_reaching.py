@@ -11,9 +11,9 @@ def never():
 
 
 def test_the_first_epoch_that_reaches_it_counts():
-    found = reached(0.65, EPOCHS, never)
-    assert found == Reached(epoch=2, top1=0.66, elapsed=200.0, compilation=25.0)
-    assert found.seconds == 175
+    actual = reached(0.65, EPOCHS, never)
+    assert actual == Reached(epoch=2, top1=0.66, elapsed=200.0, compilation=25.0)
+    assert actual.seconds == 175
     assert reached(0.71, EPOCHS, never) is None
 
 

@@ -99,9 +99,9 @@ def test_without_a_config_the_line_says_how_to_name_one(capsys):
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_name_swaps_the_spec_whatever_the_order_of_the_flags(order):
     overrides = ["--config.optim.momentum=.9", "--config.optim.name=sgd", "--config.model.name=resnet", "--config.model.stem=8"]
-    found = experiment(f"--config={FULL_CONFIG}", "--config.optim.learning_rate=.5", *overrides[::order])
-    assert found.config.optim == SGD(learning_rate=0.5, momentum=0.9, groups=found.config.optim.groups)
-    assert found.config.model == ResNet(stem=8)
+    actual = experiment(f"--config={FULL_CONFIG}", "--config.optim.learning_rate=.5", *overrides[::order])
+    assert actual.config.optim == SGD(learning_rate=0.5, momentum=0.9, groups=actual.config.optim.groups)
+    assert actual.config.model == ResNet(stem=8)
 
 
 def test_the_name_of_a_run_tells_its_overrides_apart():

@@ -32,14 +32,14 @@ def refusal(*arguments):
     return lines[0] if lines else None
 
 
-def assert_sane(found):
+def assert_sane(actual):
     """What the rest of the program takes for granted of a config and of the name of its run."""
-    written = to_dict(found.config)
-    assert from_dict(written) == found.config
+    written = to_dict(actual.config)
+    assert from_dict(written) == actual.config
     assert is_finite(written)
-    assert re.fullmatch(r"[\w.-]+", found.name)
-    assert not found.name.startswith(".")
-    assert len(found.name) < 100
+    assert re.fullmatch(r"[\w.-]+", actual.name)
+    assert not actual.name.startswith(".")
+    assert len(actual.name) < 100
 
 
 @settings(max_examples=MANY)
@@ -55,11 +55,11 @@ def test_any_value_of_any_field_is_taken_as_it_is_or_refused_in_a_line_that_name
     if (line := refusal(*arguments)) is not None:
         assert path.partition("[")[0].split(".")[-1] in line or path.split(".")[0] in line, line
         return
-    found = experiment(*arguments)
-    assert_sane(found)
+    actual = experiment(*arguments)
+    assert_sane(actual)
     asked = asked_for(text, FIELDS[path])
     if asked is not None and path in LEAVES:
-        assert dict(flatten_config(to_dict(found.config)))[f"config.{path}"] == asked[0]
+        assert dict(flatten_config(to_dict(actual.config)))[f"config.{path}"] == asked[0]
 
 
 @settings(max_examples=MANY)
@@ -151,17 +151,17 @@ def test_a_config_json_that_somebody_has_changed_is_read_as_it_is_or_refused(tmp
     text = json.dumps(tree)
     cut = data.draw(st.none() | st.integers(0, len(text)))
     path.write_text(text[:cut], encoding="utf-8", errors="surrogatepass")
-    found, message = None, ""
+    actual, message = None, ""
     try:
-        found = read_config(path)
+        actual = read_config(path)
     except UserError as error:
         message = str(error)
-    if found is None:
+    if actual is None:
         assert message.startswith(f"{path}: ")
         assert len(message.splitlines()) == 1
         return
-    write_config(found, path)
-    assert read_config(path) == found
+    write_config(actual, path)
+    assert read_config(path) == actual
 
 
 @pytest.mark.parametrize(

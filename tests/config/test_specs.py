@@ -172,10 +172,10 @@ def test_a_field_of_another_spec_is_said_to_be_one():
 def test_differences_show_the_type_like_a_field():
     a, b = Config(), Config()
     b.model = ResNet()
-    found = differences(a, b)
-    assert found["config.model.type"] == ("cifar_flax.models.convnet:ConvNet", "cifar_flax.models.resnet:ResNet")
-    assert found["config.model.stem"] == (None, 64)
-    assert "config.optim.type" not in found
+    actual = differences(a, b)
+    assert actual["config.model.type"] == ("cifar_flax.models.convnet:ConvNet", "cifar_flax.models.resnet:ResNet")
+    assert actual["config.model.stem"] == (None, 64)
+    assert "config.optim.type" not in actual
 
 
 def test_every_registered_network_is_usable():

@@ -31,9 +31,9 @@ def serving(*flags):
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         ready = server.stdout.readline()
-        found = re.search(r"ready on (http://\S+/)", ready)
-        assert found, ready + server.communicate(timeout=60)[1]
-        yield server, found[1]
+        match = re.search(r"ready on (http://\S+/)", ready)
+        assert match, ready + server.communicate(timeout=60)[1]
+        yield server, match[1]
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
         assert (server.returncode, out, err) == (0, "", "")

@@ -91,12 +91,12 @@ def assert_report_is_scikit_learns(report):
 def assert_calibration_is_scikit_learns(scores, logits, labels):
     probs = scipy.special.softmax(logits.astype(float), 1)
     confidence, right = probs.max(1), probs.argmax(1) == labels
-    found = reliability(probs.astype(np.float32), labels)
-    filled, bins = found.count > 0, len(found.count)
+    actual = reliability(probs.astype(np.float32), labels)
+    filled, bins = actual.count > 0, len(actual.count)
     accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=bins)
-    np.testing.assert_allclose(found.accuracy[filled], accuracy)
-    np.testing.assert_allclose(found.confidence[filled], mean_confidence, rtol=1e-5)
-    expected = (found.count[filled] * np.abs(accuracy - mean_confidence)).sum() / len(labels)
+    np.testing.assert_allclose(actual.accuracy[filled], accuracy)
+    np.testing.assert_allclose(actual.confidence[filled], mean_confidence, rtol=1e-5)
+    expected = (actual.count[filled] * np.abs(accuracy - mean_confidence)).sum() / len(labels)
     assert scores["ece"] == pytest.approx(expected, abs=1e-6)
 
 

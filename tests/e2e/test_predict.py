@@ -37,8 +37,8 @@ def test_a_folder_becomes_json_lines_and_what_cannot_be_read_is_named(launch, ti
     assert [line["image"] for line in lines] == ["pictures/0.png", "pictures/1.png", "pictures/2.png"]
     network = load_network(tiny_run)
     for line in lines:
-        found = [(p["class"], p["superclass"], p["probability"]) for p in line["predictions"]]
-        assert found == [tuple(p) for p in network.predict(tmp_path / line["image"], top=3)]
+        actual = [(p["class"], p["superclass"], p["probability"]) for p in line["predictions"]]
+        assert actual == [tuple(p) for p in network.predict(tmp_path / line["image"], top=3)]
 
 
 def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_run, tmp_path):
@@ -56,9 +56,9 @@ def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_ru
         assert all("line " in line and "%" in line for line in bars)
     rows = launch("predict", "0.jpg", "1.jpg", f"--run={tiny_run}", "--fit=pad", "--flip", "--csv", "--top=1")
     first = load_network(tiny_run).predict(tmp_path / "0.jpg", fit="pad", flip=True)[0]
-    found = list(csv.DictReader(io.StringIO(rows.stdout)))
-    assert [row["image"] for row in found] == ["0.jpg", "1.jpg"]
-    assert (found[0]["class"], float(found[0]["probability"])) == (first.name, first.probability)
+    actual = list(csv.DictReader(io.StringIO(rows.stdout)))
+    assert [row["image"] for row in actual] == ["0.jpg", "1.jpg"]
+    assert (actual[0]["class"], float(actual[0]["probability"])) == (first.name, first.probability)
 
 
 def test_names_that_are_no_text_come_through(launch, tiny_run, tmp_path):

@@ -29,28 +29,28 @@ def test_batches_accumulate_to_the_means_over_all_images(predictions):
     for rows in np.split(np.arange(50), [16, 32, 48]):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows], labels[rows])
         metrics = add(metrics, losses, logits[rows], labels[rows])
-    found = means(metrics)
-    assert all(isinstance(value, float) for value in found.values())
+    actual = means(metrics)
+    assert all(isinstance(value, float) for value in actual.values())
     probs = scipy.special.softmax(logits.astype(np.float64), 1)
-    assert found.pop("loss") == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-6)
-    assert found == {f"top{k}": top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in TOP_K}
+    assert actual.pop("loss") == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-6)
+    assert actual == {f"top{k}": top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in TOP_K}
 
 
 def test_a_batch_of_a_diverged_network_is_never_right():
-    found = means(batch_metrics(jnp.zeros(4), jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3))
-    assert {name: value for name, value in found.items() if value} == {}
+    actual = means(batch_metrics(jnp.zeros(4), jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3))
+    assert {name: value for name, value in actual.items() if value} == {}
 
 
 def test_validation_scores_are_those_of_scikit_learn(predictions):
     logits, labels = predictions
-    found, predicted = summary(logits, labels, 16), logits.argmax(1)
+    actual, predicted = summary(logits, labels, 16), logits.argmax(1)
     assert 8 in predicted
     assert not {10, 11} & {*predicted}
     probs = scipy.special.softmax(logits.astype(np.float64), 1)
-    assert found["loss"] == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-12)
-    assert found["f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0), rel=1e-12)
+    assert actual["loss"] == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-12)
+    assert actual["f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0), rel=1e-12)
     for k in TOP_K:
-        assert found[f"top{k}"] == top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
+        assert actual[f"top{k}"] == top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
 
 
 def test_batch_f1_is_the_batch_mean_of_the_recipe(predictions):
@@ -72,6 +72,6 @@ def test_a_batch_without_a_likely_class_has_a_batch_f1_of_0():
 
 
 def test_a_diverged_network_has_validation_scores_of_0():
-    found = summary(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
-    assert np.isnan(found.pop("loss"))
-    assert set(found.values()) == {0}
+    actual = summary(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
+    assert np.isnan(actual.pop("loss"))
+    assert set(actual.values()) == {0}

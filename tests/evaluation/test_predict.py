@@ -54,19 +54,19 @@ def test_the_views_and_weights_of_each_augmentation(tta):
             for view, weight in ((moved, share / 2), (moved[:, :, ::-1], share / 2))
         ],
     }[tta]
-    found = list(views(images, tta))
-    assert [weight for _, weight in found] == [weight for _, weight in expected]
-    for (view, _), (reference, _) in zip(found, expected, strict=True):
+    actual = list(views(images, tta))
+    assert [weight for _, weight in actual] == [weight for _, weight in expected]
+    for (view, _), (reference, _) in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(view, reference)
-    assert sum(weight for _, weight in found) == 1
+    assert sum(weight for _, weight in actual) == 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 23, 2**31 - 1])
 def test_every_image_gets_its_logits_in_order(variables, batch_size):
     calls = []
-    found = predict(forward(), variables, IMAGES, batch_size, data_parallel_mesh(), lambda: calls.append(1))
-    assert (found.dtype, found.shape) == (np.float32, (23, 4))
-    np.testing.assert_allclose(found, Net().apply(variables, normalized(IMAGES), train=False), rtol=1e-4, atol=1e-5)
+    actual = predict(forward(), variables, IMAGES, batch_size, data_parallel_mesh(), lambda: calls.append(1))
+    assert (actual.dtype, actual.shape) == (np.float32, (23, 4))
+    np.testing.assert_allclose(actual, Net().apply(variables, normalized(IMAGES), train=False), rtol=1e-4, atol=1e-5)
     assert len(calls) == -(-23 // batch_size)
 
 
@@ -96,7 +96,7 @@ def test_an_exception_between_batches_ends_the_pass(variables):
 def test_features_are_the_input_of_the_layer_called_last(variables):
     mesh = data_parallel_mesh()
     features = make_features(Net(), PREPROCESSING, jnp.dtype("float32"), mesh)
-    found = predict(features, variables, IMAGES, 10, mesh)
+    actual = predict(features, variables, IMAGES, 10, mesh)
     head = variables["params"]["head"]
     expected = predict(forward(), variables, IMAGES, 10, mesh)
-    np.testing.assert_allclose(found @ head["kernel"] + head["bias"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual @ head["kernel"] + head["bias"], expected, rtol=1e-4, atol=1e-5)

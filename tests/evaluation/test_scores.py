@@ -27,50 +27,50 @@ def predictions():
 
 def test_scores_are_those_of_scikit_learn(predictions):
     logits, labels = predictions
-    found = scores(logits, labels, NAMES)
+    actual = scores(logits, labels, NAMES)
     probs, predicted = scipy.special.softmax(logits.astype(np.float64), axis=1), logits.argmax(1)
     assert ({7, 3} & {*labels}, {7, 5} & {*predicted}, 3 in predicted, 5 in labels) == (set(), set(), True, True)
-    assert found["n"] == 400
-    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probs, labels=range(CLASSES)), rel=1e-12)
-    assert found["brier"] == pytest.approx(((probs - np.eye(CLASSES)[labels]) ** 2).sum(1).mean(), rel=1e-12)
+    assert actual["n"] == 400
+    assert actual["loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probs, labels=range(CLASSES)), rel=1e-12)
+    assert actual["brier"] == pytest.approx(((probs - np.eye(CLASSES)[labels]) ** 2).sum(1).mean(), rel=1e-12)
     for k in (1, 2, 3, 5):
-        assert found[f"top{k}"] == sklearn.metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
+        assert actual[f"top{k}"] == sklearn.metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES))
     for name, score in (("f1", "f1_score"), ("precision", "precision_score"), ("recall", "recall_score")):
         expected = getattr(sklearn.metrics, score)(labels, predicted, average="macro", zero_division=0)
-        assert found[f"macro_{name}"] == pytest.approx(expected, rel=1e-12)
+        assert actual[f"macro_{name}"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_table_of_classes_is_scikit_learns_report(predictions):
     logits, labels = predictions
-    found = scores(logits, labels, NAMES)["per_class"]
+    actual = scores(logits, labels, NAMES)["per_class"]
     report = sklearn.metrics.classification_report(
         labels, logits.argmax(1), labels=range(CLASSES), target_names=NAMES, zero_division=0, output_dict=True
     )
-    assert tuple(found) == NAMES
+    assert tuple(actual) == NAMES
     for name in NAMES:
         expected = [report[name][column] for column in ("recall", "precision", "f1-score", "support")]
-        assert list(found[name]) == ["accuracy", "precision", "f1", "support"]
-        assert list(found[name].values()) == pytest.approx(expected, rel=1e-12)
+        assert list(actual[name]) == ["accuracy", "precision", "f1", "support"]
+        assert list(actual[name].values()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_confusion_matrix_has_a_row_a_true_class(predictions):
     logits, labels = predictions
-    found = confusion_matrix(logits.argmax(1), labels, CLASSES)
-    assert found.dtype == np.int64
-    np.testing.assert_array_equal(found, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(CLASSES)))
+    actual = confusion_matrix(logits.argmax(1), labels, CLASSES)
+    assert actual.dtype == np.int64
+    np.testing.assert_array_equal(actual, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(CLASSES)))
     np.testing.assert_array_equal(confusion_matrix(np.array([1, -1]), np.array([0, 0]), 2), [[0, 1], [0, 0]])
 
 
 def test_superclasses_are_those_of_the_predicted_classes(predictions):
     logits, labels = predictions
     upper = np.arange(CLASSES) % 3
-    found = scores(logits, labels, NAMES, ("a", "b", "c", "none"), tuple(upper))
+    actual = scores(logits, labels, NAMES, ("a", "b", "c", "none"), tuple(upper))
     predicted, true = upper[logits.argmax(1)], upper[labels]
-    assert found["superclass_top1"] == sklearn.metrics.accuracy_score(true, predicted)
-    assert found["superclass_top1"] > found["top1"]
+    assert actual["superclass_top1"] == sklearn.metrics.accuracy_score(true, predicted)
+    assert actual["superclass_top1"] > actual["top1"]
     recalls = sklearn.metrics.recall_score(true, predicted, average=None)
     expected = {name: {"accuracy": pytest.approx(recalls[i]), "support": (true == i).sum()} for i, name in enumerate("abc")}
-    assert found["per_superclass"] == {**expected, "none": {"accuracy": 0, "support": 0}}
+    assert actual["per_superclass"] == {**expected, "none": {"accuracy": 0, "support": 0}}
 
 
 def test_without_superclasses_there_are_no_scores_of_them(predictions):
@@ -97,9 +97,9 @@ def test_ties_and_nans_rank_the_same_in_numpy_and_on_the_device():
 
 def test_probabilities_are_the_softmax_of_scipy(predictions):
     logits, _ = predictions
-    found = probabilities(logits)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, scipy.special.softmax(logits.astype(np.float64), 1), rtol=1e-6)
+    actual = probabilities(logits)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, scipy.special.softmax(logits.astype(np.float64), 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -107,22 +107,22 @@ def test_a_network_that_has_diverged_still_gets_a_report(bad):
     labels = np.arange(9, dtype=np.int32) % 3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = scores(np.full((9, 3), bad, np.float32), labels, NAMES[:3], ("all",), (0, 0, 0))
-    assert not any(np.isfinite(found[name]) for name in ("loss", "ece", "brier"))
+        actual = scores(np.full((9, 3), bad, np.float32), labels, NAMES[:3], ("all",), (0, 0, 0))
+    assert not any(np.isfinite(actual[name]) for name in ("loss", "ece", "brier"))
     if np.isnan(bad):
-        assert all(found[name] == 0 for name in ("top1", "top5", "macro_f1", "superclass_top1"))
-        assert all(row["accuracy"] == 0 and row["support"] == 3 for row in found["per_class"].values())
+        assert all(actual[name] == 0 for name in ("top1", "top5", "macro_f1", "superclass_top1"))
+        assert all(row["accuracy"] == 0 and row["support"] == 3 for row in actual["per_class"].values())
 
 
 def test_an_image_with_a_nan_counts_as_wrong_and_as_no_other_class(predictions):
     logits, labels = predictions
     logits[::10, 6] = np.nan
     predicted = np.where(np.arange(400) % 10 == 0, -1, logits.argmax(1))
-    found = scores(logits, labels, NAMES)
-    assert found["top1"] == (predicted == labels).mean()
+    actual = scores(logits, labels, NAMES)
+    assert actual["top1"] == (predicted == labels).mean()
     occurring = sorted({*labels, *predicted} - {-1})
     expected = sklearn.metrics.f1_score(labels, predicted, labels=occurring, average="macro", zero_division=0)
-    assert found["macro_f1"] == pytest.approx(expected, rel=1e-12)
+    assert actual["macro_f1"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_large_logits_do_not_overflow():
@@ -136,25 +136,25 @@ def test_calibration_error_is_that_of_a_loop_over_bins(predictions):
     probs = scipy.special.softmax(logits.astype(np.float64), axis=1)
     for bins in (1, 10, 15):
         expected = 0.0
-        found = reliability(probs, labels, bins)
+        actual = reliability(probs, labels, bins)
         for i in range(bins):
             rows = [row for row in range(400) if i / bins < probs[row].max() <= (i + 1) / bins]
-            assert found.count[i] == len(rows)
+            assert actual.count[i] == len(rows)
             if rows:
                 accuracy = np.mean([probs[row].argmax() == labels[row] for row in rows])
                 confidence = np.mean([probs[row].max() for row in rows])
-                assert (found.accuracy[i], found.confidence[i]) == pytest.approx((accuracy, confidence))
+                assert (actual.accuracy[i], actual.confidence[i]) == pytest.approx((accuracy, confidence))
                 expected += len(rows) / 400 * abs(accuracy - confidence)
-        assert found.ece == pytest.approx(expected, rel=1e-12)
+        assert actual.ece == pytest.approx(expected, rel=1e-12)
     assert scores(logits, labels, NAMES)["ece"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_calibration_error_by_hand():
     probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.7, 0.3], [0.5, 0.5]])
-    found = reliability(probs, np.array([0, 1, 0, 1]), bins=2)  # 0.5 belongs to the lower bin, and class 0 is its guess
-    assert found.ece == pytest.approx((1 * 0.5 + 3 * abs(2 / 3 - 2.5 / 3)) / 4)
-    assert (found.count.tolist(), found.accuracy.tolist()) == ([1, 3], [0, pytest.approx(2 / 3)])
-    assert found.confidence.tolist() == pytest.approx([0.5, 2.5 / 3])
+    actual = reliability(probs, np.array([0, 1, 0, 1]), bins=2)  # 0.5 belongs to the lower bin, and class 0 is its guess
+    assert actual.ece == pytest.approx((1 * 0.5 + 3 * abs(2 / 3 - 2.5 / 3)) / 4)
+    assert (actual.count.tolist(), actual.accuracy.tolist()) == ([1, 3], [0, pytest.approx(2 / 3)])
+    assert actual.confidence.tolist() == pytest.approx([0.5, 2.5 / 3])
     assert reliability(np.eye(2), np.array([0, 1])).ece == 0
     assert reliability(np.eye(2), np.array([1, 0])).ece == 1
 

@@ -21,8 +21,10 @@ USER, PASSWORD = "searcher", "hush-hush"
 
 def find_binaries():
     """The folder of initdb and postgres, which Debian keeps off the PATH; None without."""
-    found = shutil.which("initdb")
-    return Path(found).resolve().parent if found else next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))[::-1]), None)
+    initdb = shutil.which("initdb")
+    return (
+        Path(initdb).resolve().parent if initdb else next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))[::-1]), None)
+    )
 
 
 class Server:

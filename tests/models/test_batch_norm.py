@@ -66,11 +66,11 @@ def test_the_gradient_is_that_of_central_differences_in_double_precision():
             np.float64
         )
 
-    found = jax.vjp(lambda x: normalize(x, scale, bias, 1e-3)[0], x)[1](g)[0]
+    actual = jax.vjp(lambda x: normalize(x, scale, bias, 1e-3)[0], x)[1](g)[0]
     for at in ((0, 0, 0, 0), (3, 2, 1, 1), (5, 1, 2, 0)):
         step = np.zeros(x.shape)
         step[at] = 1e-5
-        np.testing.assert_allclose(found[at], (loss(x + step) - loss(x - step)) / 2e-5, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(actual[at], (loss(x + step) - loss(x - step)) / 2e-5, rtol=1e-3, atol=1e-4)
 
 
 def test_a_channel_that_is_the_same_everywhere_is_finite():

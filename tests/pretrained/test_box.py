@@ -26,10 +26,10 @@ def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monk
     monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path))
     network = load_network(name)
-    found = network.evaluate("test")
+    actual = network.evaluate("test")
     for figure in ("top1", "top2", "top3", "top5", "superclass_top1"):
         # Sums in another order may turn over an image or two whose best guesses are as good as even.
-        assert found[figure] == pytest.approx(network.figures[figure], abs=5e-4)
+        assert actual[figure] == pytest.approx(network.figures[figure], abs=5e-4)
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"`pretrained:{name}`" in line)
     assert f"{100 * network.figures['top1']:.2f}" in row
 
@@ -41,5 +41,5 @@ def test_photographs_that_the_documentation_shows_get_the_classes_that_it_says()
     known = [photograph for photograph in PHOTOGRAPHS if photograph.classes]
     assert len(known) >= 5
     for photograph in known:
-        found = {prediction.name for prediction in network.predict(photograph.read(), top=5)}
-        assert photograph.title in (hits if found & set(photograph.classes) else misses.partition("![")[0])
+        actual = {prediction.name for prediction in network.predict(photograph.read(), top=5)}
+        assert photograph.title in (hits if actual & set(photograph.classes) else misses.partition("![")[0])

@@ -35,17 +35,17 @@ def path(network, tmp_path):
 
 
 def test_what_is_read_is_what_was_written_with_kernels_rounded_to_half(network, path):
-    found = read_weights(path)
-    assert (found.config, found.preprocessing, found.figures) == (network.config, PREPROCESSING, {"top1": 0.5})
-    assert (found.name, found.step) == ("net", None)
-    assert found.class_names == PREPROCESSING.class_names
+    actual = read_weights(path)
+    assert (actual.config, actual.preprocessing, actual.figures) == (network.config, PREPROCESSING, {"top1": 0.5})
+    assert (actual.name, actual.step) == ("net", None)
+    assert actual.class_names == PREPROCESSING.class_names
 
     def rounded(x):
         return np.asarray(x, np.float16 if x.ndim > 1 else np.float32).astype(np.float32)
 
-    jax.tree.map(np.testing.assert_array_equal, found.variables, jax.tree.map(rounded, dict(network.variables)))
+    jax.tree.map(np.testing.assert_array_equal, actual.variables, jax.tree.map(rounded, dict(network.variables)))
     images = tiny_split(3, 1).images
-    np.testing.assert_allclose(found.logits(images), network.logits(images), atol=5e-3)
+    np.testing.assert_allclose(actual.logits(images), network.logits(images), atol=5e-3)
 
 
 def test_full_precision_loses_nothing(network, tmp_path):

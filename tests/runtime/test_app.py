@@ -37,8 +37,8 @@ def app(tmp_path):
 
 
 def test_arguments_may_stand_before_and_after_flags(app):
-    found = app("a b", "--how_often=3", "c", "--", "--d-e")
-    assert found.stdout == "['a b', 'c', '--d-e'] 3\n", found.stderr
+    actual = app("a b", "--how_often=3", "c", "--", "--d-e")
+    assert actual.stdout == "['a b', 'c', '--d-e'] 3\n", actual.stderr
     assert app("x", "--how-often=2").stdout == "['x'] 2\n"
 
 
@@ -50,8 +50,8 @@ def test_arguments_may_stand_before_and_after_flags(app):
     ],
 )
 def test_a_mistake_beside_arguments_costs_one_line(app, args, expected):
-    found = app(*args)
-    assert (found.returncode, found.stdout, found.stderr) == (2, "", expected)
+    actual = app(*args)
+    assert (actual.returncode, actual.stdout, actual.stderr) == (2, "", expected)
 
 
 @pytest.mark.parametrize("words", [1, 20_000])  # fits a buffer; does not

@@ -42,14 +42,14 @@ def test_options_that_this_jaxlib_does_not_know_are_left_out_with_a_warning(capl
 
 
 def test_nothing_in_the_package_compiles_by_another_way():
-    found = []
+    actual = []
     for path in sorted((ROOT / "cifar_flax").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("jax", "flax")):
-                found += [(path.name, alias.name) for alias in node.names if alias.name in UNCHECKED]
+                actual += [(path.name, alias.name) for alias in node.names if alias.name in UNCHECKED]
             if isinstance(node, ast.Attribute) and node.attr in UNCHECKED and ast.unparse(node.value) in ("jax", "nn"):
-                found.append((path.name, node.attr))
-    assert found == [("compilation.py", "jit")] * 2, "use runtime.compilation.jit"
+                actual.append((path.name, node.attr))
+    assert actual == [("compilation.py", "jit")] * 2, "use runtime.compilation.jit"
 
 
 def test_a_program_compiled_in_the_background_donates_and_computes_as_usual():

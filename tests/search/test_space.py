@@ -28,21 +28,24 @@ def space(tmp_path):
 def test_values_reach_the_fields_that_their_paths_name(space):
     base = Config()
     base.model.dense = (DenseConfig(8), DenseConfig(9))
-    found = space('{"optim.learning_rate": LogUniform(1e-4, 1e-2), "model.dense[1].features": IntRange(1, 64)}')
-    config = found.configure(base, {"optim.learning_rate": 0.002, "model.dense[1].features": 17})
+    actual = space('{"optim.learning_rate": LogUniform(1e-4, 1e-2), "model.dense[1].features": IntRange(1, 64)}')
+    config = actual.configure(base, {"optim.learning_rate": 0.002, "model.dense[1].features": 17})
     assert (config.optim.learning_rate, config.model.dense[1].features, config.model.dense[0].features) == (0.002, 17, 8)
     assert base == Config(model=base.model), "the base is left as it was"
     assert base.model.dense[1].features == 9
 
 
 def test_enums_come_back_as_enums(space):
-    found = space('{"model.activation": Choice((Activation.ELU, "tanh"))}')
-    assert [found.configure(Config(), values).model.activation for values in found.grid()] == [Activation.ELU, Activation.TANH]
+    actual = space('{"model.activation": Choice((Activation.ELU, "tanh"))}')
+    assert [actual.configure(Config(), values).model.activation for values in actual.grid()] == [
+        Activation.ELU,
+        Activation.TANH,
+    ]
 
 
 def test_a_grid_is_every_combination_once_in_order(space):
-    found = space('{"train.batch_size": Choice((32, 64)), "augment.cutout": IntRange(0, 16, 8), "optim.eps": Choice((1e-7,))}')
-    assert [tuple(values.values()) for values in found.grid()] == list(itertools.product((32, 64), (0, 8, 16), (1e-7,)))
+    actual = space('{"train.batch_size": Choice((32, 64)), "augment.cutout": IntRange(0, 16, 8), "optim.eps": Choice((1e-7,))}')
+    assert [tuple(values.values()) for values in actual.grid()] == list(itertools.product((32, 64), (0, 8, 16), (1e-7,)))
     with pytest.raises(UserError, match=r"optim\.learning_rate is LogUniform.*--strategy=grid needs Choice or IntRange"):
         space('{"optim.learning_rate": LogUniform(1e-4, 1e-2)}').grid()
 
@@ -80,15 +83,15 @@ def test_a_space_too_large_to_check_whole_has_each_value_checked(space, monkeypa
 
 
 def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
-    found = space(
+    actual = space(
         '{"extra.units": IntRange(0, 4), "optim.eps": Choice((1e-5,))}',
         "def apply(config, values):\n"
         "    units = values.pop('extra.units')\n"
         "    config.model.dense += (DenseConfig(units),) if units else ()\n",
     )
-    found.check(Config())
-    assert found.configure(Config(), {"extra.units": 0, "optim.eps": 1e-5}).model.dense == ()
-    config = found.configure(Config(), {"extra.units": 3, "optim.eps": 1e-5})
+    actual.check(Config())
+    assert actual.configure(Config(), {"extra.units": 0, "optim.eps": 1e-5}).model.dense == ()
+    config = actual.configure(Config(), {"extra.units": 3, "optim.eps": 1e-5})
     assert (config.model.dense, config.optim.eps) == ((DenseConfig(3),), 1e-5)
 
 
@@ -148,24 +151,24 @@ def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
 
 
 def test_every_decay_of_wide_grid_has_an_effect():
-    found = Space.load(SPACES / "wide_grid.py")
-    assert {found.configure(load("three_conv.py"), values).optim.schedule for values in found.grid()} == {"inverse_time"}
+    actual = Space.load(SPACES / "wide_grid.py")
+    assert {actual.configure(load("three_conv.py"), values).optim.schedule for values in actual.grid()} == {"inverse_time"}
 
 
 def test_vgg_bn_random_adds_a_layer_of_the_units_drawn():
-    found, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
+    actual, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
     values = {"optim.name": "adamax", "second_dense.units": 0, "second_dense.activation": "linear"}
-    assert found.configure(base, values).model.dense == base.model.dense
-    config = found.configure(base, {**values, "second_dense.units": 512})
+    assert actual.configure(base, values).model.dense == base.model.dense
+    config = actual.configure(base, {**values, "second_dense.units": 512})
     assert config.model.dense == (*base.model.dense, DenseConfig(512, Activation.LINEAR))
     assert (config.optim.name, config.optim.freeze, config.train.epochs) == ("adamax", ("block*",), 20)
 
 
 def test_vgg_bn_random_gives_each_optimizer_the_rate_that_keras_2_gives_it():
-    found, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
+    actual, base = Space.load(SPACES / "vgg_bn_random.py"), load("vgg_bn.py:search", "runs/vgg_bn")
     layer = {"second_dense.units": 0, "second_dense.activation": "linear"}
-    names = found.domains["optim.name"].values
-    assert {name: found.configure(base, {"optim.name": name, **layer}).optim.learning_rate for name in names} == {
+    names = actual.domains["optim.name"].values
+    assert {name: actual.configure(base, {"optim.name": name, **layer}).optim.learning_rate for name in names} == {
         "adam": 0.001,
         "adamax": 0.002,
         "adagrad": 0.01,

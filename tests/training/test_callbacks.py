@@ -93,28 +93,28 @@ def keras_says():
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("i", range(len(PLATEAUS)))
 def test_the_learning_rate_falls_when_keras_lets_it_fall(keras_says, i, seed):
-    config, found = PLATEAUS[i], []
+    config, actual = PLATEAUS[i], []
     state = PlateauState()
     for score in series(config.monitor, seed):
         state = reduce_on_plateau(state, config, PEAK, {config.monitor: score})
-        found.append([PEAK * state.scale, state.wait, state.cooldown])
+        actual.append([PEAK * state.scale, state.wait, state.cooldown])
     expected = [epoch[:3] for epoch in keras_says[i, seed]]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
     assert (expected[-1][0] < PEAK) == (config.min_learning_rate < PEAK)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("i", range(len(STOPPINGS)))
 def test_training_ends_when_keras_ends_it(keras_says, i, seed):
-    config, found = STOPPINGS[i], []
+    config, actual = STOPPINGS[i], []
     state = stopping_state(config)
     for score in series(config.monitor, seed):
         state = count_epoch(state, config, {config.monitor: score})
-        found.append(state.should_stop)
-        if found[-1]:
+        actual.append(state.should_stop)
+        if actual[-1]:
             break
     stopped = [epoch[3] for epoch in keras_says[len(PLATEAUS) + i, seed]]
-    assert found == stopped[: stopped.index(True) + 1]
+    assert actual == stopped[: stopped.index(True) + 1]
 
 
 @pytest.mark.parametrize("first", [float("nan"), float("inf")])

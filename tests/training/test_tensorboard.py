@@ -8,14 +8,14 @@ from cifar_flax.training.tensorboard import TensorBoard
 
 def events(folder):
     """The events of all files, oldest file first; each record is length, its checksum, the event, its checksum."""
-    found = []
+    actual = []
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
         while content:
             (length,) = struct.unpack("<Q", content[:8])
-            found.append(Event.FromString(content[12 : 12 + length]))
+            actual.append(Event.FromString(content[12 : 12 + length]))
             content = content[16 + length :]
-    return found
+    return actual
 
 
 def test_scalars_are_there_as_soon_as_they_are_written(tmp_path):

@@ -56,16 +56,16 @@ def test_what_fits_is_taken_over_and_the_rest_is_drawn(donor, tiny_data, capsys)
     c = config(workdir)
     c.seed = 1
     c.model.dense = (DenseConfig(16), DenseConfig(12))  # the logits see 12 features, not 16
-    (found,) = Trainer.from_config(validated(c)).initialize()
+    (actual,) = Trainer.from_config(validated(c)).initialize()
     c.train.init_from = ""
     (fresh,) = Trainer.from_config(validated(c)).initialize()
     for name in ("block0_conv0", "block0_conv0_norm", "dense0"):
-        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.params[name], there.params[name])
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), found.batch_stats, there.batch_stats)
-    jax.tree.map(np.testing.assert_array_equal, found.params["dense1"], fresh.params["dense1"])
-    np.testing.assert_array_equal(found.params["logits"]["kernel"], fresh.params["logits"]["kernel"])
-    jax.tree.map(np.testing.assert_array_equal, found.ema, {"params": found.params, "batch_stats": found.batch_stats})
-    assert jax.tree.structure(found) == jax.tree.structure(fresh)
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), actual.params[name], there.params[name])
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y + 1), actual.batch_stats, there.batch_stats)
+    jax.tree.map(np.testing.assert_array_equal, actual.params["dense1"], fresh.params["dense1"])
+    np.testing.assert_array_equal(actual.params["logits"]["kernel"], fresh.params["logits"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, actual.ema, {"params": actual.params, "batch_stats": actual.batch_stats})
+    assert jax.tree.structure(actual) == jax.tree.structure(fresh)
     taken, rest = KERNEL + NORM + DENSE + 10, 17 * 12 + 12 * 10  # the bias of the logits fits too
     expected = f"took over 6 of 9 parameter tensors, {taken:,} of {taken + rest:,} parameters, from {workdir}, checkpoint 9\n"
     assert expected in capsys.readouterr().out
