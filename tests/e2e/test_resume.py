@@ -83,7 +83,9 @@ def states(workdir):
     return {which: checkpoints.restore(checkpoints.find(which), like) for which in ("latest", "best")}
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if way == "step by step" else way for way in WAYS])
+@pytest.mark.parametrize(
+    "way", ["several steps a dispatch", *(pytest.param(way, marks=pytest.mark.slow) for way in ("step by step", "streamed"))]
+)
 def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache, tiny_data, tmp_path):
     whole, workdir = undisturbed(*WAYS[way]), tmp_path / "run"
     for step in (4, 13, 19):
