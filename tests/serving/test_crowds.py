@@ -70,8 +70,8 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
 
 
 @pytest.mark.slow
-def test_a_picture_that_takes_too_long_to_decode_cannot_keep_others_waiting(classifier):
-    api = Api(classifier)
+def test_a_picture_that_takes_too_long_to_decode_cannot_keep_others_waiting(network):
+    api = Api(network)
     with ThreadPoolExecutor() as threads:
         costly = threads.submit(api.upload, crafted.tiff_strips(2_500_000))
         first = next(as_completed([costly, threads.submit(api.upload, encoded(picture()))]))
