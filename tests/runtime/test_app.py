@@ -64,9 +64,9 @@ def test_a_closed_pipe_costs_no_traceback(app, tmp_path, words):
     assert (done.returncode, done.stderr) == (1, "")
 
 
-@pytest.mark.parametrize(("file", "said"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])
-def test_unawaited_coroutines_of_orbax_are_not_reported(tmp_path, file, said):
+@pytest.mark.parametrize(("file", "reported"), [("lib/orbax/checkpoint/read.py", False), ("ours.py", True)])
+def test_unawaited_coroutines_of_orbax_are_not_reported(tmp_path, file, reported):
     (tmp_path / "orphan.py").write_text(ORPHAN.replace("FILE", repr(file)))
     done = subprocess.run([sys.executable, "orphan.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert ("OSError: a" in done.stderr) == said
+    assert ("OSError: a" in done.stderr) == reported

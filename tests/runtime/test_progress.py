@@ -31,12 +31,12 @@ def screen(output, width):
 
 
 def test_a_terminal_shows_a_live_line_and_keeps_permanent_ones():
-    ours, theirs = pty.openpty()
+    test_end, child_end = pty.openpty()
     environment = {**os.environ, "COLUMNS": "80"}
-    with subprocess.Popen([sys.executable, "-c", SHOW], cwd=ROOT, stdout=theirs, env=environment) as process:
-        os.close(theirs)
+    with subprocess.Popen([sys.executable, "-c", SHOW], cwd=ROOT, stdout=child_end, env=environment) as process:
+        os.close(child_end)
         output = b""
-        while chunk := _read(ours):
+        while chunk := _read(test_end):
             output += chunk
     assert process.returncode == 0
     assert b"step 1" in output

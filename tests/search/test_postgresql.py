@@ -59,17 +59,19 @@ def raise_timeout(unfinished):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"password": "letmein"}, 'password authentication failed for user "searcher"'),
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
     ],
 )
-def test_a_refused_login_is_quoted_once_without_the_password(postgresql, change, said, monkeypatch):
+def test_a_refused_login_is_quoted_once_without_the_password(postgresql, change, message, monkeypatch):
     logins = []
     connect = psycopg.connect
     monkeypatch.setattr(psycopg, "connect", lambda *args, **options: logins.append(1) or connect(*args, **options))
-    with pytest.raises(UserError, match=rf"^--storage=postgresql://searcher:\*\*\*@.*: cannot be opened: .*{said}$") as error:
+    with pytest.raises(
+        UserError, match=rf"^--storage=postgresql://searcher:\*\*\*@.*: cannot be opened: .*{message}$"
+    ) as error:
         Study(postgresql.url(**change), "s", SPACE, "random", 1)
     assert not any(word in str(error.value) for word in ("letmein", PASSWORD))
     assert len(str(error.value).splitlines()) == 1

@@ -63,13 +63,13 @@ def test_trials_in_another_machines_folder_are_named_by_the_machine(start, train
 
 def test_what_is_printed_names_the_best_and_the_files(searched):
     search, study = searched
-    said = report.summarize(search, study, QUICKSTART)
-    lines = said.splitlines()
+    summary = report.summarize(search, study, QUICKSTART)
+    lines = summary.splitlines()
     assert lines[0].split() == ["rank", "trial", "state", "top1", "augment.cutout"]
     assert lines[1].split() == ["1", "3", "complete", "50.00%", "3"]
     assert f"best: {search.folder(3)}" in lines
     for name in ("trials.csv", "parallel_coordinates.png", "importances.png"):
-        assert str(search.workdir / name) in said
+        assert str(search.workdir / name) in summary
     for name in ("parallel_coordinates.png", "importances.png"):
         with Image.open(search.workdir / name) as picture:
             assert min(picture.size) > 200

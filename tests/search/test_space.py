@@ -51,7 +51,7 @@ def test_a_grid_is_every_combination_once_in_order(space):
 
 
 @pytest.mark.parametrize(
-    ("domains", "said"),
+    ("domains", "message"),
     [
         (
             '{"optim.learning_rte": Uniform(0.1, 0.2)}',
@@ -67,8 +67,8 @@ def test_a_grid_is_every_combination_once_in_order(space):
         ),
     ],
 )
-def test_what_the_config_refuses_is_said_before_anything_trains(space, domains, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_what_the_config_refuses_is_reported_before_anything_trains(space, domains, message):
+    with pytest.raises(UserError, match=message) as error:
         space(domains).check(Config())
     assert len(str(error.value).splitlines()) == 1
 
@@ -96,7 +96,7 @@ def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
         (lambda: Choice(()), "Choice"),
         (lambda: Choice((("block*",),)), r"use apply\(\)"),
@@ -106,8 +106,8 @@ def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
         (lambda: LogUniform(0.0, 1.0), "0 < low < high"),
     ],
 )
-def test_domains_that_make_no_sense_are_refused(build, said):
-    with pytest.raises(UserError, match=said):
+def test_domains_that_make_no_sense_are_refused(build, message):
+    with pytest.raises(UserError, match=message):
         build()
 
 
@@ -116,8 +116,12 @@ def test_files_that_are_no_spaces_are_refused(space, tmp_path):
         Space.load(tmp_path / "none.py")
     with pytest.raises(UserError, match=r"Spaces there: .*learning_rate\.py"):
         Space.load(SPACES / "none.py")
-    for domains, said in (("1 / 0", "ZeroDivisionError"), ("{}", "nothing to vary"), ("{'seed': 3}", "seed: expected Choice")):
-        with pytest.raises(UserError, match=said):
+    for domains, message in (
+        ("1 / 0", "ZeroDivisionError"),
+        ("{}", "nothing to vary"),
+        ("{'seed': 3}", "seed: expected Choice"),
+    ):
+        with pytest.raises(UserError, match=message):
             space(domains)
 
 

@@ -12,7 +12,7 @@ SPACE = Space(Path("space.py"), {"name": Choice(("a", "b"))}, None)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("nonsense", r"--storage=nonsense: cannot be opened: Could not parse SQLAlchemy URL"),
         ("oracel://me:secret@host/db", r"oracel://me:\*\*\*@host/db: cannot be opened: Can't load plugin"),
@@ -25,8 +25,8 @@ SPACE = Space(Path("space.py"), {"name": Choice(("a", "b"))}, None)
         ("postgresql:/me:secret@127.0.0.1/db", r"postgresql:/me:\*\*\*@127.0.0.1/db: cannot be opened: Could not parse"),
     ],
 )
-def test_a_database_that_cannot_be_opened_is_said_in_a_line(url, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_a_database_that_cannot_be_opened_is_reported_in_a_line(url, message):
+    with pytest.raises(UserError, match=message) as error:
         Study(url, "s", SPACE, "random", 1)
     assert str(error.value).startswith("--storage=")
     assert "secret" not in str(error.value)
@@ -34,19 +34,19 @@ def test_a_database_that_cannot_be_opened_is_said_in_a_line(url, said):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("postgresql://me:secret@host/db", r"pip install -c constraints.txt -e '.\[postgresql\]'"),
         ("mysql+pymysql://me:secret@host/db", "No module named 'pymysql'"),
     ],
 )
-def test_a_missing_driver_is_named(monkeypatch, url, said):
+def test_a_missing_driver_is_named(monkeypatch, url, message):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(UserError, match=rf"//me:\*\*\*@host/db: .*{said}"):
+    with pytest.raises(UserError, match=rf"//me:\*\*\*@host/db: .*{message}"):
         Study(url, "s", SPACE, "random", 1)
 
 
-def test_a_database_that_goes_away_is_said_in_a_line(tmp_path):
+def test_a_database_that_goes_away_is_reported_in_a_line(tmp_path):
     study = Study(f"sqlite:///{tmp_path}/study.db", "s", SPACE, "random", 6)
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     with pytest.raises(RunFailed, match=r"^the search's database: \S.*; run the same command"), database_errors_explained():

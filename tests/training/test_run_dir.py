@@ -36,6 +36,6 @@ def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, m
     for backend in ("gpu", "gpu", "cpu", "cpu"):
         monkeypatch.setattr("cifar_flax.training.environment.jax.default_backend", lambda backend=backend: backend)
         open_run_dir(tmp_path / "run", config, preprocessing).close()
-    (said,) = caplog.messages
-    assert "trained on gpu until now, and goes on on cpu" in said
+    (message,) = caplog.messages
+    assert "trained on gpu until now, and goes on on cpu" in message
     assert [e["backend"] for e in read_checksummed(tmp_path / "run" / "environment.json")["earlier"]] == ["gpu", "gpu", "cpu"]

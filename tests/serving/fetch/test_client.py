@@ -179,13 +179,13 @@ def test_private_networks_where_they_are_allowed():
     st.sampled_from([b"", b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]),
 )
 def test_whatever_a_server_sends_ends_as_a_file_or_a_sentence(sent, start, end):
-    ours, theirs = socket.socketpair()
-    with pytest.MonkeyPatch.context() as patch, contextlib.closing(theirs):
-        patch.setattr(socket, "create_connection", lambda *_: ours)
+    client_end, server_end = socket.socketpair()
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(server_end):
+        patch.setattr(socket, "create_connection", lambda *_: client_end)
         patch.setattr(
             socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 80))]
         )
-        theirs.sendall(start + sent + end)
-        theirs.shutdown(socket.SHUT_WR)
+        server_end.sendall(start + sent + end)
+        server_end.shutdown(socket.SHUT_WR)
         with contextlib.suppress(FetchFailed, FetchRefused):
             assert isinstance(fetch(URL, FetchLimits(redirects=0)), bytes)
