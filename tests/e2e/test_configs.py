@@ -1,19 +1,23 @@
-"""Every config and variant in configs/ is valid, and trains."""
+"""Every config and variant in configs/ is valid, and its step fits its state; each config trains."""
 
 import json
 import math
 import runpy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.data import cache
+from cifar_flax.data.batches import Batch
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 from cifar_flax.training.loop import train
+from cifar_flax.training.step import METRICS, TrainStep
+from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -54,15 +58,38 @@ def test_variants_differ_from_their_config_and_from_each_other():
     assert len(set(configs)) == len(configs)
 
 
+@pytest.fixture
+def on_thumbnails(thumbnails):
+    """Loads an experiment, to be trained for eight steps."""
+
+    def configure(experiment):
+        config = load(experiment)
+        config.data.name = "thumbnails"
+        config.data.validation_fraction = 0.5
+        config.train.epochs, config.train.batch_size, config.train.eval_batch_size = 2, 25, 50
+        config.log.every_steps = 1
+        return validated(config)
+
+    return configure
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_trains_for_a_few_steps(experiment, thumbnails, tmp_path):
-    config = load(experiment)
-    config.data.name = "thumbnails"
-    config.data.validation_fraction = 0.5
-    config.train.epochs, config.train.batch_size, config.train.eval_batch_size = 2, 25, 50
-    config.log.every_steps = 1
-    state = train(validated(config), tmp_path / "run")
+def test_a_step_returns_a_state_of_the_same_shapes(experiment, on_thumbnails):
+    trainer = Trainer.from_config(on_thumbnails(experiment))
+    state = trainer.abstract_state
+    step = TrainStep(trainer.config, trainer.model, trainer.optimizer, trainer.preprocessing, trainer.steps_per_epoch)
+    integers = jax.ShapeDtypeStruct((25,), jnp.int32)
+    batch = Batch(jax.ShapeDtypeStruct((25, 32, 32, 3), jnp.uint8), integers, integers)
+    following, metrics = jax.eval_shape(step, state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), following) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert metrics.shape == (len(METRICS),)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", [*VARIANTS, "fast:published", "fast:bundled"])
+def test_trains_for_a_few_steps(experiment, on_thumbnails, tmp_path):
+    state = train(on_thumbnails(experiment), tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [record for record in records if record["kind"] == "step"]
     assert [record["step"] for record in steps] == list(range(1, 9))
