@@ -107,7 +107,7 @@ def test_clients_that_dawdle_do_not_keep_others_waiting(address):
     netloc = urllib.parse.urlsplit(address)
     idle = [socket.create_connection((netloc.hostname, netloc.port)) for _ in range(60)]
     for k, dawdler in enumerate(idle):
-        dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
+        dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
     assert post(address, *form(png()))[0] == 200
     for dawdler in idle:
         dawdler.setblocking(False)

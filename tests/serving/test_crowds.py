@@ -1,13 +1,16 @@
 """Requests are answered while others take their time."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from cifar_flax.serving.errors import Busy
 from cifar_flax.serving.web import app as module
+from cifar_flax.serving.web.admission import Admission
 from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
@@ -67,6 +70,49 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
         assert api.upload(encoded(picture())).status_code == 200
         leave.set()
         assert first.result().status_code == 200
+
+
+def test_the_first_of_each_client_come_before_the_second_of_any():
+    gate, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+
+    def ask(client):
+        with gate.place(client):
+            order.append(client)
+            entered.set()
+            assert leave.wait(30)
+
+    with ThreadPoolExecutor(10) as threads:
+        asking = [threads.submit(ask, "a")]
+        assert entered.wait(30)
+        for number, client in enumerate("aaaabcb", 1):
+            asking.append(threads.submit(ask, client))
+            while len(gate) < number:
+                time.sleep(0.001)
+        leave.set()
+        for each in asking:
+            each.result()
+    assert order == ["a", "b", "c", "a", "b", "a", "a", "a"]
+
+
+def test_a_client_with_many_pictures_makes_room_for_others():
+    gate, leave = Admission(1, queue_size=3, queue_timeout=30), threading.Event()
+
+    def ask(client):
+        with gate.place(client):
+            return leave.wait(30)
+
+    with ThreadPoolExecutor(10) as threads:
+        greedy = [threads.submit(ask, "a") for _ in range(5)]
+        with pytest.raises(Busy):
+            next(as_completed(greedy)).result()
+        while len(gate) < 3:
+            time.sleep(0.001)
+        other = threads.submit(ask, "b")
+        refused = {each for each in greedy if each.done()} | {next(as_completed([e for e in greedy if not e.done()]))}
+        leave.set()
+        assert other.result()
+        assert len(refused) == 2
+        assert sum(each.exception() is None for each in greedy) == 3
 
 
 @pytest.mark.slow
