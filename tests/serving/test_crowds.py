@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cifar_flax.serving.errors import Busy
+from cifar_flax.serving.images.decode import too_costly
 from cifar_flax.serving.web import app as module
 from cifar_flax.serving.web.admission import Admission
 from tests.serving import crafted
@@ -72,11 +74,11 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
         assert first.result().status_code == 200
 
 
-def test_the_first_of_each_client_come_before_the_second_of_any():
+def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
     gate, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
 
-    def ask(client):
-        with gate.place(client):
+    def ask(client, round_=0):
+        with gate.place(client, round_):
             order.append(client)
             entered.set()
             assert leave.wait(30)
@@ -84,14 +86,14 @@ def test_the_first_of_each_client_come_before_the_second_of_any():
     with ThreadPoolExecutor(10) as threads:
         asking = [threads.submit(ask, "a")]
         assert entered.wait(30)
-        for number, client in enumerate("aaaabcb", 1):
-            asking.append(threads.submit(ask, client))
+        for number, client in enumerate("daaaabcb", 1):
+            asking.append(threads.submit(ask, client, int(client == "d")))
             while len(gate) < number:
                 time.sleep(0.001)
         leave.set()
         for each in asking:
             each.result()
-    assert order == ["a", "b", "c", "a", "b", "a", "a", "a"]
+    assert order == ["a", "b", "c", "a", "b", "a", "a", "a", "d"]
 
 
 def test_a_client_with_many_pictures_makes_room_for_others():
@@ -113,6 +115,20 @@ def test_a_client_with_many_pictures_makes_room_for_others():
         assert other.result()
         assert len(refused) == 2
         assert sum(each.exception() is None for each in greedy) == 3
+
+
+def test_a_costly_picture_is_decoded_within_ever_higher_limits(network, monkeypatch):
+    api, tried = Api(network), []
+
+    def decode(data, limits):
+        tried.append(limits)
+        if limits is not module.LARGE:
+            raise too_costly()
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(api.decoder, "decode", decode)
+    assert api.upload(b"costly").status_code == 200
+    assert tried == [module.QUICK, module.MODERATE, module.LARGE]
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from cifar_flax.serving.errors import Busy
 
 @dataclass(order=True)
 class _Turn:
-    """The place in the queue of a request that comes after `earlier` ones of the same client."""
+    """The place in the queue of a request that comes after `earlier` ones of the same client, in the same round."""
 
+    round: int
     earlier: int
     arrival: int
     decided: threading.Event = field(default_factory=threading.Event, compare=False)
@@ -44,17 +45,18 @@ class Admission:
         return len(self._queue)
 
     @contextlib.contextmanager
-    def place(self, client: str) -> Iterator[None]:
+    def place(self, client: str, round_: int = 0) -> Iterator[None]:
         """A context that has one of the places.
 
         Args:
           client: who asks, such as an IP address.
+          round_: those of an earlier round come first, whoever asks.
 
         Raises:
           Busy: there is no place, or none in time.
         """
         with self._lock:
-            turn = _Turn(self._requests[client], next(self._arrivals))
+            turn = _Turn(round_, self._requests[client], next(self._arrivals))
             self._requests[client] += 1
             self._enqueue(turn)
         try:

@@ -3,7 +3,7 @@
 import base64
 import ipaddress
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from io import BytesIO
 from typing import IO, Any
@@ -28,9 +28,10 @@ from cifar_flax.serving.web.sites import Hosts
 
 PREVIEW = (640, 640)  # most pixels of the picture that is shown
 DAY = 86400  # seconds
-# Enough for JPEGs of telephones, and for other formats up to some 2 million pixels. What takes more is decoded within LARGE,
-# one by one: the less time a costly file has until then, the less it delays others.
-QUICK = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=128 * 2**20, cpu_seconds=0.15)
+# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, when no other
+# waits for its first turn; and one that takes still more within LARGE, one by one. A costly file so delays others little.
+MODERATE = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=128 * 2**20, cpu_seconds=0.3)
+QUICK = replace(MODERATE, cpu_seconds=0.06)
 
 SHAPES = frozenset(name for members in CATALOG.values() for name in members)
 SHAPE_SAMPLES = ("butterfly", "sailboat", "spiral", "fir tree", "snowflake", "mug")  # static/samples/fir-tree.png
@@ -48,7 +49,7 @@ class Options:
       hosts: names of the server.
       upload_bytes: largest request, and largest file at an address.
       fetching: addresses that are fetched at a time. One more is refused at once.
-      classifying: pictures within `QUICK` that are decoded and classified at a time; of larger ones it is one.
+      classifying: pictures within `MODERATE` that are decoded and classified at a time; of larger ones it is one.
       queue_size: pictures that wait for their turn.
       large_queue_size: the same, for large ones.
       queue_timeout: seconds after which a waiting picture is refused.
@@ -125,7 +126,7 @@ def _serve_page(app: Flask, network: Network) -> None:
 
 def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: Options) -> None:
     preprocessing = network.preprocessing
-    limits = FetchLimits(bytes=options.upload_bytes)
+    fetch_limits = FetchLimits(bytes=options.upload_bytes)
     fetching = Admission(options.fetching)
     classifying = Admission(options.classifying, options.queue_size, options.queue_timeout)
     classifying_large = Admission(1, options.large_queue_size, options.queue_timeout)
@@ -148,19 +149,19 @@ def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: 
         if request.mimetype == "application/json":
             url = request_parsing.address(request)
             with fetching.place(client):
-                file = request_parsing.keep(fetch(url, limits, options.allow_private))
+                file = request_parsing.keep(fetch(url, fetch_limits, options.allow_private))
         elif request.mimetype == "multipart/form-data":
             file = request_parsing.upload(request)
         else:
             raise RequestError("Expected JSON with an address, or a form with a file.", "unsupported_media_type", 415)
-        try:
-            with classifying.place(client):
-                return jsonify(_answer(network, options, decoder.decode(_read(file), QUICK), top, show))
-        except UnreadableImage as e:
-            if e.code not in LIMIT_CODES:
-                raise
-        with classifying_large.place(client):
-            return jsonify(_answer(network, options, decoder.decode(_read(file), LARGE), top, show))
+        for limits, gate, round_ in ((QUICK, classifying, 0), (MODERATE, classifying, 1), (LARGE, classifying_large, 0)):
+            try:
+                with gate.place(client, round_):
+                    return jsonify(_answer(network, options, decoder.decode(_read(file), limits), top, show))
+            except UnreadableImage as e:
+                if e.code not in LIMIT_CODES or limits is LARGE:
+                    raise
+        raise AssertionError  # LARGE was the last
 
 
 def _client(address: str | None) -> str:
