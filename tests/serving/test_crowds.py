@@ -1,5 +1,6 @@
 """Requests are answered while others take their time."""
 
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -115,6 +116,24 @@ def test_a_client_with_many_pictures_makes_room_for_others():
         assert other.result()
         assert len(refused) == 2
         assert sum(each.exception() is None for each in greedy) == 3
+
+
+def test_clients_are_told_apart_by_ip_address(network, monkeypatch):
+    seen = []
+
+    class Recording(Admission):
+        def place(self, client, round_=0):
+            seen.append(client)
+            return super().place(client, round_)
+
+    monkeypatch.setattr(module, "Admission", Recording)
+    client = Api(network).client
+    for address in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fe80::1%eth0"):
+        form = {"file": (io.BytesIO(encoded(picture())), "a.png")}
+        assert client.post("/api/predict", data=form, environ_overrides={"REMOTE_ADDR": address}).status_code == 200
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+    assert len(set(seen)) == 4
 
 
 def test_a_costly_picture_is_decoded_within_ever_higher_limits(network, monkeypatch):

@@ -167,7 +167,9 @@ def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: 
 def _client(address: str | None) -> str:
     """Who asks, by IP address. Of IPv6 it is the network: each subscriber has 2**64 addresses."""
     ip = ipaddress.ip_address((address or "::").partition("%")[0])
-    return str(ipaddress.IPv6Network((ip, 64), strict=False) if ip.version == 6 else ip)
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
 
 
 def _read(file: IO[bytes]) -> bytes:

@@ -134,7 +134,11 @@ class _Channel(HTTPChannel):
             return False
         if self._idle:
             self.waiting_since, self._idle = time.monotonic(), False
-        return super().received(data)
+        try:
+            return super().received(data)
+        except OSError:  # there is no room on disk for the body, or no file left for it
+            self.handle_close()
+            return False
 
     def service(self) -> None:
         self.waiting_since, request = math.inf, self.requests[0]

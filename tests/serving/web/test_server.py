@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -30,7 +31,7 @@ def app(make_network):
 def serving(app, **options):
     """Yields the address of a server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(app, listener, threads=4, upload_bytes=1000, **options)
+    server = Server(app, listener, threads=4, **{"upload_bytes": 1000} | options)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -151,6 +152,19 @@ def test_a_server_without_files_left_waits_and_says_nothing(app, caplog):
             time.sleep(1)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert is_alive(address)
+    assert caplog.text == ""
+
+
+def test_a_body_without_room_on_disk_ends_its_connection_only(app, monkeypatch, caplog):
+    def fail(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TempfileBasedBuffer, "newfile", fail)
+    with serving(app, upload_bytes=2 * 2**20) as address, socket.create_connection(address, timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(START + b"Content-Length: %d\r\n\r\n" % 2**20 + bytes(2**20))
+            assert connection.recv(1) == b""
         assert is_alive(address)
     assert caplog.text == ""
 
