@@ -7,8 +7,10 @@ if __name__ == "__main__":
 
 import importlib.util
 import logging
+import resource
 import signal
 import socket
+import sys
 from types import FrameType
 
 from absl import flags
@@ -19,8 +21,12 @@ from cifar_flax.serving.flags import define_network_flags, network_from_flags, v
 
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine's")
 _PORT = flags.DEFINE_integer("port", 8000, "port to listen on; 0 for any free one", lower_bound=0, upper_bound=65535)
+_ALLOWED_HOSTS = flags.DEFINE_list("allowed_hosts", [], "names by which a proxy leads here, such as pictures.example.org")
 _ALLOW_PRIVATE = flags.DEFINE_bool("allow_private", False, "fetch from addresses in private networks too")
 define_network_flags()
+
+CONNECTIONS = 200
+OPEN_FILES = 2048  # enough for as many
 
 
 def main() -> None:
@@ -30,6 +36,10 @@ def main() -> None:
     if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
+    host, port = listener.getsockname()[:2]
+    from cifar_flax.serving.web.sites import Hosts
+
+    hosts = Hosts.of_server(_HOST.value, host, _ALLOWED_HOSTS.value)
     from cifar_flax.runtime import compilation
 
     compilation.enable_persistent_cache()
@@ -39,10 +49,11 @@ def main() -> None:
     from cifar_flax.serving.web.app import Options, create_app
     from cifar_flax.serving.web.server import Server
 
-    options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value)
+    options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
     app = create_app(network, IsolatedDecoder(options.decoding), options)
-    server = Server(app, listener, options.threads, options.upload_bytes)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # its warnings are one a request that waits in the queue
+    _allow_open_files(OPEN_FILES)
+    server = Server(app, listener, options.threads, options.upload_bytes, CONNECTIONS)
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # its warnings are one a request or a connection that has to wait
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for requests
@@ -50,9 +61,19 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    host, port = listener.getsockname()[:2]
     print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)
+    if server.connections < CONNECTIONS:
+        message = f"at most {server.connections} connections at a time: this process may open few files (ulimit -n)"
+        sys.stderr.write(f"{message}\n")
     server.run()
+
+
+def _allow_open_files(number: int) -> None:
+    """Raises the limit on open files to as many, or to what the system allows."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = number if most == resource.RLIM_INFINITY else min(number, most)
+    if limit != resource.RLIM_INFINITY and limit < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
 
 
 def _bind(host: str, port: int) -> socket.socket:

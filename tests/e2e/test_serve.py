@@ -2,6 +2,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.parse
 import uuid
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -23,6 +25,7 @@ from cifar_flax.run import load_network
 from cifar_flax.serving.web.app import Options
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
+from tests.serving import crafted
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,7 @@ def test_clients_that_dawdle_do_not_keep_others_waiting(address):
     netloc = urllib.parse.urlsplit(address)
     idle = [socket.create_connection((netloc.hostname, netloc.port)) for _ in range(60)]
     for k, dawdler in enumerate(idle):
-        dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
+        dawdler.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n" + b"\r\n" * (k % 2))
     assert post(address, *form(png()))[0] == 200
     for dawdler in idle:
         dawdler.setblocking(False)
@@ -215,9 +218,18 @@ def test_a_port_that_is_taken_costs_one_line(launch, tiny_run):
     assert result.stderr == f"--host=127.0.0.1 --port={port}: cannot listen there (Address already in use); choose another\n"
 
 
+def test_a_page_of_another_site_gets_nothing_unless_its_name_is_allowed(address, tiny_run):
+    body, headers = form(png())
+    assert post(address, body, headers | {"Host": "pictures.example.org"})[1]["error"]["code"] == "bad_host"
+    assert post(address, body, headers | {"Origin": "https://evil.example"})[1]["error"]["code"] == "cross_origin"
+    with serving(f"--run={tiny_run}", "--allowed_hosts=pictures.example.org,b.example") as (_, named):
+        assert post(named, body, headers | {"Host": "pictures.example.org"})[0] == 200
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
+        (["--run=x", "--port=0", "--allowed_hosts=http://x"], "--allowed_hosts=http://x"),
         (["--run=nowhere", "--port=0"], "nowhere: no such run directory"),
         (["--run=x", "--host=no.such.host.invalid"], "--host=no.such.host.invalid"),
         (["--run=x", "--port=65536"], "--port"),
@@ -249,6 +261,40 @@ def test_ctrl_c_ends_it_in_the_middle_of_a_request(tiny_run):
             half.sendall(b"POST /api/predict HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
             server.send_signal(signal.SIGINT)
             assert server.wait(30) == 0
+
+
+def megabytes(process):
+    """Resident memory of a process and its descendants; memory that they share counts once."""
+    kilobytes, processes = 0, [process]
+    while processes:
+        folder = Path(f"/proc/{processes.pop()}")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it decoded a picture and has ended
+            processes += map(int, "".join(task.read_text() for task in folder.glob("task/*/children")).split())
+            kilobytes += int(re.findall(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)[0])
+    return kilobytes / 1024
+
+
+def hungry_png():
+    """A small PNG whose 40 texts take 4 MB each."""
+    text = zlib.compress(("\U0001f600" + "a" * (2**20 - 10)).encode(), 9)
+    texts = [crafted.chunk(b"iTXt", b"k%d\0\1\0\0\0" % k + text) for k in range(40)]
+    return crafted.png(16, 16, 8, 0, bytes(17 * 16), *texts)
+
+
+@pytest.mark.slow
+def test_sixty_hostile_uploads_at_once_leave_memory_and_turns_to_others(tiny_run):
+    with serving(f"--run={tiny_run}") as (server, address), ThreadPoolExecutor(60) as clients:
+        hostile = [clients.submit(post, address, *form(hungry_png())) for _ in range(60)]
+        most, good = 0.0, 0
+        while good < 5 or not all(each.done() for each in hostile):
+            most, good = max(most, megabytes(server.pid)), good + 1
+            assert post(address, *form(png()))[0] == 200
+            connection = connect(address, timeout=5)
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert {each.result()[0] for each in hostile} <= {200, 503}
+    assert most < 1500
 
 
 @pytest.mark.slow

@@ -1,13 +1,19 @@
 """Requests are answered while others take their time."""
 
+import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cifar_flax.serving.errors import Busy
+from cifar_flax.serving.images.decode import too_costly
 from cifar_flax.serving.web import app as module
+from cifar_flax.serving.web.admission import Admission
 from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
@@ -67,6 +73,81 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
         assert api.upload(encoded(picture())).status_code == 200
         leave.set()
         assert first.result().status_code == 200
+
+
+def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
+    gate, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+
+    def ask(client, round_=0):
+        with gate.place(client, round_):
+            order.append(client)
+            entered.set()
+            assert leave.wait(30)
+
+    with ThreadPoolExecutor(10) as threads:
+        asking = [threads.submit(ask, "a")]
+        assert entered.wait(30)
+        for number, client in enumerate("daaaabcb", 1):
+            asking.append(threads.submit(ask, client, int(client == "d")))
+            while len(gate) < number:
+                time.sleep(0.001)
+        leave.set()
+        for each in asking:
+            each.result()
+    assert order == ["a", "b", "c", "a", "b", "a", "a", "a", "d"]
+
+
+def test_a_client_with_many_pictures_makes_room_for_others():
+    gate, leave = Admission(1, queue_size=3, queue_timeout=30), threading.Event()
+
+    def ask(client):
+        with gate.place(client):
+            return leave.wait(30)
+
+    with ThreadPoolExecutor(10) as threads:
+        greedy = [threads.submit(ask, "a") for _ in range(5)]
+        with pytest.raises(Busy):
+            next(as_completed(greedy)).result()
+        while len(gate) < 3:
+            time.sleep(0.001)
+        other = threads.submit(ask, "b")
+        refused = {each for each in greedy if each.done()} | {next(as_completed([e for e in greedy if not e.done()]))}
+        leave.set()
+        assert other.result()
+        assert len(refused) == 2
+        assert sum(each.exception() is None for each in greedy) == 3
+
+
+def test_clients_are_told_apart_by_ip_address(network, monkeypatch):
+    seen = []
+
+    class Recording(Admission):
+        def place(self, client, round_=0):
+            seen.append(client)
+            return super().place(client, round_)
+
+    monkeypatch.setattr(module, "Admission", Recording)
+    client = Api(network).client
+    for address in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "fe80::1%eth0"):
+        form = {"file": (io.BytesIO(encoded(picture())), "a.png")}
+        assert client.post("/api/predict", data=form, environ_overrides={"REMOTE_ADDR": address}).status_code == 200
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+    assert len(set(seen)) == 4
+
+
+def test_a_costly_picture_is_decoded_within_ever_higher_limits(network, monkeypatch):
+    api, tried = Api(network), []
+
+    def decode(data, limits):
+        tried.append(limits)
+        if limits is not module.LARGE:
+            raise too_costly()
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(api.decoder, "decode", decode)
+    assert api.upload(b"costly").status_code == 200
+    assert tried == [module.QUICK, module.MODERATE, module.LARGE]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from cifar_flax.serving.errors import FetchFailed
 from cifar_flax.serving.fetch import addresses
 from cifar_flax.serving.fetch.urls import PORTS, Url
 
+MOST_INTERIM = 16  # answers before the one that counts
 CONNECT_SECONDS = 3.0  # a server with several addresses, some of them dead, still has time to answer at another
 
 
@@ -37,12 +38,29 @@ class ResponseTooLarge(Exception):
     """The server has sent more bytes than are allowed."""
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips interim answers, such as 102 and 103, of which http.client skips only 100."""
+
+    _interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
+        if 100 <= status < 200 and status != http.client.SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if self._interim > MOST_INTERIM:
+                raise http.client.HTTPException
+            status = http.client.CONTINUE
+        return version, status, reason
+
+
 class PinnedConnection(http.client.HTTPConnection):
     """A connection to a server all of whose addresses were checked. Its name is resolved just once, before the check.
 
     http.client knows no proxies, redirects, cookies or passwords. The socket that it is given keeps the limits: every wait ends
     at the deadline, so that a byte a second does not keep a connection open.
     """
+
+    response_class = _FinalResponse
 
     def __init__(self, url: Url, deadline: Deadline, most_bytes: int, allow_private: bool) -> None:
         """Connects.

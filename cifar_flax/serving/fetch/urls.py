@@ -54,7 +54,7 @@ def parse(text: str, any_port: bool = False) -> Url:
         parts = urlsplit(text)
         if "@" in parts.netloc:
             raise FetchRefused("Addresses with a user name or a password are not fetched.", "credentials_in_address", 400)
-        host, port = _server(parts.netloc)
+        host, port = server(parts.netloc)
     except ValueError:
         raise FetchRefused("The server's name in the address cannot be read; check it.", "bad_address", 400) from None
     port = PORTS[parts.scheme] if port is None else port
@@ -64,13 +64,16 @@ def parse(text: str, any_port: bool = False) -> Url:
     return Url(parts.scheme, host, port, quote((parts.path or "/") + query, safe="!#$%&'()*+,/:;=?@[]~"))
 
 
-def _server(netloc: str) -> tuple[str, int | None]:
-    """The host, and the port if there is one. A name comes in ASCII, without the final dot of a complete name.
+def server(authority: str) -> tuple[str, int | None]:
+    """The host and the port of an authority such as example.org:8000.
+
+    Returns:
+      The host as in `Url`, without the final dot of a complete name, and the port if there is one.
 
     Raises:
       ValueError: it is neither a name nor an address.
     """
-    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::([0-9]{0,5}))?", netloc, re.IGNORECASE)
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::([0-9]{0,5}))?", authority, re.IGNORECASE)
     if not match or int(match[3] or 0) > 65535:
         raise ValueError
     address, name, port = match.groups()

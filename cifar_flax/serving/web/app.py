@@ -1,10 +1,12 @@
 """The web application: one page, and the API under it, which openapi.yaml describes."""
 
 import base64
-from dataclasses import dataclass
+import ipaddress
+import os
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 from flask import Flask, Response, jsonify, render_template, request, send_file
 from PIL import Image
@@ -17,14 +19,19 @@ from cifar_flax.network import Network
 from cifar_flax.serving.errors import RequestError, UnreadableImage
 from cifar_flax.serving.fetch.client import FetchLimits, fetch
 from cifar_flax.serving.formats import as_json
-from cifar_flax.serving.images.decode import LARGE, LIMIT_CODES, SMALL
+from cifar_flax.serving.images.decode import LARGE, LIMIT_CODES, Limits
 from cifar_flax.serving.images.isolated import IsolatedDecoder
 from cifar_flax.serving.web import request_parsing
 from cifar_flax.serving.web.admission import Admission
 from cifar_flax.serving.web.responses import HEADERS, error_body
+from cifar_flax.serving.web.sites import Hosts
 
 PREVIEW = (640, 640)  # most pixels of the picture that is shown
 DAY = 86400  # seconds
+# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, when no other
+# waits for its first turn; and one that takes still more within LARGE, one by one. A costly file so delays others little.
+MODERATE = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=128 * 2**20, cpu_seconds=0.3)
+QUICK = replace(MODERATE, cpu_seconds=0.06)
 
 SHAPES = frozenset(name for members in CATALOG.values() for name in members)
 SHAPE_SAMPLES = ("butterfly", "sailboat", "spiral", "fir tree", "snowflake", "mug")  # static/samples/fir-tree.png
@@ -39,10 +46,11 @@ class Options:
       fit: as in `Network.predict`.
       flip: as in `Network.predict`.
       allow_private: whether addresses may lead into private networks: for intranets and tests.
+      hosts: names of the server.
       upload_bytes: largest request, and largest file at an address.
       fetching: addresses that are fetched at a time. One more is refused at once.
-      classifying: pictures within `decode.SMALL` that are decoded and classified at a time; of larger ones it is one.
-      queue_size: pictures that wait for their turn, each with its file in memory.
+      classifying: pictures within `MODERATE` that are decoded and classified at a time; of larger ones it is one.
+      queue_size: pictures that wait for their turn.
       large_queue_size: the same, for large ones.
       queue_timeout: seconds after which a waiting picture is refused.
     """
@@ -50,11 +58,12 @@ class Options:
     fit: Fit = Fit.CROP
     flip: bool = False
     allow_private: bool = False
+    hosts: Hosts = field(default_factory=Hosts)
     upload_bytes: int = 10 * 2**20
     fetching: int = 16
-    classifying: int = 4
-    queue_size: int = 48
-    large_queue_size: int = 4
+    classifying: int = min(4, max(2, os.cpu_count() or 1))
+    queue_size: int = 96
+    large_queue_size: int = 8
     queue_timeout: float = 10.0
 
     @property
@@ -77,10 +86,16 @@ def create_app(network: Network, decoder: IsolatedDecoder, options: Options = Op
       options: limits.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = options.upload_bytes
+    app.config["MAX_CONTENT_LENGTH"] = options.upload_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = request_parsing.FORM_BYTES
+    app.config["MAX_FORM_PARTS"] = request_parsing.FORM_PARTS
     _serve_page(app, network)
     _serve_api(app, network, decoder, options)
     _answer_errors(app)
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        options.hosts.check(request)
 
     @app.after_request
     def protect(response: Response) -> Response:
@@ -111,7 +126,7 @@ def _serve_page(app: Flask, network: Network) -> None:
 
 def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: Options) -> None:
     preprocessing = network.preprocessing
-    limits = FetchLimits(bytes=options.upload_bytes)
+    fetch_limits = FetchLimits(bytes=options.upload_bytes)
     fetching = Admission(options.fetching)
     classifying = Admission(options.classifying, options.queue_size, options.queue_timeout)
     classifying_large = Admission(1, options.large_queue_size, options.queue_timeout)
@@ -130,22 +145,37 @@ def _serve_api(app: Flask, network: Network, decoder: IsolatedDecoder, options: 
     @app.post("/api/predict")
     def predict() -> Response:
         top, show = request_parsing.top(request), request.args.get("pictures") == "true"
+        client = _client(request.remote_addr)
         if request.mimetype == "application/json":
             url = request_parsing.address(request)
-            with fetching:
-                data = fetch(url, limits, options.allow_private)
+            with fetching.place(client):
+                file = request_parsing.keep(fetch(url, fetch_limits, options.allow_private))
         elif request.mimetype == "multipart/form-data":
-            data = request_parsing.upload(request)
+            file = request_parsing.upload(request)
         else:
             raise RequestError("Expected JSON with an address, or a form with a file.", "unsupported_media_type", 415)
-        try:
-            with classifying:
-                return jsonify(_answer(network, options, decoder.decode(data, SMALL), top, show))
-        except UnreadableImage as e:
-            if e.code not in LIMIT_CODES:
-                raise
-        with classifying_large:
-            return jsonify(_answer(network, options, decoder.decode(data, LARGE), top, show))
+        for limits, gate, round_ in ((QUICK, classifying, 0), (MODERATE, classifying, 1), (LARGE, classifying_large, 0)):
+            try:
+                with gate.place(client, round_):
+                    return jsonify(_answer(network, options, decoder.decode(_read(file), limits), top, show))
+            except UnreadableImage as e:
+                if e.code not in LIMIT_CODES or limits is LARGE:
+                    raise
+        raise AssertionError  # LARGE was the last
+
+
+def _client(address: str | None) -> str:
+    """Who asks, by IP address. Of IPv6 it is the network: each subscriber has 2**64 addresses."""
+    ip = ipaddress.ip_address((address or "::").partition("%")[0])
+    if ip.version == 4:
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
+
+
+def _read(file: IO[bytes]) -> bytes:
+    """The whole file, which waits for its turn on disk, not in memory."""
+    file.seek(0)
+    return file.read()
 
 
 def _answer(network: Network, options: Options, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
@@ -175,8 +205,9 @@ def _answer_errors(app: Flask) -> None:
     def handle_http(e: HTTPException) -> Response:
         status = e.code or 500
         if status == 413:
-            megabytes = app.config["MAX_CONTENT_LENGTH"] / 2**20
-            return _error(status, "too_large", f"The upload is too large. At most {megabytes:.0f} MB are taken.")
+            most = (request.max_content_length or 0) / 2**10
+            size = f"{most / 2**10:.0f} MB" if most >= 2**10 else f"{most:.0f} kB"
+            return _error(status, "too_large", f"The request is too large. At most {size} are taken.")
         response = _error(status, e.name.lower().replace(" ", "_"), e.description or f"{e.name}.")
         response.headers.extend((key, value) for key, value in e.get_headers() if key == "Allow")
         return response

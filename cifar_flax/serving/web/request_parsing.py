@@ -1,10 +1,18 @@
 """Validates the parameters and bodies of requests."""
 
 import json
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from cifar_flax.serving.errors import RequestError
+from cifar_flax.serving.errors import Busy, RequestError
+
+JSON_BYTES = 2**16
+FORM_BYTES = 2**17  # of the headers of a part, and of its value where it is no file; werkzeug reads half of it at a time
+FORM_PARTS = 8
+MEMORY_BYTES = 500_000  # of a file; a larger one is kept on disk, as werkzeug keeps those of forms
 
 
 def address(request: Request) -> str:
@@ -12,7 +20,9 @@ def address(request: Request) -> str:
 
     Raises:
       RequestError: the body is no JSON object with one.
+      RequestEntityTooLarge: it has more than `JSON_BYTES`.
     """
+    request.max_content_length = min(JSON_BYTES, request.max_content_length or JSON_BYTES)
     try:
         body = json.loads(request.get_data().decode())  # json itself would take UTF-16 and UTF-32 too
     except (ValueError, RecursionError):
@@ -23,19 +33,42 @@ def address(request: Request) -> str:
     return url.strip()
 
 
-def upload(request: Request) -> bytes:
-    """The bytes of the field `file` of a form.
+def upload(request: Request) -> IO[bytes]:
+    """The field `file` of a form.
 
     Raises:
-      RequestError: there is no such field, or nothing in it.
+      RequestError: there is no such field, or nothing in it, or the form is unusual.
+      RequestEntityTooLarge: the form is larger than `request.max_content_length`.
+      Busy: there is no room on disk for the file.
     """
-    file = request.files.get("file")
+    try:
+        file = request.files.get("file")
+    except RequestEntityTooLarge:
+        if (request.content_length or 0) > (request.max_content_length or 0):
+            raise
+        sentence = f'The form has more than {FORM_PARTS} parts, or too much beside the file in the field "file".'
+        raise RequestError(sentence, "bad_form", 400) from None
+    except OSError:
+        raise Busy from None
     if file is None:
         raise RequestError('There is no picture in the form. Expected one in the field "file".', "missing_file", 400)
-    data = file.read()
-    if not data:
+    if not file.stream.read(1):
         raise RequestError("The file is empty.", "empty_file", 400)
-    return data
+    return file.stream
+
+
+def keep(data: bytes) -> IO[bytes]:
+    """A file with these bytes, on disk where they are many.
+
+    Raises:
+      Busy: there is no room on disk.
+    """
+    file = SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115 # closed when nobody refers to it any more
+    try:
+        file.write(data)
+    except OSError:
+        raise Busy from None
+    return file
 
 
 def top(request: Request, default: int = 5) -> int:

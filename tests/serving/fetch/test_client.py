@@ -143,6 +143,23 @@ def test_answers_that_are_no_file(internet, script, code):
     assert code != "bad_status" or any(number in str(error) for number in ("404", "500", "206", "302"))
 
 
+def interim(*statuses):
+    lines = "".join(f"HTTP/1.1 {status} x\r\nLink: </a.css>\r\n\r\n" for status in statuses)
+    return lambda connection, _: connection.sendall(lines.encode() + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile")
+
+
+@pytest.mark.parametrize("statuses", [(103,), (102, 102, 103), (100, 199)])
+def test_interim_answers_are_skipped(internet, statuses):
+    internet.add(interim(*statuses))
+    assert fetch(URL, LIMITS) == b"file"
+
+
+@pytest.mark.parametrize(("statuses", "code"), [((101,), "bad_status"), ((102,) * 100, "bad_answer")])
+def test_a_switch_of_protocols_and_endless_interim_answers_are_no_file(internet, statuses, code):
+    internet.add(interim(*statuses))
+    assert failure().code == code
+
+
 def test_nobody_there(internet):
     internet.names["pictures.example"] = [["93.184.215.14"]]
     assert (failure().code, failure().status) == ("no_answer", 424)

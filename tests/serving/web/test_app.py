@@ -17,6 +17,7 @@ from cifar_flax.serving.web import app as module
 from tests.serving.api import OPENAPI, Api, encoded, picture, refused
 
 NOT_UTF_8 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig")  # the last says so where it should not
+PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n'
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,8 @@ def test_the_page_asks_nobody_else(api, make_network):
         (b'{"url": "\xff\xfe"}', "application/json", 400, "bad_json"),
         *(('{"url": "ftp://x/"}'.encode(text), "application/json", 400, "bad_json") for text in NOT_UTF_8),
         (b"{", "application/json", 400, "bad_json"),
-        (b"[" * 100_000, "application/json", 400, "bad_json"),
+        (b"[" * 60_000, "application/json", 400, "bad_json"),
+        (b"[" * 70_000, "application/json", 413, "too_large"),
         (b"", "application/json", 400, "bad_json"),
         (b"[]", "application/json", 400, "missing_url"),
         (b"{}", "application/json", 400, "missing_url"),
@@ -136,8 +138,10 @@ def test_the_page_asks_nobody_else(api, make_network):
             b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + b"x" * 600_000 + b"\r\n--x--",
             "multipart/form-data; boundary=x",
             400,
-            "missing_file",
+            "bad_form",
         ),
+        (PART + b"a: b\r\n" * 50_000 + b"\r\nhi\r\n--x--", "multipart/form-data; boundary=x", 400, "bad_form"),
+        ((PART + b"\r\nhi\r\n") * 9 + b"--x--", "multipart/form-data; boundary=x", 400, "bad_form"),
         (b"x" * 20, "image/png", 415, "unsupported_media_type"),
         (b"url=http://127.0.0.1", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
         (b" " * (10 * 2**20 + 1), "application/json", 413, "too_large"),

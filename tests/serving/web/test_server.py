@@ -1,6 +1,9 @@
 import contextlib
+import errno
 import http.client
 import json
+import os
+import resource
 import socket
 import threading
 import time
@@ -8,6 +11,7 @@ import time
 import pytest
 from waitress.buffers import TempfileBasedBuffer
 
+from cifar_flax.errors import UserError
 from cifar_flax.serving.images.isolated import IsolatedDecoder
 from cifar_flax.serving.web.app import Options, create_app
 from cifar_flax.serving.web.responses import HEADERS
@@ -27,7 +31,7 @@ def app(make_network):
 def serving(app, **options):
     """Yields the address of a server in a thread."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(app, listener, threads=4, upload_bytes=1000, **options)
+    server = Server(app, listener, threads=4, **{"upload_bytes": 1000} | options)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -56,7 +60,7 @@ def send(address, data):
         return response.status, response.headers, response.read()
 
 
-START = b"POST /api/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+START = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.mark.parametrize("start", [START, START + b"Content-Length: 900\r\n\r\n", b""], ids=["headers", "body", "blank lines"])
@@ -86,7 +90,7 @@ def test_clients_that_take_a_byte_now_and_then_are_cut_off(app):
     with serving(app, client_seconds=1) as address, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
         connection.connect(address)
-        connection.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n")
         received, end = 0, time.monotonic() + 3
         while time.monotonic() < end:
             time.sleep(0.1)
@@ -95,6 +99,90 @@ def test_clients_that_take_a_byte_now_and_then_are_cut_off(app):
             while data := connection.recv(2**20):
                 received += len(data)
         assert received < len(MEGABYTES)
+
+
+def test_a_client_that_sends_many_requests_at_once_gets_one_answer(app):
+    with serving(app) as address, socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 240)
+        received = b""
+        while data := connection.recv(2**16):
+            received += data
+        assert received.count(b"HTTP/1.1 200 OK") == 1
+        assert b"\r\nConnection: close\r\n" in received
+
+
+def test_clients_that_send_many_requests_and_read_nothing_do_not_keep_others_waiting(app):
+    with serving(app) as address, contextlib.ExitStack() as stack:
+        for _ in range(12):  # three times the threads
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.connect(address)
+            connection.sendall(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        assert is_alive(address)
+
+
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["nothing", "a line after the body"])
+def test_a_connection_is_kept_after_a_body(app, end):
+    body = b"{}" + end
+    with serving(app) as address, socket.create_connection(address, timeout=30) as connection:
+        for _ in range(2):
+            connection.sendall(START + b"Content-Length: 2\r\n\r\n" + body)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert (response.status, json.loads(response.read())["error"]["code"]) == (400, "missing_url")
+
+
+def test_connections_that_take_all_places_have_less_time(app):
+    with serving(app, connections=20) as address, contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
+        assert is_alive(address, timeout=4)
+        idle[0].settimeout(0)
+        assert idle[0].recv(1) == b""
+
+
+def test_a_server_without_files_left_waits_and_says_nothing(app, caplog):
+    with serving(app) as address, contextlib.ExitStack() as stack:
+        assert is_alive(address)
+        clients = [stack.enter_context(socket.socket()) for _ in range(3)]
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (clients[-1].fileno() + 1, limits[1]))
+        try:
+            for client in clients:
+                client.connect(address)
+            time.sleep(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert is_alive(address)
+    assert caplog.text == ""
+
+
+def test_a_body_without_room_on_disk_ends_its_connection_only(app, monkeypatch, caplog):
+    def fail(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TempfileBasedBuffer, "newfile", fail)
+    with serving(app, upload_bytes=2 * 2**20) as address, socket.create_connection(address, timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(START + b"Content-Length: %d\r\n\r\n" % 2**20 + bytes(2**20))
+            assert connection.recv(1) == b""
+        assert is_alive(address)
+    assert caplog.text == ""
+
+
+def test_a_process_that_may_open_few_files_takes_fewer_connections(app):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 120, limits[1]))
+    try:
+        with serving(app) as address:
+            connections = [socket.create_connection(address) for _ in range(25)]
+            for connection in connections:
+                connection.close()
+            assert is_alive(address)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, limits[1]))
+        with pytest.raises(UserError, match="ulimit -n"), serving(app):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_clients_that_ask_often_are_not_cut_off(app):
@@ -126,6 +214,23 @@ def test_a_body_that_is_too_large_is_received_but_not_kept(app, monkeypatch):
         (START + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411, "length_required"),
         (START + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", 411, "length_required"),
         (START + b"Transfer-Encoding: gzip\r\n\r\n", 501, "not_implemented"),
+        (START + b"Transfer-Encoding:\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
+        (START.replace(b"/1.1", b"/1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "bad_request"),
+        (START + b"Content-Length: 2, 2\r\n\r\n{}", 400, "bad_request"),
+        (START + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400, "bad_request"),
+        (START + b"Content-Length: %s\r\n\r\n" % (b"9" * 5000), 400, "bad_request"),
+        (START + b"Content-Length: 2000\r\nExpect: 100-continue\r\n\r\n", 413, "too_large"),
+        (START + b"Host: localhost\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.0\r\n\r\n", 400, "bad_host"),
+        (b"GET /\r\n\r\n", 400, "bad_host"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400, "bad_host"),
+        (b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request"),
+        (b"GET http://localhost/nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "not_found"),
+        (b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request"),
+        (b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "not_found"),
+        (START + b"a:\r\n" * 20_000 + b"\r\n", 431, "request_header_fields_too_large"),
         (START + b"Content-Length: 9999999999\r\n\r\n", 413, "too_large"),
         (START + b"X: %s\r\n\r\n" % (b"x" * 2**18), 431, "request_header_fields_too_large"),
     ],
