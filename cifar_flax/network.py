@@ -14,7 +14,9 @@ from PIL import Image
 
 from cifar_flax.config import Config
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.pictures import Fit, Picture, fit_picture, pictures_in, read_picture
+from cifar_flax.data.pictures.files import pictures_in
+from cifar_flax.data.pictures.fit import Fit, fit_picture
+from cifar_flax.data.pictures.read import Picture, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.splits import load_split
 from cifar_flax.errors import UserError
@@ -101,7 +103,7 @@ class Network:
 
         Returns:
           The most probable classes, the best first: list[Prediction] for one picture; for several a list of those in their
-          order, of a folder in that of `data.pictures.pictures_in`.
+          order, of a folder in that of `data.pictures.files.pictures_in`.
 
         Raises:
           UserError: a picture cannot be read, a folder holds none, or the network's outputs are not finite.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -134,6 +135,17 @@ def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> N
     )
     if problem:
         raise ValueError(prefix + problem)
+
+
+def check_memory(where: str, size: int) -> None:
+    """Checks that arrays of so many bytes may be made; this machine's memory has to hold twice as many.
+
+    Raises:
+      UserError: they would be too large.
+    """
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if size > most:
+        raise UserError(f"{where}: unpacks to {size:,} bytes, more than the {most:,} that are allowed")
 
 
 def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> np.ndarray:

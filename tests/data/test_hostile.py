@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 from tests.data.conftest import binary_members, python_members, refused, write_tar
@@ -279,7 +280,7 @@ def test_a_picture_over_which_a_decoder_stumbles_in_a_way_of_its_own_is_refused(
     damaged = bytearray(PICTURES[kind])
     damaged[at] = value
     (tmp_path / "train" / "a" / "a.png").write_bytes(damaged)
-    refused(tmp_path, "cannot be read as a picture")
+    refused(tmp_path, "cannot be read: The picture ")
 
 
 def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):
@@ -295,5 +296,10 @@ def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):
 def test_postscript_that_is_called_a_picture_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "a.png").write_bytes(PICTURES["EPS"])
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("ran Ghostscript"))
-    refused(tmp_path, "not a picture")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with IsolatedDecoder(1) as decoder:
+        monkeypatch.setattr("cifar_flax.data.sources.folders.shared_decoder", lambda: decoder)
+        refused(tmp_path, "not a picture")
+    assert not (tmp_path / "ran").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.resize import fit_all
+from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources import cifar_archives, folders, npz
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file

@@ -12,7 +12,7 @@ import numpy as np
 from cifar_flax.config.imports import import_object
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
-from cifar_flax.data.resize import fit_all
+from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.checksum import sha256_of_arrays
 

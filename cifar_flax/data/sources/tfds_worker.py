@@ -17,7 +17,7 @@ import numpy as np
 
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, checked_labels
-from cifar_flax.data.resize import fit, to_picture
+from cifar_flax.data.pictures.fit import fit_picture, to_picture
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
 
@@ -114,7 +114,7 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
     row = 0
     for row, example in enumerate(_examples(tfds, builder, split, count), 1):
         image = example["image"]
-        images[row - 1] = image if image.shape[:2] == size else fit(to_picture(image), size[0])
+        images[row - 1] = image if image.shape[:2] == size else fit_picture(to_picture(image), images.shape[1:])
         for key, column in labels.items():
             column[row - 1] = example[key]
         if "id" in example:
