@@ -7,6 +7,7 @@ killed writer leaves only files that no manifest names. The next writer removes 
 """
 
 import hashlib
+import io
 import os
 import re
 import time
@@ -108,6 +109,13 @@ def hashes(key: str, split: str) -> dict[str, str]:
     """
     entry = manifest(key)
     return {name: stored.sha256 for name, stored in entry.splits.get(split, {}).items()} if entry else {}
+
+
+def hash_of(array: np.ndarray) -> str:
+    """The SHA-256 that `hashes` would give for an array."""
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
 def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """Folders of pictures, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, as data sets."""
 
 import hashlib
+import os
 from functools import cache as once
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cifar_flax.data.dataset import Dataset, check_memory
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.listing import Listing, list_pictures
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
@@ -23,7 +24,11 @@ class FolderSource:
     """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.path, self.image_size = Path(name.removeprefix(PREFIX)).expanduser().absolute(), image_size
+        try:
+            path = Path(name.removeprefix(PREFIX)).expanduser()
+        except RuntimeError as e:  # there is no such user
+            raise ConfigError(f"config.data.name: {name}: {e}") from None
+        self.path, self.image_size = Path(os.path.abspath(path)), image_size
         self.identity = f"{PREFIX}{self.path}"
 
     def key(self) -> str:

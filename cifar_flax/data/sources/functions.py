@@ -31,12 +31,13 @@ class FunctionSource:
     def __init__(self, name: str, image_size: int | None = None) -> None:
         self.name, self.image_size = name, image_size
         self._function: Any = import_object(name, FIELD)
+        module, _, function = name.partition(":")
+        file = getattr(sys.modules[module], "__file__", None)
+        self.identity = f"{Path(file).absolute() if file else module}:{function}"
 
     def key(self) -> str:
         """The entry's name, made of the module's file, so that two projects with equal names do not share an entry."""
-        module, _, function = self.name.partition(":")
-        file = getattr(sys.modules[module], "__file__", None)
-        return cache.key_of(f"{Path(file).absolute() if file else module}:{function}", self.image_size)
+        return cache.key_of(self.identity, self.image_size)
 
     def version(self) -> str:
         """Names the content by its hash."""
