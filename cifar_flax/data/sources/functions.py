@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from cifar_flax.config.imports import import_object
 from cifar_flax.data import cache
+from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
 from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.errors import ConfigError, UserError
@@ -88,8 +90,8 @@ class FunctionSource:
         """The data set with int32 labels, tuples of names, and images of the size that the config asks for."""
         images, names, coarse_names = (
             dataset.images,
-            tuple(map(str, dataset.class_names)),
-            tuple(map(str, dataset.coarse_names)),
+            _names(f"class_names of {split}", dataset.class_names),
+            _names(f"coarse_names of {split}", dataset.coarse_names),
         )
         if not isinstance(images, np.ndarray) or images.ndim != 4 or not images.size:
             raise ValueError(f"images of {split} are {_describe(images)}, expected uint8 (N, H, W, 1 or 3), N at least 1")
@@ -105,6 +107,10 @@ class FunctionSource:
 
     def _error(self, problem: str) -> ConfigError:
         return ConfigError(f"{FIELD}: {self.name}() {problem}")
+
+
+def _names(where: str, names: Iterable[Any]) -> tuple[str, ...]:
+    return checked_names(where, (name if isinstance(name, bytes) else str(name) for name in names))
 
 
 def _describe(value: Any) -> str:
