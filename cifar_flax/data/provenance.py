@@ -78,6 +78,7 @@ def in_order_of(dataset: Dataset, record: Preprocessing, name: str, run: str) ->
         class_names=record.class_names,
         coarse_labels=None if coarse is None else _renumbered(coarse, dataset.coarse_names, coarse_names),
         coarse_names=coarse_names,
+        coarse_of_fine=(),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.dataset import Dataset, check_splits
 from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources import cifar_archives, folders, npz
 from cifar_flax.errors import UserError
@@ -75,6 +75,10 @@ def read(path: Path, name: str, image_size: int | None = None, allow_unverified:
         splits = cifar_archives.read(path)
         if (classes := splits["train"].num_classes) != CLASSES.get(name, classes):
             raise UserError(f"--name={name}: {path} has {classes} classes, expected {CLASSES[name]}; choose another name")
+    try:
+        check_splits(splits)
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from None
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
     return ImportResult(resized, f"{path.name}, SHA-256 {digest}")
 
