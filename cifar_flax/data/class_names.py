@@ -31,7 +31,7 @@ def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
             text.encode()
         except UnicodeError:
             raise UserError(f"{where}: the name {name!a} is not UTF-8") from None
-        if problem := name_problem(text):
+        if problem := _problem(text):
             raise UserError(f"{where}: {problem}")
         if text in checked:
             raise UserError(f"{where}: two classes have the name {text}")
@@ -41,12 +41,17 @@ def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
     return tuple(checked)
 
 
-def name_problem(name: str) -> str:
+def holds_control_characters(name: str) -> bool:
+    """Whether a name would steer the terminal that it is printed on, or is not printable as one line of text."""
+    return any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name)
+
+
+def _problem(name: str) -> str:
     """What keeps a name from being that of a class; "" where nothing does."""
     if not name.strip():
         return "a class has an empty name"
     if len(name) > LONGEST:
         return f"a class has a name of {len(name):,} characters, expected at most {LONGEST}"
-    if any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name):
+    if holds_control_characters(name):
         return f"the name {name!a} holds control characters"
     return ""

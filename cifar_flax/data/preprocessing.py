@@ -9,6 +9,7 @@ from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config import Normalization
+from cifar_flax.data.class_names import holds_control_characters
 from cifar_flax.data.dataset import Dataset, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
@@ -41,6 +42,11 @@ class Preprocessing:
     hashes: dict[str, str] = field(default_factory=dict)
     test_hashes: dict[str, str] = field(default_factory=dict)
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (*self.class_names, *self.coarse_names):
+            if holds_control_characters(name):
+                raise ValueError(f"the class name {ascii(name)} holds control characters")
 
     @property
     def num_classes(self) -> int:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
+from cifar_flax.files.checksum import dumps_checksummed
 
 
 @pytest.fixture
@@ -65,4 +68,12 @@ def test_it_knows_the_superclass_of_each_class_and_survives_the_file(dataset, tm
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"dataset\.json"):
+        Preprocessing.read(tmp_path / "dataset.json")
+
+
+def test_a_file_whose_class_names_steer_terminals_is_refused(dataset, tmp_path):
+    values = dataclasses.asdict(Preprocessing.of(dataset, Normalization.UNIT, {}))
+    values["class_names"] = ["\x1b]0;title\x07", *"bcdef"]
+    (tmp_path / "dataset.json").write_text(dumps_checksummed(values))
+    with pytest.raises(UserError, match="control characters"):
         Preprocessing.read(tmp_path / "dataset.json")
