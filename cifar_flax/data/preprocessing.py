@@ -46,7 +46,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for name in (*self.class_names, *self.coarse_names):
             if holds_control_characters(name):
-                raise ValueError(f"the class name {ascii(name)} holds control characters")
+                raise ValueError(f"the class name {name!a} holds control characters")
 
     @property
     def num_classes(self) -> int:

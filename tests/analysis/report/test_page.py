@@ -51,8 +51,8 @@ def report_of(run, tmp_path, **preprocessing):
     workdir = tmp_path / "copy"
     if not workdir.exists():
         shutil.copytree(run.workdir, workdir)
-    run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **preprocessing))
     predictions, dataset = predict_split(run, "test")
+    run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **preprocessing))
     dataset = dataclasses.replace(dataset, class_names=run.class_names)
     path = write_report(run, predictions, dataset, run.score(predictions.logits, predictions.labels))
     return Page(path.read_text()), path.parent
