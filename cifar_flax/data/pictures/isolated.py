@@ -27,6 +27,7 @@ from cifar_flax.data.pictures.worker import TAKEN
 
 MARGIN_SECONDS = 10  # beyond the limit that the decoding process keeps by itself
 LONGEST_LINE = 4096  # bytes of the answer's first line
+MOST_PROCESSES = 16  # of the decoder that a program shares
 BATCH = 256  # files that a process decodes in a row
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")  # variables; others may hold passwords
 LONGEST_PATH = 512  # bytes of a request for a file that is sent with others
@@ -164,40 +165,58 @@ class IsolatedDecoder:
           DecoderUnavailable: no process takes the requests.
         """
         settings = {"limits": asdict(limits), "pictures": len(requests), "fit": fit}
-        with self._take(limits.seconds + MARGIN_SECONDS) as connection, connection.makefile("rb") as stream:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a process that was ended reads no further
-                connection.sendall(json.dumps(settings).encode() + b"\n")
-                connection.sendall(b"".join(requests))
-                connection.shutdown(socket.SHUT_WR)
-            for _ in requests:
-                answer = _read_answer(stream, limits)
-                yield too_costly() if answer is None else answer
-                if answer is None:
-                    return
-
-    def _take(self, seconds: float) -> socket.socket:
-        """A connection to a process that waits for requests, with this timeout."""
         for _ in range(2):  # the worker may have ended since the last picture
-            connection, theirs = socket.socketpair()
-            connection.settimeout(seconds)
-            with contextlib.suppress(OSError):
-                with theirs, self._lock:
-                    try:
-                        socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
-                    except OSError:
-                        self.close()
-                        self._start()
-                        socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
-                if connection.recv(1) == TAKEN:
-                    return connection
-            connection.close()
+            try:
+                connection = self._connect()
+            except OSError:
+                continue
+            with connection, connection.makefile("rb") as stream:
+                connection.settimeout(limits.seconds + MARGIN_SECONDS)
+                with contextlib.suppress(OSError):  # a process that was ended reads no further
+                    connection.sendall(json.dumps(settings).encode() + b"\n")
+                    connection.sendall(b"".join(requests))
+                    connection.shutdown(socket.SHUT_WR)
+                if not _is_taken(stream):
+                    continue
+                for _ in requests:
+                    answer = _read_answer(stream, limits)
+                    yield too_costly() if answer is None else answer
+                    if answer is None:
+                        break
+                return
         raise DecoderUnavailable
+
+    def _connect(self) -> socket.socket:
+        """A connection to the next process that is ready.
+
+        Raises:
+          OSError: no process or file can be opened.
+        """
+        connection, theirs = socket.socketpair()
+        try:
+            with theirs, self._lock:
+                try:
+                    socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+                except OSError:
+                    self.close()
+                    self._start()
+                    socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
 
 @cache
 def shared_decoder() -> IsolatedDecoder:
-    """The decoder of this process, with a process a core, for all but servers."""
-    return IsolatedDecoder(os.cpu_count() or 1)
+    """The decoder of this program, with a process a core."""
+    return IsolatedDecoder(min(os.cpu_count() or 1, MOST_PROCESSES))
+
+
+def _is_taken(stream: BufferedReader) -> bool:
+    with contextlib.suppress(OSError):
+        return stream.read(1) == TAKEN
+    return False
 
 
 def _read_answer(stream: BufferedReader, limits: Limits) -> Answer | None:
