@@ -42,7 +42,7 @@ def test_every_name_gets_its_own_answer_in_order(make_network, tmp_path, batch_s
         assert answer == network.predict(name, top=2)
     assert all(isinstance(answer, CifarFlaxError) for _, answer in answers[70:73])
     assert [str(answer) for _, answer in answers[71:73]] == [
-        "No such file or directory.",
+        "No such file or directory",
         f"no pictures in this folder (looked for *{', *'.join(SUFFIXES)})",
     ]
 

@@ -42,6 +42,6 @@ def read_bytes(path: Path | str) -> bytes:
                 raise UnreadableImage(f"The file is larger than {MAX_BYTES >> 20} MB.", "too_large")
             return file.read(status.st_size)
     except OSError as e:
-        raise UnreadableImage(f"{e.strerror or e}.", "no_such_file") from None
+        raise UnreadableImage(e.strerror or str(e), "no_such_file") from None
     except ValueError as e:  # a null byte in the name
-        raise UnreadableImage(f"{e}.", "no_such_file") from None
+        raise UnreadableImage(str(e), "no_such_file") from None

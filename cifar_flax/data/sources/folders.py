@@ -118,9 +118,9 @@ def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str],
     check_memory(str(root), len(paths) * size * size * 3)
     images = np.empty((len(paths), size, size, 3), np.uint8)
     refused = shared_decoder().fit_files(paths, images)
-    lines = [f"{paths[i]}: cannot be read: {error}" for i, error in refused.items()]
+    lines = [f"{paths[i]}: cannot be read: {str(error).rstrip('.')}" for i, error in refused.items()]
     if len(lines) == 1:
-        raise UserError(f"{lines[0]} Replace or remove it.")
+        raise UserError(f"{lines[0]}; replace or remove it")
     if lines:
         raise UserError("\n  ".join([f"{root}: {len(lines)} pictures cannot be read; replace or remove them:", *lines]))
     return Dataset(images, np.array(labels, np.int32), tuple(classes))

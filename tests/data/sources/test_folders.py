@@ -63,7 +63,7 @@ def test_folders_that_cannot_be_read(tmp_path):
     assert first == f"{root}: 2 pictures cannot be read; replace or remove them:"
     assert [line.split(":")[0] for line in others] == [f"  {root}/train/cat/{name}" for name in ("y.png", "z.jpg")]
     (root / "train" / "cat" / "z.jpg").unlink()
-    refused(root, "y.png", "Replace or remove it")
+    refused(root, "y.png", "; replace or remove it")
     (root / "train" / "cat" / "y.png").unlink()
     (root / "test" / "bird").mkdir()
     refused(root, "bird", "no such class")
