@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.serving.web import app as module
-from tests.data.pictures import crafted
+from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
 

@@ -44,7 +44,8 @@ class Limits:
 # by one within LARGE. WebP reserves the memory of SMALL for 50 million pixels before it tells how many there are.
 SMALL = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=448 * 2**20, cpu_seconds=0.5)
 LARGE = Limits()
-LIMIT_CODES = ("too_many_pixels", "too_costly")  # of an UnreadableImage that would be read with higher limits
+TOO_COSTLY = "too_costly"
+LIMIT_CODES = ("too_many_pixels", TOO_COSTLY)  # of an UnreadableImage that would be read with higher limits
 
 
 def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
@@ -96,7 +97,7 @@ def _check_size(image: Image.Image, limits: Limits) -> None:
 
 def too_costly() -> UnreadableImage:
     """The file takes more memory or time than the limits allow."""
-    return UnreadableImage("The picture is written in a way that takes too long to read.", "too_costly")
+    return UnreadableImage("The picture is written in a way that takes too long to read.", TOO_COSTLY)
 
 
 def _damaged() -> UnreadableImage:

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from cifar_flax.data.pictures.decode import LARGE, LIMIT_CODES, SMALL, Limits, too_costly
+from cifar_flax.data.pictures.decode import LARGE, LIMIT_CODES, SMALL, TOO_COSTLY, Limits, too_costly
 from cifar_flax.data.pictures.errors import DecoderUnavailable, UnreadableImage
 from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.data.pictures.worker import TAKEN
@@ -28,6 +28,7 @@ from cifar_flax.data.pictures.worker import TAKEN
 MARGIN_SECONDS = 10  # beyond the limit that the decoding process keeps by itself
 LONGEST_LINE = 4096  # bytes of the answer's first line
 MOST_PROCESSES = 16  # of the decoder that a program shares
+MOST_COSTLY = 3  # pictures of `fit_files` on which the time for a large one is spent in vain
 BATCH = 256  # files that a process decodes in a row
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")  # variables; others may hold passwords
 LONGEST_PATH = 512  # bytes of a request for a file that is sent with others
@@ -101,6 +102,7 @@ class IsolatedDecoder:
         how = (images.shape[1:], fit, mean)
         requests = [json.dumps({"path": os.path.abspath(path)}).encode() + b"\n" for path in paths]
         # A process answers before it reads on, so that what is sent at once has to fit into the buffers of a socket.
+        costly: list[UnreadableImage] = []  # pictures that took all time that there is for one
         size = BATCH if max(map(len, requests), default=0) < LONGEST_PATH else 1
 
         def fit_batch(start: int) -> dict[int, UnreadableImage]:
@@ -119,9 +121,11 @@ class IsolatedDecoder:
                 keep(self._ask([requests[i] for i in rows], SMALL, how))
             for i in [i for i, error in refused.items() if error.code in LIMIT_CODES]:
                 rows = range(i, i + 1)
-                del refused[i]
                 with self._one_large:
-                    keep(self._ask([requests[i]], LARGE, how))
+                    if len(costly) < MOST_COSTLY:
+                        del refused[i]
+                        keep(self._ask([requests[i]], LARGE, how))
+                        costly.extend(error for error in [refused.get(i)] if error and error.code == TOO_COSTLY)
             return dict(sorted(refused.items()))
 
         with ThreadPoolExecutor(self._processes) as threads:

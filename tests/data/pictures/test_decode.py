@@ -13,7 +13,7 @@ from cifar_flax.data.pictures.decode import Limits, decode
 from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.files import FORMATS
 from cifar_flax.data.pictures.rgb import upright_rgb
-from tests.data.pictures import crafted
+from tests.serving import crafted
 
 # pytest sets aside the filter that decode.py sets
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]

@@ -17,8 +17,8 @@ from cifar_flax.data.pictures.decode import LARGE, SMALL, Limits, decode
 from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from tests.conftest import ROOT
-from tests.data.pictures import crafted
 from tests.data.pictures.test_decode import VALID
+from tests.serving import crafted
 
 MEGABYTE = 2**20
 ZEROS = zlib.compress(bytes(200 * MEGABYTE), 9)

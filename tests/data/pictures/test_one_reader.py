@@ -10,7 +10,7 @@ from cifar_flax.data.pictures.fit import Fit, fit_picture
 from cifar_flax.data.sources import folders
 from cifar_flax.errors import UserError
 from cifar_flax.serving.batch_predict import classify_all
-from tests.data.pictures import crafted
+from tests.serving import crafted
 
 RNG = np.random.default_rng(0)
 
