@@ -28,7 +28,6 @@ from cifar_flax.data.pictures.worker import TAKEN
 MARGIN_SECONDS = 10  # beyond the limit that the decoding process keeps by itself
 LONGEST_LINE = 4096  # bytes of the answer's first line
 MOST_PROCESSES = 16  # of the decoder that a program shares
-MOST_COSTLY = 3  # pictures of `fit_files` on which the time for a large one is spent in vain
 BATCH = 256  # files that a process decodes in a row
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")  # variables; others may hold passwords
 LONGEST_PATH = 512  # bytes of a request for a file that is sent with others
@@ -99,34 +98,14 @@ class IsolatedDecoder:
         Raises:
           DecoderUnavailable: the machine has no process or memory to spare.
         """
-        how = (images.shape[1:], fit, mean)
         requests = [json.dumps({"path": os.path.abspath(path)}).encode() + b"\n" for path in paths]
         # A process answers before it reads on, so that what is sent at once has to fit into the buffers of a socket.
-        costly: list[UnreadableImage] = []  # pictures that took all time that there is for one
         size = BATCH if max(map(len, requests), default=0) < LONGEST_PATH else 1
+        given_up = threading.Event()
 
         def fit_batch(start: int) -> dict[int, UnreadableImage]:
-            rows, refused = range(start, min(start + size, len(paths))), {}
-
-            def keep(answers: Iterator[Answer]) -> None:
-                nonlocal rows
-                for i, answer in zip(rows, answers, strict=False):
-                    if isinstance(answer, UnreadableImage):
-                        refused[i] = answer
-                    else:
-                        images[i] = answer
-                    rows = rows[1:]
-
-            while rows:  # behind a picture at which its process was ended, others remain
-                keep(self._ask([requests[i] for i in rows], SMALL, how))
-            for i in [i for i, error in refused.items() if error.code in LIMIT_CODES]:
-                rows = range(i, i + 1)
-                with self._one_large:
-                    if len(costly) < MOST_COSTLY:
-                        del refused[i]
-                        keep(self._ask([requests[i]], LARGE, how))
-                        costly.extend(error for error in [refused.get(i)] if error and error.code == TOO_COSTLY)
-            return dict(sorted(refused.items()))
+            rows = range(start, min(start + size, len(paths)))
+            return self._fit_batch(rows, requests, images, (images.shape[1:], fit, mean), given_up)
 
         with ThreadPoolExecutor(self._processes) as threads:
             try:
@@ -134,6 +113,35 @@ class IsolatedDecoder:
                 return {i: error for refused in batches for i, error in refused.items()}
             finally:
                 threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the others
+
+    def _fit_batch(
+        self, rows: range, requests: list[bytes], images: np.ndarray, how: tuple[Any, ...], given_up: threading.Event
+    ) -> dict[int, UnreadableImage]:
+        """Reads the files of `rows`. The time for a large picture is spent in vain once: that one sets `given_up`."""
+        refused: dict[int, UnreadableImage] = {}
+
+        def keep(rows: range, answers: Iterator[Answer]) -> range:
+            """Keeps answers, and returns the rows without one, behind a picture at which its process was ended."""
+            for i, answer in zip(rows, answers, strict=False):
+                if isinstance(answer, UnreadableImage):
+                    refused[i] = answer
+                else:
+                    images[i] = answer
+                rows = rows[1:]
+            return rows
+
+        while rows:
+            rows = keep(rows, self._ask([requests[i] for i in rows], SMALL, how))
+        for i in [i for i, error in refused.items() if error.code in LIMIT_CODES]:
+            with self._one_large:
+                if given_up.is_set():
+                    refused[i] = UnreadableImage("It takes long to read, and was given up after another that does.", TOO_COSTLY)
+                    continue
+                del refused[i]
+                keep(range(i, i + 1), self._ask([requests[i]], LARGE, how))
+                if i in refused and refused[i].code == TOO_COSTLY:
+                    given_up.set()
+        return dict(sorted(refused.items()))
 
     def close(self) -> None:
         """Ends the worker; pictures that are being decoded are finished."""

@@ -110,3 +110,18 @@ def test_a_picture_that_ends_its_process_costs_none_of_the_others(tmp_path, monk
         folders.read(tmp_path, 8)
     bomb.unlink()
     assert folders.read(tmp_path, 8)["train"].images[:, 0, 0, 0].tolist() == [i for i in range(12) if i != 5]
+
+
+def test_the_time_for_a_large_picture_is_spent_in_vain_once_in_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    monkeypatch.setattr(isolated, "SMALL", Limits(cpu_seconds=0.05))
+    monkeypatch.setattr(isolated, "LARGE", Limits(cpu_seconds=0.2))
+    for i in range(4):
+        (tmp_path / "train" / "a" / f"{i}.jpg").write_bytes(crafted.many_scans(2000, 60_000))
+    with pytest.raises(UserError) as error:
+        folders.read(tmp_path, 8)
+    lines = str(error.value).split("\n")[1:]
+    assert sorted(line.rpartition(": ")[2] for line in lines) == [
+        *["It takes long to read, and was given up after another that does"] * 3,
+        "The picture is written in a way that takes too long to read",
+    ]
