@@ -14,9 +14,11 @@ from PIL import Image
 
 from cifar_flax.config import Config
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.pictures import Fit, Picture, fit_picture, pictures_in, read_picture
+from cifar_flax.data.pictures.files import pictures_in
+from cifar_flax.data.pictures.fit import Fit, fit_picture
+from cifar_flax.data.pictures.read import Picture, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.splits import load_split
+from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.explain import make_gradient_saliency, occlusion
 from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
@@ -101,7 +103,7 @@ class Network:
 
         Returns:
           The most probable classes, the best first: list[Prediction] for one picture; for several a list of those in their
-          order, of a folder in that of `data.pictures.pictures_in`.
+          order, of a folder in that of `data.pictures.files.pictures_in`.
 
         Raises:
           UserError: a picture cannot be read, a folder holds none, or the network's outputs are not finite.
@@ -179,10 +181,13 @@ class Network:
           n, loss, top1 and the other entries of `evaluation.scores.scores`.
 
         Raises:
-          UserError: there is no such split, the data are missing, or their classes or shapes differ from the network's.
+          UserError: there is no such split, the data are missing, or they are not what the network was trained on; see
+            `data.provenance`.
         """
-        dataset = load_split(self.config.data, data) if isinstance(data, str) else data
-        self._check_classes(dataset, self.config.data.name if isinstance(data, str) else "the data set")
+        if isinstance(data, str):
+            dataset = load_as_trained(self.config.data, self.preprocessing, data, self.name)
+        else:
+            dataset = in_order_of(data, self.preprocessing, "the data set", self.name)
         return self.score(self.logits(dataset.images, tta), dataset.labels)
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -258,11 +263,6 @@ class Network:
             expected = f"uint8 [N, {', '.join(map(str, self.preprocessing.image_shape))}], N > 0"
             raise UserError(f"{self.name}: images are {images.dtype} {list(images.shape)}; expected {expected}")
 
-    def _check_classes(self, dataset: Dataset, name: str) -> None:
-        if dataset.class_names != self.class_names:
-            there, here = (_few(names) for names in (dataset.class_names, self.class_names))
-            raise UserError(f"{name} has the classes {there}; {self.name} was trained on {here}. Nothing was scored.")
-
 
 def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
     """The pictures of a folder, a sequence or an array of four axes, and whether it is a single picture."""
@@ -277,7 +277,3 @@ def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], b
     if isinstance(pictures, bytes | Image.Image):
         return [pictures], True
     return pictures, False
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])])

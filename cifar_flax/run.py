@@ -9,7 +9,7 @@ from cifar_flax.config import Config
 from cifar_flax.config.serialize import read_config
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.splits import load_split
+from cifar_flax.data.provenance import load_as_trained
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
@@ -95,9 +95,9 @@ class Run:
         """The images of "train" (without the validation images), "validation" or "test", as the run had them.
 
         Raises:
-          UserError: no such split, or the data are missing.
+          UserError: no such split, or the data are missing or not what the run had; see `data.provenance.load_as_trained`.
         """
-        return load_split(self.config.data, split)
+        return load_as_trained(self.config.data, self.preprocessing, split, str(self.workdir))
 
     def predict(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
         """The logits of a checkpoint, float32 [N, C], for a split or other images of the same shape; see `Network.logits`."""

@@ -36,6 +36,8 @@ def main() -> None:
     network = run.network("best", ema=_WEIGHTS.value == "ema")
     about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
     network.figures = _figures(run.workdir / "report" / "test.json", about)
+    if network.figures and how is Format.SAFETENSORS:
+        run.dataset("test")  # where it cannot be scored again, no file should say that it was
     export(network, how, path)
     if network.figures and how is Format.SAFETENSORS:  # its kernels are rounded to float16, which may change a prediction
         network.figures = {"split": "test", **_numbers(read_weights(path).evaluate("test"))}

@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
 
     from tqdm import tqdm
 
+    from cifar_flax.files.redact import visible
     from cifar_flax.serving import formats
     from cifar_flax.serving.batch_predict import classify_all, expand
 
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal need not know bars
     else:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # nor is each name text
-    write = formats.json_line if _JSON.value else formats.csv_lines if _CSV.value else formats.table
+    write = formats.chosen(_JSON.value, _CSV.value, terminal=sys.stdout.isatty())
     if _CSV.value:
         print(formats.CSV_HEADER)
     names, skipped = expand(arguments), 0
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
         for name, answer in classify_all(network, names, _TOP.value, _ALLOW_PRIVATE.value, **options):
             if isinstance(answer, CifarFlaxError):
                 skipped += 1
-                progress.write(f"skipped {formats.visible(name)}: {answer}", file=sys.stderr)
+                progress.write(f"skipped {visible(name)}: {answer}", file=sys.stderr)
             else:
                 progress.write(write(name, answer), file=sys.stdout)
             progress.update()

@@ -45,7 +45,7 @@ def main() -> None:
     compilation.enable_persistent_cache()
     network = network_from_flags()
 
-    from cifar_flax.serving.images.isolated import IsolatedDecoder
+    from cifar_flax.data.pictures.isolated import IsolatedDecoder
     from cifar_flax.serving.web.app import Options, create_app
     from cifar_flax.serving.web.server import Server
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import cifar_flax
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.pictures import Fit
+from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.errors import UserError
 from cifar_flax.network import Network
 from cifar_flax.run import load_network
@@ -161,7 +161,7 @@ def test_a_network_that_diverged_makes_no_predictions(network):
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (b"no picture", "the picture: not a picture that can be read"),
+        (b"no picture", "the picture: That is not a picture, or of a kind that is not read"),
         ("none.png", r"none\.png: No such file or directory"),
         (np.zeros((8, 8, 2), np.uint8), r"uint8 \(8, 8, 2\) is no picture; expected uint8 \[H, W\]"),
         (np.zeros((8, 8, 3)), r"float64 \(8, 8, 3\) is no picture"),

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cifar_flax.analysis.figures import BLUE, GREEN, GREY, ORANGE, new_figure
+from cifar_flax.analysis.figures import BLUE, GREEN, GREY, ORANGE, new_figure, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LONGEST_NAME = 100  # characters of a run's
 METRICS = {"loss": "loss, nats", "top1": "top-1 accuracy"}
 # Prefix of a column of `Run.metrics()`: colour alone, line style among several runs. "raw" are the weights of the last update
 # of a run with EMA, whose "validation" columns are of the averaged weights.
@@ -62,7 +63,7 @@ def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]]) -> Figure:
             color = f"C{i % 10}"
             for series, values in _series(epochs, metric):
                 axes.plot(epochs.epoch, values, SERIES[series][1], color=color, **_markers(epochs))
-            axes.plot([], [], color=color, label=name)
+            axes.plot([], [], color=color, label=short(name, LONGEST_NAME))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
     return figure
 

@@ -3,15 +3,18 @@
 import base64
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from cifar_flax.analysis.fonts import fonts_for
 from cifar_flax.files.atomic import write_bytes
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#d9702b", "#2e8b57", "#8a8a8a"
@@ -28,6 +31,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # class names are users' and may hold dollar signs
 }
+_REPLACED: ContextVar[Mapping[str, str]] = ContextVar("replaced", default=MappingProxyType({}))  # by the innermost style
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,22 @@ class FigureWriter:
         self.folder, self.prefix = folder, prefix
 
     @contextmanager
-    def style(self) -> Iterator[None]:
-        """Draws in the style of reports within the context, whatever the user's matplotlibrc says."""
+    def style(self, names: Sequence[str] = ()) -> Iterator[None]:
+        """Draws in the style of reports within the context, whatever the user's matplotlibrc says.
+
+        Args:
+          names: of classes or runs, as `short` gets them; drawn in any font that has their characters, else as "#7".
+        """
+        families, replaced = fonts_for(names)
         with mpl.rc_context(), warnings.catch_warnings():
             mpl.rcdefaults()
-            mpl.rcParams.update(STYLE)
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in scripts that the font does not have
-            yield
+            mpl.rcParams.update(STYLE | {"font.family": families})
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # in names that nobody has announced
+            token = _REPLACED.set(replaced)
+            try:
+                yield
+            finally:
+                _REPLACED.reset(token)
 
     def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI) -> Picture:
         """Writes PREFIX_NAME.png and returns it for the page.
@@ -93,7 +106,8 @@ def show_image(axes: Any, image: Any) -> None:
 
 
 def short(name: str, length: int = 22) -> str:
-    """Truncates a name to `length` characters, the last an ellipsis."""
+    """A name for a figure: truncated to `length` characters, the last an ellipsis; or what `style` draws instead."""
+    name = _REPLACED.get().get(name, name)
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

@@ -7,6 +7,7 @@ killed writer leaves only files that no manifest names. The next writer removes 
 """
 
 import hashlib
+import io
 import os
 import re
 import time
@@ -19,7 +20,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from cifar_flax.data.dataset import Dataset, check_splits
+from cifar_flax.data.dataset import Dataset, check_splits, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_temporary, write_text
 from cifar_flax.files.cache_folder import cache_folder
@@ -46,13 +47,14 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of an entry; `source` says where the data came from."""
+    """The content of an entry; `source` says where the data came from, `coarse_of_fine` is that of `Dataset`."""
 
     name: str
     source: str
     class_names: tuple[str, ...]
     coarse_names: tuple[str, ...]
     splits: dict[str, dict[str, StoredArray]]
+    coarse_of_fine: tuple[int, ...] = ()
     format: int = FORMAT
 
 
@@ -98,7 +100,9 @@ def read(key: str, split: str) -> Dataset | None:
     arrays = {name: _open(cache_folder() / key / stored.file, stored) for name, stored in entry.splits[split].items()}
     if not {"images", "labels"} <= arrays.keys():
         raise CorruptCache(f"{cache_folder() / key / MANIFEST}: damaged (no images or no labels for {split})")
-    return Dataset(**arrays, class_names=entry.class_names, coarse_names=entry.coarse_names)
+    return Dataset(
+        **arrays, class_names=entry.class_names, coarse_names=entry.coarse_names, coarse_of_fine=entry.coarse_of_fine
+    )
 
 
 def hashes(key: str, split: str) -> dict[str, str]:
@@ -108,6 +112,13 @@ def hashes(key: str, split: str) -> dict[str, str]:
     """
     entry = manifest(key)
     return {name: stored.sha256 for name, stored in entry.splits.get(split, {}).items()} if entry else {}
+
+
+def hash_of(array: np.ndarray) -> str:
+    """The SHA-256 that `hashes` would give for an array."""
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
 def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None = None) -> None:
@@ -132,7 +143,8 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
             for split, dataset in splits.items()
         }
         first = next(iter(splits.values()))
-        entry = Manifest(name or key, source, first.class_names, first.coarse_names, stored)
+        names, superclasses = (first.class_names, first.coarse_names), superclass_map(splits.values())
+        entry = Manifest(name or key, source, *names, stored, superclasses)
         write_text(folder_of_entry / MANIFEST, dumps_checksummed(TypeAdapter(Manifest).dump_python(entry, mode="json")))
         _sync_folder(folder_of_entry)
         _remove_orphans(folder_of_entry, keep={file.file for arrays in stored.values() for file in arrays.values()})

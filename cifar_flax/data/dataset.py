@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -47,6 +48,7 @@ class Dataset:
       class_names: one per class.
       coarse_labels: int32 [N], in [0, len(coarse_names)), or None where the set has no superclasses.
       coarse_names: one per superclass; empty where there are none.
+      coarse_of_fine: the superclass of each class over all splits, -1 for a class that occurs in none; the cache fills it in.
     """
 
     images: np.ndarray
@@ -54,6 +56,7 @@ class Dataset:
     class_names: tuple[str, ...]
     coarse_labels: np.ndarray | None = None
     coarse_names: tuple[str, ...] = ()
+    coarse_of_fine: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -126,6 +129,25 @@ def check_splits(splits: Mapping[str, Dataset]) -> None:
         _check_labels(f"{split}: ", dataset.labels, len(images), dataset.num_classes)
         if dataset.coarse_labels is not None:
             _check_labels(f"{split}: coarse ", dataset.coarse_labels, len(images), len(dataset.coarse_names))
+    superclass_map(splits.values())
+
+
+def superclass_map(splits: Iterable[Dataset]) -> tuple[int, ...]:
+    """The superclass of each class, -1 for a class that occurs in none of the splits; empty without superclasses.
+
+    Raises:
+      ValueError: images of one class are of two superclasses.
+    """
+    result: np.ndarray | None = None
+    labelled = [(dataset, dataset.coarse_labels) for dataset in splits if dataset.coarse_labels is not None]
+    for dataset, coarse_labels in labelled:
+        result = np.full(dataset.num_classes, -1, np.int32) if result is None else result
+        result[dataset.labels] = coarse_labels
+    for dataset, coarse_labels in labelled:
+        if result is not None and (mixed := result[dataset.labels] != coarse_labels).any():
+            name = dataset.class_names[dataset.labels[np.argmax(mixed)]]
+            raise ValueError(f"images of the class {name} are of several superclasses, expected one")
+    return () if result is None else tuple(result.tolist())
 
 
 def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> None:
@@ -134,6 +156,17 @@ def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> N
     )
     if problem:
         raise ValueError(prefix + problem)
+
+
+def check_memory(where: str, size: int) -> None:
+    """Checks that arrays of so many bytes may be made; this machine's memory has to hold twice as many.
+
+    Raises:
+      UserError: they would be too large.
+    """
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if size > most:
+        raise UserError(f"{where}: unpacks to {size:,} bytes, more than the {most:,} that are allowed")
 
 
 def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> np.ndarray:

@@ -9,7 +9,8 @@ from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config import Normalization
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.class_names import holds_control_characters
+from cifar_flax.data.dataset import Dataset, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
@@ -25,9 +26,11 @@ class Preprocessing:
       image_shape: (H, W, C) of the images.
       class_names: one per class.
       coarse_names: one per superclass; empty where there are none.
-      coarse_of_fine: the superclass of each class; empty where there are none.
+      coarse_of_fine: the superclass of each class, -1 where no image tells; empty where there are none.
       mean, std: per channel, of pixels in [0, 1], over the training images.
-      hashes: SHA-256 of the arrays of the train split, by which a resumed run recognizes its data.
+      hashes: SHA-256 of the arrays of the train split, validation images included, by which a run recognizes its data.
+      test_hashes: the same of the test split as it was when the run began; empty where there was none.
+      source: the data set, with absolute paths.
     """
 
     image_shape: tuple[int, int, int]
@@ -37,6 +40,13 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     hashes: dict[str, str] = field(default_factory=dict)
+    test_hashes: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (*self.class_names, *self.coarse_names):
+            if holds_control_characters(name):
+                raise ValueError(f"the class name {name!a} holds control characters")
 
     @property
     def num_classes(self) -> int:
@@ -44,20 +54,27 @@ class Preprocessing:
         return len(self.class_names)
 
     def superclass(self, label: int) -> str | None:
-        """The name of the superclass of a class; None where there are no superclasses."""
-        return self.coarse_names[self.coarse_of_fine[label]] if self.coarse_of_fine else None
+        """The name of the superclass of a class; None where it has none."""
+        coarse = self.coarse_of_fine[label] if self.coarse_of_fine else -1
+        return self.coarse_names[coarse] if coarse >= 0 else None
 
     @classmethod
-    def of(cls, train: Dataset, normalization: Normalization, hashes: dict[str, str]) -> "Preprocessing":
-        """Computes it from the training images; `hashes` are recorded."""
+    def of(
+        cls,
+        train: Dataset,
+        normalization: Normalization,
+        hashes: dict[str, str],
+        test_hashes: dict[str, str] | None = None,
+        source: str = "",
+    ) -> "Preprocessing":
+        """Computes it from the training images; hashes and source are recorded."""
         channels = train.images.shape[-1]
         unit = ((0.0,) * channels, (1.0,) * channels)
         mean, std = unit if normalization is Normalization.UNIT else channel_statistics(train.images)
-        coarse: tuple[int, ...] = ()
-        if train.coarse_labels is not None:
-            coarse = tuple(int(train.coarse_labels[np.argmax(train.labels == k)]) for k in range(train.num_classes))
+        coarse = train.coarse_of_fine or superclass_map([train])
         height, width, _ = (int(size) for size in train.images.shape[1:])
-        return cls((height, width, channels), train.class_names, train.coarse_names, coarse, mean, std, hashes)
+        shape = (height, width, channels)
+        return cls(shape, train.class_names, train.coarse_names, coarse, mean, std, hashes, dict(test_hashes or {}), source)
 
     def normalize(self, images: Array) -> Array:
         """Normalizes images, uint8 [N, H, W, C], for the network: float32 [N, H, W, C]."""

@@ -1,5 +1,6 @@
 """Data sets by name: read from the cache, into which their source writes them first."""
 
+from dataclasses import replace
 from typing import Protocol
 
 from absl import logging
@@ -17,7 +18,13 @@ from cifar_flax.errors import UserError
 
 
 class Source(Protocol):
-    """Where one data set comes from, at one image size."""
+    """Where one data set comes from, at one image size.
+
+    Attributes:
+      identity: its name, with absolute paths.
+    """
+
+    identity: str
 
     def key(self) -> str:
         """The data set's entry in the cache."""
@@ -60,8 +67,21 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
 
 
 def data_hashes(config: DataConfig, split: str) -> dict[str, str]:
-    """SHA-256 of each array of a split that `load_dataset` has loaded, for a run to record: {"images": ..., "labels": ...}."""
+    """SHA-256 of each array of a split, for a run to record: {"images": ..., "labels": ...}; empty without such a split.
+
+    They are read from the cache's entry of the data set, which `load_dataset` has refreshed; no file of the split is opened.
+    """
     return cache.hashes(_source(config).key(), split)
+
+
+def data_identity(config: DataConfig) -> str:
+    """The name of a data set with absolute paths, for a run to record: "folder:/data/pets", "/home/me/my_mixer.py:digits"."""
+    return _source(config).identity
+
+
+def with_absolute_path(config: DataConfig) -> DataConfig:
+    """The same config with an absolute path in `name`, where that is a folder: a run is opened from other folders too."""
+    return replace(config, name=data_identity(config)) if config.name.startswith(PREFIX) else config
 
 
 def _source(config: DataConfig) -> Source:

@@ -5,9 +5,7 @@ import numpy as np
 from cifar_flax.config import DataConfig
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.registry import load_dataset
-from cifar_flax.errors import ConfigError, UserError
-
-SPLITS = ("train", "validation", "test")
+from cifar_flax.errors import ConfigError
 
 
 def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
@@ -19,30 +17,17 @@ def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
     Raises:
       UserError: the data set cannot be loaded, or one part would be empty.
     """
-    dataset = load_dataset(data, "train")
+    return divide(load_dataset(data, "train"), data)
+
+
+def divide(dataset: Dataset, data: DataConfig) -> tuple[Dataset, Dataset | None]:
+    """Divides a training split; returns and raises as `training_splits`."""
     if data.folds is None:
         return dataset.split(data.validation_fraction, data.split_seed)
     if data.folds > len(dataset):
         raise ConfigError(f"config.data.folds: {data.folds} is more than the {len(dataset)} training images")
     held_out = assign_folds(dataset.labels, data.folds, data.split_seed) == data.fold
     return dataset.take(np.flatnonzero(~held_out)), dataset.take(np.flatnonzero(held_out))
-
-
-def load_split(data: DataConfig, split: str) -> Dataset:
-    """Loads "train" (without the validation images), "validation" or "test" as a training on `data` has them.
-
-    Raises:
-      UserError: there is no such split, or the data are missing.
-    """
-    if split not in SPLITS:
-        raise UserError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
-    if split == "test":
-        return load_dataset(data, "test")
-    train, validation = training_splits(data)
-    chosen = train if split == "train" else validation
-    if chosen is None:
-        raise UserError("config.data.validation_fraction is 0: it trained on all images, and there is no validation split")
-    return chosen.in_memory()
 
 
 def assign_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def scores(
       labels: int32 [N], in [0, C).
       class_names: one a class, [C].
       coarse_names: one a superclass; empty where there are none.
-      coarse_of_fine: the superclass of each class, [C]; empty without.
+      coarse_of_fine: the superclass of each class, [C], -1 for none; empty without superclasses.
 
     Returns:
       n: number of images.
@@ -46,7 +46,7 @@ def scores(
         0: scikit-learn's conventions with `zero_division=0`.
       ece: see `reliability`.
       brier: mean squared distance of the probabilities from the one-hot label, in [0, 2].
-      superclass_top1: share whose predicted class is of the label's superclass; only where there are superclasses.
+      superclass_top1: share whose predicted class is of the label's superclass; of labels with one; only where there are some.
       per_superclass: name -> accuracy, support; only where there are superclasses.
       per_class: name -> accuracy (which is recall), precision, f1, support (images of the class).
 
@@ -67,10 +67,12 @@ def scores(
     }
     if coarse_names:
         superclass = np.array(coarse_of_fine)
-        right = (predicted >= 0) & (superclass[predicted] == superclass[labels])
-        images = np.bincount(superclass[labels], minlength=len(coarse_names))
-        accuracy = _ratio(np.bincount(superclass[labels], right, len(coarse_names)), images)
-        result["superclass_top1"] = float(right.mean())
+        counted = superclass[labels] >= 0
+        true, guessed = superclass[labels[counted]], predicted[counted]
+        right = (guessed >= 0) & (superclass[guessed] == true)
+        images = np.bincount(true, minlength=len(coarse_names))
+        accuracy = _ratio(np.bincount(true, right, len(coarse_names)), images)
+        result["superclass_top1"] = float(right.mean()) if len(right) else 0.0
         result["per_superclass"] = _table(coarse_names, accuracy=accuracy, support=images)
     columns = {"accuracy": classes.recall, "precision": classes.precision, "f1": classes.f1, "support": classes.support}
     result["per_class"] = _table(class_names, **columns)

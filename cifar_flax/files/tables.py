@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
+from cifar_flax.files.redact import visible
+
 
 def format_table(rows: Iterable[Sequence[str]], indent: int = 0, right: Collection[int] = ()) -> str:
     """Aligns cells into columns that are two spaces apart.
@@ -12,9 +14,9 @@ def format_table(rows: Iterable[Sequence[str]], indent: int = 0, right: Collecti
       right: indices of the columns to align to the right, such as those of numbers.
 
     Returns:
-      The lines, without trailing spaces; "" without rows.
+      The lines, printable, without trailing spaces; "" without rows.
     """
-    rows = list(rows)
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     formats = [f"{'>' if i in right else '<'}{width}" for i, width in enumerate(widths)]
     lines = ("  ".join(map(format, row, formats)) for row in rows)

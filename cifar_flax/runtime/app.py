@@ -8,13 +8,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from logging import CRITICAL, getLogger
+from logging import CRITICAL, Formatter, LogRecord, getLogger
 from types import CoroutineType
 from typing import Any, overload
 
 from absl import app, flags, logging
 
 from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
+from cifar_flax.files.redact import visible
 from cifar_flax.runtime import background
 
 LONGEST_LINE = 1000  # characters of a message
@@ -37,7 +38,7 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
         If empty, `main` takes no arguments and they are refused.
     """
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().setFormatter(None)
+    logging.get_absl_handler().setFormatter(_Printable())
     # Errors in Orbax are raised; its logs, which repeat them with tracebacks, are for --verbosity=0.
     logging.get_absl_logger().addFilter(
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
@@ -58,6 +59,13 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
             sys.stderr.flush()
             os._exit(int(e.code))
         raise
+
+
+class _Printable(Formatter):
+    """The messages alone, printable: they may hold names of files and folders."""
+
+    def format(self, record: LogRecord) -> str:
+        return "\n".join(map(visible, super().format(record).split("\n")))
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
@@ -89,13 +97,8 @@ def report(call: Callable[[], Any]) -> Any:
 
 def _brief(line: str) -> str:
     """The line, printable, and without its middle if it is so long that it would fill the screen."""
-    line = _visible(line)
+    line = visible(line)
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 100]} [...] {line[-100:]}"
-
-
-def _visible(text: str) -> str:
-    """The text with control characters, and bytes that are no characters, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _explain_os_error(e: OSError) -> CifarFlaxError:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_flax.data.pictures import SUFFIXES, Fit, pictures_in
+from cifar_flax.data.pictures.files import SUFFIXES, pictures_in, read_bytes
+from cifar_flax.data.pictures.fit import Fit
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.network import Network, Prediction
 from cifar_flax.serving.fetch.client import fetch
-from cifar_flax.serving.images.isolated import IsolatedDecoder
 
 READ_AHEAD = 64  # pictures that are read while earlier ones are classified
 
@@ -81,7 +82,4 @@ def _is_address(argument: str) -> bool:
 def _read(path: Path) -> bytes:
     if path.is_dir():
         raise UserError(f"no pictures in this folder (looked for *{', *'.join(SUFFIXES)})")
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise UserError(e.strerror or str(e)) from None
+    return read_bytes(path)

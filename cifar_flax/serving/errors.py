@@ -2,9 +2,12 @@
 
 from cifar_flax.errors import UserError
 
+# HTTP statuses by the code of a picture that cannot be read; of others it is 422.
+STATUS_OF_PICTURE = {"not_an_image": 415, "too_many_pixels": 413, "decoder_unavailable": 503}
+
 
 class RequestError(UserError):
-    """A picture or an address that cannot be used.
+    """A request or an address that cannot be used.
 
     Its message is for strangers: it holds no path, no resolved address and no repr.
 
@@ -17,17 +20,6 @@ class RequestError(UserError):
         super().__init__(sentence)
         self.code = code
         self.status = status
-
-
-class UnreadableImage(RequestError):
-    """The bytes are no picture, or one beyond the limits: status 413, 415 or 422."""
-
-
-class DecoderUnavailable(RequestError):
-    """The machine has no process or memory to spare for a picture: status 503."""
-
-    def __init__(self) -> None:
-        super().__init__("Pictures cannot be read at the moment. Please try again later.", "decoder_unavailable", 503)
 
 
 class Busy(RequestError):

@@ -7,7 +7,7 @@ from absl import flags
 from cifar_flax.errors import UserError
 
 if TYPE_CHECKING:
-    from cifar_flax.data.pictures import Fit
+    from cifar_flax.data.pictures.fit import Fit
     from cifar_flax.network import Network
 
 
@@ -49,7 +49,7 @@ def network_from_flags() -> "Network":
 
 def view_options_from_flags() -> ViewOptions:
     """The values of --fit and --flip."""
-    from cifar_flax.data.pictures import Fit
+    from cifar_flax.data.pictures.fit import Fit
 
     return {"fit": Fit(flags.FLAGS.fit), "flip": flags.FLAGS.flip}
 

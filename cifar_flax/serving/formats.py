@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from cifar_flax.files.redact import visible
 from cifar_flax.files.tables import format_table
 from cifar_flax.network import Prediction
 
@@ -14,15 +15,16 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 Format = Callable[[str, Sequence[Prediction]], str]
 
 
+def chosen(as_json_lines: bool, as_csv: bool, terminal: bool) -> Format:
+    """The function for what was asked for; on a terminal, which names of files must not steer, its text is printable."""
+    write = json_line if as_json_lines else csv_lines if as_csv else table
+    return (lambda name, answer: "\n".join(map(visible, write(name, answer).split("\n")))) if terminal else write
+
+
 def table(name: str, predictions: Sequence[Prediction]) -> str:
     """The name of a picture, and a line with a bar for each prediction."""
     rows = [(p.name, f"{bar(p.probability)} {p.probability:6.1%}", p.superclass or "") for p in predictions]
     return f"{visible(name)}\n{format_table([[cell.replace('_', ' ') for cell in row] for row in rows], indent=2)}\n"
-
-
-def visible(name: str) -> str:
-    """A file's name for a terminal: control characters and invalid ones are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def bar(probability: float) -> str:

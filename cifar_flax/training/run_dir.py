@@ -1,5 +1,6 @@
 """The folder of a run: made, locked, and checked against the config that it was begun with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -8,6 +9,7 @@ from absl import logging
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
@@ -44,8 +46,8 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
     try:
         if (workdir / "config.json").exists():
             _check_same(read_config(workdir / "config.json"), config, workdir)
-        if (workdir / "dataset.json").exists() and Preprocessing.read(workdir / "dataset.json").hashes != preprocessing.hashes:
-            raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
+        if (workdir / "dataset.json").exists():
+            preprocessing = _same_data(Preprocessing.read(workdir / "dataset.json"), preprocessing, config, workdir)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
         _write_environment(workdir / "environment.json")
@@ -81,9 +83,18 @@ def _move_aside(workdir: Path) -> None:
 
 def _check_same(saved: Config, config: Config, workdir: Path) -> None:
     changed = {path: values for path, values in differences(saved, config).items() if not may_differ(path, config)}
+    if all(str(name).startswith(FOLDER) for name in changed.get("config.data.name", [""])):
+        del changed["config.data.name"]  # a folder may have been moved; whether it is the same, its hashes tell
     if changed:
         lines = "\n".join(f"  {path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
         raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}")
+
+
+def _same_data(saved: Preprocessing, now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:
+    """What to record of the data of a run that goes on: the test images are those that were there when it began."""
+    if (saved.hashes, saved.class_names, saved.coarse_names) != (now.hashes, now.class_names, now.coarse_names):
+        raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
+    return replace(now, test_hashes=saved.test_hashes)
 
 
 def _lock(workdir: Path) -> TextIO:

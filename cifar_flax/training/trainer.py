@@ -1,7 +1,7 @@
 """The trainer: what a config, its data set and the devices determine, and the compiled programs made of it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from cifar_flax.config import Config, DataSource
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_hashes
+from cifar_flax.data.registry import data_hashes, data_identity, with_absolute_path
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import summary
@@ -83,12 +83,16 @@ class Trainer:
           UserError: the data are missing, or batch size and devices, images and network, or network and the patterns of
             `config.optim`, do not go together.
         """
+        config = replace(config, data=with_absolute_path(config.data))
         train_set, validation_set = training_splits(config.data)
         seeds = seeds or (config.seed,)
         layout = SeedLayout(len(seeds))
         _check_batch_size(config, len(train_set), layout.devices_per_seed)
         steps_per_epoch = len(train_set) // config.train.batch_size
-        preprocessing = Preprocessing.of(train_set, config.data.normalization, data_hashes(config.data, "train"))
+        train_hashes, test_hashes = (data_hashes(config.data, split) for split in ("train", "test"))
+        preprocessing = Preprocessing.of(
+            train_set, config.data.normalization, train_hashes, test_hashes, data_identity(config.data)
+        )
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
         check_module(model, preprocessing.image_shape, preprocessing.num_classes)

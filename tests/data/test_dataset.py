@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
 from cifar_flax.errors import UserError
 
 
@@ -58,3 +60,13 @@ def test_checked_labels():
     for labels in (np.array([0, 3]), np.array([-1, 0]), np.array([0.0, 1.0]), np.array([0]), np.array([[0], [1]])):
         with pytest.raises(UserError, match="here: labels"):
             checked_labels("here", labels, 2, 3)
+
+
+def test_a_class_of_two_superclasses_is_refused_in_one_split_and_across_splits():
+    mixed = replace(make([0, 1, 2], 3), coarse_labels=np.int32([0, 0, 1]))
+    other = replace(mixed, coarse_labels=np.int32([0, 1, 1]))
+    check_splits({"train": mixed})
+    with pytest.raises(ValueError, match="the class 1 are of several superclasses"):
+        check_splits({"train": mixed, "test": other})
+    with pytest.raises(ValueError, match="the class 0 are of several superclasses"):
+        check_splits({"train": replace(mixed, labels=np.int32([0, 0, 0]))})

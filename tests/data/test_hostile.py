@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 from tests.data.conftest import binary_members, python_members, refused, write_tar
@@ -53,7 +54,7 @@ def assert_read_or_refused(path):
     with nothing_else(path.parent):
         message = ""
         try:
-            splits = archives.read(path, "cifar100", allow_unverified=True).splits
+            splits = archives.read(path, "mine", allow_unverified=True).splits
         except UserError as error:
             message = str(error)
     if message:
@@ -186,6 +187,61 @@ def test_a_member_with_a_name_of_megabytes_is_refused_before_it_is_read(tmp_path
         refused(path, "not a tar archive")
 
 
+def header(name, kind=tarfile.REGTYPE, size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(**values):
+    records = b""
+    for key, value in values.items():
+        length = len(key) + len(value) + 3
+        length += len(str(length + len(str(length))))
+        records += f"{length} {key}={value}\n".encode()
+    return header("p", tarfile.XHDTYPE, len(records)) + records.ljust(-(-len(records) // 512) * 512, b"\0")
+
+
+def sparse(name, size):
+    """A member that holds nothing and stands for so many zeros."""
+    block = bytearray(header(name, tarfile.GNUTYPE_SPARSE))
+    block[386:410], block[483:495] = b"00000000000\0" * 2, b"%011o\0" % size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+NEGATIVE = bytearray(header("x"))
+NEGATIVE[124:136], NEGATIVE[148:156] = b"\xff" * 10 + b"\xfe\0", b" " * 8
+NEGATIVE[148:156] = b"%06o\0 " % sum(NEGATIVE)
+LONG_NAME = header("././@LongLink", tarfile.GNUTYPE_LONGNAME, 60_000) + b"a" * 60_000 + bytes(-60_000 % 512)
+TARBALLS = {
+    "a hundred thousand empty members": (header("x") * 100_000, "more than 200 members"),
+    "long names, one for the other": (LONG_NAME * 1000 + header("x"), "not a tar archive"),
+    "a thousand attributes": (pax(comment="v" * 60_000) * 1000 + header("x"), "not a tar archive"),
+    "attributes of a megabyte": (pax(comment="v" * 2**20) + header("x"), "not a tar archive"),
+    "a sparse member": (sparse("train.bin", 2**27), "sparse"),
+    "a negative size": (bytes(NEGATIVE) + header("x"), "not a tar archive"),
+    "a negative size in the attributes": (pax(size="-1024") + header("x") * 2, "not a CIFAR archive"),
+}
+
+
+@pytest.mark.parametrize("kind", TARBALLS)
+def test_a_tarball_that_is_costly_to_list_is_refused(tmp_path, kind):
+    blocks, words = TARBALLS[kind]
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(blocks, 1))
+    with nothing_else(tmp_path):
+        refused(path, words)
+
+
+def test_class_names_of_a_pickle_that_are_no_list_are_refused(tar_writer, tmp_path):
+    write, _, python = tar_writer
+    for names in (3, None, [1, 2], ["a", "a"], ["\x1b[2J"], {"a": 1}):
+        meta = {b"fine_label_names": names, b"coarse_label_names": names}
+        refused(write(tmp_path / "a.tar.gz", {**python, "cifar-100-python/meta": pickle.dumps(meta)}), "meta")
+
+
 dtypes = st.sampled_from(
     ["|u1", "<i4", "<f8", "|O", "<U9", "|S3", "|b1", "<M8[s]", "|V8", "<c16", "[('a','<i4')]", "|u999", "x"]
 )
@@ -279,7 +335,7 @@ def test_a_picture_over_which_a_decoder_stumbles_in_a_way_of_its_own_is_refused(
     damaged = bytearray(PICTURES[kind])
     damaged[at] = value
     (tmp_path / "train" / "a" / "a.png").write_bytes(damaged)
-    refused(tmp_path, "cannot be read as a picture")
+    refused(tmp_path, "cannot be read: The picture ")
 
 
 def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):
@@ -295,5 +351,10 @@ def test_files_that_are_no_files_do_not_keep_a_folder_from_being_read(tmp_path):
 def test_postscript_that_is_called_a_picture_is_not_run(tmp_path, monkeypatch):
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "a.png").write_bytes(PICTURES["EPS"])
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **kwargs: pytest.fail("ran Ghostscript"))
-    refused(tmp_path, "not a picture")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with IsolatedDecoder(1) as decoder:
+        monkeypatch.setattr("cifar_flax.data.sources.folders.shared_decoder", lambda: decoder)
+        refused(tmp_path, "not a picture")
+    assert not (tmp_path / "ran").exists()

@@ -73,6 +73,13 @@ def test_superclasses_are_those_of_the_predicted_classes(predictions):
     assert actual["per_superclass"] == {**expected, "none": {"accuracy": 0, "support": 0}}
 
 
+def test_labels_without_a_superclass_are_left_out_of_its_scores():
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 2, 0]]
+    actual = scores(logits, np.int32([0, 1, 2, 1, 2]), ("a", "b", "c"), ("x", "y"), (0, 1, -1))
+    assert actual["superclass_top1"] == 2 / 3
+    assert actual["per_superclass"] == {"x": {"accuracy": 1.0, "support": 1}, "y": {"accuracy": 0.5, "support": 2}}
+
+
 def test_without_superclasses_there_are_no_scores_of_them(predictions):
     assert not any("superclass" in name for name in scores(*predictions, NAMES))
 

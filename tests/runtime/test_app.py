@@ -36,6 +36,14 @@ def app(tmp_path):
     )
 
 
+def test_a_warning_cannot_steer_the_terminal(app, tmp_path):
+    (tmp_path / "app.py").write_text(
+        "from absl import logging\nfrom cifar_flax.runtime import app\n"
+        "app.run(lambda: logging.warning('%s', 'pets\\x1b[2J: left out\\nthe rest'))"
+    )
+    assert app().stderr == "pets\\x1b[2J: left out\nthe rest\n"
+
+
 def test_arguments_may_stand_before_and_after_flags(app):
     actual = app("a b", "--how_often=3", "c", "--", "--d-e")
     assert actual.stdout == "['a b', 'c', '--d-e'] 3\n", actual.stderr

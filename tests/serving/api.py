@@ -9,7 +9,7 @@ from PIL import Image
 from werkzeug import Request
 from werkzeug.test import create_environ
 
-from cifar_flax.serving.images.isolated import IsolatedDecoder
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.serving.web.app import Options, create_app
 from cifar_flax.serving.web.responses import HEADERS
 from tests.conftest import ROOT

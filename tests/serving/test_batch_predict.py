@@ -1,9 +1,11 @@
+import os
 import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.errors import CifarFlaxError
 from cifar_flax.serving import batch_predict
 from cifar_flax.serving.fetch.client import FetchFailed
@@ -41,8 +43,23 @@ def test_every_name_gets_its_own_answer_in_order(make_network, tmp_path, batch_s
     assert all(isinstance(answer, CifarFlaxError) for _, answer in answers[70:73])
     assert [str(answer) for _, answer in answers[71:73]] == [
         "No such file or directory",
-        "no pictures in this folder (looked for *.png, *.jpg, *.jpeg, *.webp, *.avif, *.gif, *.bmp, *.tif, *.tiff)",
+        f"no pictures in this folder (looked for *{', *'.join(SUFFIXES)})",
     ]
+
+
+def test_links_pipes_and_huge_files_are_skipped_without_being_read(network, tmp_path):
+    good = save(tmp_path / "good.png")
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.png")
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(40 << 30)
+    answers = dict(batch_predict.classify_all(network, batch_predict.expand([str(tmp_path)])))
+    assert not isinstance(answers.pop(good), CifarFlaxError)
+    assert {name[len(str(tmp_path)) + 1 :]: str(answer) for name, answer in answers.items()} == {
+        "link.png": "It is not a regular file.",
+        "pipe.png": "It is not a regular file.",
+        "sparse.png": "The file is larger than 200 MB.",
+    }
 
 
 def test_an_answer_does_not_wait_for_the_rest(network, tmp_path, monkeypatch):

@@ -29,6 +29,11 @@ def test_names_cannot_steer_a_terminal():
     name = "a\x1b[2J\n\r\x9b\u202e\udcffb \xe9 猫.png"
     shown = formats.table(name, PREDICTIONS).split("\n")[0]
     assert shown == "a\\x1b[2J\\n\\r\\x9b\\u202e\\udcffb \xe9 猫.png"
+    steering = [Prediction("cat\x1b[2J", "a\x1b]0;x", 0.5)]
+    assert formats.table("a.png", steering).replace("\n", "").isprintable()
+    for kind in ((False, False), (True, False), (False, True)):
+        assert formats.chosen(*kind, terminal=True)(name, steering).replace("\n", "").isprintable()
+    assert "\x1b" in formats.chosen(False, True, terminal=False)(name, steering)  # which other programs read
 
 
 def test_json_lines_read_back():

@@ -162,6 +162,8 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
     if (a.class_names, a.image_shape, a.hashes) != (b.class_names, b.image_shape, b.hashes):
         names = f"{first_path} on {first.config.data.name}, {path} on {run.config.data.name}"
         raise UserError(f"these runs are on different data: {names}; compare runs on one set")
+    if split == "test" and a.test_hashes and b.test_hashes and a.test_hashes != b.test_hashes:
+        raise UserError(f"the test images changed between the trainings of {first_path} and {path}; compare runs on one set")
     held_out = [(d.validation_fraction, d.folds, d.fold, d.split_seed) for d in (first.config.data, run.config.data)]
     if split != "test" and held_out[0] != held_out[1]:
         raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")

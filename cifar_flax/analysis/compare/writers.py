@@ -59,7 +59,7 @@ def write_html(path: Path, results: Sequence[RunResult], split: str) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = FigureWriter(path.parent, path.stem)
-    with writer.style():
+    with writer.style([result.name for result in results]):
         figure = overlaid_curves([(result.name, select_epochs(result.metrics)) for result in results])
         curves = writer.add("curves", figure, "Loss and accuracy of the runs by epoch")
     title = f"{len(results)} runs compared on {split}"

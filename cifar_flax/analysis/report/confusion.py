@@ -41,14 +41,14 @@ def coarse_confusion(confusion: np.ndarray, coarse_of_fine: tuple[int, ...], sup
 
     Args:
       confusion: int [C, C].
-      coarse_of_fine: the superclass of each class, [C].
+      coarse_of_fine: the superclass of each class, [C]; classes with -1 are left out.
       superclasses: S, their number.
 
     Returns:
       int [S, S].
     """
     member = np.zeros((len(confusion), superclasses), confusion.dtype)
-    member[np.arange(len(confusion)), coarse_of_fine] = 1
+    member[np.arange(len(confusion)), coarse_of_fine] = np.array(coarse_of_fine) >= 0
     return member.T @ confusion @ member
 
 

@@ -65,7 +65,7 @@ def write_report(run: Run, predictions: Predictions, dataset: Dataset, scores: d
     probs = probabilities(predictions.logits)
     epochs = curves.select_epochs(run.metrics())
     matrix = confusion_matrix(predicted, predictions.labels, predictions.logits.shape[1])
-    with writer.style():
+    with writer.style((*run.class_names, *run.preprocessing.coarse_names)):
         return write_page(
             folder / "report.html",
             "report.html",

@@ -15,7 +15,7 @@ class Shapes100:
     """The embedded data set; `image_size` can only be its own, 32."""
 
     def __init__(self, image_size: int | None = None) -> None:
-        self.image_size = image_size
+        self.image_size, self.identity = image_size, NAME
 
     def key(self) -> str:
         """The entry's name: `shapes100`."""

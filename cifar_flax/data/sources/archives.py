@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.resize import fit_all
+from cifar_flax.data.dataset import Dataset, check_splits
+from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources import cifar_archives, folders, npz
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
@@ -37,6 +37,9 @@ OFFICIAL = {
 }
 
 
+CLASSES = {"cifar10": 10, "cifar100": 100}  # names that are those of the official archives alone
+
+
 class ImportResult(NamedTuple):
     """The splits of an archive, and its origin in words."""
 
@@ -56,16 +59,26 @@ def read(path: Path, name: str, image_size: int | None = None, allow_unverified:
     Raises:
       UserError: the archive is missing, damaged, not official, of another data set or of an unknown kind.
     """
+    if (path.is_dir() or path.suffix == ".npz") and name in CLASSES:
+        raise UserError(f"--name={name}: is that of CIFAR's own archives; choose another name for {path}")
     if path.is_dir():
         return ImportResult(folders.read(path, image_size), f"folder {path.absolute()}")
     if not path.is_file():
         raise UserError(f"--archive={path}: no such file or folder")
+    if (size := path.stat().st_size) > (npz.MAX_UNPACKED if path.suffix == ".npz" else cifar_archives.MAX_UNPACKED):
+        raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need")
     digest = sha256_of_file(path)
     if path.suffix == ".npz":
         splits = npz.read(path)
     else:
         _check_official(path, name, digest, allow_unverified)
         splits = cifar_archives.read(path)
+        if (classes := splits["train"].num_classes) != CLASSES.get(name, classes):
+            raise UserError(f"--name={name}: {path} has {classes} classes, expected {CLASSES[name]}; choose another name")
+    try:
+        check_splits(splits)
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from None
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
     return ImportResult(resized, f"{path.name}, SHA-256 {digest}")
 

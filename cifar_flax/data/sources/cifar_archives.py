@@ -16,12 +16,14 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.errors import UserError
 
 MAX_MEMBER = 1 << 28  # bytes; the largest member of an official archive, the training batch of CIFAR-100, has 155 MB
 MAX_UNPACKED = 1 << 30  # bytes of all members, ignored ones included, since gzip has to unpack those too
-MAX_ATTRIBUTES = 1 << 20  # bytes of a member that is not a file
+MAX_ATTRIBUTES = 1 << 16  # bytes of a header that holds a long name or other attributes
+MAX_HEADERS = 200  # members, and headers of their attributes; the official archives have about ten
 LONGEST_REASON = 200  # characters quoted from another library's message
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes per image
@@ -65,14 +67,32 @@ def read(path: Path) -> dict[str, Dataset]:
 
 
 class _Header(tarfile.TarInfo):
-    """A member; refuses long names and attributes that would fill the memory."""
+    """A member; refuses what would fill the memory while the archive is only listed."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
+        if header.size < 0:
+            raise tarfile.ReadError("a negative size")
         if header.type not in tarfile.REGULAR_TYPES and header.size > MAX_ATTRIBUTES:
             raise tarfile.ReadError(f"a header of {header.size:,} bytes")
         return header
+
+
+def _counting_headers() -> type[_Header]:
+    """`_Header`, for one archive: tarfile keeps each member, and looks for them in a loop of its own."""
+    left = MAX_HEADERS
+
+    class Counted(_Header):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise tarfile.ReadError(f"more than {MAX_HEADERS} members")
+            return super().frombuf(buf, encoding, errors)
+
+    return Counted
 
 
 def _members(path: Path) -> dict[str, bytes]:
@@ -80,23 +100,25 @@ def _members(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     unpacked = 0
     try:
-        with tarfile.open(path, "r:*", tarinfo=_Header) as tar:
+        with tarfile.open(path, "r:*", tarinfo=_counting_headers()) as tar:
             for member in tar:
                 unpacked += max(member.size, 0)
                 name = member.name.rpartition("/")[2]
                 if unpacked > MAX_UNPACKED or (name in MEMBERS and member.size > MAX_MEMBER):
-                    raise UserError(f"{path}: {member.name} is far larger than anything in a CIFAR archive")
+                    raise UserError(f"{path}: {member.name[-LONGEST_REASON:]} is far larger than anything in a CIFAR archive")
                 if name not in MEMBERS or not member.isreg():
                     continue
                 if name in contents:
                     raise UserError(f"{path}: has two members called {name}")
+                if member.issparse():
+                    raise UserError(f"{path}: {name} is a sparse file, of which a CIFAR archive has none")
                 file = tar.extractfile(member)
                 contents[name] = file.read() if file else b""
             while rest := tar.fileobj.read(1 << 20):  # the checksum of gzip and others is at the very end
                 unpacked += len(rest)
                 if unpacked > MAX_UNPACKED:
                     raise UserError(f"{path}: is far larger than a CIFAR archive")
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as e:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError) as e:
         reason = str(e).partition("\n")[0]
         raise UserError(f"{path}: truncated, or not a tar archive ({reason}); download it again") from None
     return contents
@@ -104,7 +126,7 @@ def _members(path: Path) -> dict[str, bytes]:
 
 def _read_binary(path: Path, layout: Layout, members: Mapping[str, bytes]) -> dict[str, Dataset]:
     """Reads rows of coarse label (CIFAR-100 only), label, and 3072 bytes: the red, green and blue planes."""
-    names = [tuple(filter(None, members[name].decode(errors="replace").splitlines())) for name in layout.names]
+    names = [checked_names(f"{path}: {name}", filter(None, members[name].splitlines())) for name in layout.names]
 
     def split(files: tuple[str, ...]) -> Dataset:
         width = len(names) + PIXELS
@@ -119,7 +141,7 @@ def _read_binary(path: Path, layout: Layout, members: Mapping[str, bytes]) -> di
 
 def _read_python(path: Path, layout: Layout, members: Mapping[str, bytes]) -> dict[str, Dataset]:
     meta = _unpickle(path, layout.meta, members[layout.meta])
-    names = [tuple(_text(name) for name in _entry(path, layout.meta, meta, key)) for key in layout.names]
+    names = [_names(path, layout.meta, meta, key) for key in layout.names]
 
     def split(files: tuple[str, ...]) -> Dataset:
         batches = [(name, _unpickle(path, name, members[name])) for name in files]
@@ -196,6 +218,13 @@ def _entry(path: Path, member: str, batch: Mapping[str, Any], key: str) -> Any:
     if key not in batch:
         raise UserError(f"{path}: {member} has no {key}")
     return batch[key]
+
+
+def _names(path: Path, member: str, meta: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    names = _entry(path, member, meta, key)
+    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
+        raise UserError(f"{path}: {member} is not a CIFAR batch ({key} is no list of names)")
+    return checked_names(f"{path}: {member}", names)
 
 
 def _text(value: Any) -> str:

@@ -2,49 +2,54 @@
 
 import hashlib
 import os
-import warnings
+from functools import cache as once
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from absl import logging
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.resize import fit
-from cifar_flax.errors import UserError
+from cifar_flax.data.dataset import Dataset, check_memory
+from cifar_flax.data.pictures.files import SUFFIXES
+from cifar_flax.data.pictures.isolated import shared_decoder
+from cifar_flax.data.sources.listing import Listing, list_pictures
+from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
-SPLITS = ("train", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # whatever the suffix; Pillow runs programs for some others
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
+DECODER = 2  # to be counted up where the same files give other pixels, so that they are read again
 
 
 class FolderSource:
     """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.path, self.image_size = Path(name.removeprefix(PREFIX)).expanduser().absolute(), image_size
+        try:
+            path = Path(name.removeprefix(PREFIX)).expanduser()
+        except RuntimeError as e:  # there is no such user
+            raise ConfigError(f"config.data.name: {name}: {e}") from None
+        self.path, self.image_size = Path(os.path.abspath(path)), image_size
+        self.identity = f"{PREFIX}{self.path}"
 
     def key(self) -> str:
         """The entry's name, with a hash of the path."""
-        return cache.key_of(f"{PREFIX}{self.path}", self.image_size or DEFAULT_SIZE)
+        return cache.key_of(self.identity, self.image_size or DEFAULT_SIZE)
 
     def version(self) -> str:
         """Names the pictures by their fingerprint."""
-        return f"folder {self.path}, fingerprint {fingerprint(self.path)}"
+        return f"folder {self.path}, decoder {DECODER}, fingerprint {fingerprint(self.path)}"
 
     def build(self) -> None:
         """Reads the pictures into the cache."""
-        cache.write(self.key(), read(self.path, self.image_size), self.version(), f"{PREFIX}{self.path}")
+        cache.write(self.key(), read(self.path, self.image_size), self.version(), self.identity)
 
 
 def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
     """Reads the splits of a folder: `train`, and `test` where there is one.
 
     Classes are the subfolders of `train` in alphabetical order; `test` can have no others. Rows are ordered by class, then file
-    name. Pictures are turned upright by their EXIF data, converted to RGB, cropped to a square and resized. Hidden files and
-    files with other suffixes are ignored; an unreadable picture is an error, since skipping it would change the data set.
+    name. Pictures are decoded as for predictions, cropped to a square and resized. What is not read although it may have been
+    meant to be is said in a line; an unreadable picture is an error, since skipping it would change the data set.
 
     Args:
       path: the folder.
@@ -54,19 +59,23 @@ def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
       Splits with images uint8 [N, image_size, image_size, 3].
 
     Raises:
-      UserError: the folder is not laid out like that, or a picture cannot be read.
+      UserError: the folder is not laid out like that, or pictures cannot be read; the message names all of them.
     """
-    files = {split: _list(path / split) for split in SPLITS if (path / split).is_dir()}
-    if not files.get("train"):
+    listing = _listed(path)
+    if not listing.splits.get("train"):
         raise UserError(f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/")
-    classes = list(files["train"])
-    for split, by_class in files.items():
+    classes = list(listing.splits["train"])
+    for split, by_class in listing.splits.items():
         for name, pictures in by_class.items():
             if name not in classes:
                 raise UserError(f"{path}/{split}/{name}: there is no such class in {path}/train")
             if not pictures and split == "train":
-                raise UserError(f"{path}/{split}/{name}: no pictures there (looked for *{', *'.join(SUFFIXES)})")
-    return {split: _read_split(by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in files.items()}
+                looked = f" (looked for *{', *'.join(SUFFIXES)})"
+                where = ", but in folders below it; move them up" if listing.has_nested(split, name) else looked
+                raise UserError(f"{path}/{split}/{name}: no pictures there{where}")
+    return {
+        split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in listing.splits.items()
+    }
 
 
 def fingerprint(path: Path) -> str:
@@ -75,11 +84,9 @@ def fingerprint(path: Path) -> str:
     Raises:
       UserError: there is no such folder.
     """
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png")
     digest = hashlib.sha256()
-    for split in SPLITS:
-        for name, pictures in _list(path / split).items():
+    for split, by_class in _listed(path).splits.items():
+        for name, pictures in by_class.items():
             digest.update(f"{split}/{name}\n".encode())
             for picture in pictures:
                 status = picture.stat()
@@ -87,44 +94,33 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _list(split: Path) -> dict[str, list[Path]]:
-    """Picture files by class, both sorted by name."""
-    if not split.is_dir():
-        return {}
-    classes = sorted((entry for entry in os.scandir(split) if entry.is_dir() and entry.name[0] != "."), key=lambda e: e.name)
-    return {entry.name: _pictures(Path(entry.path)) for entry in classes}
+def _listed(path: Path) -> Listing:
+    """Lists the pictures, and says what is left out."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png")
+    try:
+        listing = list_pictures(path)
+    except OSError as e:
+        raise UserError(f"{e.filename or path}: cannot be read ({e.strerror})") from None
+    if listing.left_out:
+        _say(f"{path}: left out: {', '.join(listing.left_out)}")
+    return listing
 
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file()
-    )
+@once
+def _say(line: str) -> None:
+    logging.warning("%s", line)
 
 
-def _read_split(by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
-    pictures = [(path, classes.index(name)) for name, paths in by_class.items() for path in paths]
-    images = np.empty((len(pictures), size, size, 3), np.uint8)
-    unreadable: list[str] = []
-    for i, (path, _) in enumerate(pictures):
-        try:
-            images[i] = _read_picture(path, size)
-        except Exception as e:  # Pillow's decoders raise whatever they stumble over
-            unreadable.append(f"{path}: cannot be read as a picture ({_reason(e)})")
-    if unreadable:
-        others = f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
-        raise UserError(f"{unreadable[0]}{others}; replace or remove what is damaged")
-    return Dataset(images, np.array([label for _, label in pictures], np.int32), tuple(classes))
-
-
-def _read_picture(path: Path, size: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd palettes and metadata
-        with Image.open(path, formats=FORMATS) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            return fit(upright.convert("RGB"), size)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
-    return str(error).partition("\n")[0] or type(error).__name__
+def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
+    paths = [path for pictures in by_class.values() for path in pictures]
+    labels = [classes.index(name) for name, pictures in by_class.items() for _ in pictures]
+    check_memory(str(root), len(paths) * size * size * 3)
+    images = np.empty((len(paths), size, size, 3), np.uint8)
+    refused = shared_decoder().fit_files(paths, images)
+    lines = [f"{paths[i]}: cannot be read: {str(error).rstrip('.')}" for i, error in refused.items()]
+    if len(lines) == 1:
+        raise UserError(f"{lines[0]}; replace or remove it")
+    if lines:
+        raise UserError("\n  ".join([f"{root}: {len(lines)} pictures cannot be read; replace or remove them:", *lines]))
+    return Dataset(images, np.array(labels, np.int32), tuple(classes))

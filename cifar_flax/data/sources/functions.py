@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 
 from cifar_flax.config.imports import import_object
 from cifar_flax.data import cache
+from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
-from cifar_flax.data.resize import fit_all
+from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.checksum import sha256_of_arrays
 
@@ -31,12 +33,13 @@ class FunctionSource:
     def __init__(self, name: str, image_size: int | None = None) -> None:
         self.name, self.image_size = name, image_size
         self._function: Any = import_object(name, FIELD)
+        module, _, function = name.partition(":")
+        file = getattr(sys.modules[module], "__file__", None)
+        self.identity = f"{Path(file).absolute() if file else module}:{function}"
 
     def key(self) -> str:
         """The entry's name, made of the module's file, so that two projects with equal names do not share an entry."""
-        module, _, function = self.name.partition(":")
-        file = getattr(sys.modules[module], "__file__", None)
-        return cache.key_of(f"{Path(file).absolute() if file else module}:{function}", self.image_size)
+        return cache.key_of(self.identity, self.image_size)
 
     def version(self) -> str:
         """Names the content by its hash."""
@@ -87,8 +90,8 @@ class FunctionSource:
         """The data set with int32 labels, tuples of names, and images of the size that the config asks for."""
         images, names, coarse_names = (
             dataset.images,
-            tuple(map(str, dataset.class_names)),
-            tuple(map(str, dataset.coarse_names)),
+            _names(f"class_names of {split}", dataset.class_names),
+            _names(f"coarse_names of {split}", dataset.coarse_names),
         )
         if not isinstance(images, np.ndarray) or images.ndim != 4 or not images.size:
             raise ValueError(f"images of {split} are {_describe(images)}, expected uint8 (N, H, W, 1 or 3), N at least 1")
@@ -104,6 +107,10 @@ class FunctionSource:
 
     def _error(self, problem: str) -> ConfigError:
         return ConfigError(f"{FIELD}: {self.name}() {problem}")
+
+
+def _names(where: str, names: Iterable[Any]) -> tuple[str, ...]:
+    return checked_names(where, (name if isinstance(name, bytes) else str(name) for name in names))
 
 
 def _describe(value: Any) -> str:

@@ -1,29 +1,32 @@
 """Data sets in .npz files of `np.savez`.
 
 Arrays: `train_images` and `train_labels`; `test_images` and `test_labels` where there is a test split; optional `train_coarse`
-and `test_coarse` (superclass labels), `class_names` and `coarse_names` (strings). Default names of classes are 0, 1, 2, ...
+and `test_coarse` (superclass labels), `class_names` and `coarse_names` (text). Without names, the numbers that occur among the
+labels are the classes, and their names. The headers of all arrays are checked before any array is read.
 """
 
-import os
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
+from cifar_flax.data.class_names import LONGEST, MAX_CLASSES, checked_names
+from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.errors import UserError
 
 MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory
-ARRAYS = (
-    "train_images",
-    "train_labels",
-    "train_coarse",
-    "test_images",
-    "test_labels",
-    "test_coarse",
-    "class_names",
-    "coarse_names",
-)
+SUSPICIOUS, DENSEST = 1 << 28, 250  # bytes above which an array must not unpack to so many times its size
+MAX_SIDE = 4096  # pixels of an image
+IMAGES, LABELS = ("train_images", "test_images"), ("train_labels", "train_coarse", "test_labels", "test_coarse")
+NAMES = ("class_names", "coarse_names")
+
+
+class Header(NamedTuple):
+    """What an array's file says of it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 def read(path: Path) -> dict[str, Dataset]:
@@ -39,41 +42,32 @@ def read(path: Path) -> dict[str, Dataset]:
       UserError: the file is damaged, or an array is missing or has the wrong dtype, shape or range.
     """
     arrays = _load(path)
-    if "train_images" not in arrays:
-        raise UserError(
-            f"{path}: has {', '.join(arrays) or 'no array'}, expected train_images, train_labels, test_images, test_labels"
-        )
     splits = [split for split in ("train", "test") if f"{split}_images" in arrays]
-    labels = {split: _required(path, arrays, f"{split}_labels") for split in splits}
-    coarse = {split: _required(path, arrays, f"{split}_coarse") for split in splits} if "train_coarse" in arrays else {}
-    names = _names(arrays, "class_names", labels)
-    coarse_names = _names(arrays, "coarse_names", coarse)
+    labels, names = _classes(path, arrays, {split: f"{split}_labels" for split in splits}, "class_names")
+    has_coarse = {split: f"{split}_coarse" for split in splits if "train_coarse" in arrays}
+    coarse, coarse_names = _classes(path, arrays, has_coarse, "coarse_names")
 
     def dataset(split: str) -> Dataset:
-        images = _images(f"{path}: {split}_images", arrays[f"{split}_images"])
-        fine = checked_labels(f"{path}: {split}_labels", labels[split], len(images), len(names))
-        if not coarse:
-            return Dataset(images, fine, names)
-        upper = checked_labels(f"{path}: {split}_coarse", coarse[split], len(images), len(coarse_names))
-        return Dataset(images, fine, names, upper, coarse_names)
+        images = arrays[f"{split}_images"]
+        images = images[..., np.newaxis] if images.ndim == 3 else images
+        return Dataset(images, labels[split], names, coarse.get(split), coarse_names)
 
-    datasets = {split: dataset(split) for split in splits}
-    try:
-        check_splits(datasets)
-    except ValueError as e:
-        raise UserError(f"{path}: {e}") from None
-    return datasets
+    return {split: dataset(split) for split in splits}
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays that are asked for, after their headers were checked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        most = min(MAX_UNPACKED, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-        if unpacked > most:
-            raise UserError(f"{path}: unpacks to {unpacked:,} bytes, more than the {most:,} that are allowed")
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            wanted = {name: members[name] for name in (*IMAGES, *LABELS, *NAMES) if name in members}
+            if "train_images" not in wanted:
+                there = ascii(", ".join(list(members)[:8]))[1:201].rstrip("'") or "no array"
+                raise UserError(f"{path}: has {there}, expected train_images, train_labels, test_images, test_labels")
+            _check_sizes(path, wanted)
+            _check_headers(path, {name: _header(archive, member) for name, member in wanted.items()})
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ARRAYS if name in file.files}
+            return {name: file[name] for name in wanted}
     except UserError:
         raise
     except Exception as e:  # zipfile, the decompressors and NumPy raise nearly anything
@@ -81,22 +75,79 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: damaged, or not an .npz of plain arrays ({reason})") from None
 
 
-def _required(path: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in arrays:
-        raise UserError(f"{path}: has no array {name}")
-    return arrays[name]
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
+    with archive.open(member) as file:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read_header[np.lib.format.read_magic(file)](file)
+        return Header(shape, dtype)
 
 
-def _images(where: str, images: np.ndarray) -> np.ndarray:
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
-        raise UserError(f"{where}: {images.dtype} {images.shape}, expected uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3)")
-    return images
+def _check_sizes(path: Path, members: dict[str, zipfile.ZipInfo]) -> None:
+    unpacked = sum(member.file_size for member in members.values())
+    if unpacked > MAX_UNPACKED:
+        raise UserError(f"{path}: unpacks to {unpacked:,} bytes, more than the {MAX_UNPACKED:,} that are allowed")
+    check_memory(str(path), unpacked)
+    for name, member in members.items():
+        if member.file_size > max(SUSPICIOUS, DENSEST * member.compress_size):
+            raise UserError(f"{path}: {name} unpacks to {member.file_size:,} bytes, more than {DENSEST} times its size")
 
 
-def _names(arrays: dict[str, np.ndarray], name: str, labels: dict[str, np.ndarray]) -> tuple[str, ...]:
-    if name in arrays:
-        return tuple(str(item) for item in arrays[name].ravel())
-    highest = max((int(array.max()) for array in labels.values() if array.size), default=-1)
-    return tuple(str(label) for label in range(highest + 1))
+def _check_headers(path: Path, headers: dict[str, Header]) -> None:
+    for name, (shape, dtype) in headers.items():
+        expected = ""
+        if name in IMAGES:
+            is_images = dtype == np.uint8 and len(shape) in (3, 4) and shape[3:] in ((), (1,), (3,)) and 0 not in shape
+            expected = "" if is_images else "uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+            if is_images and max(shape[1:3]) > MAX_SIDE:
+                raise UserError(f"{path}: {name} are {shape[1]} x {shape[2]} pixels, expected at most {MAX_SIDE} a side")
+        elif name in LABELS:
+            rows = headers.get(f"{name.partition('_')[0]}_images", Header((0,), dtype)).shape[0]
+            expected = "" if dtype.kind in "iu" and shape == (rows,) else f"integers ({rows},)"
+        elif dtype.kind not in "SU" or len(shape) != 1 or shape[0] > MAX_CLASSES or dtype.itemsize > 16 * LONGEST:
+            expected = f"text (N,), N at most {MAX_CLASSES:,}, of at most {LONGEST} characters"
+        if expected:
+            raise UserError(f"{path}: {name} are {_brief(dtype)} {shape}, expected {expected}")
+
+
+def _brief(dtype: np.dtype) -> str:
+    return str(dtype) if dtype.names is None else "records"
+
+
+def _classes(
+    path: Path, arrays: dict[str, np.ndarray], of_split: dict[str, str], names: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Labels, int32 [N], by split, and the names of their classes; both empty without splits."""
+    missing = [name for name in of_split.values() if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: has no array {missing[0]}")
+    labels = {split: arrays[name] for split, name in of_split.items()}
+    if not labels:
+        return {}, ()
+    if names not in arrays:
+        return _numbered(path, labels, of_split)
+    try:
+        checked = checked_names(f"{path}: {names}", arrays[names].tolist())
+    except ValueError:  # numbers that are no characters
+        raise UserError(f"{path}: {names} are not text") from None
+    return {
+        split: checked_labels(f"{path}: {of_split[split]}", array, len(array), len(checked)) for split, array in labels.items()
+    }, checked
+
+
+def _numbered(
+    path: Path, labels: dict[str, np.ndarray], names: dict[str, str]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Makes classes of the numbers that occur."""
+    occurring = {split: np.unique(array, return_inverse=True) for split, array in labels.items()}
+    for split, (numbers, _) in occurring.items():
+        if len(numbers) > MAX_CLASSES:
+            raise UserError(f"{path}: {names[split]} has {len(numbers):,} different labels, expected at most {MAX_CLASSES:,}")
+        if len(numbers) and numbers[0] < 0:
+            raise UserError(f"{path}: {names[split]}: labels go from {numbers[0]} to {numbers[-1]}, expected none below 0")
+    values = sorted({int(number) for numbers, _ in occurring.values() for number in numbers})
+    place = {value: i for i, value in enumerate(values)}
+    numbered = {
+        split: np.array([place[int(number)] for number in numbers], np.int32)[inverse]
+        for split, (numbers, inverse) in occurring.items()
+    }
+    return numbered, tuple(map(str, values))

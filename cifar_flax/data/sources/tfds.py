@@ -52,7 +52,7 @@ class TfdsSource:
     """A name of TFDS, or of an imported archive, as a source of the data registry; a cached copy is never out of date."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.name, self.image_size = name, image_size
+        self.name, self.image_size, self.identity = name, image_size, name
 
     def key(self) -> str:
         """The entry's name."""

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from cifar_flax.data import cache
+from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, checked_labels
-from cifar_flax.data.resize import fit, to_picture
+from cifar_flax.data.pictures.fit import fit_picture, to_picture
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
 
@@ -114,7 +115,7 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
     row = 0
     for row, example in enumerate(_examples(tfds, builder, split, count), 1):
         image = example["image"]
-        images[row - 1] = image if image.shape[:2] == size else fit(to_picture(image), size[0])
+        images[row - 1] = image if image.shape[:2] == size else fit_picture(to_picture(image), images.shape[1:])
         for key, column in labels.items():
             column[row - 1] = example[key]
         if "id" in example:
@@ -122,7 +123,7 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
     if row != count:
         raise OSError(f"{row} of {count} examples in {split}")
     order = np.argsort(np.array(ids), kind="stable") if ids else np.arange(count)
-    names = {key: tuple(classes[key].names) for key in labels}
+    names = {key: checked_names(name, classes[key].names) for key in labels}
     rows = {key: checked_labels(f"{name}: {split}", column[order], count, len(names[key])) for key, column in labels.items()}
     return Dataset(images[order], rows["label"], names["label"], rows.get("coarse_label"), names.get("coarse_label", ()))
 

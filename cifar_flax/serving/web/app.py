@@ -12,21 +12,22 @@ from flask import Flask, Response, jsonify, render_template, request, send_file
 from PIL import Image
 from werkzeug.exceptions import HTTPException
 
-from cifar_flax.data.pictures import Fit
-from cifar_flax.data.resize import to_picture
+from cifar_flax.data.pictures.decode import LARGE, LIMIT_CODES, Limits
+from cifar_flax.data.pictures.errors import DecoderUnavailable, UnreadableImage
+from cifar_flax.data.pictures.fit import Fit, to_picture
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.data.shapes100.classes import CATALOG
 from cifar_flax.network import Network
-from cifar_flax.serving.errors import RequestError, UnreadableImage
+from cifar_flax.serving.errors import STATUS_OF_PICTURE, RequestError
 from cifar_flax.serving.fetch.client import FetchLimits, fetch
 from cifar_flax.serving.formats import as_json
-from cifar_flax.serving.images.decode import LARGE, LIMIT_CODES, Limits
-from cifar_flax.serving.images.isolated import IsolatedDecoder
 from cifar_flax.serving.web import request_parsing
 from cifar_flax.serving.web.admission import Admission
 from cifar_flax.serving.web.responses import HEADERS, error_body
 from cifar_flax.serving.web.sites import Hosts
 
 PREVIEW = (640, 640)  # most pixels of the picture that is shown
+SMALLEST = 8  # pixels; smaller ones, such as those that count visitors, show nothing
 DAY = 86400  # seconds
 # A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, when no other
 # waits for its first turn; and one that takes still more within LARGE, one by one. A costly file so delays others little.
@@ -179,6 +180,9 @@ def _read(file: IO[bytes]) -> bytes:
 
 
 def _answer(network: Network, options: Options, picture: Image.Image, top: int, show: bool) -> dict[str, Any]:
+    if min(picture.size) < SMALLEST:
+        sentence = f"The picture is {picture.width} x {picture.height} pixels; it needs at least {SMALLEST} in each direction."
+        raise RequestError(sentence, "too_small", 422)
     seen = network.view(picture, options.fit)
     predictions = network.rank(network.probabilities(seen[None], options.flip)[0], top)
     answer: dict[str, Any] = {"predictions": [as_json(prediction) for prediction in predictions]}
@@ -200,6 +204,11 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def handle_refused(e: RequestError) -> Response:
         return _error(e.status, e.code, str(e))
+
+    @app.errorhandler(UnreadableImage)
+    @app.errorhandler(DecoderUnavailable)
+    def handle_unreadable(e: UnreadableImage | DecoderUnavailable) -> Response:
+        return _error(STATUS_OF_PICTURE.get(e.code, 422), e.code, str(e))
 
     @app.errorhandler(HTTPException)
     def handle_http(e: HTTPException) -> Response:

@@ -23,6 +23,10 @@ def test_the_coarse_matrix_is_scikit_learns_on_coarse_labels():
     assert by_superclass(coarse_of_fine).tolist() == [1, 3, 2, 5, 0, 4]
 
 
+def test_classes_without_a_superclass_are_left_out_of_the_coarse_matrix():
+    assert coarse_confusion(np.array([[5, 1, 2], [0, 4, 3], [7, 8, 9]]), (1, 0, -1), 2).tolist() == [[4, 0], [1, 5]]
+
+
 @pytest.mark.parametrize(("classes", "labels"), [(3, 3), (100, 100), (300, 0)])
 def test_a_heat_map_has_a_row_and_a_name_per_class(classes, labels):
     confusion = np.eye(classes, dtype=int) * 4

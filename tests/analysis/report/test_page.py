@@ -46,13 +46,17 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.elements if name == tag]
 
 
-def report_of(run, tmp_path, **preprocessing):
-    """Writes the report of a run into a copy of its folder; returns the page and the folder."""
+def report_of(run, tmp_path, names=None, **preprocessing):
+    """Writes the report of a run, whose classes are renamed after it was evaluated, into a copy of its folder.
+
+    Returns the page and the folder.
+    """
     workdir = tmp_path / "copy"
     if not workdir.exists():
         shutil.copytree(run.workdir, workdir)
     run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **preprocessing))
     predictions, dataset = predict_split(run, "test")
+    run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **(names or {})))
     dataset = dataclasses.replace(dataset, class_names=run.class_names)
     path = write_report(run, predictions, dataset, run.score(predictions.logits, predictions.labels))
     return Page(path.read_text()), path.parent
@@ -121,7 +125,8 @@ def test_names_are_escaped_and_earlier_processes_counted(run, tmp_path):
         "",
         "<img src=x>",
     )
-    page, folder = report_of(run, tmp_path, class_names=names, coarse_names=("<i>even", "odd"), coarse_of_fine=(0, 1) * 5)
+    superclasses = {"coarse_names": ("<i>even", "odd"), "coarse_of_fine": (0, 1) * 5}
+    page, folder = report_of(run, tmp_path, {"class_names": names, **superclasses})
     assert (folder / "test_confusion_coarse.png").exists()
     assert "all 2 superclasses" in page.text
     assert not page.all("script") + page.all("i")

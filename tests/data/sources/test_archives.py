@@ -10,6 +10,7 @@ import pytest
 
 from cifar_flax.data import cache
 from cifar_flax.data.sources import archives, cifar_archives
+from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
 from tests.conftest import ROOT
 from tests.data.conftest import assert_same, refused
@@ -196,3 +197,23 @@ def test_import_command(binary_tarball, tiny, cache_folder):
     assert cache.hashes("cifar100", "train")["images"] in done.stdout
     assert str(cache_folder / "cifar100") in done.stdout
     np.testing.assert_array_equal(cache.read("cifar100", "test").images, tiny["test"].images)
+    assert import_data("--name=cifar100", archive, "--allow_unverified").stdout == done.stdout  # the same once more
+    other = binary_tarball.with_name("mine.npz")
+    np.savez(other, train_images=tiny["test"].images, train_labels=tiny["test"].labels)
+    for name, words in (("cifar100", "is that of CIFAR's own archives"), ("cifar10", "CIFAR's own"), ("mine", "")):
+        assert words in import_data(f"--name={name}", f"--archive={other}").stderr
+    np.savez(other, train_images=tiny["train"].images, train_labels=tiny["train"].labels)
+    taken = import_data("--name=mine", f"--archive={other}")
+    assert (taken.returncode, taken.stderr.count("\n")) == (2, 1)
+    assert "there is another data set of this name, from mine.npz, SHA-256 " in taken.stderr
+    assert f"rm -r {cache_folder / 'mine'}" in taken.stderr
+    np.testing.assert_array_equal(cache.read("mine", "train").images, tiny["test"].images)
+
+
+def test_a_name_of_cifar_is_not_given_to_another_data_set(binary_tarball, tmp_path):
+    refused(binary_tarball, "--name=cifar10", "has 100 classes, expected 10", name="cifar10")
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=[0, 1])
+    for path in (tmp_path / "a.npz", tmp_path):
+        for name in ("cifar10", "cifar100"):
+            with pytest.raises(UserError, match=f"--name={name}: is that of CIFAR's own archives"):
+                archives.read(path, name, allow_unverified=True)

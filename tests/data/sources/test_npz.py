@@ -1,7 +1,11 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
 from cifar_flax.data.sources import archives
+from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same, refused
 
 
@@ -42,16 +46,84 @@ def test_npz_of_the_least(tmp_path):
         ({"test_coarse": None}, "no array test_coarse"),
         ({"train_images": np.zeros((60, 8, 8, 3), np.float32)}, "float32"),
         ({"train_images": np.zeros((60, 8, 8, 4), np.uint8)}, "expected uint8"),
+        ({"train_images": np.zeros((60, 5000, 2, 3), np.uint8)}, "5000 x 2 pixels, expected at most 4096"),
+        ({"test_images": np.zeros((30, 16, 16, 3), np.uint8)}, "images of test are (16, 16, 3), those of train (32, 32, 3)"),
+        ({"test_images": np.zeros((30, 32, 32), np.uint8)}, "images of test are (32, 32, 1), those of train (32, 32, 3)"),
         ({"train_labels": np.zeros(59, int)}, "labels are"),
         ({"train_labels": np.zeros(60)}, "float64"),
+        ({"train_labels": np.zeros((60, 1), int)}, "int64 (60, 1), expected integers (60,)"),
+        ({"train_labels": np.array(["a"] * 60)}, "<U1 (60,), expected integers"),
+        ({"train_labels": np.full(60, np.nan)}, "float64 (60,), expected integers"),
+        ({"train_labels": np.zeros(60, "M8[s]")}, "datetime64[s] (60,), expected integers"),
+        ({"train_labels": np.zeros(60, [("a", "i4")])}, "records (60,), expected integers"),
+        ({"train_coarse": np.full(60, 2**40)}, "expected 0 to 19"),
+        ({"class_names": np.arange(100)}, "class_names are int64 (100,), expected text"),
+        ({"class_names": np.full(10_000_000, "a")}, "N at most 100,000"),
+        ({"class_names": np.full((10, 10), "a")}, "<U1 (10, 10), expected text"),
+        ({"class_names": np.array(["a"] * 99 + ["b" * 1000])}, "at most 200 characters"),
+        ({"class_names": np.array(["cat", "dog", "cat"])}, "two classes have the name cat"),
+        ({"class_names": np.array([b"caf\xe9"] * 100)}, r"the name b'caf\xe9' is not UTF-8"),
+        ({"class_names": np.array(["\x1b[2J", "b"])}, r"the name '\x1b[2J' holds control characters"),
+        ({"class_names": np.array(["a", ""])}, "empty name"),
         ({"test_labels": np.full(30, 100)}, "expected 0 to 99"),
-        ({"train_labels": np.array([None] * 60)}, "damaged, or not an .npz of plain arrays"),
+        ({"train_labels": np.array([None] * 60)}, "train_labels are object (60,), expected integers (60,)"),
     ],
 )
 def test_npz_with_wrong_arrays(tiny, tmp_path, change, word):
     path = tmp_path / "a.npz"
     np.savez(path, **{name: array for name, array in {**npz_arrays(tiny), **change}.items() if array is not None})
     refused(path, word)
+
+
+def save(path, labels, **others):
+    labels = np.array(labels)
+    np.savez(path, train_images=np.zeros((len(labels), 8, 8), np.uint8), train_labels=labels, **others)
+    return archives.read(path, "mine").splits["train"]
+
+
+def test_names_in_bytes_are_text(tmp_path):
+    assert save(tmp_path / "a.npz", [0, 1], class_names=np.array(["café".encode(), b"tea"])).class_names == ("café", "tea")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        ([1, 2, 3, 1], ("1", "2", "3"), [0, 1, 2, 0]),
+        ([0, 9, 3, 9], ("0", "3", "9"), [0, 2, 1, 2]),
+        ([0, 1, 2, 2**31], ("0", "1", "2", "2147483648"), [0, 1, 2, 3]),
+        (np.array([0, 2**64 - 1], np.uint64), ("0", "18446744073709551615"), [0, 1]),
+    ],
+)
+def test_without_names_the_numbers_that_occur_are_the_classes(tmp_path, labels, classes, expected):
+    data = save(tmp_path / "a.npz", labels)
+    assert data.class_names == classes
+    assert data.labels.tolist() == expected
+    assert data.labels.dtype == np.int32
+
+
+def test_a_number_that_occurs_in_the_test_split_alone_is_a_class_of_both(tmp_path):
+    images = np.zeros((2, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=[1, 2], test_images=images, test_labels=[3, 1])
+    splits = archives.read(tmp_path / "a.npz", "mine").splits
+    assert splits["train"].class_names == splits["test"].class_names == ("1", "2", "3")
+    assert splits["test"].labels.tolist() == [2, 0]
+
+
+def test_labels_below_zero_are_refused(tmp_path):
+    with pytest.raises(UserError, match="labels go from -1 to 1, expected none below 0"):
+        save(tmp_path / "a.npz", [-1, 0, 1])
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (100_000, 32, 32, 3)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("train_images.npy", "w", force_zip64=True) as file:
+            file.write(header.getvalue())
+            for _ in range(300):
+                file.write(bytes(2**20))
+        archive.writestr("train_labels.npy", b"")
+    refused(tmp_path / "a.npz", "train_images unpacks to 314,572,", "more than 250 times its size")
 
 
 def test_damaged_npz(tiny, tmp_path):

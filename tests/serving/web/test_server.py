@@ -11,8 +11,8 @@ import time
 import pytest
 from waitress.buffers import TempfileBasedBuffer
 
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import UserError
-from cifar_flax.serving.images.isolated import IsolatedDecoder
 from cifar_flax.serving.web.app import Options, create_app
 from cifar_flax.serving.web.responses import HEADERS
 from cifar_flax.serving.web.server import Server

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_flax.serving.errors import UnreadableImage
-from cifar_flax.serving.images.decode import LARGE, SMALL, Limits, decode
-from cifar_flax.serving.images.isolated import IsolatedDecoder
+from cifar_flax.data.pictures.decode import LARGE, SMALL, Limits, decode
+from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from tests.conftest import ROOT
+from tests.data.pictures.test_decode import VALID
 from tests.serving import crafted
-from tests.serving.images.test_decode import VALID
 
 MEGABYTE = 2**20
 ZEROS = zlib.compress(bytes(200 * MEGABYTE), 9)
@@ -52,7 +52,7 @@ def workers():
     """The process ids of the workers of this process."""
     tasks = Path("/proc/self/task").glob("*/children")
     children = [int(pid) for task in tasks for pid in task.read_text().split()]
-    return [pid for pid in children if b"images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children if b"pictures.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("data", [*VALID, *crafted.hungriest(1200)], ids=len)
@@ -67,12 +67,12 @@ def test_a_picture_of_extreme_shape_arrives_whole(decoder):
     np.testing.assert_array_equal(np.asarray(decoder.decode(out.getvalue(), SMALL)), array)
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", png()[:300], png(side=7), crafted.png_bomb(20_000)], ids=len)
+@pytest.mark.parametrize("data", [b"", b"<html>", png()[:300], crafted.png_bomb(20_000)], ids=len)
 def test_refusals_are_the_same_as_when_decoded_in_this_process(decoder, data):
     with pytest.raises(UnreadableImage) as caught:
         decode(data)
     error = refusal(decoder, data)
-    assert (str(error), error.code, error.status) == (str(caught.value), caught.value.code, caught.value.status)
+    assert (str(error), error.code) == (str(caught.value), caught.value.code)
 
 
 COSTLY = {
@@ -88,7 +88,7 @@ COSTLY = {
 @pytest.mark.parametrize("kind", COSTLY)
 def test_a_file_that_takes_too_much_time_or_memory_is_refused(decoder, kind):
     error = refusal(decoder, COSTLY[kind](), Limits(cpu_seconds=1))
-    assert (error.code, error.status) == ("too_costly", 422)
+    assert error.code == "too_costly"
     assert str(error).endswith(".")
     assert decoder.decode(png(), SMALL).size == (16, 16)
 
@@ -188,10 +188,10 @@ def test_the_worker_writes_nothing_of_strangers_files(capfd):
 def test_the_worker_ends_with_the_program():
     program = """
 import os, signal
-from cifar_flax.serving.errors import UnreadableImage
-from cifar_flax.serving.images.decode import SMALL
-from cifar_flax.serving.images.isolated import IsolatedDecoder
-from tests.serving.images.test_isolated import workers
+from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.data.pictures.decode import SMALL
+from cifar_flax.data.pictures.isolated import IsolatedDecoder
+from tests.data.pictures.test_isolated import workers
 decoder = IsolatedDecoder(2)
 try:
     decoder.decode(b"", SMALL)

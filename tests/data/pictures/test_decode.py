@@ -9,8 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence, TiffImagePlugin
 
-from cifar_flax.data.pictures import FORMATS, upright_rgb
-from cifar_flax.serving.images.decode import Limits, UnreadableImage, decode
+from cifar_flax.data.pictures.decode import Limits, decode
+from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.data.pictures.files import FORMATS
+from cifar_flax.data.pictures.rgb import upright_rgb
 from tests.serving import crafted
 
 # pytest sets aside the filter that decode.py sets
@@ -51,7 +53,7 @@ def refusal(data, **limits):
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
+    [("PNG", {}), ("BMP", {}), ("PPM", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
 )
 def test_lossless_files_come_back_pixel_by_pixel(kind, options):
     array = pixels(20, 30, 3)
@@ -200,27 +202,24 @@ def test_a_huge_jpeg_is_read_smaller_and_looks_the_same():
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "status", "part"),
+    ("data", "code", "part"),
     [
-        (b"", "not_an_image", 415, "empty"),
-        (b"hello", "not_an_image", 415, "not a picture"),
-        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "not_an_image", 415, "web page"),
-        (b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not_an_image", 415, "SVG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "not_an_image", 415, "HEIC"),
-        (b"%PDF-1.7", "not_an_image", 415, "not a picture"),
-        (encoded(pixels(8, 8, 3), "PPM"), "not_an_image", 415, "not a picture"),  # Pillow reads it, and 40 others
-        (encoded(pixels(8, 8, 3), "EPS"), "not_an_image", 415, "not a picture"),  # with Ghostscript
-        (encoded(pixels(1, 1, 3)), "too_small", 422, "1 x 1 pixels"),
-        (encoded(pixels(7, 900, 3)), "too_small", 422, "at least 8"),
-        (crafted.png_bomb(20_000), "too_many_pixels", 413, "50 megapixels"),
-        (encoded(pixels(64, 64, 3))[:-3000], "damaged", 422, "cut short"),
-        (encoded(pixels(64, 64, 3), "JPEG")[:-1000], "damaged", 422, "cut short"),
-        (encoded(pixels(64, 64, 3), "JPEG")[:20], "not_an_image", 415, ""),
+        (b"", "not_an_image", "empty"),
+        (b"hello", "not_an_image", "not a picture"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "not_an_image", "web page"),
+        (b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not_an_image", "SVG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "not_an_image", "HEIC"),
+        (b"%PDF-1.7", "not_an_image", "not a picture"),
+        (encoded(pixels(8, 8, 3), "EPS"), "not_an_image", "not a picture"),  # Pillow reads it with Ghostscript, and 40 others
+        (crafted.png_bomb(20_000), "too_many_pixels", "50 megapixels"),
+        (encoded(pixels(64, 64, 3))[:-3000], "damaged", "cut short"),
+        (encoded(pixels(64, 64, 3), "JPEG")[:-1000], "damaged", "cut short"),
+        (encoded(pixels(64, 64, 3), "JPEG")[:20], "not_an_image", ""),
     ],
 )
-def test_refused_files_get_a_code_and_a_reason(data, code, status, part):
+def test_refused_files_get_a_code_and_a_reason(data, code, part):
     error = refusal(data)
-    assert (error.code, error.status) == (code, status)
+    assert error.code == code
     assert part in str(error)
     assert str(error).endswith(".")
 
@@ -274,7 +273,7 @@ def decodes_or_refuses(data):
     except UnreadableImage:
         return
     assert (picture.mode, np.asarray(picture).dtype) == ("RGB", np.uint8)
-    assert 8 <= min(picture.size) <= picture.width * picture.height <= 100_000
+    assert 1 <= min(picture.size) <= picture.width * picture.height <= 100_000
 
 
 @settings(deadline=None, max_examples=300)

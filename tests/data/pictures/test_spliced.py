@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.pictures.test_decode import VALID, decodes_or_refuses
 from tests.serving import crafted
-from tests.serving.images.test_decode import VALID, decodes_or_refuses
 
 # pytest sets aside the filter that decode.py sets
 pytestmark = [pytest.mark.filterwarnings(f"ignore:::PIL.{module}") for module in ("Image", "TiffImagePlugin")]

@@ -1,7 +1,7 @@
 """Decodes picture files into RGB.
 
-Limits on pixels are checked here. Limits on memory and time are the operating system's: strangers' files are decoded through
-`cifar_flax.serving.images.isolated`, in a process of their own.
+Limits on pixels are checked here. Limits on memory and time are the operating system's: files are decoded through
+`cifar_flax.data.pictures.isolated`, in another process.
 """
 
 import warnings
@@ -10,9 +10,11 @@ from io import BytesIO
 
 from PIL import Image, UnidentifiedImageError
 
-from cifar_flax.data.pictures import DRAFT_SIDE, FORMATS, load_rgb
-from cifar_flax.serving.errors import UnreadableImage
+from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.data.pictures.files import FORMATS, NAMES
+from cifar_flax.data.pictures.rgb import upright_rgb
 
+DRAFT_SIDE = 1024  # pixels; libjpeg reads a JPEG of twice that or more at 1/2, 1/4 or 1/8, in a fraction of time and memory
 OUT_OF_MEMORY = ("out of memory error", "decoder error -9")  # Pillow's messages of an OSError
 
 # For all of the process: warnings.catch_warnings() would swap the filters under other threads.
@@ -26,7 +28,6 @@ class Limits:
     Attributes:
       pixels: most pixels of the picture; telephones take up to 50 million.
       decoded_pixels: most pixels that are decoded. They are fewer for a JPEG, which libjpeg reads at a smaller scale.
-      side: fewest pixels in each direction.
       memory: bytes of address space beyond those of the idle process and of the file.
       cpu_seconds: CPU time of all threads.
       seconds: wall-clock time.
@@ -34,7 +35,6 @@ class Limits:
 
     pixels: int = 50_000_000
     decoded_pixels: int = 25_000_000
-    side: int = 8
     memory: int = 640 * 2**20
     cpu_seconds: float = 6.0
     seconds: float = 30.0
@@ -44,14 +44,15 @@ class Limits:
 # by one within LARGE. WebP reserves the memory of SMALL for 50 million pixels before it tells how many there are.
 SMALL = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=448 * 2**20, cpu_seconds=0.5)
 LARGE = Limits()
-LIMIT_CODES = ("too_many_pixels", "too_costly")  # of an UnreadableImage that would be read with higher limits
+TOO_COSTLY = "too_costly"
+LIMIT_CODES = ("too_many_pixels", TOO_COSTLY)  # of an UnreadableImage that would be read with higher limits
 
 
 def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
     """Decodes a file in this process, whatever its name or Content-Type says.
 
     Args:
-      data: a whole file: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF; of an animation or several pages the first is read.
+      data: a whole file in one of `FORMATS`; of an animation or several pages the first is read.
       limits: those on pixels are checked before any pixel is decoded.
 
     Returns:
@@ -64,11 +65,12 @@ def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image, limits)
-        return load_rgb(image)
+        image.load()
+        return as_rgb(image)
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImage(_describe(data), "not_an_image", 415) from None
+        raise UnreadableImage(_describe(data), "not_an_image") from None
     except Image.DecompressionBombError:
         raise _too_many_pixels(limits.pixels) from None
     except Exception as e:  # the decoders raise anything
@@ -76,14 +78,18 @@ def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
         raise (too_costly() if out_of_memory else _damaged()) from None
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture as `decode` returns it: RGB, upright, shrunk by a whole factor to no fewer than `DRAFT_SIDE` a side."""
+    picture = upright_rgb(image)
+    factor = min(picture.size) // DRAFT_SIDE
+    return picture.reduce(factor) if factor > 1 else picture
+
+
 def _check_size(image: Image.Image, limits: Limits) -> None:
     """Checks the size of a picture that is opened and not yet decoded, and has a large JPEG decoded at a smaller scale."""
     width, height = image.size
     if width * height > limits.pixels:
         raise _too_many_pixels(limits.pixels)
-    if min(width, height) < limits.side:
-        sentence = f"The picture is {width} x {height} pixels; it needs at least {limits.side} in each direction."
-        raise UnreadableImage(sentence, "too_small", 422)
     image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
     if image.width * image.height > limits.decoded_pixels:
         raise _too_many_pixels(limits.decoded_pixels)
@@ -91,21 +97,21 @@ def _check_size(image: Image.Image, limits: Limits) -> None:
 
 def too_costly() -> UnreadableImage:
     """The file takes more memory or time than the limits allow."""
-    return UnreadableImage("The picture is written in a way that takes too long to read.", "too_costly", 422)
+    return UnreadableImage("The picture is written in a way that takes too long to read.", TOO_COSTLY)
 
 
 def _damaged() -> UnreadableImage:
-    return UnreadableImage("The picture is damaged or cut short.", "damaged", 422)
+    return UnreadableImage("The picture is damaged or cut short.", "damaged")
 
 
 def _too_many_pixels(pixels: int) -> UnreadableImage:
-    return UnreadableImage(f"The picture has more than {pixels / 1e6:g} megapixels.", "too_many_pixels", 413)
+    return UnreadableImage(f"The picture has more than {pixels / 1e6:g} megapixels.", "too_many_pixels")
 
 
 def _describe(data: bytes) -> str:
     """A sentence on a file that is no picture; the guess only chooses the sentence."""
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    formats = "JPEG, PNG, WebP, AVIF, GIF, BMP and TIFF are read"
+    formats = f"{NAMES} are read"
     if not data:
         return "The file is empty."
     if b"<html" in head or head.startswith((b"<!doctype html", b"<head", b"<body", b"<script")):

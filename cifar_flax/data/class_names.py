@@ -1,0 +1,57 @@
+"""Names of classes, whatever brings them: in one spelling, different from each other, and fit to be printed."""
+
+import unicodedata
+from collections.abc import Iterable
+
+from cifar_flax.errors import UserError
+
+MAX_CLASSES = 100_000
+LONGEST = 200  # characters; a folder's name has at most 255 bytes
+REFUSED_KINDS = ("Cc", "Cs", "Zl", "Zp")  # characters that steer a terminal or end a line, and bytes that are no text
+TURNING = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")  # those that turn the order of their neighbours
+
+
+def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
+    """Checks the names of classes or superclasses.
+
+    Args:
+      where: what they come from, for the message.
+      names: text, or bytes of UTF-8.
+
+    Returns:
+      The names in Unicode's composed form (NFC), in which two that look alike are equal.
+
+    Raises:
+      UserError: a name is empty, not UTF-8, too long, holds control characters, or occurs twice; or there are too many.
+    """
+    checked: dict[str, None] = {}
+    for name in names:
+        try:
+            text = unicodedata.normalize("NFC", name.decode() if isinstance(name, bytes) else name)
+            text.encode()
+        except UnicodeError:
+            raise UserError(f"{where}: the name {name!a} is not UTF-8") from None
+        if problem := _problem(text):
+            raise UserError(f"{where}: {problem}")
+        if text in checked:
+            raise UserError(f"{where}: two classes have the name {text}")
+        checked[text] = None
+        if len(checked) > MAX_CLASSES:
+            raise UserError(f"{where}: more than the {MAX_CLASSES:,} classes that are allowed")
+    return tuple(checked)
+
+
+def holds_control_characters(name: str) -> bool:
+    """Whether a name would steer the terminal that it is printed on, or is not printable as one line of text."""
+    return any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name)
+
+
+def _problem(name: str) -> str:
+    """What keeps a name from being that of a class; "" where nothing does."""
+    if not name.strip():
+        return "a class has an empty name"
+    if len(name) > LONGEST:
+        return f"a class has a name of {len(name):,} characters, expected at most {LONGEST}"
+    if holds_control_characters(name):
+        return f"the name {name!a} holds control characters"
+    return ""

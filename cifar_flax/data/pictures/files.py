@@ -1,0 +1,47 @@
+"""Files of pictures: which files are some, and how their bytes are read."""
+
+import os
+import stat
+from pathlib import Path
+
+from cifar_flax.data.pictures.errors import UnreadableImage
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")  # of Pillow, which runs programs for some others
+NAMES = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and PPM"  # of the same, for people
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)  # of files in those formats
+MAX_BYTES = 200 * 2**20  # of a file: 25 million pixels of 8 bytes
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is taken for a picture, by its name: it has a suffix in SUFFIXES and is not hidden."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files in a folder and below, sorted, without hidden ones; a file is a picture by its suffix."""
+    paths = [path for path in sorted(folder.rglob("*")) if is_picture(path.name)]
+    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a regular file of at most `MAX_BYTES`.
+
+    Raises:
+      UnreadableImage: there is no such file, it cannot be opened, it is a folder, a pipe or a device, or it is larger.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImage("It is not a regular file.", "not_a_file")
+            if status.st_size > MAX_BYTES:
+                raise UnreadableImage(f"The file is larger than {MAX_BYTES >> 20} MB.", "too_large")
+            return file.read(status.st_size)
+    except OSError as e:
+        raise UnreadableImage(e.strerror or str(e), "no_such_file") from None
+    except ValueError as e:  # a null byte in the name
+        raise UnreadableImage(str(e), "no_such_file") from None

@@ -1,0 +1,37 @@
+"""Reads a picture, from a file or from memory."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cifar_flax.data.pictures.decode import as_rgb
+from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.data.pictures.files import read_bytes
+from cifar_flax.data.pictures.isolated import shared_decoder
+from cifar_flax.errors import UserError
+
+Picture = str | Path | bytes | Image.Image | np.ndarray
+
+
+def read_picture(picture: Picture) -> Image.Image:
+    """Reads a picture as RGB, uint8, upright, over white where it is transparent.
+
+    Args:
+      picture: a path, the bytes of a file in one of `files.FORMATS`, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or,
+        with alpha, [H, W, 4]. Of one much larger than `decode.DRAFT_SIDE`, a smaller picture comes back.
+
+    Raises:
+      UserError: there is no such file, or it is not a picture; or the array has another dtype or shape.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise UserError(f"{picture.dtype} {picture.shape} is no picture; expected uint8 [H, W] or [H, W, 1, 3 or 4]")
+        picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
+    if isinstance(picture, Image.Image):
+        return as_rgb(picture)
+    name = "the picture" if isinstance(picture, bytes) else str(picture)
+    try:
+        return shared_decoder().decode_any(picture if isinstance(picture, bytes) else read_bytes(picture))
+    except UnreadableImage as e:
+        raise UserError(f"{name}: {e}") from None

@@ -1,0 +1,46 @@
+"""Decoded pictures of any mode as RGB."""
+
+import contextlib
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB, uint8, turned as its EXIF data says, over white where it is transparent.
+
+    16 bits become 8 by division by 257. Modes I and F, 32 bits, do not say what white is. It is taken to be the smallest of 255
+    and 65535 (F: of 1, 255 and 65535) that no value exceeds; where one does, or is negative, least is black and largest white.
+
+    Raises:
+      ValueError: Pillow knows no way from its mode to RGB.
+    """
+    upright = image
+    with contextlib.suppress(Exception):  # EXIF data may make no sense where the picture does
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        upright = _eight_bits(upright)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    rgba = upright if upright.mode == "RGBA" else upright.convert("RGBA")  # which would copy it
+    over_white = Image.new("RGB", rgba.size, "white")
+    over_white.paste(rgba, mask=rgba)
+    return over_white
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Modes I;16, I and F as L, or as LA where one value is marked as transparent."""
+    values = np.array(image, np.float32)
+    np.nan_to_num(values, copy=False, posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    whites = (65535.0,) if "16" in image.mode else (255.0, 65535.0) if image.mode == "I" else (1.0, 255.0, 65535.0)
+    if low >= 0 and high <= whites[-1]:
+        low, high = 0.0, next(white for white in whites if high <= white)
+    values -= low
+    values *= 255 / max(high - low, 1e-30)
+    grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(np.asarray(image) == clear, 0, 255).astype(np.uint8)))
+    return grey

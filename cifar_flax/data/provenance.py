@@ -1,0 +1,112 @@
+"""The images that a run had, by what it recorded of them; other images are refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cifar_flax.config import DataConfig
+from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.registry import data_hashes, data_identity, load_dataset
+from cifar_flax.data.splits import divide
+from cifar_flax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+SHOWN = 8  # class names in a message
+
+
+def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: str) -> Dataset:
+    """Loads a split of the data set that a run was trained on, and compares it with what the run recorded.
+
+    Classes that are the same in another order are brought into the run's.
+
+    Args:
+      data: of the run's config.
+      record: the run's dataset.json. Hashes that it lacks are not compared.
+      split: "train" (without the validation images), "validation" or "test".
+      run: the run's name, for messages.
+
+    Raises:
+      UserError: there is no such split, the data are missing, or they are not what the run had: other classes or another image
+        shape; for "train" and "validation" other training images; for "test" other test images.
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
+    stored = "test" if split == "test" else "train"
+    dataset, name = load_dataset(data, stored), data_identity(data)
+    ordered = in_order_of(dataset, record, name, run)
+    _check_hashes(data, record, split, run, None if ordered is dataset else ordered)
+    if split == "test":
+        return ordered
+    train, validation = divide(ordered, data)
+    chosen = train if split == "train" else validation
+    if chosen is None:
+        raise UserError("config.data.validation_fraction is 0: it trained on all images, and there is no validation split")
+    return chosen.in_memory()
+
+
+def in_order_of(dataset: Dataset, record: Preprocessing, name: str, run: str) -> Dataset:
+    """The data set with classes and superclasses in the order in which a run had them; itself where it has that order.
+
+    Args:
+      dataset: labelled images.
+      record: the run's dataset.json.
+      name: of the data set, for the message.
+      run: the run's name, for the message.
+
+    Raises:
+      UserError: it has other classes, or images of another shape.
+    """
+    shape = tuple(dataset.images.shape[1:])
+    if shape != record.image_shape:
+        sizes = [" x ".join(map(str, each)) for each in (shape, record.image_shape)]
+        raise UserError(f"{name} has images of {sizes[0]} pixels; {run} was trained on {sizes[1]}. Nothing was scored.")
+    coarse_names = record.coarse_names if dataset.coarse_names else ()  # scores need none
+    for there, here in ((dataset.class_names, record.class_names), (dataset.coarse_names, coarse_names)):
+        if sorted(there) != sorted(here):
+            raise UserError(
+                f"{name} has the classes {_few(there, here)}; {run} was trained on {_few(here, there)}. Nothing was scored."
+            )
+    if (dataset.class_names, dataset.coarse_names) == (record.class_names, coarse_names):
+        return dataset
+    coarse = dataset.coarse_labels
+    return replace(
+        dataset,
+        labels=_renumbered(dataset.labels, dataset.class_names, record.class_names),
+        class_names=record.class_names,
+        coarse_labels=None if coarse is None else _renumbered(coarse, dataset.coarse_names, coarse_names),
+        coarse_names=coarse_names,
+        coarse_of_fine=(),
+    )
+
+
+def _renumbered(labels: np.ndarray, there: Sequence[str], here: Sequence[str]) -> np.ndarray:
+    return np.array([here.index(name) for name in there], np.int32)[labels]
+
+
+def _check_hashes(data: DataConfig, record: Preprocessing, split: str, run: str, reordered: Dataset | None) -> None:
+    recorded = record.test_hashes if split == "test" else record.hashes
+    actual = data_hashes(data, "test" if split == "test" else "train")
+    if reordered is not None:
+        actual |= {name: cache.hash_of(array) for name, array in reordered.arrays().items() if name != "images"}
+    if not recorded or actual == recorded:
+        return
+    name = data_identity(data)
+    before = f" (it was {record.source})" if record.source not in ("", name) else ""
+    consequence = {
+        "train": "the images are not those that it was trained on",
+        "validation": "its validation images cannot be told from those that it was trained on",
+        "test": "the scores would be of other images than before",
+    }[split]
+    raise UserError(
+        f"{name}{before}: the {'test' if split == 'test' else 'training'} images have changed since {run} was trained: "
+        f"{consequence}. Put them back, or train anew in another --workdir. Nothing was scored."
+    )
+
+
+def _few(names: Sequence[str], others: Sequence[str]) -> str:
+    """Names for a message: of many, those that the others lack come first."""
+    ordered = names if len(names) <= SHOWN else sorted(names, key=lambda name: name in others)
+    return ", ".join([*ordered[:SHOWN], *([f"... ({len(names)} in all)"] if len(names) > SHOWN else [])]) or "none"

@@ -1,1 +1,0 @@
-"""Safe decoding of untrusted pictures."""
