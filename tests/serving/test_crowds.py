@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cifar_flax.data.pictures.decode import too_costly
 from PIL import Image
 
+from cifar_flax.data.pictures.decode import too_costly
 from cifar_flax.serving.errors import Busy
 from cifar_flax.serving.web import app as module
 from cifar_flax.serving.web.admission import Admission

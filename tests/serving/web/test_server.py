@@ -2,9 +2,10 @@ import contextlib
 import errno
 import http.client
 import json
-import os
 import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,10 +13,10 @@ import pytest
 from waitress.buffers import TempfileBasedBuffer
 
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
-from cifar_flax.errors import UserError
 from cifar_flax.serving.web.app import Options, create_app
 from cifar_flax.serving.web.responses import HEADERS
 from cifar_flax.serving.web.server import Server
+from tests.conftest import ROOT
 
 MEGABYTES = bytes(15 * 2**20)  # more than sockets keep, less than waitress does
 
@@ -169,20 +170,57 @@ def test_a_body_without_room_on_disk_ends_its_connection_only(app, monkeypatch, 
     assert caplog.text == ""
 
 
-def test_a_process_that_may_open_few_files_takes_fewer_connections(app):
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 120, limits[1]))
-    try:
-        with serving(app) as address:
-            connections = [socket.create_connection(address) for _ in range(25)]
-            for connection in connections:
-                connection.close()
-            assert is_alive(address)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, limits[1]))
-        with pytest.raises(UserError, match="ulimit -n"), serving(app):
-            pass
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+SERVE_WITH_FEW_FILES = """
+import resource, socket, sys
+from cifar_flax.errors import UserError
+from cifar_flax.serving.web.server import Server
+from tests.conftest import ROOT
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"here"]
+
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+listener = socket.create_server(("127.0.0.1", 0))
+try:
+    server = Server(app, listener, threads=4, upload_bytes=1000)
+except UserError as e:
+    sys.exit(str(e))
+print(listener.getsockname()[1], flush=True)
+server.run()
+"""
+
+
+@pytest.fixture
+def serve_with_few_files():
+    """Starts a server in a process that may open so many files: there each has a low number, as the limit wants."""
+    processes = []
+
+    def start(limit):
+        command = [sys.executable, "-c", SERVE_WITH_FEW_FILES, str(limit)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_process_that_may_open_few_files_takes_fewer_connections(serve_with_few_files):
+    address = ("127.0.0.1", int(serve_with_few_files(128).stdout.readline()))
+    connections = [socket.create_connection(address) for _ in range(60)]
+    for connection in connections:
+        connection.close()
+    assert is_alive(address)
+
+
+def test_a_process_that_may_open_too_few_files_for_a_server_is_told_so(serve_with_few_files):
+    process = serve_with_few_files(24)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ulimit -n" in stderr.splitlines()[-1]
 
 
 def test_clients_that_ask_often_are_not_cut_off(app):
