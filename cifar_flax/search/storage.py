@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -35,6 +36,11 @@ class SharedStorage(RDBStorage):
         if state is TrialState.RUNNING:
             self.record_heartbeat(trial_id)
         return super().set_trial_state_values(trial_id, state, values)
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database in a file, for `open_storage`; `?`, `#` and `%` in the path stand for themselves."""
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_storage(url: str, heartbeat: int, grace: int) -> SharedStorage:

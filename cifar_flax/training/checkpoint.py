@@ -20,10 +20,12 @@ from cifar_flax.files.checksum import verify_checksum, with_checksum
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.callbacks import Progress
-from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest
+from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest, verify_written
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
+NOTHING = (-1, -1)  # saved yet: step and epochs done
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
 
@@ -42,7 +44,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
-        self.directory = workdir.absolute() / "checkpoints"
+        self.directory = Path(checkpoint_folder(workdir))
         self._read_only = read_only
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -58,11 +60,13 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
+            async_options=None if read_only else ocp.AsyncOptions(post_finalization_callback=self._verify_first),
         )
+        self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
         self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
         self._saved_at = time.monotonic()
-        self._saved = (-1, -1)
+        self._saved = NOTHING
 
     @staticmethod
     def any_in(workdir: Path) -> bool:
@@ -80,7 +84,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
 
-        The checksums are computed in the background, from a copy.
+        The checksums are computed in the background, from a copy. The first checkpoint is read back there too.
 
         Args:
           step: updates made.
@@ -98,8 +102,11 @@ class Checkpoints:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
+            on_host = copy_to_host(items) if is_main_process() else {}
+            if self._saved == NOTHING and is_main_process():
+                self._unverified = step, on_host
             args = ocp.args.Composite(
-                info=InfoSave(progress.to_json(), copy_to_host(items) if is_main_process() else {}),
+                info=InfoSave(progress.to_json(), on_host),
                 **{name: ocp.args.StandardSave(item) for name, item in items.items()},
             )
             self._manager.save(step, args=args, metrics=with_checksum(dict(scores)) if scores else {})
@@ -237,9 +244,16 @@ class Checkpoints:
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
         try:
-            return ocp.CheckpointManager(self.directory, options=self._options)
+            return ocp.CheckpointManager(checkpoint_folder(self.directory.parent), options=self._options)
         finally:
             logging.set_verbosity(verbosity)
+
+    def _verify_first(self) -> None:
+        """Called in the background with each checkpoint that is complete, before it gets its name; an error discards it."""
+        if self._unverified is not None:
+            (step, items), self._unverified = self._unverified, None
+            folder = next(path for path in self.directory.iterdir() if path.name.startswith(f"{step}."))
+            verify_written(folder, items)
 
     def _check_scores(self) -> None:
         for path in sorted(self.directory.glob("*/metrics/metrics")):

@@ -10,6 +10,7 @@ from cifar_flax.errors import RERUN_HINT, Preempted
 from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
@@ -46,6 +47,7 @@ def train(
       RunFailed: the loss is not finite, or a checkpoint cannot be written. The last good checkpoint stays.
       Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
+    checkpoint_folder(workdir)
     with Interrupt(max_minutes) as interrupt:
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
         return fit(trainer, [workdir], interrupt, restart, after_epoch, profile)

@@ -13,6 +13,7 @@ from cifar_flax.config import Config
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit, train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import SUMMARY
@@ -52,6 +53,7 @@ def train_seeds(
     Raises:
       UserError, RunFailed, Preempted: as `loop.train`; the same command resumes.
     """
+    checkpoint_folder(workdir)
     runs, begin = seed_runs(config, workdir), time.monotonic()
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     if wanted and broadcast_from_main(restart or can_vmap_seeds([run.workdir for run in runs])):
