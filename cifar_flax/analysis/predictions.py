@@ -14,6 +14,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes
 from cifar_flax.files.atomic import write_bytes, write_text
 from cifar_flax.files.checksum import with_checksum
+from cifar_flax.files.folder import make_folder
 from cifar_flax.run import Run
 
 
@@ -92,7 +93,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"logits": predictions.logits, "labels": predictions.labels}
     np.savez(buffer, **arrays, sha256=_digest(predictions), **predictions.about)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_bytes(path, buffer.getvalue())
 
 

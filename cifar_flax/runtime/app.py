@@ -17,6 +17,10 @@ from absl import app, flags, logging
 from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.runtime import background
 
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
+    *(errno.EXDEV, errno.EINVAL),
+)
 LONGEST_LINE = 1000  # characters of a message
 
 
@@ -99,11 +103,16 @@ def _visible(text: str) -> str:
 
 
 def _explain_os_error(e: OSError) -> CifarFlaxError:
+    if e.errno is None:  # not from the operating system
+        raise e
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and run the same command")
-    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-        return UserError(f"{e.filename}: cannot write there ({e.strerror}); choose another place")
-    raise e
+    place = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, str | bytes | os.PathLike) else ""
+    if e.errno == errno.ELOOP:
+        return UserError(f"{place}is a link, and nothing is written through one in a run; remove it or choose another folder")
+    if e.errno in REFUSALS:
+        return UserError(f"{place}cannot be used ({e.strerror}); choose another place")
+    return RunFailed(f"{place}{e.strerror}; what was saved before is intact; once that is mended, {RERUN_HINT}")
 
 
 def _parse(argv: list[str], arguments: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Checkpoints of a run: asynchronous and atomic through Orbax, verified by checksums, restored on any number of devices."""
 
 import functools
-import json
 import math
 import shutil
 import time
@@ -17,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
+from cifar_flax.files.folder import make_folder, read_json
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.callbacks import Progress
@@ -261,8 +261,9 @@ class Checkpoints:
             if not step.isdigit():  # still being written, or left by a kill
                 continue
             try:
-                if scores := json.loads(path.read_text(encoding="utf-8")):  # {} where there are no scores
-                    verify_checksum(scores)
+                scores = read_json(path)
+                if scores and not all(isinstance(score, int | float) for score in verify_checksum(scores).values()):
+                    raise ValueError("a score is no number")  # {} where there are none
             except ValueError:
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
@@ -271,7 +272,7 @@ class Checkpoints:
 
     def _move_away(self, *parts: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")
-        aside.mkdir(exist_ok=True)
+        make_folder(aside)
         for part in parts:
             shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
 

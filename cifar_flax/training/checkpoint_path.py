@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from etils import epath
+from etils import epath  # type: ignore[import-untyped]
 
 from cifar_flax.errors import UserError
 
@@ -13,11 +13,11 @@ LONGEST = 3800  # bytes of a run's path: Linux opens paths of 4095, and those be
 _LocalPath: type[epath.Path] = type(epath.Path("/"))
 
 
-class LiteralPath(_LocalPath):  # type: ignore[misc, valid-type]  # the class is private, and depends on the system
+class LiteralPath(_LocalPath):  # type: ignore[misc]  # the class is private, and depends on the system
     """A folder whose path may hold `[ ]` and `**`.
 
-    Orbax looks for what it has written by a pattern under the folder's path, and etils takes the path for a part of the pattern.
-    Where nothing matches, Orbax writes a checkpoint that cannot be read.
+    Orbax looks for what it has written by a pattern under the folder's path, and etils takes the path for a part of it. Where
+    nothing matches, Orbax writes a checkpoint that cannot be read.
     """
 
     def glob(self, pattern: str) -> Iterator["LiteralPath"]:

@@ -11,6 +11,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import hparams, image, scalar
 
+from cifar_flax.files.folder import make_folder
+
 
 class TensorBoard:
     """Writes in the calling thread, so that a full disk is an error there and not a thread that died unseen."""
@@ -18,7 +20,7 @@ class TensorBoard:
     def __init__(self, workdir: Path, first_step: int) -> None:
         """Opens a new event file; TensorBoard drops what older files of the run say of `first_step` and later."""
         folder = workdir / "tensorboard"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         # TensorBoard reads files in the order of their names, which rise even where the clock was set back.
         sessions = [int(match[1]) for path in folder.iterdir() if (match := re.match(r"events\.session(\d+)\.", path.name))]
         self._writer = EventsWriter(str(folder / f"events.session{max(sessions, default=0) + 1:06d}"))

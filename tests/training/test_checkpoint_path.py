@@ -41,8 +41,9 @@ def test_a_run_moved_below_such_a_path_is_refused_and_not_taken_for_damaged(tiny
 
 
 def test_a_first_checkpoint_that_cannot_be_read_back_ends_the_training(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(RunFailed, match="cannot write a checkpoint"):
-        patch.setattr(LiteralPath, "glob", lambda *_: iter(()))  # Orbax says nothing where it finds nothing to merge
-        with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-            checkpoints.save(4, state(4), progress(1))
+    monkeypatch.setattr(LiteralPath, "glob", lambda *_: iter(()))  # Orbax says nothing where it finds nothing to merge
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig())
+    checkpoints.save(4, state(4), progress(1))
+    with pytest.raises(RunFailed, match="cannot write a checkpoint"):
+        checkpoints.wait()
     assert Checkpoints(tmp_path, CheckpointConfig()).steps() == []

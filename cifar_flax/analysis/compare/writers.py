@@ -12,6 +12,7 @@ from cifar_flax.analysis.curves import overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import FigureWriter
 from cifar_flax.analysis.html import write_page
 from cifar_flax.files.atomic import write_text
+from cifar_flax.files.folder import make_folder
 
 SCORES = ("loss", "top5", "macro_f1", "ece")  # of each run in a CSV file, after its top-1
 SEED_SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "loss", "ece")  # of each seed in a report on several
@@ -88,7 +89,7 @@ def write_seed_report(workdir: Path, seed_workdirs: Sequence[Path], split: str, 
     seeds = {r.name: {"checkpoint": r.step, **{name: r.scores[name] for name in SEED_SCORES}} for r in results}
     summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}
     report = workdir / "report"
-    report.mkdir(exist_ok=True)
+    make_folder(report)
     paths = [report / f"{split}.json"]
     write_text(paths[0], json.dumps(summary, indent=2) + "\n")
     if page:

@@ -21,6 +21,7 @@ from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import first_layer_kernels
 from cifar_flax.network import Network
 from cifar_flax.run import Run
@@ -58,7 +59,7 @@ def write_report(run: Run, predictions: Predictions, dataset: Dataset, scores: d
       The path of report.html.
     """
     folder = run.workdir / "report"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     writer = FigureWriter(folder, predictions.split)
     network = run.network(predictions.step, ema=predictions.ema)
     predicted = predicted_classes(predictions.logits)
