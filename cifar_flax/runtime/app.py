@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import io
 import os
 import re
 import signal
@@ -47,6 +48,8 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
     )
     getLogger("asyncio").setLevel(CRITICAL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal, or a PYTHONIOENCODING, need not know bars and é
     # After a failed write, Orbax leaves coroutines un-awaited.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     sys.unraisablehook = _unraisable
@@ -87,6 +90,10 @@ def report(call: Callable[[], Any]) -> Any:
         sys.exit(1)
     except OSError as e:
         error = _explain_os_error(e)
+    except RuntimeError as e:
+        if "home directory" not in str(e):  # of pathlib, for a path with ~
+            raise
+        error = UserError(f"{e} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
     print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)
     sys.exit(error.exit_code)
 

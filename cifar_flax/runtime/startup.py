@@ -1,4 +1,4 @@
-"""What a command does first, before it imports what takes long: it answers signals, and asks for large pages.
+"""What a command does first, before it imports what takes long: it answers signals, asks for large pages, isolates itself.
 
 XLA's CPU backend allocates anew what each step computes with, gigabytes of it. With pages of 4 kB, a tenth of a step's time
 goes into half a million page faults. glibc's malloc asks Linux for pages of 2 MB where a setting says so, which it reads when a
@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.errors import RERUN_HINT, Preempted, UserError
+from cifar_flax.runtime import environment
 
 SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables": madvise(MADV_HUGEPAGE); since glibc 2.35
 VARIABLE = "GLIBC_TUNABLES"
@@ -37,6 +38,11 @@ def start(large_pages: bool = False) -> None:
             os.environ[VARIABLE] = value
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they can be answered again
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # nosec B606 # this command
+    try:
+        environment.isolate()
+    except UserError as e:
+        print(e, file=sys.stderr)
+        sys.exit(e.exit_code)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
@@ -19,6 +20,7 @@ from cifar_flax.training.trainer import Scores, Trainer
 AfterEpoch = Callable[[int, Scores], None]
 
 
+@standard_arithmetic()
 def train(
     config: Config,
     workdir: Path,

@@ -11,6 +11,7 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.files.atomic import write_text
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint_path import checkpoint_folder
@@ -35,6 +36,7 @@ def seed_runs(config: Config, workdir: Path) -> list[SeedRun]:
     return [SeedRun(replace(single, seed=seed), workdir / f"seed{seed}") for seed in seeds]
 
 
+@standard_arithmetic()
 def train_seeds(
     config: Config, workdir: Path, restart: bool = False, max_minutes: float | None = None, profile: bool = False
 ) -> None:

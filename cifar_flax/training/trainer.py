@@ -25,6 +25,7 @@ from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import compilation
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import (
     check_fits_in_memory,
     compute_dtype,
@@ -230,6 +231,7 @@ class Trainer:
     def _programs(self) -> Programs[tuple[int | None, int], Program]:
         return Programs(self._compile)
 
+    @standard_arithmetic()
     def _compile(self, key: tuple[int | None, int]) -> Program:
         """Compiles the steps of a chunk, given the size of its images and its length."""
         image_size, length = key
