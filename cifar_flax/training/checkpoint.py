@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
+STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
 NOTHING = (-1, -1)  # saved yet: step and epochs done
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
@@ -71,7 +73,7 @@ class Checkpoints:
     @staticmethod
     def any_in(workdir: Path) -> bool:
         """Whether a run that can be resumed is there."""
-        return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+        return any(STEP.fullmatch(path.name) for path in (workdir / "checkpoints").glob("*"))
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
@@ -151,7 +153,7 @@ class Checkpoints:
         if which == "best":
             scored = [step for step in steps if self._manager.metrics(step)]
             return self._manager.best_step() if scored else steps[-1]
-        if str(which).isdigit() and int(which) in steps:
+        if str(which) in map(str, steps):  # not by `int`, which takes ٣ for 3
             return int(which)
         raise UserError(f"no checkpoint {which!r}; expected best, latest or one of the steps {steps}")
 
@@ -258,7 +260,7 @@ class Checkpoints:
     def _check_scores(self) -> None:
         for path in sorted(self.directory.glob("*/metrics/metrics")):
             step = path.parts[-3]
-            if not step.isdigit():  # still being written, or left by a kill
+            if not STEP.fullmatch(step):  # still being written, or left by a kill
                 continue
             try:
                 scores = read_json(path)

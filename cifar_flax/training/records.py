@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,9 +35,27 @@ class Records:
         self._file: TextIO = open_to_append(self.path)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null."""
+        """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        if not self._is_there():
+            logging.warning("%s was removed or replaced while this process trains; it is written again", self.path)
+            self._file.seek(0)
+            content = self._file.read()
+            self._file.close()
+            write_text(self.path, content)
+            self._file = open_to_append(self.path)
         self._file.write(_line({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}))
         self._file.flush()
+
+    def _is_there(self) -> bool:
+        """Whether the path still leads to the file that is written."""
+        try:
+            return os.path.samestat(os.lstat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Closes the file."""

@@ -14,6 +14,7 @@ from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
+from cifar_flax.training.checkpoint import STEP
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit, train
 from cifar_flax.training.records import read_records
@@ -74,7 +75,7 @@ def train_seeds(
 
 def can_vmap_seeds(workdirs: Sequence[Path]) -> bool:
     """Whether the runs can be resumed in one program: there is a step of which all have a checkpoint, or none has any."""
-    steps = [{path.name for path in (d / "checkpoints").glob("*") if path.name.isdigit()} for d in workdirs]
+    steps = [{path.name for path in (d / "checkpoints").glob("*") if STEP.fullmatch(path.name)} for d in workdirs]
     return not any(steps) or bool(set.intersection(*steps))
 
 
