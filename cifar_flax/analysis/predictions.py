@@ -57,18 +57,21 @@ def predict_split(
     return Predictions(split, step, tta, network.logits(dataset.images, tta), dataset.labels, ema or not run.has_ema), dataset
 
 
-def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]) -> Path:
+def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any], folder: Path | None = None) -> Path:
     """Writes SPLIT_predictions.npz, SPLIT_confusion.npy (int64 [C, C], a row per true class) and, last, SPLIT.json.
 
     Args:
-      run: the run whose `report` folder they go to.
+      run: the run that predicted.
       predictions: from `predict_split`.
       scores: their scores, from `Run.score`; those that are not finite become null.
+      folder: they go to, RUN/report by default.
 
     Returns:
       The path of SPLIT.json.
     """
     arrays = predictions_path(run, predictions.split)
+    if folder is not None:
+        arrays = folder / arrays.name
     confusion = arrays.with_name(f"{predictions.split}_confusion.npy")
     save_predictions(arrays, predictions)
     logits, labels = predictions.logits, predictions.labels

@@ -46,19 +46,22 @@ SECTIONS = (
 )
 
 
-def write_report(run: Run, predictions: Predictions, dataset: Dataset, scores: dict[str, Any]) -> Path:
-    """Writes RUN/report/report.html, and each of its pictures as RUN/report/SPLIT_NAME.png.
+def write_report(
+    run: Run, predictions: Predictions, dataset: Dataset, scores: dict[str, Any], folder: Path | None = None
+) -> Path:
+    """Writes report.html, and each of its pictures as SPLIT_NAME.png.
 
     Args:
       run: the run to report on.
       predictions: from `predict_split`.
       dataset: the images of the predictions.
       scores: the scores of the predictions, from `Run.score`.
+      folder: they go to, RUN/report by default.
 
     Returns:
       The path of report.html.
     """
-    folder = run.workdir / "report"
+    folder = folder or run.workdir / "report"
     make_folder(folder)
     writer = FigureWriter(folder, predictions.split)
     network = run.network(predictions.step, ema=predictions.ema)
