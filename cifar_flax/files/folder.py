@@ -54,10 +54,9 @@ def read_json(path: Path) -> Any:
       ValueError: it is not JSON, nested too deeply, larger than LARGEST_JSON, or no regular file.
     """
     with open_regular(path) as file:
-        text = file.read(LARGEST_JSON + 1)
-    if len(text) > LARGEST_JSON:
-        raise ValueError(f"larger than {LARGEST_JSON >> 20} MB")
-    return parse_json(text)
+        if os.fstat(file.fileno()).st_size > LARGEST_JSON:
+            raise ValueError(f"larger than {LARGEST_JSON >> 20} MB")
+        return parse_json(file.read())
 
 
 def parse_json(text: str) -> Any:

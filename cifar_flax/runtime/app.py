@@ -22,6 +22,7 @@ REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
     *(errno.EXDEV, errno.EINVAL),
 )
+SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
 
 
@@ -90,10 +91,10 @@ def report(call: Callable[[], Any]) -> Any:
         sys.exit(1)
     except OSError as e:
         error = _explain_os_error(e)
+    except MemoryError as e:
+        error = RunFailed(f"out of memory{f': {e}' if str(e) else ''}; {SMALLER}")
     except RuntimeError as e:
-        if "home directory" not in str(e):  # of pathlib, for a path with ~
-            raise
-        error = UserError(f"{e} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
+        error = _explain_runtime_error(e)
     print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)
     sys.exit(error.exit_code)
 
@@ -120,6 +121,15 @@ def _explain_os_error(e: OSError) -> CifarFlaxError:
     if e.errno in REFUSALS:
         return UserError(f"{place}cannot be used ({e.strerror}); choose another place")
     return RunFailed(f"{place}{e.strerror}; what was saved before is intact; once that is mended, {RERUN_HINT}")
+
+
+def _explain_runtime_error(e: RuntimeError) -> CifarFlaxError:
+    text = str(e).partition("\n")[0]
+    if "home directory" in text:  # of pathlib, for a path with ~
+        return UserError(f"{text} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
+    if "can't start new thread" in text or "RESOURCE_EXHAUSTED" in text:  # of Python; of XLA
+        return RunFailed(f"out of memory: {text}; {SMALLER}")
+    raise e
 
 
 def _parse(argv: list[str], arguments: str) -> list[str]:

@@ -13,6 +13,7 @@ from types import FrameType
 
 from cifar_flax.errors import RERUN_HINT, Preempted, UserError
 from cifar_flax.runtime import environment
+from cifar_flax.runtime.memory import check_memory
 
 SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables": madvise(MADV_HUGEPAGE); since glibc 2.35
 VARIABLE = "GLIBC_TUNABLES"
@@ -39,6 +40,7 @@ def start(large_pages: bool = False) -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they can be answered again
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # nosec B606 # this command
     try:
+        check_memory()
         environment.isolate()
     except UserError as e:
         print(e, file=sys.stderr)

@@ -79,7 +79,9 @@ def fit(
     """
     # Before the folder is made: a run that cannot begin leaves nothing behind.
     fresh = broadcast_from_main(restart or not any(map(Checkpoints.any_in, workdirs)))
-    initial = trainer.initialize() if fresh else None
+    # Several hosts stop together, between steps.
+    check = interrupt.check if jax.process_count() == 1 else lambda: None
+    initial = _initialize(trainer, check) if fresh else None
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
         state, step = runs.restore(initial)
@@ -88,15 +90,14 @@ def fit(
         try:
             while not runs.done:
                 for chunk, batches in trainer.chunks(runs.epochs_done, step):
-                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b))  # type: ignore[misc]
+                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b, check))  # type: ignore[misc]
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
                     if step % trainer.steps_per_epoch and (save or runs.due_by_step(step)):
                         runs.save(step, state)
                 runs.flush()
-                # Several hosts stop together, after validation.
-                scores = trainer.evaluate(state, interrupt.check if jax.process_count() == 1 else lambda: None)
+                scores = trainer.evaluate(state, check)
                 state = runs.end_epoch(step, state, scores)
                 if after_epoch is not None:
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}))
@@ -107,3 +108,10 @@ def fit(
             raise Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {RERUN_HINT}") from None
         runs.finish(step)
     return state
+
+
+def _initialize(trainer: Trainer, check: Callable[[], None]) -> list[TrainState]:
+    try:
+        return trainer.initialize(check)
+    except StopRequested as stop:
+        raise Preempted(f"{stop}: there is nothing to save yet; {RERUN_HINT}") from None

@@ -20,7 +20,7 @@ from cifar_flax.files.folder import make_folder
 Keep = Callable[[str, int], bool]
 NAME = re.compile(r"events\.session(\d+)\.")
 LONGEST_EVENT = 1 << 28  # bytes
-STEPS, EPOCHS = ("step/",), ("train/", "validation/", "validation_raw/", "first layer")  # how tags of a training begin
+STEPS, EPOCHS = ("step/",), ("train/", "validation/", "validation_raw/", "first_layer")  # how tags of a training begin
 
 
 def recorded_by(step: int, epoch_step: int) -> "Keep":

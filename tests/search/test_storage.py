@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -61,3 +63,14 @@ def test_the_database_is_the_file_that_the_path_names(tmp_path, name):
         study.run(lambda trial: 0.5)
     assert len(study.finished()) == 2
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path(name), Path(name, "study.db")]
+
+
+def test_a_database_that_another_program_locks_is_said_within_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar_flax.search.storage.OPENING_SECONDS", 0.2)
+    path = tmp_path / "study.db"
+    Study(sqlite_url(path), "s", SPACE, "random", 1)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="cannot be opened: database is locked"):
+            Study(sqlite_url(path), "s", SPACE, "random", 1)
+    Study(sqlite_url(path), "s", SPACE, "random", 1).run(lambda trial: 0.5)

@@ -67,6 +67,7 @@ def test_a_resumed_run_has_the_events_of_one_in_one_go(tmp_path, stopped_at, res
         (step, tag) for step, tag, _ in sorted(values(tmp_path / "whole" / "tensorboard"))
     ]
     assert len(actual) == len(expected)
+    assert {"first_layer", "confusion", "best/top1"} <= {tag for _, tag, _ in values(tmp_path / "run" / "tensorboard")}
 
 
 def test_a_file_cut_short_and_one_left_by_a_kill_cost_no_event_and_repeat_none(tmp_path, caplog):
