@@ -32,12 +32,9 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
       The open lock file; the folder is this process' until it is closed.
 
     Raises:
-      FolderInUse: another process trains there.
-      UserError: the run that is there has another config or other data.
+      WorkdirLocked: another process trains there.
+      UserError: the run that is there has another config or other data, or its checkpoints lie behind a link.
     """
-    for folder in ("checkpoints", "tensorboard"):
-        if (workdir / folder).is_symlink():
-            raise UserError(f"{workdir / folder}: a link, through which no run is written; put the folder itself there")
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
     if restart and (workdir / "config.json").exists():
@@ -46,6 +43,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
         workdir.resolve().mkdir()
         lock = _lock(workdir)
     try:
+        _refuse_links(workdir)
         if (workdir / "config.json").exists():
             _check_same(read_config(workdir / "config.json"), config, workdir)
         if (workdir / "dataset.json").exists() and Preprocessing.read(workdir / "dataset.json").hashes != preprocessing.hashes:
@@ -75,6 +73,13 @@ def may_differ(path: str, config: Config) -> bool:
     if path == "config.train.epochs":
         return not (needs_horizon(config.optim.schedule) or config.train.resolutions)
     return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
+
+
+def _refuse_links(workdir: Path) -> None:
+    """Refuses links in place of what Orbax and TensorBoard write and delete."""
+    for path in (workdir / "checkpoints", workdir / "tensorboard", *(workdir / "checkpoints").glob("*")):
+        if path.is_symlink():
+            raise UserError(f"{path}: a link, through which no run is written; put the folder itself there")
 
 
 def _move_aside(workdir: Path) -> None:

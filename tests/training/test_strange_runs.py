@@ -175,7 +175,17 @@ def test_pipes_devices_and_folders_in_place_of_files_are_refused(workdir, file, 
     assert not accepts(read, workdir)
 
 
-LINKS = ["config.json", "dataset.json", "environment.json", "metrics.jsonl", ".lock", "tensorboard", "checkpoints", "report"]
+LINKS = [
+    "config.json",
+    "dataset.json",
+    "environment.json",
+    "metrics.jsonl",
+    ".lock",
+    "tensorboard",
+    "checkpoints",
+    "report",
+    "checkpoints/7",
+]
 
 
 @pytest.mark.parametrize("name", LINKS)
@@ -190,6 +200,7 @@ def test_nothing_is_written_through_a_link(workdir, tmp_path, config, name, dang
         outside.write_bytes((path if path.exists() else workdir / "metrics.jsonl").read_bytes())
     if path.exists():
         path.unlink()
+    path.parent.mkdir(exist_ok=True)
     path.symlink_to(outside)
     before = sorted(p.name for p in outside.rglob("*")) if is_folder else outside.read_bytes() if outside.exists() else None
     refusals = []
