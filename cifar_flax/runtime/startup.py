@@ -8,6 +8,8 @@ process starts and at no other time.
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +21,7 @@ SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables"
 VARIABLE = "GLIBC_TUNABLES"
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always [madvise] never", the mode in brackets
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_SECONDS, LONG_GRACE_SECONDS = 0.5, 8.0  # from a signal to the end: where nothing is saved; where Ctrl-C is an exception
 
 
 def start(large_pages: bool = False) -> None:
@@ -39,12 +42,29 @@ def start(large_pages: bool = False) -> None:
             os.environ[VARIABLE] = value
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they can be answered again
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # nosec B606 # this command
+    _watch_signals()
     try:
         check_memory()
         environment.isolate()
     except UserError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+def _watch_signals() -> None:
+    """Has a thread end the process where Python cannot handle a signal, because it is busy in C++: XLA compiles for minutes."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(woken, 1):
+            handler = signal.getsignal(number[0])
+            if number[0] in SIGNALS and handler in (leave, signal.default_int_handler):
+                time.sleep(GRACE_SECONDS if handler is leave else LONG_GRACE_SECONDS)
+                leave(number[0], None)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def leave(number: int, frame: FrameType | None) -> None:
