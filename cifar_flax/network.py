@@ -24,6 +24,7 @@ from cifar_flax.evaluation.explain import make_gradient_saliency, occlusion
 from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
 from cifar_flax.evaluation.scores import probabilities, scores
 from cifar_flax.models import Variables, create_model
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, replicated
 
 ACCELERATOR_BATCH = 64
@@ -169,6 +170,7 @@ class Network:
         """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `evaluation.predict.make_features`."""
         return self._rows(images, "features")
 
+    @standard_arithmetic()
     def evaluate(self, data: str | Dataset = "test", tta: str = "none") -> dict[str, Any]:
         """Scores the network on every image of a split once.
 
@@ -195,6 +197,7 @@ class Network:
         p = self.preprocessing
         return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine)
 
+    @standard_arithmetic()
     def explain(
         self,
         image: np.ndarray,

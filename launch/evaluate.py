@@ -7,6 +7,9 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start(large_pages=True)  # before what takes long to import
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,33 +35,47 @@ _WEIGHTS = flags.DEFINE_enum(
 )
 _CORRUPTIONS = flags.DEFINE_bool("corruptions", False, "score on noisy, blurred and otherwise corrupted images too")
 _PROBE = flags.DEFINE_enum("probe", "none", ["none", "color"], "color: score without colour, and with hues turned, too")
+_OUTPUT = flags.DEFINE_string("output", None, "folder of the report; default: RUN/report")
 _REPORT = flags.DEFINE_bool("report", True, "write report.html and its pictures too")
 
 
 def main() -> None:
-    """Evaluates a run, or several seeds of one, and writes RUN/report/."""
+    """Evaluates a run, or several seeds of one, and writes RUN/report/, or --output."""
     from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
 
     compilation.enable_persistent_cache()
     folder = Path(_RUN.value)
+    report = Path(_OUTPUT.value) if _OUTPUT.value else folder / "report"
     if (folder / SUMMARY).is_file():
-        _evaluate_seeds(folder)
+        _evaluate_seeds(folder, report)
     else:
-        _evaluate_run()
+        _evaluate_run(report)
 
 
-def _evaluate_seeds(folder: Path) -> None:
-    """Evaluates each seed, prints the table of them and writes it to RUN/report/, with mean and sd."""
+@contextmanager
+def _writing(report: Path) -> Iterator[None]:
+    """Has the user choose another folder where this one may only be read."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UserError(f"{report}: no report can be written there ({e.strerror}); give another folder by --output") from None
+
+
+def _evaluate_seeds(folder: Path, report: Path) -> None:
+    """Evaluates each seed, prints the table of them and writes it, with mean and sd."""
     if (_TTA.value, _WEIGHTS.value, _PROBE.value) != ("none", "ema", "none") or _CORRUPTIONS.value:
         options = "--tta, --weights, --corruptions and --probe"
         raise UserError(f"--run={folder}: {options} are for one run; give one of the folders in it")
     from cifar_flax.analysis.compare.writers import write_seed_report
 
-    print(write_seed_report(folder, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
+    with _writing(report):
+        print(write_seed_report(report, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
 
-def _evaluate_run() -> None:
-    """Evaluates, prints the scores and writes them to RUN/report/SPLIT.json, with predictions, pictures and report.html."""
+def _evaluate_run(report: Path) -> None:
+    """Evaluates, prints the scores and writes them to SPLIT.json, with predictions, pictures and report.html."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX
 
@@ -71,26 +88,26 @@ def _evaluate_run() -> None:
         raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
         scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    path = write_predictions(run, predictions, scores)
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"superclass {scores['superclass_top1']:.2%}  " if "superclass_top1" in scores else ""
     print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {predictions.step})")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
-    print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%} -> {path}")
-    if _REPORT.value:
-        from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
+    print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%}", flush=True)
+    with _writing(report):
+        print(f"-> {write_predictions(run, predictions, scores, report)}")
+        if _REPORT.value:
+            from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
-        print(f"report: {write_report(run, predictions, dataset, scores)}")
-    if _CORRUPTIONS.value or _PROBE.value != "none":
-        _evaluate_robustness(run, predictions, dataset)
+            print(f"report: {write_report(run, predictions, dataset, scores, report)}")
+        if _CORRUPTIONS.value or _PROBE.value != "none":
+            _evaluate_robustness(run, predictions, dataset, report)
 
 
-def _evaluate_robustness(run: "Run", predictions: "Predictions", dataset: "Dataset") -> None:
+def _evaluate_robustness(run: "Run", predictions: "Predictions", dataset: "Dataset", folder: Path) -> None:
     """Prints and writes the scores on images without colour or with turned hues, and on corrupted ones."""
     from cifar_flax.analysis.robustness import accuracy
 
-    folder = run.workdir / "report"
     if _PROBE.value == "color":
         colors = accuracy.color_accuracy(run, dataset, predictions.step, predictions.tta)
         print(accuracy.color_table(colors))

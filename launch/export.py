@@ -12,6 +12,7 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
@@ -32,7 +33,7 @@ def main() -> None:
     path = Path(_OUTPUT.value or run.workdir / "export" / f"{run.workdir.name}.{how}")
     if not path.parent.is_dir() and _OUTPUT.value:
         raise UserError(f"--output={path}: no such folder as {path.parent}")
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     network = run.network("best", ema=_WEIGHTS.value == "ema")
     about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
     network.figures = _figures(run.workdir / "report" / "test.json", about)

@@ -61,14 +61,16 @@ def main() -> None:
     from cifar_flax.runtime import compilation
     from cifar_flax.search import report
     from cifar_flax.search.objective import Search, run_trials
-    from cifar_flax.search.storage import database_errors_explained
+    from cifar_flax.search.storage import database_errors_explained, sqlite_url
     from cifar_flax.search.study import Study
+    from cifar_flax.training.checkpoint_path import checkpoint_folder
 
+    checkpoint_folder(workdir)
     compilation.enable_persistent_cache()
     load_dataset(base.data, "train")  # before the study is made: one without data has no trials
     workdir.mkdir(parents=True, exist_ok=True)
     study = Study(
-        _STORAGE.value or f"sqlite:///{workdir / 'study.db'}",
+        _STORAGE.value or sqlite_url(workdir / "study.db"),
         name,
         space,
         _STRATEGY.value,

@@ -14,6 +14,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes
 from cifar_flax.files.atomic import write_bytes, write_text
 from cifar_flax.files.checksum import with_checksum
+from cifar_flax.files.folder import make_folder
 from cifar_flax.run import Run
 
 
@@ -56,18 +57,21 @@ def predict_split(
     return Predictions(split, step, tta, network.logits(dataset.images, tta), dataset.labels, ema or not run.has_ema), dataset
 
 
-def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]) -> Path:
+def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any], folder: Path | None = None) -> Path:
     """Writes SPLIT_predictions.npz, SPLIT_confusion.npy (int64 [C, C], a row per true class) and, last, SPLIT.json.
 
     Args:
-      run: the run whose `report` folder they go to.
+      run: the run that predicted.
       predictions: from `predict_split`.
       scores: their scores, from `Run.score`; those that are not finite become null.
+      folder: they go to, RUN/report by default.
 
     Returns:
       The path of SPLIT.json.
     """
     arrays = predictions_path(run, predictions.split)
+    if folder is not None:
+        arrays = folder / arrays.name
     confusion = arrays.with_name(f"{predictions.split}_confusion.npy")
     save_predictions(arrays, predictions)
     logits, labels = predictions.logits, predictions.labels
@@ -92,7 +96,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"logits": predictions.logits, "labels": predictions.labels}
     np.savez(buffer, **arrays, sha256=_digest(predictions), **predictions.about)
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_bytes(path, buffer.getvalue())
 
 

@@ -34,7 +34,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             continue
         if problem := missing_field(config, path):
             raise ConfigError(problem)
-        *parents, last = (int(part) if part.lstrip("-").isdigit() else part for part in re.findall(r"[^.\[\]]+", path))
+        *parents, last = (int(part) if re.fullmatch("-?[0-9]{1,9}", part) else part for part in re.findall(r"[^.\[\]]+", path))
         parent: Any = tree
         for part in parents:
             parent = parent[part]

@@ -3,13 +3,13 @@
 import importlib
 import importlib.machinery
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from cifar_flax.errors import ConfigError
+from cifar_flax.files.folder import read_json
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -89,7 +89,7 @@ def run_directory_of(path: Path) -> Path | None:
 
 def _is_run_directory(folder: Path) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except OSError:
         return False
     except ValueError:  # damaged: it may be a run all the same

@@ -1,5 +1,6 @@
 """Image shape, class names and normalization of a training set, which a network needs for any other image."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,24 @@ class Preprocessing:
         for name in (*self.class_names, *self.coarse_names):
             if holds_control_characters(name):
                 raise ValueError(f"the class name {name!a} holds control characters")
+
+    def check(self) -> None:
+        """Refuses parts that do not go with each other.
+
+        Raises:
+          ValueError: it is not of any training set.
+        """
+        classes, superclasses, channels = len(self.class_names), len(self.coarse_names), self.image_shape[-1]
+        if not classes or min(self.image_shape) < 1:
+            raise ValueError(f"images of shape {self.image_shape} and {classes} classes")
+        if (self.coarse_of_fine or superclasses) and len(self.coarse_of_fine) != classes:
+            raise ValueError(f"{len(self.coarse_of_fine)} classes have a superclass, of {classes}")
+        if not all(0 <= superclass < superclasses for superclass in self.coarse_of_fine):
+            raise ValueError(f"a class has a superclass that is none of the {superclasses}")
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(f"means and deviations of {len(self.mean)} and {len(self.std)} channels, of {channels}")
+        if not all(map(math.isfinite, self.mean)) or not all(0 < deviation < math.inf for deviation in self.std):
+            raise ValueError(f"means {self.mean} and deviations {self.std}")
 
     @property
     def num_classes(self) -> int:
@@ -97,6 +116,7 @@ class Preprocessing:
         """
         try:
             preprocessing: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
+            preprocessing.check()
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
         except ValidationError as e:

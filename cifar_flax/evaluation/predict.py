@@ -13,6 +13,7 @@ from cifar_flax.data.batches import round_up_batch
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.models import Variables
 from cifar_flax.runtime import compilation
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import put_global, replicated, sharded
 
 TTA = ("none", "flip", "flip+shift")
@@ -94,6 +95,7 @@ def views(images: jax.Array, tta: str) -> Iterator[tuple[jax.Array, float]]:
             yield view[:, :, ::-1], weight / 2
 
 
+@standard_arithmetic()
 def predict(
     forward: Forward,
     variables: Variables,

@@ -17,6 +17,7 @@ from cifar_flax.models import create_model
 from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.runtime import compilation
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that a StableHLO file runs on
 
@@ -43,6 +44,7 @@ def inference(network: Network) -> Callable[[jax.Array], jax.Array]:
     return logits
 
 
+@standard_arithmetic()
 def export(network: Network, how: Format, path: Path) -> None:
     """Writes a network to one file.
 

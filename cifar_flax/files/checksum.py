@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cifar_flax.files.folder import read_json
+
 HASH = "hash"  # the key; its value is the first 16 hex digits of the SHA-256 of the rest, with sorted keys
 
 
@@ -42,7 +44,7 @@ def read_checksummed(path: Path) -> dict[str, Any]:
       OSError: it cannot be read.
       ValueError: it is damaged.
     """
-    return verify_checksum(json.loads(path.read_text(encoding="utf-8")))
+    return verify_checksum(read_json(path))
 
 
 def sha256_of_file(path: Path) -> str:

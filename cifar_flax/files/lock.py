@@ -1,8 +1,15 @@
 """Locks between processes."""
 
+import errno
 import fcntl
 from pathlib import Path
 from typing import TextIO
+
+from absl import logging
+
+from cifar_flax.files.folder import open_to_append
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def exclusive_lock(path: Path, wait: bool = True) -> TextIO:
@@ -14,16 +21,25 @@ def exclusive_lock(path: Path, wait: bool = True) -> TextIO:
       path: the file.
       wait: for another process to release the lock.
 
+    On a file system without locks there is a warning, and nobody is kept out.
+
     Returns:
       The locked file, open for reading and appending.
 
     Raises:
       BlockingIOError: another process holds the lock, and `wait` is False.
-      OSError: the file cannot be opened.
+      OSError: the file cannot be opened, or a link is in its place.
     """
-    file = path.open("a+", encoding="utf-8")
+    file = open_to_append(path)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as e:
+        if e.errno not in WITHOUT_LOCKS:
+            file.close()
+            raise
+        logging.warning(
+            "%s: this file system has no locks (%s); see to it that one process alone writes there", path, e.strerror
+        )
     except BaseException:
         file.close()
         raise

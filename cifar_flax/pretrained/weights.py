@@ -67,8 +67,11 @@ def read_weights(path: Path) -> Network:
         raise UserError(f"{path}: damaged (its hash differs); get it again")
     try:
         preprocessing = TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
+        preprocessing.check()
     except ValidationError as e:
         raise UserError(f"{path}: of another version of cifar_flax: {e.errors()[0]['msg']}") from None
+    except ValueError as e:
+        raise UserError(f"{path}: damaged: {e}; get it again") from None
     variables: Variables = unflatten_dict({tuple(name.split("/")): jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
     config, figures = from_dict(json.loads(metadata["config"])), json.loads(metadata["figures"])
     return Network(config, preprocessing, variables, path.stem, figures)

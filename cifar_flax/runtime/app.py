@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import io
 import os
 import re
 import signal
@@ -18,6 +19,11 @@ from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, 
 from cifar_flax.files.redact import visible
 from cifar_flax.runtime import background
 
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
+    *(errno.EXDEV, errno.EINVAL),
+)
+SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
 
 
@@ -44,6 +50,8 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
         lambda record: "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
     )
     getLogger("asyncio").setLevel(CRITICAL)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal, or a PYTHONIOENCODING, need not know bars and é
     # After a failed write, Orbax leaves coroutines un-awaited.
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     sys.unraisablehook = _unraisable
@@ -91,6 +99,10 @@ def report(call: Callable[[], Any]) -> Any:
         sys.exit(1)
     except OSError as e:
         error = _explain_os_error(e)
+    except MemoryError as e:
+        error = RunFailed(f"out of memory{f': {e}' if str(e) else ''}; {SMALLER}")
+    except RuntimeError as e:
+        error = _explain_runtime_error(e)
     print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)
     sys.exit(error.exit_code)
 
@@ -102,10 +114,24 @@ def _brief(line: str) -> str:
 
 
 def _explain_os_error(e: OSError) -> CifarFlaxError:
+    if e.errno is None:  # not from the operating system
+        raise e
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and run the same command")
-    if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-        return UserError(f"{e.filename}: cannot write there ({e.strerror}); choose another place")
+    place = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, str | bytes | os.PathLike) else ""
+    if e.errno == errno.ELOOP:
+        return UserError(f"{place}is a link, and nothing is written through one in a run; remove it or choose another folder")
+    if e.errno in REFUSALS:
+        return UserError(f"{place}cannot be used ({e.strerror}); choose another place")
+    return RunFailed(f"{place}{e.strerror}; what was saved before is intact; once that is mended, {RERUN_HINT}")
+
+
+def _explain_runtime_error(e: RuntimeError) -> CifarFlaxError:
+    text = str(e).partition("\n")[0]
+    if "home directory" in text:  # of pathlib, for a path with ~
+        return UserError(f"{text} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
+    if "can't start new thread" in text or "RESOURCE_EXHAUSTED" in text:  # of Python; of XLA
+        return RunFailed(f"out of memory: {text}; {SMALLER}")
     raise e
 
 

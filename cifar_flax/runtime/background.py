@@ -4,11 +4,13 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
 AT_ONCE = max(1, (os.cpu_count() or 1) // 4)  # calls at a time: each may use several cores
+CHECK_SECONDS = 0.1
 
 _slots = threading.BoundedSemaphore(AT_ONCE)
 _running: set[threading.Thread] = set()
@@ -30,6 +32,19 @@ def submit(call: Callable[[], T]) -> Future[T]:
     _running.add(thread)
     thread.start()
     return future
+
+
+def wait(future: Future[T], check: Callable[[], None]) -> T:
+    """The result of a call in a thread; raises what it raised.
+
+    Args:
+      future: from `submit`.
+      check: called every tenth of a second until then; an exception in it ends the waiting, and not the call.
+    """
+    while not future.done():
+        futures.wait([future], CHECK_SECONDS)
+        check()
+    return future.result()
 
 
 def busy() -> bool:

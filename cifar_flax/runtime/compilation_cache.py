@@ -25,7 +25,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def enable_persistent_cache() -> Path | None:
-    """Keeps the programs that are compiled from now on, even the smallest, and loads those that were kept.
+    """Initialises the devices, keeps the programs that are compiled from now on, even the smallest, and loads those kept.
 
     $CIFAR_FLAX_COMPILATION_CACHE is `on` (the default), `off` or a folder. A cache that JAX has already, such as one by
     $JAX_COMPILATION_CACHE_DIR, stays as it is.
@@ -34,17 +34,34 @@ def enable_persistent_cache() -> Path | None:
       The folder; None where there is no cache.
 
     Raises:
-      UserError: the variable is something else.
+      UserError: the variable is something else, or $JAX_PLATFORMS names a device that is not here.
     """
+    _initialize_devices()
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
-    folder = chosen_folder(os.environ.get(VARIABLE, "on"))
+    setting = os.environ.get(VARIABLE, "on")
+    try:
+        folder = chosen_folder(setting)
+    except RuntimeError as e:  # there is no home directory
+        logging.info("compiled programs are not kept: %s", e)
+        return None
     if folder is None or not _is_private(folder) or not _install():
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
+
+
+def _initialize_devices() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as e:  # the latter where a plugin is missing
+        platforms = jax.config.jax_platforms
+        if not platforms:
+            raise
+        reason = str(e).partition("\n")[0].partition(" (set ")[0] or "no such plugin is installed"
+        raise UserError(f"JAX_PLATFORMS={platforms}: not available here: {reason}; unset it, or set it to cpu") from None
 
 
 def chosen_folder(setting: str) -> Path | None:

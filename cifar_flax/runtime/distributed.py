@@ -5,6 +5,7 @@ pair: a worker that trains, and its supervisor, which was started first, passes 
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -62,7 +63,7 @@ def find_cluster(
     """
     if num_processes is not None and process_id is not None and process_id >= num_processes:
         raise UserError(f"--process_id={process_id}: expected 0 to {num_processes - 1}, for --num_processes={num_processes}")
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+    if coordinator is not None and not re.fullmatch(".*:[0-9]{1,5}", coordinator):
         raise UserError(f"--coordinator={coordinator}: expected HOST:PORT")
     given = (coordinator, num_processes, process_id)
     if num_processes == 1:

@@ -22,7 +22,8 @@ class Interrupt:
     """Context in which the first SIGTERM or SIGINT requests a stop at the next `check`, and a second one stops at once.
 
     Python handles signals between its own instructions. If `check` is not called for GRACE_SECONDS, as while XLA compiles a
-    large network, a thread ends the process with a line and exit code 75; what was saved before is intact.
+    large network, a thread ends the process with a line and exit code 75; what was saved before is intact. So it is after
+    the end of `max_minutes`.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
@@ -66,6 +67,8 @@ class Interrupt:
             os.set_blocking(self._wake, False)
             self._previous_wakeup = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
             threading.Thread(target=self._watch, args=(woken,), daemon=True).start()
+            if self._deadline is not None:
+                threading.Thread(target=self._watch_deadline, args=(self._deadline,), daemon=True).start()
             for number in SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
@@ -95,8 +98,14 @@ class Interrupt:
         with open(woken, "rb", buffering=0) as numbers:
             while number := numbers.read(1):  # until the pipe closes
                 if number[0] in SIGNALS and not self._answered.wait(GRACE_SECONDS):
-                    name = signal.Signals(number[0]).name
-                    text = f"{name}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; "
-                    text += RERUN_HINT
-                    print(text, file=sys.stderr, flush=True)
-                    os._exit(Preempted.exit_code)
+                    self._leave(signal.Signals(number[0]).name)
+
+    def _watch_deadline(self, deadline: float) -> None:
+        """Waits for the end of `max_minutes`, and then for `check`."""
+        if not self._answered.wait(max(0.0, deadline - time.monotonic()) + GRACE_SECONDS):
+            self._leave(self.requested)
+
+    def _leave(self, reason: str) -> None:
+        text = f"{reason}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {RERUN_HINT}"
+        print(text, file=sys.stderr, flush=True)
+        os._exit(Preempted.exit_code)

@@ -1,4 +1,4 @@
-"""What a command does first, before it imports what takes long: it answers signals, and asks for large pages.
+"""What a command does first, before it imports what takes long: it answers signals, asks for large pages, isolates itself.
 
 XLA's CPU backend allocates anew what each step computes with, gigabytes of it. With pages of 4 kB, a tenth of a step's time
 goes into half a million page faults. glibc's malloc asks Linux for pages of 2 MB where a setting says so, which it reads when a
@@ -8,15 +8,20 @@ process starts and at no other time.
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from types import FrameType
 
-from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.errors import RERUN_HINT, Preempted, UserError
+from cifar_flax.runtime import environment
+from cifar_flax.runtime.memory import check_memory
 
 SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables": madvise(MADV_HUGEPAGE); since glibc 2.35
 VARIABLE = "GLIBC_TUNABLES"
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always [madvise] never", the mode in brackets
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+GRACE_SECONDS, LONG_GRACE_SECONDS = 0.5, 8.0  # from a signal to the end: where nothing is saved; where Ctrl-C is an exception
 
 
 def start(large_pages: bool = False) -> None:
@@ -37,6 +42,29 @@ def start(large_pages: bool = False) -> None:
             os.environ[VARIABLE] = value
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they can be answered again
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # nosec B606 # this command
+    _watch_signals()
+    try:
+        check_memory()
+        environment.isolate()
+    except UserError as e:
+        print(e, file=sys.stderr)
+        sys.exit(e.exit_code)
+
+
+def _watch_signals() -> None:
+    """Has a thread end the process where Python cannot handle a signal, because it is busy in C++: XLA compiles for minutes."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(woken, 1):
+            handler = signal.getsignal(number[0])
+            if number[0] in SIGNALS and handler in (leave, signal.default_int_handler):
+                time.sleep(GRACE_SECONDS if handler is leave else LONG_GRACE_SECONDS)
+                leave(number[0], None)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def leave(number: int, frame: FrameType | None) -> None:

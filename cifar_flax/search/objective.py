@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_flax.config import Config
 from cifar_flax.errors import ConfigError, Diverged
+from cifar_flax.files.folder import make_folder, open_to_append
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, trial_index
 from cifar_flax.training.loop import train
@@ -130,10 +131,10 @@ def objective(search: Search, trial: Trial) -> float:
         trial.set_user_attr(name, value)
     try:
         for fold, (folder, config) in enumerate(search.runs(index, trial.params)):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             last_epoch = config.train.epochs if search.folds is None else None
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
-            with (search.folder(index) / "output.txt").open("a", encoding="utf-8") as output, redirect_stdout(output):
+            with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
                 search.train(config, folder, after_epoch=after_epoch)
             top1.append(max(_validated(folder).values()))
     except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.files.redact import redact_passwords
 
 LOCK_SECONDS = 60.0  # how long SQLite waits for the transactions of other processes
+OPENING_SECONDS = 8.0  # the same, before the search begins
 CONNECTION_ATTEMPTS = 5  # several processes may create the tables at the same moment
 ERRORS = (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, RuntimeError)  # the last: tables of another Optuna
 
@@ -37,6 +39,11 @@ class SharedStorage(RDBStorage):
         return super().set_trial_state_values(trial_id, state, values)
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of a database in a file, for `open_storage`; `?`, `#` and `%` in the path stand for themselves."""
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def open_storage(url: str, heartbeat: int, grace: int) -> SharedStorage:
     """Opens the database, and creates Optuna's tables in it where there are none.
 
@@ -57,11 +64,24 @@ def open_storage(url: str, heartbeat: int, grace: int) -> SharedStorage:
         # Optuna stores heartbeats without their time zone, which must be the same for all clients and all year.
         options["connect_args"] = {"options": "-c TimeZone=UTC"}
     with opening_explained(url):
+        if url.startswith("sqlite"):
+            _check_unlocked(url)
         storage = _connect(url, options, heartbeat, grace)
     if url.startswith("sqlite"):
         # SQLite has no SELECT FOR UPDATE: unless a transaction takes the lock at its beginning, two processes run one trial.
         sqlalchemy.event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return storage
+
+
+def _check_unlocked(url: str) -> None:
+    """Raises if another program holds a lock on the database for longer than transactions of a search take."""
+    engine = sqlalchemy.create_engine(url, connect_args={"timeout": OPENING_SECONDS})
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("ROLLBACK")
+    finally:
+        engine.dispose()
 
 
 def _connect(url: str, options: dict[str, Any], heartbeat: int, grace: int) -> SharedStorage:

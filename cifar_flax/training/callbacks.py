@@ -4,12 +4,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flax.training.early_stopping import EarlyStopping
 
 from cifar_flax.config import Config, EarlyStoppingConfig, Monitor, PlateauConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,20 @@ class Progress:
         Raises:
           KeyError, TypeError: `values` is something else.
         """
-        plateau, stopping = values["plateau"], values["early_stopping"]
-        return cls(
-            epochs_done=values["epochs_done"],
-            plateau=None if plateau is None else PlateauState(**plateau),
-            early_stopping=None if stopping is None else EarlyStopping(**stopping),
-        )
+        epochs, plateau, stopping = values["epochs_done"], values["plateau"], values["early_stopping"]
+        if type(epochs) is not int or epochs < 0:
+            raise TypeError(f"epochs_done {epochs!r}")
+        return cls(epochs, _from_json(PlateauState(), plateau), _from_json(EarlyStopping(), stopping))
+
+
+def _from_json(like: T, values: Any) -> T | None:
+    """A dataclass of numbers, such as `like`, from its fields; None for None."""
+    if values is None:
+        return None
+    names = {f.name for f in dataclasses.fields(like)}  # type: ignore[arg-type]
+    if set(values) != names or not all(isinstance(value, int | float) for value in values.values()):
+        raise TypeError(f"{type(like).__name__} {values!r}")
+    return dataclasses.replace(like, **values)  # type: ignore[type-var]
 
 
 def _as_loss(scores: Mapping[str, float], monitor: Monitor) -> float:

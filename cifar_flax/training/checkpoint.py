@@ -1,8 +1,8 @@
 """Checkpoints of a run: asynchronous and atomic through Orbax, verified by checksums, restored on any number of devices."""
 
 import functools
-import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,13 +17,17 @@ from orbax.checkpoint import checkpoint_managers
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
+from cifar_flax.files.folder import make_folder, read_json
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.callbacks import Progress
-from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest
+from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest, verify_written
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
+STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
+NOTHING = (-1, -1)  # saved yet: step and epochs done
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
 
@@ -42,7 +46,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
-        self.directory = workdir.absolute() / "checkpoints"
+        self.directory = Path(checkpoint_folder(workdir))
         self._read_only = read_only
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -58,16 +62,18 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
+            async_options=None if read_only else ocp.AsyncOptions(post_finalization_callback=self._verify_first),
         )
+        self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
         self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
         self._saved_at = time.monotonic()
-        self._saved = (-1, -1)
+        self._saved = NOTHING
 
     @staticmethod
     def any_in(workdir: Path) -> bool:
         """Whether a run that can be resumed is there."""
-        return any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+        return any(STEP.fullmatch(path.name) for path in (workdir / "checkpoints").glob("*"))
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
@@ -80,7 +86,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
 
-        The checksums are computed in the background, from a copy.
+        The checksums are computed in the background, from a copy. The first checkpoint is read back there too.
 
         Args:
           step: updates made.
@@ -98,8 +104,11 @@ class Checkpoints:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
+            on_host = copy_to_host(items) if is_main_process() else {}
+            if self._saved == NOTHING and is_main_process():
+                self._unverified = step, on_host
             args = ocp.args.Composite(
-                info=InfoSave(progress.to_json(), copy_to_host(items) if is_main_process() else {}),
+                info=InfoSave(progress.to_json(), on_host),
                 **{name: ocp.args.StandardSave(item) for name, item in items.items()},
             )
             self._manager.save(step, args=args, metrics=with_checksum(dict(scores)) if scores else {})
@@ -144,7 +153,7 @@ class Checkpoints:
         if which == "best":
             scored = [step for step in steps if self._manager.metrics(step)]
             return self._manager.best_step() if scored else steps[-1]
-        if str(which).isdigit() and int(which) in steps:
+        if str(which) in map(str, steps):  # not by `int`, which takes ٣ for 3
             return int(which)
         raise UserError(f"no checkpoint {which!r}; expected best, latest or one of the steps {steps}")
 
@@ -237,18 +246,26 @@ class Checkpoints:
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
         try:
-            return ocp.CheckpointManager(self.directory, options=self._options)
+            return ocp.CheckpointManager(checkpoint_folder(self.directory.parent), options=self._options)
         finally:
             logging.set_verbosity(verbosity)
+
+    def _verify_first(self) -> None:
+        """Called in the background with each checkpoint that is complete, before it gets its name; an error discards it."""
+        if self._unverified is not None:
+            (step, items), self._unverified = self._unverified, None
+            folder = next(path for path in self.directory.iterdir() if path.name.startswith(f"{step}."))
+            verify_written(folder, items)
 
     def _check_scores(self) -> None:
         for path in sorted(self.directory.glob("*/metrics/metrics")):
             step = path.parts[-3]
-            if not step.isdigit():  # still being written, or left by a kill
+            if not STEP.fullmatch(step):  # still being written, or left by a kill
                 continue
             try:
-                if scores := json.loads(path.read_text(encoding="utf-8")):  # {} where there are no scores
-                    verify_checksum(scores)
+                scores = read_json(path)
+                if scores and not all(isinstance(score, int | float) for score in verify_checksum(scores).values()):
+                    raise ValueError("a score is no number")  # {} where there are none
             except ValueError:
                 if self._read_only:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
@@ -257,7 +274,7 @@ class Checkpoints:
 
     def _move_away(self, *parts: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")
-        aside.mkdir(exist_ok=True)
+        make_folder(aside)
         for part in parts:
             shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
 

@@ -11,6 +11,7 @@ from orbax.checkpoint import future
 
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_arrays
 from cifar_flax.runtime.multihost import is_main_process
+from cifar_flax.training.checkpoint_path import LiteralPath
 
 FILE = "info.json"  # {"progress": ..., "sha256": {item: SHA-256}} and its own checksum
 
@@ -24,6 +25,24 @@ def digest(tree: Any) -> str:
 def copy_to_host(tree: Any) -> Any:
     """A copy: on a CPU `device_get` gives views of buffers that the next step overwrites."""
     return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
+
+
+def verify_written(folder: Path, items: dict[str, Any]) -> None:
+    """Reads a checkpoint back, by this process alone and without its devices.
+
+    Args:
+      folder: of the checkpoint, complete.
+      items: trees of host arrays of the shapes and dtypes that were saved.
+
+    Raises:
+      Exception: whatever the layer raises that cannot read it; ValueError where it reads other numbers.
+    """
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    sha256 = read_checksummed(folder / "info" / FILE)["sha256"]
+    for name, item in items.items():
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        if digest(handler.restore(LiteralPath(folder / name), args=ocp.args.StandardRestore(item))) != sha256[name]:
+            raise ValueError(f"what was read back as {name} is not what was written")
 
 
 class _InfoHandler(ocp.AsyncCheckpointHandler):

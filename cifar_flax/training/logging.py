@@ -13,7 +13,7 @@ from cifar_flax.models.first_layer import first_layer_kernels, kernel_grid
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.records import Records
 from cifar_flax.training.step import METRICS
-from cifar_flax.training.tensorboard import TensorBoard
+from cifar_flax.training.tensorboard import TensorBoard, recorded_by
 from cifar_flax.training.timing import StepTimer
 
 
@@ -27,7 +27,8 @@ class MetricLogger:
         self._workdir, self._config, self._schedule, self._steps_per_epoch = workdir, config, schedule, steps_per_epoch
         main = is_main_process()
         self._records = Records(workdir, step, epochs_done) if main else None
-        self._tensorboard = TensorBoard(workdir, step) if config.log.tensorboard and main else None
+        keep = recorded_by(step, epochs_done * steps_per_epoch)
+        self._tensorboard = TensorBoard(workdir, keep) if config.log.tensorboard and main else None
 
     @property
     def last(self) -> dict[str, Any]:

@@ -7,9 +7,11 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
@@ -18,6 +20,7 @@ from cifar_flax.training.trainer import Scores, Trainer
 AfterEpoch = Callable[[int, Scores], None]
 
 
+@standard_arithmetic()
 def train(
     config: Config,
     workdir: Path,
@@ -46,6 +49,7 @@ def train(
       RunFailed: the loss is not finite, or a checkpoint cannot be written. The last good checkpoint stays.
       Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
+    checkpoint_folder(workdir)
     with Interrupt(max_minutes) as interrupt:
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
         return fit(trainer, [workdir], interrupt, restart, after_epoch, profile)
@@ -75,7 +79,9 @@ def fit(
     """
     # Before the folder is made: a run that cannot begin leaves nothing behind.
     fresh = broadcast_from_main(restart or not any(map(Checkpoints.any_in, workdirs)))
-    initial = trainer.initialize() if fresh else None
+    # Several hosts stop together, between steps.
+    check = interrupt.check if jax.process_count() == 1 else lambda: None
+    initial = _initialize(trainer, check) if fresh else None
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
         state, step = runs.restore(initial)
@@ -84,15 +90,14 @@ def fit(
         try:
             while not runs.done:
                 for chunk, batches in trainer.chunks(runs.epochs_done, step):
-                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b))  # type: ignore[misc]
+                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b, check))  # type: ignore[misc]
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
                     if step % trainer.steps_per_epoch and (save or runs.due_by_step(step)):
                         runs.save(step, state)
                 runs.flush()
-                # Several hosts stop together, after validation.
-                scores = trainer.evaluate(state, interrupt.check if jax.process_count() == 1 else lambda: None)
+                scores = trainer.evaluate(state, check)
                 state = runs.end_epoch(step, state, scores)
                 if after_epoch is not None:
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}))
@@ -103,3 +108,10 @@ def fit(
             raise Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {RERUN_HINT}") from None
         runs.finish(step)
     return state
+
+
+def _initialize(trainer: Trainer, check: Callable[[], None]) -> list[TrainState]:
+    try:
+        return trainer.initialize(check)
+    except StopRequested as stop:
+        raise Preempted(f"{stop}: there is nothing to save yet; {RERUN_HINT}") from None

@@ -30,11 +30,11 @@ class Programs(Generic[K, Program]):
             if key not in self._programs:
                 self._programs[key] = background.submit(lambda key=key: self._compile(key))  # type: ignore[misc]
 
-    def __getitem__(self, key: K) -> Program:
-        """The program of `key`; raises what its compilation raised."""
+    def get(self, key: K, check: Callable[[], None] = lambda: None) -> Program:
+        """The program of `key`; raises what its compilation raised, or `check`, which is called while it is waited for."""
         self.compile_ahead([key])
         begin = time.monotonic()
         try:
-            return self._programs[key].result()
+            return background.wait(self._programs[key], check)
         finally:
             self.waited += time.monotonic() - begin

@@ -2,16 +2,20 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
 from absl import logging
 
+from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
+from cifar_flax.files.folder import open_regular, open_to_append, parse_json
 
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ between runs that are bitwise equal
-REQUIRED = ("kind", "step", "epoch")
+KINDS = ("step", "epoch")
+LONGEST_LINE = 1 << 20  # characters
 
 
 class Records:
@@ -28,12 +32,30 @@ class Records:
             )
         write_text(self.path, "".join(_line(r) for r in kept))
         self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
-        self._file: TextIO = self.path.open("a", encoding="utf-8")
+        self._file: TextIO = open_to_append(self.path)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null."""
+        """Writes one record, at once. Numbers that JSON has no word for, NaN and infinities, become null.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        if not self._is_there():
+            logging.warning("%s was removed or replaced while this process trains; it is written again", self.path)
+            self._file.seek(0)
+            content = self._file.read()
+            self._file.close()
+            write_text(self.path, content)
+            self._file = open_to_append(self.path)
         self._file.write(_line({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}))
         self._file.flush()
+
+    def _is_there(self) -> bool:
+        """Whether the path still leads to the file that is written."""
+        try:
+            return os.path.samestat(os.lstat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Closes the file."""
@@ -43,22 +65,35 @@ class Records:
 def read_records(workdir: Path) -> list[dict[str, Any]]:
     """The records so far; none where there is no file. Lines that are no records are left out, with a warning."""
     path = workdir / FILE
-    if not path.exists():
-        return []
     records, damaged = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            record = None
-        if isinstance(record, dict) and all(key in record for key in REQUIRED):
-            records.append(record)
-        else:
-            damaged.append(str(number))
+    try:
+        with open_regular(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), 1):
+                if (record := _parse(line)) is not None:
+                    records.append(record)
+                else:
+                    damaged.append(str(number))
+    except FileNotFoundError:
+        return []
+    except ValueError as e:
+        raise UserError(f"{path}: {e}; remove it") from None
     if damaged:
         shown = ", ".join([*damaged[:3], *(["..."] if damaged[3:] else [])])
         logging.warning("%s: line %s cut short or damaged, left out; the other %d are read", path, shown, len(records))
     return records
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The record in a line; None where it holds none."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.get("kind") not in KINDS:
+        return None
+    numbers = {name: value for name, value in record.items() if name != "kind"}
+    counts = (type(numbers.get(name)) is int and numbers[name] >= 0 for name in ("step", "epoch"))
+    return record if all(counts) and all(x is None or isinstance(x, int | float) for x in numbers.values()) else None
 
 
 def _line(record: dict[str, Any]) -> str:

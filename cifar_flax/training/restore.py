@@ -14,6 +14,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.network import Network
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import data_parallel_mesh, replicated
 from cifar_flax.training.checkpoint import Checkpoints
 
@@ -27,6 +28,7 @@ def find_step(workdir: Path, which: str | int) -> int:
     return _read_checkpoints(workdir, lambda checkpoints: checkpoints.find(which))
 
 
+@standard_arithmetic()
 def restore_networks(
     workdir: Path, config: Config, preprocessing: Preprocessing, which: str | int = "best"
 ) -> tuple[Network, Network]:

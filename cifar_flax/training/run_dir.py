@@ -1,5 +1,6 @@
 """The folder of a run: made, locked, and checked against the config that it was begun with."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,17 +34,18 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
       The open lock file; the folder is this process' until it is closed.
 
     Raises:
-      FolderInUse: another process trains there.
-      UserError: the run that is there has another config or other data.
+      WorkdirLocked: another process trains there.
+      UserError: the run that is there has another config or other data, or its checkpoints lie behind a link.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
     if restart and (workdir / "config.json").exists():
         with lock:
             _move_aside(workdir)
-        workdir.mkdir()
+        workdir.resolve().mkdir()
         lock = _lock(workdir)
     try:
+        _refuse_links(workdir)
         if (workdir / "config.json").exists():
             _check_same(read_config(workdir / "config.json"), config, workdir)
         if (workdir / "dataset.json").exists():
@@ -75,9 +77,22 @@ def may_differ(path: str, config: Config) -> bool:
     return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
 
 
+def _refuse_links(workdir: Path) -> None:
+    """Refuses links in place of what Orbax and TensorBoard write and delete."""
+    for path in (workdir / "checkpoints", workdir / "tensorboard", *(workdir / "checkpoints").glob("*")):
+        if path.is_symlink():
+            raise UserError(f"{path}: a link, through which no run is written; put the folder itself there")
+
+
 def _move_aside(workdir: Path) -> None:
-    aside = next(path for i in range(1, 10**6) if not (path := workdir.with_name(f"{workdir.name}.{i}")).exists())
-    workdir.rename(aside)
+    """Renames the folder itself, where `workdir` is a link to it."""
+    folder = workdir.resolve()
+    if Path.cwd().is_relative_to(folder):
+        raise UserError(
+            f"--restart: {workdir} is the folder that you are in, and would be renamed; run the command from another"
+        )
+    aside = next(path for i in range(1, 10**6) if not os.path.lexists(path := folder.with_name(f"{folder.name}.{i}")))
+    folder.rename(aside)
     print(f"the run that was there is now {aside}", flush=True)
 
 
@@ -107,11 +122,11 @@ def _lock(workdir: Path) -> TextIO:
 def _write_environment(path: Path) -> None:
     """Writes this session's environment, with those of the sessions that it continues under "earlier"."""
     now, earlier = describe_environment(), _earlier_environments(path)
-    if earlier and earlier[-1]["backend"] != now["backend"]:
+    if earlier and earlier[-1].get("backend") != now["backend"]:
         logging.warning(
             "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits and, with "
             "config.train.dtype=auto, in their precision",
-            *(path.parent, earlier[-1]["backend"], now["backend"]),
+            *(path.parent, earlier[-1].get("backend"), now["backend"]),
         )
     write_text(path, dumps_checksummed({**now, "earlier": earlier}))
 
@@ -119,9 +134,12 @@ def _write_environment(path: Path) -> None:
 def _earlier_environments(path: Path) -> list[dict[str, Any]]:
     try:
         last = read_checksummed(path)
-        return [*last.pop("earlier", []), last]
+        sessions = [*last.pop("earlier", ()), last]
+        if not all(isinstance(session, dict) for session in sessions):
+            raise ValueError("a session is no object")
+        return sessions
     except FileNotFoundError:
         return []
-    except ValueError as e:
+    except (ValueError, TypeError) as e:
         logging.warning("%s: damaged: %s; what it said of earlier sessions is left out", path, e)
         return []

@@ -1,9 +1,10 @@
 """A folder of runs that differ in the seed alone, as `--config.train.num_seeds` leaves it."""
 
-import json
+import re
 from pathlib import Path
 
 from cifar_flax.errors import UserError
+from cifar_flax.files.folder import read_json
 
 SUMMARY = "seeds.json"  # {"score": what is compared, "seeds": {folder: score}, "mean": ..., "sd": ...}
 
@@ -16,7 +17,10 @@ def seed_folders(workdir: Path) -> list[Path]:
     """
     path = workdir / SUMMARY
     try:
-        return [workdir / name for name in json.loads(path.read_text(encoding="utf-8"))["seeds"]]
+        seeds = read_json(path)["seeds"]
+        if not isinstance(seeds, dict) or not all(re.fullmatch(r"seed\d+", name) for name in seeds):
+            raise ValueError
+        return [workdir / name for name in seeds]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; have all seeds been trained?") from None
     except (ValueError, KeyError, TypeError):

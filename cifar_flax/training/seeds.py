@@ -11,8 +11,11 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.files.atomic import write_text
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
+from cifar_flax.training.checkpoint import STEP
+from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit, train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import SUMMARY
@@ -34,6 +37,7 @@ def seed_runs(config: Config, workdir: Path) -> list[SeedRun]:
     return [SeedRun(replace(single, seed=seed), workdir / f"seed{seed}") for seed in seeds]
 
 
+@standard_arithmetic()
 def train_seeds(
     config: Config, workdir: Path, restart: bool = False, max_minutes: float | None = None, profile: bool = False
 ) -> None:
@@ -52,6 +56,7 @@ def train_seeds(
     Raises:
       UserError, RunFailed, Preempted: as `loop.train`; the same command resumes.
     """
+    checkpoint_folder(workdir)
     runs, begin = seed_runs(config, workdir), time.monotonic()
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     if wanted and broadcast_from_main(restart or can_vmap_seeds([run.workdir for run in runs])):
@@ -70,7 +75,7 @@ def train_seeds(
 
 def can_vmap_seeds(workdirs: Sequence[Path]) -> bool:
     """Whether the runs can be resumed in one program: there is a step of which all have a checkpoint, or none has any."""
-    steps = [{path.name for path in (d / "checkpoints").glob("*") if path.name.isdigit()} for d in workdirs]
+    steps = [{path.name for path in (d / "checkpoints").glob("*") if STEP.fullmatch(path.name)} for d in workdirs]
     return not any(steps) or bool(set.intersection(*steps))
 
 

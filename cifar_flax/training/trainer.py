@@ -24,7 +24,8 @@ from cifar_flax.models import check_module, check_sizes, create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
-from cifar_flax.runtime import compilation
+from cifar_flax.runtime import background, compilation
+from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import (
     check_fits_in_memory,
     compute_dtype,
@@ -133,8 +134,8 @@ class Trainer:
         sharding = replicated(self.layout.mesh)
         return cast(TrainState, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))
 
-    def initialize(self) -> list[TrainState]:
-        """The initial state of each run, `config.train.init_from` taken into account.
+    def initialize(self, check: Callable[[], None] = lambda: None) -> list[TrainState]:
+        """The initial state of each run, `config.train.init_from` taken into account; `check` is called meanwhile.
 
         Raises:
           UserError: the state does not fit a device; or the run to start from is missing, damaged, of another network, or of
@@ -143,7 +144,8 @@ class Trainer:
         check_fits_in_memory(self.abstract_state)
         images = put_global(self._first_images, replicated(self.layout.mesh))
         init = compilation.jit(self._init, out_shardings=replicated(self.layout.mesh))
-        states = [init(np.uint32(seed), images) for seed in self.seeds]
+        init_all = standard_arithmetic()(lambda: [init(np.uint32(seed), images) for seed in self.seeds])
+        states: list[TrainState] = background.wait(background.submit(init_all), check)
         source = self.config.train.init_from
         if source:
             from cifar_flax.training.transfer import init_from_run  # readers of other networks, for those who start from one
@@ -188,13 +190,15 @@ class Trainer:
 
     # Programs.
 
-    def step(self, state: TrainState, chunk: Chunk, loaded: Any) -> tuple[TrainState, jax.Array]:
-        """Makes the steps of a chunk; `state` is donated.
+    def step(
+        self, state: TrainState, chunk: Chunk, loaded: Any, check: Callable[[], None] = lambda: None
+    ) -> tuple[TrainState, jax.Array]:
+        """Makes the steps of a chunk; `state` is donated, unless `check` raises, which is called while a program is compiled.
 
         Returns:
           The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
         """
-        return self._programs[chunk.image_size, chunk.length](state, self.source.resident, loaded)
+        return self._programs.get((chunk.image_size, chunk.length), check)(state, self.source.resident, loaded)
 
     def compile_ahead(self, first: int) -> None:
         """Starts compiling the programs of all steps from update number `first` on, in the order in which they are needed."""
@@ -234,6 +238,7 @@ class Trainer:
     def _programs(self) -> Programs[tuple[int | None, int], Program]:
         return Programs(self._compile)
 
+    @standard_arithmetic()
     def _compile(self, key: tuple[int | None, int]) -> Program:
         """Compiles the steps of a chunk, given the size of its images and its length."""
         image_size, length = key

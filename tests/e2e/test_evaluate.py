@@ -19,3 +19,17 @@ def test_averaged_and_raw_weights_are_both_scored(launch, tiny_run, tiny_data, t
     scores = read_checksummed(run / "report" / "test.json")
     assert (scores["ema"], scores["loss"]) == (False, pytest.approx(raw["loss"]))
     assert "raw_weights" not in scores
+
+
+@pytest.mark.slow
+def test_scores_are_printed_though_no_report_can_be_written_and_go_where_output_says(launch, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    done = launch("evaluate", f"--run={run}", "--output=/sys/report")  # where root may not write either
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "calibration error" in done.stdout
+    assert "give another folder by --output" in done.stderr
+    done = launch("evaluate", f"--run={run}", f"--output={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+    assert read_checksummed(tmp_path / "out" / "test.json")["n"] == 103
+    assert not (run / "report").exists()

@@ -1,6 +1,8 @@
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -9,6 +11,7 @@ from cifar_flax import Run
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Preempted
 from cifar_flax.training.loop import train
+from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT, TINY_CONFIG
 
 
@@ -60,9 +63,26 @@ def test_a_command_that_is_still_being_imported_answers_as_later(app, number):
     assert process.returncode == 75
 
 
-def test_when_the_minutes_are_over_the_run_saves_and_the_same_call_goes_on(tiny_data, tiny_config, tmp_path):
+def test_when_the_minutes_are_over_the_run_ends_and_the_same_call_goes_on(tiny_data, tiny_config, tmp_path):
     config = validated(tiny_config)
-    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: saved at step 1 in .*; run the same command to go on"):
+    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: there is nothing to save yet; run the same command"):
         train(config, tmp_path / "run", max_minutes=0)
-    assert Run.open(tmp_path / "run").step("latest") == 1
     assert int(train(config, tmp_path / "run", max_minutes=60).step) == 18
+
+
+def test_a_run_stops_while_a_program_is_compiled_and_goes_on_later(tiny_data, tiny_config, tmp_path, monkeypatch):
+    config, go = validated(tiny_config), threading.Event()
+    compile_steps = Trainer._compile
+
+    def slow(trainer, key):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert go.wait(100)
+        return compile_steps(trainer, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_compile", slow)
+        with pytest.raises(Preempted, match=r"SIGTERM: saved at step 0 in .*; run the same command"):
+            train(config, tmp_path / "run")
+        go.set()
+    assert Run.open(tmp_path / "run").step("latest") == 0
+    assert int(train(config, tmp_path / "run").step) == 18

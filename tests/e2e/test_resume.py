@@ -13,6 +13,7 @@ from cifar_flax import Run
 from cifar_flax.config.serialize import read_config
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import TIMES, read_records
+from cifar_flax.training.tensorboard import read_events
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT, TINY_CONFIG
 
@@ -34,6 +35,17 @@ OVERRIDES = [
 def records(run):
     """All that was recorded but for times."""
     return [{k: v for k, v in record.items() if k not in TIMES} for record in read_records(run)]
+
+
+def curves(run):
+    """What TensorBoard shows but for speed, and the tags of its pictures."""
+    return sorted(
+        (event.step, value.tag, value.simple_value)
+        for path in (run / "tensorboard").glob("events*")
+        for event in read_events(path)
+        for value in event.summary.value
+        if value.tag != "step/images_per_second"
+    )
 
 
 def start(workdir, cache, *overrides):
@@ -94,6 +106,7 @@ def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache,
     assert start(workdir, tiny_cache, *WAYS[way]).wait(timeout=TIMEOUT) == 0
     same(states(whole), states(workdir))
     assert records(workdir) == records(whole)
+    assert curves(workdir) == curves(whole)
     rates = {record["epoch"]: record["learning_rate"] for record in records(workdir) if record["kind"] == "step"}
     assert rates == {1: rates[1], 2: rates[1], 3: rates[1] / 2}
     assert Run.open(workdir).step("latest") == STEPS

@@ -8,6 +8,7 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
 from tests.faults.scene import finish
 
@@ -105,6 +106,10 @@ def test_read_only_run_directory(scene, mounted):
         remount(disk, "ro")
         for verb in ("train", "evaluate"):
             scene.run(verb, workdir, scene.undisturbed.cache).assert_stopped()
+        output = scene.fresh("report")
+        done = finish(scene.start("evaluate", workdir, scene.undisturbed.cache, f"--output={output}"))
+        assert done.code == 0, done.errors
+        assert read_checksummed(output / "test.json") == scene.undisturbed.scores
         remount(disk, "rw")
         scene.assert_resumes_exactly(workdir, scene.undisturbed.cache)
         scene.assert_evaluates_exactly(workdir)

@@ -32,7 +32,7 @@ def test_a_clock_that_jumps_back_changes_nothing(scene, rng, thorough, tmp_path)
         done = scene.run("train", workdir, cache, **path, CLOCK_OFFSET=str(-365 * DAY))
         assert done.code == 0, done.errors
         scene.assert_resumes_exactly(workdir, cache)
-        assert event_files(workdir)[: len(before)] == before
+        assert not before or min(event_files(workdir)) > max(before)
 
 
 def event_files(workdir):

@@ -33,6 +33,13 @@ def test_an_unanswered_signal_ends_the_process_after_the_grace_period(name):
     assert stderr == f"{name}: busy for 0 s more, so it ends; what was saved before is intact; run the same command to go on\n"
 
 
+def test_the_end_of_max_minutes_that_is_not_answered_ends_the_process_too():
+    code = BUSY.replace("Interrupt()", "Interrupt(max_minutes=0.01)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 75
+    assert done.stderr.startswith("--max_minutes=0.01 are over: busy for 0 s more, so it ends")
+
+
 def test_a_stop_that_was_answered_in_time_may_take_long_to_save(monkeypatch):
     monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.2)
     monkeypatch.setattr(preemption.os, "_exit", lambda code: pytest.fail("it was answered"))

@@ -65,6 +65,14 @@ def test_a_signal_during_imports_ends_with_a_line_and_code_75(name, large_pages)
         assert (process.stderr.read(), process.wait()) == (f"{name}; run the same command to go on\n", 75)
 
 
+def test_a_signal_while_libraries_are_busy_is_answered_all_the_same():
+    code = START.format(False) + "import hashlib\nprint('busy', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+    with start(code) as process:  # minutes in C, as when XLA compiles
+        assert process.stdout.readline() == "busy\n"
+        process.send_signal(signal.SIGTERM)
+        assert (process.stderr.read(), process.wait(60)) == ("SIGTERM; run the same command to go on\n", 75)
+
+
 def test_importing_the_module_changes_nothing():
     code = "import os, signal\nbefore = os.environ.copy(), signal.getsignal(signal.SIGTERM)\n"
     code += "import cifar_flax.runtime.startup\nprint((os.environ.copy(), signal.getsignal(signal.SIGTERM)) == before)"

@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import pytest
 
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.search.space import Choice, Space
-from cifar_flax.search.storage import database_errors_explained
+from cifar_flax.search.storage import database_errors_explained, sqlite_url
 from cifar_flax.search.study import Study
 
 SPACE = Space(Path("space.py"), {"name": Choice(("a", "b"))}, None)
@@ -51,3 +53,24 @@ def test_a_database_that_goes_away_is_reported_in_a_line(tmp_path):
     (tmp_path / "study.db").write_bytes(b"not a database" * 99)
     with pytest.raises(RunFailed, match=r"^the search's database: \S.*; run the same command"), database_errors_explained():
         study.run(lambda trial: 0.5)
+
+
+@pytest.mark.parametrize("name", ["plain", "q?x=1", "a#b", "100%", "a%3Fb", "{a} é"])
+def test_the_database_is_the_file_that_the_path_names(tmp_path, name):
+    (tmp_path / name).mkdir()
+    for trials in (1, 2):
+        study = Study(sqlite_url(tmp_path / name / "study.db"), "s", SPACE, "random", trials)
+        study.run(lambda trial: 0.5)
+    assert len(study.finished()) == 2
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path(name), Path(name, "study.db")]
+
+
+def test_a_database_that_another_program_locks_is_said_within_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr("cifar_flax.search.storage.OPENING_SECONDS", 0.2)
+    path = tmp_path / "study.db"
+    Study(sqlite_url(path), "s", SPACE, "random", 1)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UserError, match="cannot be opened: database is locked"):
+            Study(sqlite_url(path), "s", SPACE, "random", 1)
+    Study(sqlite_url(path), "s", SPACE, "random", 1).run(lambda trial: 0.5)

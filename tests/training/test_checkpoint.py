@@ -51,8 +51,9 @@ def test_the_two_latest_and_the_best_are_kept(workdir):
     checkpoints = Checkpoints(workdir, CheckpointConfig(), read_only=True)
     assert checkpoints.steps() == [8, 16, 18]
     assert [checkpoints.find(which) for which in ("latest", "best", 16, "16")] == [18, 8, 16, 16]
-    with pytest.raises(UserError, match=r"no checkpoint '7'; .*\[8, 16, 18\]"):
-        checkpoints.find("7")
+    for which in ("7", "²", "١٦", "016", "9" * 5000, "-8", ""):
+        with pytest.raises(UserError, match=r"no checkpoint '.*'; .*\[8, 16, 18\]"):
+            checkpoints.find(which)
 
 
 def test_what_is_restored_is_what_was_saved(workdir):

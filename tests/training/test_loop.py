@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import TIMES, read_records
+from cifar_flax.training.runs import Runs
 from cifar_flax.training.trainer import Trainer
 from tests.training.test_tensorboard import events
 
@@ -125,10 +127,17 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_checkpoint(c
         training(validated(config))
 
 
-def test_training_resumes_where_it_was_stopped(config, training):
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=2))
-    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: saved (2 seeds )?at step 1 in .*; run the same command"):
-        training(config, max_minutes=0)
+def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):
+    config, log_steps = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=2)), Runs.log_steps
+
+    def stop(*args):
+        signal.raise_signal(signal.SIGTERM)
+        log_steps(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "log_steps", stop)
+        with pytest.raises(Preempted, match=r"SIGTERM: saved (2 seeds )?at step 1 in .*; run the same command"):
+            training(config)
     for workdir in training(config):
         assert [step["step"] for step in of_kind("step", workdir)] == list(range(1, 19))
 

@@ -1,4 +1,7 @@
 import json
+from pathlib import Path
+
+import pytest
 
 from cifar_flax.training.records import Records, read_records
 
@@ -79,3 +82,15 @@ def refuse(name):
 
 def test_a_run_without_records_has_none(tmp_path):
     assert read_records(tmp_path) == []
+
+
+@pytest.mark.parametrize("remove", [Path.unlink, lambda path: path.rename(path.with_name("moved"))], ids=["removed", "moved"])
+def test_records_that_are_removed_while_it_trains_are_written_again(tmp_path, caplog, remove):
+    fill(tmp_path)
+    before = read_records(tmp_path)
+    records = write(tmp_path, 6, 2)
+    remove(tmp_path / "metrics.jsonl")
+    records.append({"kind": "step", "step": 7, "epoch": 3, "loss": 0.1})
+    records.close()
+    assert read_records(tmp_path) == [*before, {"kind": "step", "step": 7, "epoch": 3, "loss": 0.1}]
+    assert "was removed or replaced" in caplog.text

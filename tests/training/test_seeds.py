@@ -49,7 +49,7 @@ def test_seeds_one_after_another_are_the_runs_that_each_would_be(config, single,
     np.testing.assert_allclose(summary["sd"], np.std(list(summary["seeds"].values()), ddof=1))
     assert f"validation top-1 over 3 seeds: mean {summary['mean']:.2%}, sd {summary['sd']:.2%}" in capsys.readouterr().out
 
-    text = write_seed_report(tmp_path / "run", seed_folders(tmp_path / "run"), "test", "best", page=True)
+    text = write_seed_report(tmp_path / "run" / "report", seed_folders(tmp_path / "run"), "test", "best", page=True)
     report = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
     top1 = [seed["top1"] for seed in report["seeds"].values()]
     np.testing.assert_allclose([report["top1_mean"], report["top1_sd"]], [np.mean(top1), np.std(top1, ddof=1)])

@@ -1,5 +1,6 @@
 """Runs on the same images: their accuracy with its uncertainty, their speed, and the config fields in which they differ."""
 
+import errno
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +150,12 @@ def _predictions(run: Run, split: str, which: str) -> Predictions:
             return saved
     logging.warning("evaluating %s on %s", run.workdir, split)
     predictions, _ = predict_split(run, split, which)
-    save_predictions(_comparison_path(run, split, predictions.step), predictions)
+    try:
+        save_predictions(_comparison_path(run, split, predictions.step), predictions)
+    except OSError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        logging.info("%s: its predictions are not kept (%s)", run.workdir, e.strerror)  # it may only be read
     return predictions
 
 

@@ -12,6 +12,7 @@ from cifar_flax.analysis.curves import overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import FigureWriter
 from cifar_flax.analysis.html import write_page
 from cifar_flax.files.atomic import write_text
+from cifar_flax.files.folder import make_folder
 
 SCORES = ("loss", "top5", "macro_f1", "ece")  # of each run in a CSV file, after its top-1
 SEED_SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "loss", "ece")  # of each seed in a report on several
@@ -67,11 +68,11 @@ def write_html(path: Path, results: Sequence[RunResult], split: str) -> Path:
     return path.parent / curves.file
 
 
-def write_seed_report(workdir: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:
-    """Evaluates the seeds of one config; writes WORKDIR/report/SPLIT.json with mean and sd, and report.html if `page`.
+def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:
+    """Evaluates the seeds of one config; writes SPLIT.json with mean and sd, and report.html if `page`.
 
     Args:
-      workdir: the folder that holds the seeds.
+      folder: they go to.
       seed_workdirs: the run directory of each seed.
       split: "train", "validation" or "test".
       which: the checkpoint of each, as in `Run.variables`.
@@ -87,12 +88,11 @@ def write_seed_report(workdir: Path, seed_workdirs: Sequence[Path], split: str, 
     [group] = group_by_config(results)
     seeds = {r.name: {"checkpoint": r.step, **{name: r.scores[name] for name in SEED_SCORES}} for r in results}
     summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}
-    report = workdir / "report"
-    report.mkdir(exist_ok=True)
-    paths = [report / f"{split}.json"]
+    make_folder(folder)
+    paths = [folder / f"{split}.json"]
     write_text(paths[0], json.dumps(summary, indent=2) + "\n")
     if page:
-        paths.append(report / "report.html")
+        paths.append(folder / "report.html")
         write_html(paths[1], results, split)
     runs, seeds_table, *_ = comparison_tables(results, split)
     return f"{runs.text()}\n\n{seeds_table.text()}\n-> {', '.join(map(str, paths))}"

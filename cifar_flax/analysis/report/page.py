@@ -21,6 +21,7 @@ from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import first_layer_kernels
 from cifar_flax.network import Network
 from cifar_flax.run import Run
@@ -45,20 +46,23 @@ SECTIONS = (
 )
 
 
-def write_report(run: Run, predictions: Predictions, dataset: Dataset, scores: dict[str, Any]) -> Path:
-    """Writes RUN/report/report.html, and each of its pictures as RUN/report/SPLIT_NAME.png.
+def write_report(
+    run: Run, predictions: Predictions, dataset: Dataset, scores: dict[str, Any], folder: Path | None = None
+) -> Path:
+    """Writes report.html, and each of its pictures as SPLIT_NAME.png.
 
     Args:
       run: the run to report on.
       predictions: from `predict_split`.
       dataset: the images of the predictions.
       scores: the scores of the predictions, from `Run.score`.
+      folder: they go to, RUN/report by default.
 
     Returns:
       The path of report.html.
     """
-    folder = run.workdir / "report"
-    folder.mkdir(exist_ok=True)
+    folder = folder or run.workdir / "report"
+    make_folder(folder)
     writer = FigureWriter(folder, predictions.split)
     network = run.network(predictions.step, ema=predictions.ema)
     predicted = predicted_classes(predictions.logits)

@@ -16,7 +16,7 @@ from cifar_flax.config.serialize import differences, flatten_config, to_dict
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
 from cifar_flax.training.records import read_records
-from cifar_flax.training.tensorboard import TensorBoard
+from cifar_flax.training.tensorboard import TensorBoard, recorded_while_training
 
 EXAMPLES = 6  # images with predictions, evenly over the validation split
 DPI = 110
@@ -33,7 +33,7 @@ def write_summaries(workdir: Path) -> None:
     """
     run = Run.open(workdir)
     step = run.step("best")
-    tensorboard = TensorBoard(workdir, run.step("latest") + 1)
+    tensorboard = TensorBoard(workdir, recorded_while_training)
     try:
         tensorboard.hyperparameters(step, hyperparameters(run.config), _scores(workdir, step))
         if run.config.log.pictures and (run.config.data.folds is not None or run.config.data.validation_fraction > 0):

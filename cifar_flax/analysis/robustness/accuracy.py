@@ -17,6 +17,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed
+from cifar_flax.files.folder import make_folder
 from cifar_flax.files.tables import format_table
 from cifar_flax.run import Run
 
@@ -99,7 +100,7 @@ def write_robustness(folder: Path, name: str, predictions: Predictions, accuraci
       predictions: those on the clean images: their split, checkpoint and test-time augmentation are recorded.
       accuracies: from `corruption_accuracy` or `color_accuracy`.
     """
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     path = folder / f"{predictions.split}_{name}.json"
     write_text(path, dumps_checksummed({**predictions.about, **accuracies}))
     return path
