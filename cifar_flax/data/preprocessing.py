@@ -60,7 +60,7 @@ class Preprocessing:
             raise ValueError(f"images of shape {self.image_shape} and {classes} classes")
         if (self.coarse_of_fine or superclasses) and len(self.coarse_of_fine) != classes:
             raise ValueError(f"{len(self.coarse_of_fine)} classes have a superclass, of {classes}")
-        if not all(0 <= superclass < superclasses for superclass in self.coarse_of_fine):
+        if not all(-1 <= superclass < superclasses for superclass in self.coarse_of_fine):
             raise ValueError(f"a class has a superclass that is none of the {superclasses}")
         if not len(self.mean) == len(self.std) == channels:
             raise ValueError(f"means and deviations of {len(self.mean)} and {len(self.std)} channels, of {channels}")
