@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -48,23 +49,30 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
 
     scored = launch("evaluate", f"--run={run}", "--split=test")
     assert scored.returncode == 0, scored.stderr
-    scores, logits = assert_report_is_scikit_learns(run / "report")
+    scores, _ = assert_report_is_scikit_learns(run / "report")
     assert scores["checkpoint"] == Run.open(run).step("best")
     assert f"top-1 {scores['top1']:.2%}" in scored.stdout
     assert f"macro F1 {scores['macro_f1']:.2%}" in scored.stdout
 
+
+@pytest.mark.slow
+def test_eight_devices_score_as_one_does_and_logits_that_are_nan_are_scored(launch, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    report = run / "report"
+    scored = launch("evaluate", f"--run={run}", "--split=test")
+    assert scored.returncode == 0, scored.stderr
+    _, logits = assert_report_is_scikit_learns(report)
     eight = launch("evaluate", f"--run={run}", "--split=test", env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     assert eight.returncode == 0, eight.stderr
-    _, same_logits = assert_report_is_scikit_learns(run / "report")
+    _, same_logits = assert_report_is_scikit_learns(report)
     np.testing.assert_allclose(same_logits, logits, rtol=1e-4, atol=1e-5)
 
     facts = read_checksummed(run / "dataset.json")
-    (run / "dataset.json").write_text(
-        dumps_checksummed({**facts, "std": [0.0, 0.0, 0.0]})
-    )  # divided by which, all logits are NaN
+    zero = [1e-60] * 3  # as float32, divided by which all logits are NaN
+    (run / "dataset.json").write_text(dumps_checksummed({**facts, "std": zero}))
     diverged = launch("evaluate", f"--run={run}", "--split=test")
     assert diverged.returncode == 0, diverged.stderr
-    scores = json.loads((run / "report" / "test.json").read_text())
+    scores = json.loads((report / "test.json").read_text())
     assert (scores["loss"], scores["ece"], scores["top1"], scores["macro_f1"]) == (None, None, 0, 0)
 
 
@@ -168,6 +176,7 @@ def test_a_config_file_that_fails_costs_one_line(launch, tmp_path, content, expe
     assert expected in one_line(launch("train", "--config=broken.py"), 2)
 
 
+@pytest.mark.slow
 def test_a_config_that_does_not_match_the_workdir_is_refused_until_restart(launch, tmp_path):
     first = ["train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1"]
     assert launch(*first).returncode == 0
@@ -207,6 +216,7 @@ os.fsync = fsync
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_when_a_run_resumes_ends_in_one_line(launch, tmp_path):
     run = tmp_path / "run"
     assert launch("train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1").returncode == 0

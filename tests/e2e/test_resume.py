@@ -95,9 +95,8 @@ def states(workdir):
     return {which: checkpoints.restore(checkpoints.find(which), like) for which in ("latest", "best")}
 
 
-@pytest.mark.parametrize(
-    "way", ["several steps a dispatch", *(pytest.param(way, marks=pytest.mark.slow) for way in ("step by step", "streamed"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache, tiny_data, tmp_path):
     whole, workdir = undisturbed(*WAYS[way]), tmp_path / "run"
     for step in (4, 13, 19):

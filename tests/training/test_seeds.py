@@ -75,6 +75,7 @@ def test_vmapped_seeds_equal_single_runs(config, single, tmp_path):
     assert len({loss for (loss,) in losses}) == 3
 
 
+@pytest.mark.slow
 def test_a_vmapped_seed_that_stops_early_waits_for_the_others(config, tmp_path):
     config.train.vmap_seeds, config.train.epochs = True, 8
     config.plateau.patience, config.early_stopping.patience, config.early_stopping.monitor = 0, 1, "top1"

@@ -28,6 +28,12 @@ def app(make_network):
     return app
 
 
+@pytest.fixture(autouse=True)
+def errors_only(caplog):
+    """As launch/serve.py has it: warnings of waitress are one for each request or connection that has to wait."""
+    caplog.set_level(logging.ERROR, "waitress")
+
+
 @contextlib.contextmanager
 def serving(app, **options):
     """Yields the address of a server in a thread."""
