@@ -2,6 +2,7 @@ import contextlib
 import errno
 import http.client
 import json
+import logging
 import resource
 import socket
 import subprocess
