@@ -6,6 +6,7 @@ if __name__ == "__main__":
     startup.start(large_pages=True)  # before what takes long to import
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def main() -> None:
 
         for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
             write_summaries(folder)
-    print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={workdir} --split=test")
+    print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={shlex.quote(str(workdir))} --split=test")
 
 
 if __name__ == "__main__":
