@@ -11,9 +11,11 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
+import contextlib
 import os
 import signal
 import sys
+from types import FrameType
 
 from absl import flags
 
@@ -67,13 +69,20 @@ def main(arguments: list[str]) -> None:
 
 def _quietly(arguments: list[str]) -> None:
     """`main`, ending without a word when nobody reads any more, as in predict ... | head, and on Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
+        signal.signal(signal.SIGINT, _leave)
     try:
         main(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)  # as shells have it
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends the process at once: an exception would wait for the pictures that are being fetched."""
+    with contextlib.suppress(OSError, RuntimeError):  # nobody reads; it came while a line was printed
+        sys.stdout.flush()
+    os._exit(128 + number)  # as shells have it
 
 
 if __name__ == "__main__":
