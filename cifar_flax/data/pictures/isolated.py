@@ -37,7 +37,7 @@ Answer = np.ndarray | UnreadableImage
 
 
 class IsolatedDecoder:
-    """Decodes pictures in child processes, each of which decodes one, or `BATCH` files; any number of threads may use it.
+    """Decodes pictures in child processes; any number of threads may use it.
 
     A process that runs `cifar_flax.data.pictures.worker` keeps them ready. Should it end, the next picture starts it anew.
     """
@@ -176,7 +176,7 @@ class IsolatedDecoder:
         Raises:
           DecoderUnavailable: no process takes the requests.
         """
-        settings = {"limits": asdict(limits), "pictures": len(requests), "fit": fit}
+        settings = {"limits": asdict(limits), "fit": fit}
         for _ in range(2):  # the worker may have ended since the last picture
             try:
                 connection = self._connect()

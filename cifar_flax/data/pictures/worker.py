@@ -1,19 +1,18 @@
 """Decodes pictures in processes of their own, which the operating system ends where they exceed a limit.
 
 `cifar_flax.data.pictures.isolated` runs this module with the number of processes to keep ready. It imports Pillow once and
-forks them; each answers one connection and ends, so that no picture meets what those of other connections left behind.
+forks them; each ends after `PICTURES`, or after one with high limits, so that what pictures leave behind does not last.
 
 Standard input is a Unix socket over which the connections come. The process that takes one first sends `TAKEN`. It then reads a
-line of JSON with the settings: "limits", "pictures", how many come at most, and "fit", null or the other arguments of
-`fit_picture`. For each picture it reads a line with its "path", or with the number of its "bytes" and those. It answers with a
-line of JSON: {"shape": [height, width, channels]}, followed by the pixels, or {"refused": [sentence, code]}. A connection that
-ends after `TAKEN` without an answer is that of a process that exceeded a limit.
+line of JSON with the settings: "limits", and "fit", null or the other arguments of `fit_picture`. For each picture it reads a
+line with its "path", or with the number of its "bytes" and those. It answers with a line of JSON: {"shape": [height, width,
+channels]}, followed by the pixels, or {"refused": [sentence, code]}. A connection that ends after `TAKEN` without an answer is
+that of a process that exceeded a limit.
 """
 
 import contextlib
 import gc
 import json
-import math
 import os
 import resource
 import signal
@@ -26,7 +25,7 @@ from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
-from cifar_flax.data.pictures.decode import Limits, decode
+from cifar_flax.data.pictures.decode import LARGE, SMALL, Limits, decode
 from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.files import MAX_BYTES, read_bytes
 from cifar_flax.data.pictures.fit import fit_picture
@@ -34,6 +33,8 @@ from cifar_flax.data.pictures.fit import fit_picture
 TAKEN = b"+"
 NOTHING_LEFT = 3  # exit status of a process to which no connection comes any more
 SENT_PIXELS = 2**19  # at a time
+PICTURES = 256  # that a process decodes, or those of one more connection; to fork takes as long as several small pictures
+CPU_SECONDS = 300  # of a process over its life: twice what as many pictures may take within SMALL
 
 
 def main(processes: int) -> None:
@@ -65,39 +66,47 @@ def main(processes: int) -> None:
 
 
 def _run(control: socket.socket, warm_up: bytes) -> None:
-    """Answers one connection and ends this process."""
+    """Answers connections and ends this process."""
     status = 1
     try:
         decode(warm_up)  # copies most of the memory that the process will write to, while nobody waits
-        taken, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        control.close()
-        if taken:
-            _answer(socket.socket(fileno=descriptors[0]))
-        status = 0 if taken else NOTHING_LEFT
+        limiter = _Limiter()
+        while limiter.pictures < PICTURES:
+            taken, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not taken:
+                status = NOTHING_LEFT
+                return
+            with socket.socket(fileno=descriptors[0]) as connection:
+                limits = _answer(connection, limiter)
+            if limits.memory > SMALL.memory:
+                break
+        status = 0
     finally:
         os._exit(status)  # without the clean-up that belongs to the parent
 
 
-def _answer(connection: socket.socket) -> None:
+def _answer(connection: socket.socket, limiter: "_Limiter") -> Limits:
+    """Answers a connection and returns the limits that it had."""
     connection.sendall(TAKEN)
-    stream = connection.makefile("rb")
-    settings = json.loads(stream.readline())
-    limiter = _Limiter(Limits(**settings["limits"]), settings["pictures"])
-    while line := stream.readline():
-        limiter.begin()
-        request = json.loads(line)
-        try:
-            data = read_bytes(request["path"]) if "path" in request else stream.read(request["bytes"])
-            limiter.limit_decoding()
-            picture = decode(data, limiter.limits)
-            if settings["fit"] is None:
-                _send_picture(connection, picture)
-            else:
-                image = fit_picture(picture, *settings["fit"])
-                connection.sendall(_line(shape=image.shape) + image.tobytes())
-        except UnreadableImage as e:
-            connection.sendall(_line(refused=[str(e), e.code]))
-        limiter.end()
+    with connection.makefile("rb") as stream:
+        settings = json.loads(stream.readline())
+        limits = Limits(**settings["limits"])
+        while line := stream.readline():
+            limiter.begin(limits)
+            request = json.loads(line)
+            try:
+                data = read_bytes(request["path"]) if "path" in request else stream.read(request["bytes"])
+                limiter.limit_decoding(limits)
+                picture = decode(data, limits)
+                if settings["fit"] is None:
+                    _send_picture(connection, picture)
+                else:
+                    image = fit_picture(picture, *settings["fit"])
+                    connection.sendall(_line(shape=image.shape) + image.tobytes())
+            except UnreadableImage as e:
+                connection.sendall(_line(refused=[str(e), e.code]))
+            limiter.end()
+    return limits
 
 
 def _send_picture(connection: socket.socket, picture: Image.Image) -> None:
@@ -116,35 +125,37 @@ class _Limiter:
     """Has the operating system limit this process: each picture, and for good what all of them can take.
 
     Attributes:
-      limits: of each picture.
+      pictures: how many have been decoded or refused.
     """
 
-    def __init__(self, limits: Limits, pictures: int) -> None:
-        self.limits = limits
-        seconds = math.ceil(limits.cpu_seconds * pictures) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # in case a decoder has been taken over
+    def __init__(self) -> None:
+        self.pictures = 0
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))  # in case a decoder has been taken over
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         self._statm: int | None = None
         with contextlib.suppress(FileNotFoundError):  # macOS has no such file, and does not enforce a limit on memory
             self._statm = os.open("/proc/self/statm", os.O_RDONLY)
-        self._most = self._memory() + MAX_BYTES + limits.memory
+        self._most = self._memory() + MAX_BYTES + LARGE.memory
 
-    def begin(self) -> None:
+    def begin(self, limits: Limits) -> None:
         """Starts the clock of a picture, which is about to be read."""
-        signal.setitimer(signal.ITIMER_REAL, self.limits.seconds)  # SIGALRM ends the process
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds)  # SIGALRM ends the process
 
-    def limit_decoding(self) -> None:
+    def limit_decoding(self, limits: Limits) -> None:
         """Limits the CPU time and memory of what follows, beyond the memory that the file takes."""
-        signal.setitimer(signal.ITIMER_PROF, self.limits.cpu_seconds)  # SIGPROF ends the process
+        signal.setitimer(signal.ITIMER_PROF, limits.cpu_seconds)  # SIGPROF ends the process
         if self._statm is not None:
-            most = min(self._memory() + self.limits.memory, self._most)
+            most = min(self._memory() + limits.memory, self._most)
             resource.setrlimit(resource.RLIMIT_AS, (most, self._most))
 
     def end(self) -> None:
-        """Stops the clocks."""
+        """Stops the clocks, and lets the next file be read."""
+        self.pictures += 1
         for clock in (signal.ITIMER_REAL, signal.ITIMER_PROF):
             signal.setitimer(clock, 0)
+        if self._statm is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (self._most, self._most))
 
     def _memory(self) -> int:
         """Bytes of address space of this process."""
