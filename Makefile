@@ -10,8 +10,6 @@ places = $(1) $$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(1:python%=%).*
   $$(uv python find --system $(1:python%=%) 2> /dev/null)
 CANDIDATES = $(or $(filter-out python3.%,$(PYTHON)),$(foreach version,$(VERSIONS),$(call places,$(version))) $(if $(PYTHON),,python3))
 USABLE := import ensurepip, sys, sysconfig, venv; sys.exit(sys.version_info < (3, 11) or bool(sysconfig.get_config_var("Py_GIL_DISABLED")))
-# CI leaves it out on Python 3.11, where it takes longer.
-COVERAGE := --cov
 NAME := import platform, sys; print("Python", platform.python_version(), "of", sys.executable)
 # PYTHON= makes an environment of another Python anew; without it, whichever is there stays.
 MADE := $(if $(PYTHON),$(VENV)/made-with-$(notdir $(PYTHON)),$(BIN)/python)
@@ -23,7 +21,7 @@ setup: $(VENV)/base.stamp  ## makes .venv with what training needs
 train: setup  ## trains the quickstart network on the embedded data
 	$(BIN)/python launch/train.py --config=configs/quickstart.py
 
-test: $(VENV)/test.stamp  ## the tests that take seconds each
+test: $(VENV)/test.stamp  ## the tests that take seconds each; COVERAGE=--cov measures what they cover, and takes a fifth longer
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(COVERAGE)
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
