@@ -11,12 +11,13 @@ DEFAULT = "DejaVu Sans"  # comes with matplotlib
 LAST_RESORT = "Last Resort"  # comes with it too, and draws a box for every character
 NORMAL_WEIGHT = 400
 SHOWN = 3  # names in a message
+_warn_once = cache(logging.warning)
 
 
 def fonts_for(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Chooses fonts that together have the characters of names, as few as a greedy choice finds.
 
-    Names for which there are none are said in a line.
+    Names for which there are none are named in a line.
 
     Returns:
       families: for matplotlib's `font.family`.
@@ -33,7 +34,7 @@ def fonts_for(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     replaced = {name: f"#{i}" for i, name in enumerate(names) if missing.intersection(name)}
     if replaced:
         shown = ", ".join([*list(replaced)[:SHOWN], *["..."] * (len(replaced) > SHOWN)])
-        _say(f"no font here has the characters of {shown}: pictures show numbers; install one, such as fonts-noto-cjk")
+        _warn_once("no font here has the characters of %s: pictures show numbers; install one, such as fonts-noto-cjk", shown)
     return families, replaced
 
 
@@ -52,8 +53,3 @@ def _characters(path: str) -> frozenset[str]:
         return frozenset(map(chr, font.get_charmap())) if font.scalable else frozenset()
     except (OSError, RuntimeError, ValueError):  # a damaged file, or one of coloured pictures
         return frozenset()
-
-
-@cache
-def _say(line: str) -> None:
-    logging.warning("%s", line)

@@ -91,7 +91,7 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object] =
       RunFailed: the disk is full. The trial is left to be run again.
       Preempted: SIGTERM or SIGINT came; everything is saved, and the trial is left to be run again.
     """
-    said_waiting = False
+    reported_waiting = False
 
     def report(trial: FrozenTrial) -> None:
         print(
@@ -100,11 +100,11 @@ def run_trials(search: Search, study: Study, after_trial: Callable[[], object] =
         after_trial()
 
     def wait(unfinished: list[int]) -> None:
-        nonlocal said_waiting
-        if not said_waiting:
+        nonlocal reported_waiting
+        if not reported_waiting:
             indices = ", ".join(map(str, unfinished))
             print(f"waiting for trials {indices}: other processes run them, are silent, or have died", flush=True)
-            said_waiting = True
+            reported_waiting = True
         time.sleep(POLL_SECONDS)
 
     print(f"{study.trials} trials, each in a folder of {search.workdir / 'trials'} with its progress in output.txt", flush=True)

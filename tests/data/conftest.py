@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from cifar_flax.errors import UserError
 
 CLASSES = tuple(f"class_{i}" for i in range(100))
 SUPERCLASSES = tuple(f"superclass_{i}" for i in range(20))
+
+BOUND = 64 << 20  # bytes that reading an archive of a few kB may take
 
 BUILD_TFDS = """
 import json, sys
@@ -185,3 +189,17 @@ def assert_same(splits, expected):
     for split, data in splits.items():
         for field in dataclasses.fields(data):
             np.testing.assert_array_equal(getattr(data, field.name), getattr(expected[split], field.name))
+
+
+@contextmanager
+def nothing_else(folder):
+    """Nothing comes into the folder, or goes, and memory stays within bounds."""
+    before = sorted(folder.rglob("*"))
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(folder.rglob("*")) == before
+    assert peak < BOUND, f"{peak:,} bytes"

@@ -91,7 +91,7 @@ def test_a_step_returns_a_state_of_the_same_shapes(experiment, on_thumbnails):
 @pytest.mark.parametrize("experiment", [*VARIANTS, "fast:published", "fast:bundled"])
 def test_trains_for_a_few_steps(experiment, on_thumbnails, tmp_path):
     config = on_thumbnails(experiment)
-    if isinstance(config.model, ResNet):  # one block a stage of the four or two
+    if isinstance(config.model, ResNet):  # the whole of it is traced above
         config.model.blocks = (1,) * len(config.model.blocks)
     state = train(config, tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -154,14 +154,14 @@ class IsolatedDecoder:
         self.close()
 
     def _start(self) -> None:
-        self._control, theirs = socket.socketpair()
+        self._control, worker_end = socket.socketpair()
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        with theirs:
-            process = subprocess.Popen(  # nosec B603 # this Python, with arguments of our own
+        with worker_end:
+            process = subprocess.Popen(  # nosec B603 # this Python, with fixed arguments
                 # -P: no modules from the working directory, which may be a folder of strangers' files
                 [sys.executable, "-P", "-m", "cifar_flax.data.pictures.worker", str(self._processes)],
-                stdin=theirs.fileno(),
+                stdin=worker_end.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={**environment, **SINGLE_THREADED, "PYTHONPATH": path},
                 process_group=0,  # Ctrl-C in the terminal is this process's to handle
@@ -204,15 +204,15 @@ class IsolatedDecoder:
         Raises:
           OSError: no process or file can be opened.
         """
-        connection, theirs = socket.socketpair()
+        connection, worker_end = socket.socketpair()
         try:
-            with theirs, self._lock:
+            with worker_end, self._lock:
                 try:
-                    socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+                    socket.send_fds(self._control, [b"\0"], [worker_end.fileno()])
                 except OSError:
                     self.close()
                     self._start()
-                    socket.send_fds(self._control, [b"\0"], [theirs.fileno()])
+                    socket.send_fds(self._control, [b"\0"], [worker_end.fileno()])
         except OSError:
             connection.close()
             raise

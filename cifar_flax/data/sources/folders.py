@@ -17,6 +17,7 @@ from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
+_warn_once = once(logging.warning)  # a listing is made for the fingerprint and for reading
 DECODER = 2  # to be counted up where the same files give other pixels, so that they are read again
 
 
@@ -49,7 +50,7 @@ def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
 
     Classes are the subfolders of `train` in alphabetical order; `test` can have no others. Rows are ordered by class, then file
     name. Pictures are decoded as for predictions, cropped to a square and resized. What is not read although it may have been
-    meant to be is said in a line; an unreadable picture is an error, since skipping it would change the data set.
+    meant to be is named in a line; an unreadable picture is an error, since skipping it would change the data set.
 
     Args:
       path: the folder.
@@ -103,13 +104,8 @@ def _listed(path: Path) -> Listing:
     except OSError as e:
         raise UserError(f"{e.filename or path}: cannot be read ({e.strerror})") from None
     if listing.left_out:
-        _say(f"{path}: left out: {', '.join(listing.left_out)}")
+        _warn_once("%s: left out: %s", path, ", ".join(listing.left_out))
     return listing
-
-
-@once
-def _say(line: str) -> None:
-    logging.warning("%s", line)
 
 
 def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
