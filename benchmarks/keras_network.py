@@ -37,11 +37,13 @@ class Network:
       inputs, targets: the workload's batch, float32, the labels as one-hot rows.
     """
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, policy: str = "float32") -> None:
         self._workload = workload
         self._named: dict[str, Any] = {}
+        keras.config.set_dtype_policy(policy)
         start = keras.Input(workload.images.shape[1:])
-        self.model = keras.Model(start, self._apply(layers_of(workload.config.model, CLASSES), start))
+        logits = self._apply(layers_of(workload.config.model, CLASSES), start)
+        self.model = keras.Model(start, keras.layers.Activation("linear", dtype="float32")(logits))
         for path, value in {**workload.params, **workload.batch_stats}.items():
             self._variable(path).assign(value)
         for path in workload.frozen:
@@ -125,8 +127,13 @@ def answers(workload: Workload) -> dict[str, Answer]:
 
 
 def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
-    """Training steps as TensorFlow's graph and as Keras compiles by default, with XLA; and no remarks."""
-    return {f"keras_{name}": Network(workload).step(xla) for name, xla in (("graph", False), ("xla", True))}, []
+    """Training steps as TensorFlow's graph and as Keras compiles by default, with XLA, in both dtypes; and no remarks."""
+    policies = {"keras": "float32", "keras_bf16": "mixed_bfloat16"}
+    return {
+        f"{name}_{how}": Network(workload, policy).step(xla)
+        for name, policy in policies.items()
+        for how, xla in (("graph", False), ("xla", True))
+    }, []
 
 
 def _vector(how: GlobalPool) -> Callable[[Any], Any]:

@@ -6,7 +6,9 @@
 A step is forward, backward and update on one batch that is in memory already. All start from our parameters, and none is timed
 before its logits and gradients agree with ours. The update is by the config's optimizer where that is Adam or SGD, else by SGD
 with Nesterov momentum; dropout and label smoothing stay, augmentation and the rest of the recipe are left out. Ours is the step
-of launch/train.py: it alone also gathers and normalises the images and computes metrics.
+of launch/train.py: it alone also gathers and normalises the images and computes metrics. `ours` computes in bfloat16 where the
+processor multiplies it fast, as PyTorch does under autocast and Keras by its policy in `torch_bf16` and `keras_bf16`; the rest,
+and the matrix product by which the peak is measured, in float32.
 """
 
 import functools
@@ -81,7 +83,7 @@ def figures(prefix: str, seconds: Mapping[int, Mapping[str, list[float]]], work:
     return {
         "batch_size": size,
         **ratios(first, prefix),
-        f"{prefix}_share_of_peak": first["ours"] * training_flops(work) / peak,
+        f"{prefix}_share_of_peak": first["ours_f32"] * training_flops(work) / peak,
         "peak_gflops": peak / 1e9,
         "images_per_second": images,
     }

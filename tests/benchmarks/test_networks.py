@@ -71,7 +71,7 @@ def test_keras_agrees_and_trains(workload, answers):
         theirs = worker.call("answers", workload.without_dropout())
         assert 0 < check_agreement("keras", [answers["ours"]], [theirs["keras"]]) < TOLERANCE
         names, _ = worker.build(workload)
-        assert names == ["keras_graph", "keras_xla"]
+        assert names == ["keras_graph", "keras_xla", "keras_bf16_graph", "keras_bf16_xla"]
         assert all(worker.time_step(name, 1) > 0 for name in names)
 
 
