@@ -25,7 +25,7 @@ from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forw
 from cifar_flax.evaluation.scores import probabilities, scores
 from cifar_flax.models import Variables, create_model
 from cifar_flax.runtime.arithmetic import standard_arithmetic
-from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, replicated
+from cifar_flax.runtime.devices import data_parallel_mesh, inference_dtype, replicated
 
 ACCELERATOR_BATCH = 64
 METHODS = ("saliency", "occlusion")
@@ -57,6 +57,8 @@ class Network:
       step: number of updates after which a run saved the weights; None where they come from a file.
       picture_batch: pictures that `probabilities` computes at a time. On a CPU it is one, because a batch takes as long there
         as its pictures one by one (0.5 ms each for configs/three_conv.py).
+      dtype: of activations. bfloat16 only on machines that are fast at it; pictures are computed in float32 on any CPU, where
+        a single one gains nothing by bfloat16 and a program for it would be compiled anew in every process.
     """
 
     def __init__(
@@ -70,8 +72,11 @@ class Network:
     ) -> None:
         self.config, self.preprocessing, self.variables = config, preprocessing, variables
         self.name, self.figures, self.step = name, dict(figures or {}), step
-        self.picture_batch = 1 if jax.default_backend() == "cpu" else ACCELERATOR_BATCH
-        self._programs: dict[tuple[str, Mesh], tuple[Forward, Variables]] = {}
+        self.dtype = inference_dtype(config.train.dtype)
+        on_cpu = jax.default_backend() == "cpu"
+        self.picture_batch = 1 if on_cpu else ACCELERATOR_BATCH
+        self._picture_dtype = np.dtype(np.float32) if on_cpu else self.dtype
+        self._programs: dict[tuple[str, Mesh, Any], tuple[Forward, Variables]] = {}
         self._lock = threading.Lock()  # one batch at a time has all cores; two would only slow each other down
 
     def __repr__(self) -> str:
@@ -88,7 +93,7 @@ class Network:
     @cached_property
     def model(self) -> nn.Module:
         """The Flax module: `model.apply(network.variables, preprocessing.normalize(images), train=False)` gives logits."""
-        return create_model(self.config.model, self.preprocessing.num_classes, self._dtype)
+        return create_model(self.config.model, self.preprocessing.num_classes, self.dtype)
 
     def predict(
         self, pictures: Picture | Sequence[Picture], top: int = 5, fit: Fit | str = Fit.CROP, flip: bool = False
@@ -139,7 +144,7 @@ class Network:
         if not count:
             return np.empty((0, self.preprocessing.num_classes), np.float32)
         with self._lock:
-            forward, variables = self._program("flip" if flip else "none", self._one_device)
+            forward, variables = self._program("flip" if flip else "none", self._one_device, self._picture_dtype)
             probs = probabilities(predict(forward, variables, filled, batch, self._one_device)[:count])
         if not np.isfinite(probs).all():
             raise UserError(
@@ -234,31 +239,29 @@ class Network:
         size = size or max(1, min(image.shape[:2]) // 4)
         return occlusion(self.logits, image, label, size, stride or max(1, size // 2))
 
-    @property
-    def _dtype(self) -> Any:
-        return compute_dtype(self.config.train.dtype)
-
     @cached_property
     def _one_device(self) -> Mesh:
         return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:1])
 
     @cached_property
     def _saliency(self) -> Any:
-        return make_gradient_saliency(self.model, self.preprocessing, self._dtype)
+        return make_gradient_saliency(self.model, self.preprocessing, self.dtype)
 
-    def _program(self, kind: str, mesh: Mesh) -> tuple[Forward, Variables]:
+    def _program(self, kind: str, mesh: Mesh, dtype: Any) -> tuple[Forward, Variables]:
         """The compiled function for a test-time augmentation or for "features", and the variables on the devices of `mesh`."""
-        if (kind, mesh) not in self._programs:
-            parts = self.model, self.preprocessing, self._dtype, mesh
+        key = kind, mesh, dtype
+        if key not in self._programs:
+            model = create_model(self.config.model, self.preprocessing.num_classes, dtype)
+            parts = model, self.preprocessing, dtype, mesh
             forward = make_features(*parts) if kind == "features" else make_forward(*parts, kind)
-            self._programs[kind, mesh] = forward, jax.device_put(self.variables, replicated(mesh))
-        return self._programs[kind, mesh]
+            self._programs[key] = forward, jax.device_put(self.variables, replicated(mesh))
+        return self._programs[key]
 
     def _rows(self, images: np.ndarray, kind: str) -> np.ndarray:
         self._check_images(images)
         mesh = data_parallel_mesh()
         with self._lock:
-            forward, variables = self._program(kind, mesh)
+            forward, variables = self._program(kind, mesh, self.dtype)
             return predict(forward, variables, images, self.config.train.eval_batch_size, mesh)
 
     def _check_images(self, images: np.ndarray) -> None:

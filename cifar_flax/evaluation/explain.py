@@ -34,7 +34,7 @@ def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype
 
         return jnp.abs(jax.grad(logit)(to_unit(image))).max(-1)
 
-    return compilation.jit(saliency)
+    return compilation.jit(saliency, dtype)
 
 
 def occlusion(logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, label: int, size: int, stride: int) -> np.ndarray:

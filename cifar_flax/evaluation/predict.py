@@ -68,6 +68,7 @@ def on_images(function: Forward, dtype: Any, mesh: Mesh) -> Forward:
     """Jits (variables, images) -> array with a row an image: variables and result replicated, images sharded over `mesh`."""
     return compilation.jit(
         function,
+        dtype,
         in_shardings=(replicated(mesh), sharded(mesh)),
         out_shardings=replicated(mesh),
     )

@@ -1,6 +1,7 @@
 """Networks: a spec with its Flax module in each file, and what is done with a module whoever wrote it."""
 
 from cifar_flax.models.convnet import BlockConfig, ConvNet, DenseConfig
+from cifar_flax.models.convolution import Conv
 from cifar_flax.models.modules import Variables, check_module, check_sizes, create_model, describe, initialize
 from cifar_flax.models.registry import MODELS
 from cifar_flax.models.resnet import ResNet
@@ -9,6 +10,7 @@ from cifar_flax.models.speednet import SpeedNet, StageConfig
 __all__ = [
     "MODELS",
     "BlockConfig",
+    "Conv",
     "ConvNet",
     "DenseConfig",
     "ResNet",

@@ -20,6 +20,7 @@ from cifar_flax.config.types import (
 from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
+from cifar_flax.models.convolution import Conv
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool
 from cifar_flax.models.registry import MODELS
@@ -112,16 +113,8 @@ def _block(x: jax.Array, features: int, stride: int, net: ResNetModule, train: b
 
 def _conv(x: jax.Array, features: int, size: int, stride: int, net: ResNetModule, name: str) -> jax.Array:
     """Padded by size // 2 on every side, as in PyTorch; "SAME" pads otherwise with stride 2."""
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        padding=size // 2,
-        use_bias=False,
-        kernel_init=CONV_INITIALIZERS[net.spec.kernel_init],
-        dtype=net.dtype,
-        name=name,
-    )(x)
+    kernel_init = CONV_INITIALIZERS[net.spec.kernel_init]
+    return Conv(features, size, size // 2, kernel_init, False, net.dtype, stride, name=name)(x)
 
 
 def _norm(x: jax.Array, net: ResNetModule, train: bool, name: str, activate: bool = True) -> jax.Array:

@@ -7,10 +7,12 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 
 from cifar_flax.runtime import background
 from cifar_flax.runtime.compilation_cache import enable_persistent_cache as enable_persistent_cache
+from cifar_flax.runtime.processor import cpu_flags
 
 # XLA's CPU backend fuses matrix products and convolutions with what reads them, by its library YNN, where this option does not
 # say otherwise. jaxlib 0.10.2 to 0.12.0 then compute wrong numbers (jax-ml/jax#39103: a product with a matrix of equal entries,
@@ -18,11 +20,21 @@ from cifar_flax.runtime.compilation_cache import enable_persistent_cache as enab
 # convolutions (benchmarks/throughput.py).
 CPU_OPTIONS: Mapping[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
+# oneDNN, in jaxlib's wheels for Linux on x86-64 from 0.11 on, runs convolutions and matrix products in bfloat16 on the matrix
+# units of the processor (Intel's AMX). In float32 it gains nothing over a whole training step.
+ONEDNN_OPTIONS: Mapping[str, Any] = {
+    **CPU_OPTIONS,
+    "xla_cpu_experimental_onednn_custom_call": True,
+    "xla_cpu_use_xnnpack": False,
+}
+ONEDNN_SINCE = (0, 11)  # jaxlib
+FAST_BFLOAT16 = "amx_bf16"  # the instructions with which it pays
+
 COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's event for each program, loaded from the cache or compiled
 LOADED = "/jax/compilation_cache/cache_hits"
 
 
-def jit(fun: Callable[..., Any], **kwargs: Any) -> jax.stages.Wrapped:
+def jit(fun: Callable[..., Any], dtype: Any = jnp.float32, **kwargs: Any) -> jax.stages.Wrapped:
     """`jax.jit` with the XLA options of this backend.
 
     The result is a program of its own: JAX takes options for the outermost function only, so it must not be called from inside
@@ -30,21 +42,28 @@ def jit(fun: Callable[..., Any], **kwargs: Any) -> jax.stages.Wrapped:
 
     Args:
       fun: the function to compile.
+      dtype: of its convolutions and matrix products.
       **kwargs: as `jax.jit` takes them: shardings, `donate_argnums`, `static_argnums` and so on.
     """
-    return jax.jit(fun, compiler_options=compiler_options(), **kwargs)
+    return jax.jit(fun, compiler_options=compiler_options(dtype), **kwargs)
+
+
+def compiler_options(dtype: Any = jnp.float32) -> dict[str, Any]:
+    """XLA options of this backend for programs that compute in `dtype`; `jit` sets them, `Lowered.compile` takes them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return dict(ONEDNN_OPTIONS) if uses_onednn(dtype) else _cpu_options()
 
 
 @functools.cache
-def compiler_options() -> dict[str, Any]:
-    """XLA options of this backend, the same for every program and dtype; `jit` sets them, `Lowered.compile` takes them."""
-    return supported(CPU_OPTIONS) if jax.default_backend() == "cpu" else {}
+def _cpu_options() -> dict[str, Any]:
+    return supported(CPU_OPTIONS)
 
 
 def supported(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options if this jaxlib knows all of them; otherwise none, with a warning."""
     try:
-        jax.jit(lambda: 0, compiler_options=dict(options))()
+        jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()  # not called, or it would fail inside of a trace
     except jax.errors.JaxRuntimeError as e:
         logging.warning(
             "this jaxlib does not know %s, so programs are compiled without: slower, and wrong in some (jax-ml/jax#39103): %s",
@@ -53,6 +72,25 @@ def supported(options: Mapping[str, Any]) -> dict[str, Any]:
         )
         return {}
     return dict(options)
+
+
+def multiplies_bfloat16_fast() -> bool:
+    """Whether this backend multiplies bfloat16 faster than float32: accelerators do, and CPUs on which `uses_onednn`."""
+    return jax.default_backend() != "cpu" or uses_onednn(jnp.bfloat16)
+
+
+def uses_onednn(dtype: Any) -> bool:
+    """Whether the programs of this backend that compute in `dtype` run convolutions and matrix products by oneDNN."""
+    return dtype == jnp.bfloat16 and jax.default_backend() == "cpu" and _reaches_onednn()
+
+
+@functools.cache
+def _reaches_onednn() -> bool:
+    """Whether the processor has the instructions and this jaxlib the library.
+
+    Nothing but a compiled program tells for sure, and none that calls it can be kept on disk: each process would compile one.
+    """
+    return FAST_BFLOAT16 in cpu_flags() and jax.__version_info__ >= ONEDNN_SINCE and bool(supported(ONEDNN_OPTIONS))
 
 
 def compile_in_background(jitted: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> Future[jax.stages.Compiled]:

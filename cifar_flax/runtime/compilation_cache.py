@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import tempfile
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cifar_flax.files.cache_folder import cache_folder
 
 VARIABLE = "CIFAR_FLAX_COMPILATION_CACHE"
 MAX_BYTES = 2**30
+UNSERIALIZABLE = "Error writing persistent compilation cache entry .*MemoryError"  # jaxlib's for programs that call oneDNN
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -37,6 +39,7 @@ def enable_persistent_cache() -> Path | None:
       UserError: the variable is something else, or $JAX_PLATFORMS names a device that is not here.
     """
     _initialize_devices()
+    warnings.filterwarnings("ignore", UNSERIALIZABLE)
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
     setting = os.environ.get(VARIABLE, "on")

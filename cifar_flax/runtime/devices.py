@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from cifar_flax.config import Dtype
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.runtime.compilation import multiplies_bfloat16_fast
 
 
 class HostData(Protocol):
@@ -65,10 +66,18 @@ def put_global(arrays: Any, sharding: NamedSharding) -> Any:
 
 
 def compute_dtype(dtype: Dtype) -> Any:
-    """The dtype of activations: bfloat16 on accelerators and float32 on CPU, unless the config says which."""
-    if dtype is Dtype.AUTO:
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return jnp.dtype(dtype)
+    """The dtype of activations in training: the config's, `auto` being bfloat16 where this backend multiplies it fast."""
+    return jnp.dtype(fastest_dtype() if dtype is Dtype.AUTO else dtype)
+
+
+def inference_dtype(dtype: Dtype) -> Any:
+    """The dtype of activations in inference: the config's, but float32 on hardware that is slow at bfloat16."""
+    return jnp.dtype(fastest_dtype() if dtype is not Dtype.FLOAT32 else dtype)
+
+
+def fastest_dtype() -> Dtype:
+    """What `auto` means on this backend."""
+    return Dtype.BFLOAT16 if multiplies_bfloat16_fast() else Dtype.FLOAT32
 
 
 def put_dataset(dataset: HostData, mesh: Mesh) -> DeviceData:

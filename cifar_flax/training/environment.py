@@ -13,6 +13,8 @@ import jax
 
 from cifar_flax._version import __version__
 from cifar_flax.files.redact import redact_passwords
+from cifar_flax.runtime import compilation
+from cifar_flax.runtime.processor import cpu_flags, cpu_model
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "clu", "ml-collections", "numpy")
 
@@ -27,10 +29,12 @@ def describe_environment() -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
+        "cpu_flags": cpu_flags(),
         "cpus": os.cpu_count(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "backend": jax.default_backend(),
+        "fast_bfloat16": compilation.multiplies_bfloat16_fast(),
         "devices": [device.device_kind for device in jax.devices()],
         "processes": jax.process_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -45,11 +49,3 @@ def _git(*args: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

@@ -13,6 +13,7 @@ from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.profiling import Profiler
+from cifar_flax.training.run_dir import with_recorded_dtype
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.trainer import Scores, Trainer
@@ -51,6 +52,7 @@ def train(
     """
     checkpoint_folder(workdir)
     with Interrupt(max_minutes) as interrupt:
+        config = with_recorded_dtype(config, workdir, restart)
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
         return fit(trainer, [workdir], interrupt, restart, after_epoch, profile)
 

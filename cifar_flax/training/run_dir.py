@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from absl import logging
 
-from cifar_flax.config import Config
+from cifar_flax.config import Config, Dtype
 from cifar_flax.config.serialize import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
@@ -16,6 +16,8 @@ from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
+from cifar_flax.runtime.devices import fastest_dtype
+from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.environment import describe_environment
 
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
@@ -68,6 +70,25 @@ def in_use(workdir: Path) -> bool:
     except WorkdirLocked:
         return True
     return False
+
+
+def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
+    """`config` with `auto` as the compute dtype replaced: by that of the run in `workdir`, else by the fastest here.
+
+    A run keeps the dtype that it began with, wherever it goes on; on several hosts that of the first counts.
+
+    Raises:
+      UserError: the run's config.json is damaged.
+    """
+    if config.train.dtype is not Dtype.AUTO:
+        return config
+    path = workdir / "config.json"
+    begun = path.exists() and not restart
+    dtype = raise_on_all_hosts(lambda: read_config(path).train.dtype if begun else fastest_dtype())
+    bfloat16 = broadcast_from_main(dtype is Dtype.BFLOAT16)
+    if bfloat16 and fastest_dtype() is not Dtype.BFLOAT16:
+        logging.warning("%s: goes on in bfloat16, in which it began; this machine would be faster in float32", workdir)
+    return replace(config, train=replace(config.train, dtype=Dtype.BFLOAT16 if bfloat16 else Dtype.FLOAT32))
 
 
 def may_differ(path: str, config: Config) -> bool:
@@ -124,8 +145,7 @@ def _write_environment(path: Path) -> None:
     now, earlier = describe_environment(), _earlier_environments(path)
     if earlier and earlier[-1].get("backend") != now["backend"]:
         logging.warning(
-            "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits and, with "
-            "config.train.dtype=auto, in their precision",
+            "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits",
             *(path.parent, earlier[-1].get("backend"), now["backend"]),
         )
     write_text(path, dumps_checksummed({**now, "earlier": earlier}))

@@ -18,6 +18,7 @@ from cifar_flax.training.checkpoint import STEP
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit, train
 from cifar_flax.training.records import read_records
+from cifar_flax.training.run_dir import with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.trainer import Trainer
 
@@ -61,7 +62,9 @@ def train_seeds(
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     if wanted and broadcast_from_main(restart or can_vmap_seeds([run.workdir for run in runs])):
         with Interrupt(max_minutes) as interrupt:
-            trainer = raise_on_all_hosts(lambda: Trainer.from_config(runs[0].config, tuple(run.config.seed for run in runs)))
+            seeds = tuple(run.config.seed for run in runs)
+            first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
+            trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, seeds))
             fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile)
     else:
         for i, run in enumerate(runs, 1):

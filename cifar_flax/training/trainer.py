@@ -257,6 +257,7 @@ class Trainer:
 
         jitted = compilation.jit(
             train_step,
+            self.dtype,
             in_shardings=(layout.state, layout.replicated, layout.chunk),
             out_shardings=(layout.state, layout.metrics),
             donate_argnums=0,

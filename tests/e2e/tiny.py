@@ -1,6 +1,6 @@
 """All that a run can have, small: BatchNorm, dropout, augmentation, EMA, label smoothing, a schedule without horizon."""
 
-from cifar_flax.config import BatchNorm, Config
+from cifar_flax.config import BatchNorm, Config, Dtype
 from cifar_flax.errors import UserError
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 
@@ -16,6 +16,7 @@ def get_config(variant: str = "") -> Config:
     )
     c.optim.ema_decay, c.optim.label_smoothing = 0.9, 0.1
     c.train.epochs, c.train.batch_size, c.train.eval_batch_size = 2, 32, 40
+    c.train.dtype = Dtype.FLOAT32  # the same numbers on every processor
     c.checkpoint.every_steps = 5
     c.log.every_steps, c.log.pictures = 1, False
     return c

@@ -21,7 +21,8 @@ from tests.e2e.conftest import serving
 
 FILE = ROOT / "tests" / "extension" / "my_mixer.py"
 EPOCHS, STEPS = 3, 3 * 27  # 1,350 images in batches of 50
-TRAIN = ["--config=my_mixer.py", f"--config.train.epochs={EPOCHS}", "--config.checkpoint.every_steps=10"]
+FLOAT32 = "--config.train.dtype=float32"  # as files for other programs are
+TRAIN = ["--config=my_mixer.py", f"--config.train.epochs={EPOCHS}", "--config.checkpoint.every_steps=10", FLOAT32]
 
 
 @pytest.fixture(scope="module")

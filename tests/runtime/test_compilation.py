@@ -41,6 +41,14 @@ def test_options_that_this_jaxlib_does_not_know_are_left_out_with_a_warning(capl
     assert compilation.supported(compilation.CPU_OPTIONS) == compilation.CPU_OPTIONS
 
 
+def test_what_this_jaxlib_knows_may_be_asked_for_while_a_program_is_traced():
+    def traced(x):
+        assert compilation.supported(compilation.CPU_OPTIONS) == compilation.CPU_OPTIONS
+        return x
+
+    assert jax.jit(traced)(1) == 1
+
+
 def test_nothing_in_the_package_compiles_by_another_way():
     actual = []
     for path in sorted((ROOT / "cifar_flax").rglob("*.py")):

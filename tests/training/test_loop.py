@@ -4,11 +4,12 @@ import dataclasses
 import json
 import signal
 
+import jax
 import numpy as np
 import pytest
 
 import cifar_flax
-from cifar_flax.config import AugmentConfig, GlobalPool, ResolutionConfig
+from cifar_flax.config import AugmentConfig, Dtype, GlobalPool, ResolutionConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Diverged, Preempted
 from cifar_flax.models import BlockConfig
@@ -140,6 +141,23 @@ def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):
             training(config)
     for workdir in training(config):
         assert [step["step"] for step in of_kind("step", workdir)] == list(range(1, 19))
+
+
+@pytest.mark.slow
+def test_a_run_in_bfloat16_that_was_stopped_ends_bitwise_equal(tiny_data, tiny_config, tmp_path):
+    """On a processor with AMX its convolutions and products run by oneDNN."""
+    tiny_config.train.dtype, tiny_config.model.blocks[0].features = Dtype.BFLOAT16, (64, 64)
+    config, states = validated(tiny_config), []
+
+    def stop(epoch, scores):
+        signal.raise_signal(signal.SIGTERM)
+
+    for name, after_epoch in (("whole", None), ("stopped", stop)):
+        if after_epoch:
+            with pytest.raises(Preempted):
+                train(config, tmp_path / name, after_epoch=after_epoch)
+        states.append(jax.device_get(train(config, tmp_path / name)))
+    jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_chunks_of_steps_record_what_single_steps_do(config, tmp_path):

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cifar_flax.config import Dtype
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.runtime import app
+from cifar_flax.training import run_dir
 from cifar_flax.training.run_dir import in_use, open_run_dir
 from cifar_flax.training.trainer import Trainer
 from tests.training.test_strange_runs import PREPROCESSING
@@ -77,6 +79,26 @@ def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, m
     (message,) = caplog.messages
     assert "trained on gpu until now, and goes on on cpu" in message
     assert [e["backend"] for e in read_checksummed(tmp_path / "run" / "environment.json")["earlier"]] == ["gpu", "gpu", "cpu"]
+
+
+@pytest.mark.parametrize(("begun", "later"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_run_keeps_the_dtype_that_was_the_fastest_where_it_began(tiny_config, tmp_path, monkeypatch, caplog, begun, later):
+    tiny_config.train.dtype = Dtype.AUTO
+    config, workdir = validated(tiny_config), tmp_path / "run"
+    monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype(begun))
+    first = run_dir.with_recorded_dtype(config, workdir, restart=False)
+    assert first.train.dtype == begun
+    open_run_dir(workdir, first, PREPROCESSING).close()
+
+    monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype(later))
+    assert run_dir.with_recorded_dtype(config, workdir, restart=False) == first
+    slow = [f"{workdir}: goes on in bfloat16, in which it began; this machine would be faster in float32"]
+    assert caplog.messages == (slow if begun == "bfloat16" else [])
+    assert run_dir.with_recorded_dtype(config, workdir, restart=True).train.dtype == later
+    named = replace(config, train=replace(config.train, dtype=Dtype(later)))
+    assert run_dir.with_recorded_dtype(named, workdir, restart=False) == named
+    with pytest.raises(UserError, match=rf"config\.train\.dtype: '{begun}' there, '{later}' now"):
+        open_run_dir(workdir, named, PREPROCESSING)
 
 
 def test_a_run_behind_a_link_is_begun_again_behind_the_same_link(tiny_config, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ class Layer:
         return "/".join(self.path)
 
 
-def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> list[Layer]:
+def call_layers(model: nn.Module, variables: Variables, images: jax.Array, dtype: Any) -> list[Layer]:
     """Runs a network and returns its layers in the order of their calls, each before its submodules.
 
     Left out are functions that are no Flax modules, such as activations and pooling, dropout of rate 0, and modules that return
@@ -45,6 +45,7 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> li
       model: from `models.create_model`.
       variables: {"params", "batch_stats"}.
       images: float32 [N, H, W, C], normalised.
+      dtype: compute dtype of the model.
     """
     calls: list[Path] = []
 
@@ -60,7 +61,7 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array) -> li
         intermediates: Mapping[str, Any] = state["intermediates"]
         return intermediates
 
-    captured = jax.device_get(compilation.jit(forward)(variables, images))
+    captured = jax.device_get(compilation.jit(forward, dtype)(variables, images))
     layers, seen = [], Counter[Path]()
     for path in calls:
         outputs = subtree(captured, path).get("__call__", ())

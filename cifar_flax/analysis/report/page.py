@@ -169,7 +169,7 @@ def _network(
     first_layer = kernels is not None and writer.add("filters", filters.draw_kernels(kernels), "Kernels of the first layer")
     image = preprocessing.normalize(jnp.asarray(dataset.images[row : row + 1]))
     activations = [writer.add("activations_image", _card(dataset, row, probs), "The image, with its most likely classes")]
-    for i, layer in enumerate(_evenly(leaf_layers(call_layers(model, variables, image))), 1):
+    for i, layer in enumerate(_evenly(leaf_layers(call_layers(model, variables, image, network.dtype))), 1):
         activations.append(writer.add(f"activations_{i:02}", filters.draw_activations(layer), f"Output of {layer.name}"))
     nodes = network_graph(model, variables, preprocessing.image_shape)
     figure = draw_network(nodes, count_parameters(variables["params"]))

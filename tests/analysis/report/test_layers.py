@@ -36,7 +36,7 @@ class Transformer(nn.Module):
 
 def test_outputs_and_parameters_are_those_of_flax(network):
     model, variables, images = network
-    layers = call_layers(model, variables, images)
+    layers = call_layers(model, variables, images, jnp.float32)
     assert [layer.name for layer in layers] == ["block0_conv0", "block0_conv1", "Dropout_0", "dense0", "logits"]
     _, state = model.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
     for layer in layers:
@@ -46,7 +46,7 @@ def test_outputs_and_parameters_are_those_of_flax(network):
 
 def test_layers_of_a_users_network_are_called():
     model, images = Transformer(), jnp.ones((2, *SHAPE))
-    layers = call_layers(model, initialize(model, jax.random.key(0), images), images)
+    layers = call_layers(model, initialize(model, jax.random.key(0), images), images, jnp.float32)
     names = [layer.name for layer in layers if "attention" not in layer.name]
     assert names == ["patches", "mlp", "mlp", "remat", "head"]
     first, second = (layer.output for layer in layers if layer.name == "mlp")

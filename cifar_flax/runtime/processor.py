@@ -1,0 +1,28 @@
+"""The CPU of this machine, as Linux describes it."""
+
+import functools
+import platform
+from pathlib import Path
+
+# Instructions that decide how fast float32 and bfloat16 are multiplied, by Linux's names.
+ARITHMETIC = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
+
+
+def cpu_model() -> str:
+    """The name of the processor."""
+    return _field("model name") or platform.processor()
+
+
+def cpu_flags() -> list[str]:
+    """Those of `ARITHMETIC` that the processor has; none where there is no /proc/cpuinfo."""
+    flags = set((_field("flags") or _field("Features")).split())
+    return [flag for flag in ARITHMETIC if flag in flags]
+
+
+@functools.cache
+def _field(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
