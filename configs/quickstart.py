@@ -4,7 +4,7 @@ Claim: 92.3 +- 0.6 % test top-1 after 7 epochs, n = 3, 1 min 48 s each on two AV
     python launch/train.py --config=configs/quickstart.py
 """
 
-from cifar_flax.config import BatchNorm, Config, apply_variant
+from cifar_flax.config import BatchNorm, Config, Dtype, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet
 
 
@@ -31,4 +31,5 @@ def get_config(variant: str = "") -> Config:
 
     c.train.batch_size = 64
     c.train.epochs = 7
+    c.train.dtype = Dtype.FLOAT32  # bfloat16 is no faster for so few channels, and each process compiles it anew
     return apply_variant(c, variant, {})
