@@ -77,11 +77,14 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
 
     Returns:
       [N, H', W', features].
+
+    Raises:
+      ValueError: the padding is none of these.
     """
     size, (_, height, width, _) = len(kernel), x.shape
     if size == stride == 1:
         return x @ kernel[0, 0]
-    if padding == "SAME" and max(height, width) <= (size + 1) // 2:
+    if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:
         return _as_matrix_product(x, kernel)
     correlate = _correlate_by_onednn if compilation.uses_onednn(x.dtype) else _correlate
     return correlate(x, kernel, _pixels(padding, size, stride), stride)
