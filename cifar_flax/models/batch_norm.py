@@ -69,6 +69,7 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -
 
 
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
+    x = _computed(x)
     values = x.astype(jnp.float32)
     mean, square = (total / (x.size // x.shape[-1]) for total in sums(values, values * values))
     var = jnp.maximum(square - mean * mean, 0)
@@ -79,7 +80,8 @@ def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) 
 
 def _normalize_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = saved
-    g, centred, count = gradients[0].astype(jnp.float32), x.astype(jnp.float32) - mean, x.size // x.shape[-1]
+    g = _computed(gradients[0]).astype(jnp.float32)
+    centred, count = x.astype(jnp.float32) - mean, x.size // x.shape[-1]
     bias_gradient, product = sums(g, g * centred)
     scale_gradient = product * inverse
     slope = inverse * inverse * scale * scale_gradient / count
@@ -89,6 +91,11 @@ def _normalize_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax
 
 
 normalize.defvjp(_normalize, _normalize_backward)
+
+
+def _computed(x: jax.Array) -> jax.Array:
+    """An array that is computed before it is summed: XLA's CPU backend takes several times as long within the loop of a sum."""
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:

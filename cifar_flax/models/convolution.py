@@ -1,6 +1,7 @@
 """Convolutions, with their gradients in the form that XLA runs fastest for their shape, dtype and backend."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,8 @@ from cifar_flax.runtime import compilation
 Padding = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ONES = 16  # rows of a matrix of ones, as many as a tile of AMX has
+STACK_BYTES = 6 << 20  # of the pixels that a kernel's gradient stacks at a time: more does not stay in a core's cache
+MANY_IMAGES = 64  # from which on products for each place of a tiny map run faster than a convolution
 
 
 class Conv(nn.Module):
@@ -86,8 +89,12 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
         return x @ kernel[0, 0]
     if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:
         return _as_matrix_product(x, kernel)
-    correlate = _correlate_by_onednn if compilation.uses_onednn(x.dtype) else _correlate
-    return correlate(x, kernel, _pixels(padding, size, stride), stride)
+    pixels = _pixels(padding, size, stride)
+    if not compilation.uses_onednn(x.dtype):
+        return _correlate(x, kernel, pixels, stride)
+    if stride == 1 and padding == "SAME" and max(height, width) <= size and len(x) >= MANY_IMAGES:
+        return _correlate_by_place(x, kernel)
+    return _correlate_by_onednn(x, kernel, pixels, stride)
 
 
 def _pixels(padding: str | int, size: int, stride: int) -> Padding:
@@ -143,10 +150,34 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], pad
 
 
 def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
-    """The gradient of a kernel of `size`, [size, size, C, features]: a matrix product for each of its rows.
+    """The gradient of a kernel of `size`, [size, size, C, features]: a matrix product for each of its rows and part of a batch.
 
-    The pixels under a row are stacked in the last axis but one, which XLA's CPU backend does at the speed of memory; to
-    concatenate them in the last takes it four times as long.
+    Parts are of as many images as keep what is stacked within `STACK_BYTES`, and are summed in float32.
+    """
+    stacked = g.shape[1] * g.shape[2] * size * x.shape[-1] * x.dtype.itemsize  # bytes an image
+    parts = _divisor_near(len(x), max(1, len(x) * stacked // STACK_BYTES))
+    if parts == 1:
+        return _kernel_gradient_of_part(g, x, size, padding, stride)
+
+    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + _kernel_gradient_of_part(*part, size, padding, stride).astype(jnp.float32), None
+
+    zeros = jnp.zeros((size, size, x.shape[-1], g.shape[-1]), jnp.float32)
+    total, _ = jax.lax.scan(add, zeros, (g.reshape(parts, -1, *g.shape[1:]), x.reshape(parts, -1, *x.shape[1:])))
+    return total.astype(x.dtype)
+
+
+def _divisor_near(number: int, wanted: int) -> int:
+    """The divisor of a number that is nearest to the wanted one, in ratio; the smaller of two."""
+    divisors = [i for i in range(1, number + 1) if number % i == 0]
+    return min(divisors, key=lambda divisor: abs(math.log(divisor / wanted)))
+
+
+def _kernel_gradient_of_part(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
+    """`_kernel_gradient` of a few images.
+
+    The pixels under a row of the kernel are stacked in the last axis but one, which XLA's CPU backend does at the speed of
+    memory; to concatenate them in the last takes it four times as long.
     """
     (_, height, width, features), channels = g.shape, x.shape[-1]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
@@ -158,6 +189,28 @@ def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, st
         return jnp.stack(taps, axis=-2).reshape(-1, size * channels).T @ g
 
     return jnp.stack([product(row) for row in range(size)]).reshape(size, size, channels, features)
+
+
+def _correlate_by_place(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """SAME convolution of a map no larger than the kernel: for each place of the map a matrix product over the batch.
+
+    Of a 3x3 map and a 3x3 kernel, the products leave out the 32 of 81 pairs of an output and a tap that lie outside of the map,
+    and fill the tiles of AMX, of 16 rows, with images; a convolution by oneDNN fills them with the 3 pixels of a row.
+    """
+    (n, height, width, _), (size, _, _, features) = x.shape, kernel.shape
+    before, after = (size - 1) // 2, size // 2
+
+    def seen(place: int, length: int) -> tuple[slice, slice]:
+        """The pixels of a row that an output sees, and the taps that it sees them with."""
+        first, end = max(place - before, 0), min(place + after + 1, length)
+        return slice(first, end), slice(first - place + before, end - place + before)
+
+    def product(i: int, j: int) -> jax.Array:
+        (rows, row_taps), (columns, column_taps) = seen(i, height), seen(j, width)
+        return x[:, rows, columns].reshape(n, -1) @ kernel[row_taps, column_taps].reshape(-1, features)
+
+    places = [product(i, j) for i in range(height) for j in range(width)]
+    return jnp.stack(places, axis=1).reshape(n, height, width, features)
 
 
 def _as_matrix_product(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cifar_flax.models import convolution
 from cifar_flax.models.convolution import add_bias, convolve
 from cifar_flax.runtime import compilation
 
@@ -81,6 +82,30 @@ def test_the_forms_for_onednn_equal_numpy_in_float64_on_any_processor(case, coun
     check(case, counts, jnp.float32, 1e-5)
 
 
+@pytest.mark.parametrize("side", [(3, 3), (3, 2), (2, 3), (1, 3)])
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_a_map_within_the_kernel_is_a_product_for_each_of_its_places_if_the_batch_is_large(size, side, monkeypatch):
+    monkeypatch.setattr(compilation, "uses_onednn", lambda dtype: True)
+    monkeypatch.setattr(compilation, "compiler_options", lambda dtype: {})
+    case = (size, *side, "SAME", 1)
+    check(case, (convolution.MANY_IMAGES, 3, 4), jnp.float32, 1e-5)
+    x = jnp.zeros((convolution.MANY_IMAGES, *side, 3))
+    text = str(jax.make_jaxpr(lambda x: convolve(x, jnp.zeros((size, size, 3, 4)), "SAME"))(x))
+    assert "conv_general_dilated" not in text
+
+
+@pytest.mark.parametrize(("images", "parts"), [(12, 4), (7, 7), (13, 1)])
+def test_the_gradient_of_a_kernel_is_the_sum_over_the_parts_of_a_batch(images, parts, monkeypatch):
+    monkeypatch.setattr(compilation, "uses_onednn", lambda dtype: True)
+    monkeypatch.setattr(compilation, "compiler_options", lambda dtype: {})
+    stacked = images * 6 * 5 * 3 * 2 * 4  # bytes of all pixels under a row of the kernel
+    monkeypatch.setattr(convolution, "STACK_BYTES", stacked // (3 if parts == 1 else parts))
+    check((3, 6, 5, "SAME", 1), (images, 2, 3), jnp.float32, 1e-5)
+    x, g = jnp.zeros((images, 6, 5, 2)), jnp.zeros((images, 6, 5, 3))
+    text = str(jax.make_jaxpr(lambda g, x: convolution._kernel_gradient(g, x, 3, ((1, 1), (1, 1)), 1))(g, x))
+    assert (f"length={parts}" in text) == (parts > 1)
+
+
 @ONEDNN
 @pytest.mark.parametrize(("shape", "features", "size", "padding", "stride"), [
     ((64, 16, 16, 64), 128, 3, "SAME", 1),
@@ -100,6 +125,20 @@ def test_onednn_runs_the_convolution_and_both_gradients(shape, features, size, p
     assert not left, left
     assert text.count('custom_call_target="__onednn$convolution"') == 2  # forward, and the gradient by the input
     assert text.count('custom_call_target="__onednn$matmul"') == size
+
+
+@ONEDNN
+@pytest.mark.parametrize("side", [2, 3])
+def test_onednn_runs_the_products_of_tiny_maps(side):
+    x, kernel = jnp.ones((64, side, side, 128), jnp.bfloat16), jnp.ones((3, 3, 128, 256), jnp.bfloat16)
+
+    def loss(x, kernel):
+        return (convolve(x, kernel, "SAME").astype(jnp.float32) ** 2).sum()
+
+    text = compilation.jit(jax.grad(loss, (0, 1)), jnp.bfloat16).lower(x, kernel).compile().as_text()
+    assert not [line for line in text.splitlines() if " convolution(" in line or " dot(" in line]
+    places = side * side if side == 3 else 1
+    assert text.count('custom_call_target="__onednn$matmul"') == 3 * places  # the result, and a gradient by each factor
 
 
 def test_vmapped_convolutions_equal_separate_ones_with_their_gradients():

@@ -1,5 +1,6 @@
 """The networks that come with the package are what their files and the README say of them."""
 
+import jax.numpy as jnp
 import pytest
 
 from benchmarks.photographs import PHOTOGRAPHS
@@ -28,8 +29,8 @@ def test_its_figures_are_those_of_the_real_test_split_and_the_readmes(name, monk
     network = load_network(name)
     actual = network.evaluate("test")
     for figure in ("top1", "top2", "top3", "top5", "superclass_top1"):
-        # Sums in another order may turn over an image or two whose best guesses are as good as even.
-        assert actual[figure] == pytest.approx(network.figures[figure], abs=5e-4)
+        # Sums in another order, or in bfloat16, may turn over images whose best guesses are as good as even: a few of 10,000.
+        assert actual[figure] == pytest.approx(network.figures[figure], abs=2e-3 if network.dtype == jnp.bfloat16 else 5e-4)
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"`pretrained:{name}`" in line)
     assert f"{100 * network.figures['top1']:.2f}" in row
 
