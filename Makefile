@@ -1,4 +1,5 @@
 VENV ?= .venv
+TESTS ?= tests
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -21,8 +22,8 @@ setup: $(VENV)/base.stamp  ## makes .venv with what training needs
 train: setup  ## trains the quickstart network on the embedded data
 	$(BIN)/python launch/train.py --config=configs/quickstart.py
 
-test: $(VENV)/test.stamp  ## the tests that take seconds each; COVERAGE=--cov measures what they cover, and takes a fifth longer
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(COVERAGE)
+test: $(VENV)/test.stamp  ## the tests that take seconds each, or TESTS=tests/models; COVERAGE=--cov measures what they cover
+	$(BIN)/python -m pytest $(TESTS) -n auto --dist loadfile -m "not slow" $(COVERAGE)
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
 	$(BIN)/python -m pytest -n auto --dist loadfile -m slow

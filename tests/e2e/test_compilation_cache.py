@@ -24,7 +24,8 @@ print("compiled", counter.compiled, "loaded", counter.loaded)
 """
 
 
-@pytest.mark.parametrize("steps_per_dispatch", [1, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("steps_per_dispatch", [1, 6])
 def test_with_a_warm_cache_another_seed_compiles_nothing(steps_per_dispatch, tiny_cache, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {

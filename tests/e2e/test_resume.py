@@ -111,6 +111,7 @@ def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache,
     assert Run.open(workdir).step("latest") == STEPS
 
 
+@pytest.mark.slow
 def test_streamed_batches_train_to_the_bits_of_resident_ones(undisturbed, tiny_data):
     same(states(undisturbed(*WAYS["streamed"])), states(undisturbed()))
 

@@ -82,6 +82,7 @@ def test_it_trains_with_its_parts_named_by_import_path(mixer_run):
     assert epochs[-1]["validation_top1"] > 0.7
 
 
+@pytest.mark.slow
 def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
     killed = project / "killed"
     process = subprocess.Popen(command("train", *TRAIN, f"--workdir={killed}"))

@@ -39,6 +39,7 @@ def single(config, tmp_path):
     return tmp_path / "single"
 
 
+@pytest.mark.slow
 def test_seeds_one_after_another_are_the_runs_that_each_would_be(config, single, tmp_path, capsys):
     train_seeds(config, tmp_path / "run")
     for name in SEEDS:
@@ -57,6 +58,7 @@ def test_seeds_one_after_another_are_the_runs_that_each_would_be(config, single,
     assert f"{report['top1_mean']:.2%}" in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_equal_single_runs(config, single, tmp_path):
     """Losses, validation and rates over 27 steps; every seed has its TensorBoard, its pictures and its checkpoints."""
     config.train.vmap_seeds = True
