@@ -13,8 +13,12 @@ from cifar_flax.runtime import compilation
 Padding = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ONES = 16  # rows of a matrix of ones, as many as a tile of AMX has
-STACK_BYTES = 6 << 20  # of the pixels that a kernel's gradient stacks at a time: more does not stay in a core's cache
-MANY_IMAGES = 64  # from which on products for each place of a tiny map run faster than a convolution
+STACK_BYTES = 6 << 20  # of the pixels that a kernel's gradient stacks at a time: much more does not stay in the cache
+# Where products for each place of a map are faster than a convolution by oneDNN. On 5x5 maps, or with 64 channels, they take
+# twice as long.
+PLACES = 3  # pixels a side of the map, at most
+MANY_IMAGES = 64  # at least
+MANY_CHANNELS = 256  # at least, of the map and of the result
 
 
 class Conv(nn.Module):
@@ -70,7 +74,8 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
     """Cross-correlation of a feature map with a square kernel.
 
     A 1x1 kernel is a matrix product. So is a SAME kernel on a map so small that every output sees every input: XLA's CPU
-    backend takes 300 times as long over a 3x3 convolution of a 2x2 map as over that product.
+    backend takes 300 times as long over a 3x3 convolution of a 2x2 map as over that product. Where oneDNN runs,
+    a 3x3 map of many images and channels is a product for each place.
 
     Args:
       x: [N, H, W, C].
@@ -92,7 +97,8 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
     pixels = _pixels(padding, size, stride)
     if not compilation.uses_onednn(x.dtype):
         return _correlate(x, kernel, pixels, stride)
-    if stride == 1 and padding == "SAME" and max(height, width) <= size and len(x) >= MANY_IMAGES:
+    many = len(x) >= MANY_IMAGES and min(kernel.shape[2:]) >= MANY_CHANNELS
+    if stride == 1 and padding == "SAME" and max(height, width) <= min(size, PLACES) and many:
         return _correlate_by_place(x, kernel)
     return _correlate_by_onednn(x, kernel, pixels, stride)
 
@@ -152,7 +158,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], pad
 def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
     """The gradient of a kernel of `size`, [size, size, C, features]: a matrix product for each of its rows and part of a batch.
 
-    Parts are of as many images as keep what is stacked within `STACK_BYTES`, and are summed in float32.
+    What is stacked for a part is near `STACK_BYTES`, as the divisors of the batch allow. Parts are summed in float32.
     """
     stacked = g.shape[1] * g.shape[2] * size * x.shape[-1] * x.dtype.itemsize  # bytes an image
     parts = _divisor_near(len(x), max(1, len(x) * stacked // STACK_BYTES))
