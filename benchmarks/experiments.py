@@ -4,7 +4,8 @@
     python benchmarks/experiments.py --table                          # what has been measured, as Markdown
 
 Run directories are `runs/experiments/NAME`; after an interruption the same command resumes. Figures are appended to
-`benchmarks/results/experiments.jsonl` as each run ends; runs that are in it are not repeated. `seconds` is the time of training
+`benchmarks/results/experiments.jsonl` as each run ends; runs that are in it are not repeated, unless this machine computes in
+another dtype. `seconds` is the time of training
 with everything included, `compilation` its part spent on compiling. `peak_memory_gb` is the peak of the training process, or
 of the last one of an interrupted run.
 """
@@ -22,6 +23,7 @@ from absl import flags
 from cifar_flax.errors import RunFailed
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.runtime import app
+from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.training.records import read_records
 
 ROOT = Path(__file__).parent.parent
@@ -58,10 +60,11 @@ _TABLE = flags.DEFINE_bool("table", False, "run nothing; print what has been mea
 def main() -> None:
     """Runs what is missing, or prints what is there."""
     if not _TABLE.value:
+        fastest = fastest_dtype().value
         for name in _ONLY.value or GROUPS:
             group = GROUPS[name]
             for config, seed in itertools.product(group.configs, range(group.seeds)):
-                wanted = {"config": config, "planned": group.epochs, "seed": seed}
+                wanted = {"config": config, "planned": group.epochs, "seed": seed, "dtype": fastest}
                 if not any(wanted.items() <= line.items() for line in measured()):
                     run(config, group.epochs, seed)
     print(table())
@@ -96,6 +99,7 @@ def figures(workdir: Path) -> dict[str, Any]:
     best = max(epochs, key=lambda record: (record.get("validation_top1", 0.0), record["step"]))  # the last without validation
     return {
         "seed": config["seed"],
+        "dtype": config["train"]["dtype"],
         "epochs": len(epochs),
         "images": epochs[-1]["step"] * config["train"]["batch_size"],
         "test": {name: scores[name] for name in SCORES if name in scores},
@@ -120,13 +124,13 @@ def measured() -> list[dict[str, Any]]:
 
 def table() -> str:
     """They as Markdown."""
-    head = "| experiment | epochs | seed | validation, % | test top-1 / 2 / 3 / 5, % | images | minutes | date |"
+    head = "| experiment | dtype | epochs | seed | validation, % | test top-1 / 2 / 3 / 5, % | images | minutes | date |"
     rows = [head, "| --- " * head.count(" |") + "|"]
     for line in measured():
         guesses = " / ".join(f"{100 * line['test'][f'top{k}']:.2f}" for k in (1, 2, 3, 5))
         validation = "" if line["validation_top1"] is None else f"{100 * line['validation_top1']:.2f}"
         rows.append(
-            f"| `{line['config']}` | {line['epochs']} | {line['seed']} | {validation} | {guesses} | "
+            f"| `{line['config']}` | {line['dtype']} | {line['epochs']} | {line['seed']} | {validation} | {guesses} | "
             f"{line['images']:,} | {line['seconds'] / 60:.0f} | {line['date']} |"
         )
     return "\n".join(rows)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.augment.hashing import hash_bits
+from cifar_flax.runtime.hashing import hash_bits
 
 GREY = 0.5
 AREAS = (0.02, 0.4)  # of an erased rectangle, as a share of the image: Zhong et al., section 4.2

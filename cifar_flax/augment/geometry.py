@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.augment.hashing import hash_bits
 from cifar_flax.augment.warp import affine, warp
 from cifar_flax.config.types import FillMode
+from cifar_flax.runtime.hashing import hash_bits
 
 
 def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:

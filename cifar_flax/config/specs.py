@@ -143,6 +143,9 @@ class OptimizerSpec(Spec):
     def transform(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
         """The transform from gradients to updates, without what is common to all: clipping, groups, freezing.
 
+        Its update is called with the extra argument `compute_dtype`, of the network's matrix products, which a rule with
+        matrix products may take: see optax.GradientTransformationExtraArgs.
+
         Args:
           schedule: the learning rate as a function of the number of updates already made.
         """

@@ -1,4 +1,4 @@
-"""Activation functions."""
+"""Activation functions, computed in float32 and rounded once."""
 
 from collections.abc import Callable
 
@@ -7,28 +7,37 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config.types import Activation
+from cifar_flax.models.loops import computed, widened
+
+Function = Callable[[jax.Array], jax.Array]
 
 
 @jax.custom_jvp
 def elu(x: jax.Array) -> jax.Array:
     """Exponential linear unit: x above 0, exp(x) - 1 below. Its gradient is read off its value, with no second exponential."""
-    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0)) - 1)
+    values = widened(x)
+    return jnp.where(values > 0, values, jnp.exp(jnp.minimum(values, 0)) - 1).astype(x.dtype)
 
 
 @elu.defjvp
 def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    y = elu(primals[0])
-    return y, tangents[0] * jnp.where(y > 0, 1, y + 1)
+    y = computed(elu(primals[0]))
+    values = widened(y)
+    return y, (widened(tangents[0]) * jnp.where(values > 0, 1, values + 1)).astype(y.dtype)
 
 
-ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+def _rounded_once(function: Function) -> Function:
+    return lambda x: function(widened(x)).astype(x.dtype)
+
+
+ACTIVATIONS: dict[Activation, Function] = {
     Activation.LINEAR: lambda x: x,
-    Activation.RELU: nn.relu,
+    Activation.RELU: _rounded_once(nn.relu),
     Activation.ELU: elu,
-    Activation.GELU: lambda x: nn.gelu(x, approximate=False),
-    Activation.SILU: nn.silu,
-    Activation.TANH: jnp.tanh,
-    Activation.SIGMOID: nn.sigmoid,
+    Activation.GELU: _rounded_once(lambda x: nn.gelu(x, approximate=False)),
+    Activation.SILU: _rounded_once(nn.silu),
+    Activation.TANH: _rounded_once(jnp.tanh),
+    Activation.SIGMOID: _rounded_once(nn.sigmoid),
     # That of Keras 2, which the blog posts used; Keras 3 has relu6(x + 3) / 6.
-    Activation.HARD_SIGMOID: lambda x: jnp.clip(0.2 * x + 0.5, 0, 1),
+    Activation.HARD_SIGMOID: _rounded_once(lambda x: jnp.clip(0.2 * x + 0.5, 0, 1)),
 }

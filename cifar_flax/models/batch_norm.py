@@ -1,14 +1,13 @@
 """Batch normalisation with its gradient written out, in a form that XLA runs faster on a CPU than what autodiff makes of it."""
 
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-LONGEST_GROUP = 16  # rows that are summed at a time; XLA's loop over 32 is not unrolled, and takes two to three times as long
+from cifar_flax.models.loops import computed, grouped
 
 
 class BatchNormalization(nn.Module):
@@ -69,7 +68,7 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -
 
 
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
-    x = _computed(x)
+    x = computed(x)  # XLA takes several times as long within the loop of a sum
     values = x.astype(jnp.float32)
     mean, square = (total / (x.size // x.shape[-1]) for total in sums(values, values * values))
     var = jnp.maximum(square - mean * mean, 0)
@@ -80,7 +79,7 @@ def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) 
 
 def _normalize_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = saved
-    g = _computed(gradients[0]).astype(jnp.float32)
+    g = computed(gradients[0]).astype(jnp.float32)
     centred, count = x.astype(jnp.float32) - mean, x.size // x.shape[-1]
     bias_gradient, product = sums(g, g * centred)
     scale_gradient = product * inverse
@@ -93,21 +92,11 @@ def _normalize_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax
 normalize.defvjp(_normalize, _normalize_backward)
 
 
-def _computed(x: jax.Array) -> jax.Array:
-    """An array that is computed before it is summed: XLA's CPU backend takes several times as long within the loop of a sum."""
-    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
-
-
 def sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sums of two arrays [..., C] over all axes but the last: each [C].
-
-    On a CPU in two steps: XLA unrolls a short reduction there, and takes several times as long over one of many rows.
-    """
-    rows = math.prod(a.shape[:-1])
+    """Sums of two arrays [..., C] over all axes but the last: each [C]."""
     if jax.default_backend() != "cpu":
-        return a.reshape(rows, -1).sum(0), b.reshape(rows, -1).sum(0)
-    group = max(size for size in range(1, min(rows, LONGEST_GROUP) + 1) if rows % size == 0)
-    grouped = tuple(x.reshape(-1, group, x.shape[-1]) for x in (a, b))
+        axes = tuple(range(a.ndim - 1))
+        return a.sum(axes), b.sum(axes)
     zero = jnp.zeros((), a.dtype)
-    short = jax.lax.reduce(grouped, (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (1,))
+    short = jax.lax.reduce((grouped(a), grouped(b)), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (1,))
     return short[0].sum(0), short[1].sum(0)

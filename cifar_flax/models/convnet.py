@@ -25,6 +25,7 @@ from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.models.convolution import Conv
+from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool, max_pool
 from cifar_flax.models.registry import MODELS
@@ -106,7 +107,7 @@ class ConvNetModule(nn.Module):
         for i, layer in enumerate(spec.dense):
             x = nn.Dense(layer.features, kernel_init=kernel_init, dtype=self.dtype, name=f"dense{i}")(x)
             x = ACTIVATIONS[layer.activation or spec.activation](x)
-            x = nn.Dropout(layer.dropout, deterministic=not train)(x)
+            x = Dropout(layer.dropout, deterministic=not train)(x)
         logits = nn.Dense(self.num_classes, kernel_init=kernel_init, dtype=self.dtype, name="logits")(x)
         return logits.astype(jnp.float32)
 
@@ -140,7 +141,7 @@ def _block(x: jax.Array, block: BlockConfig, spec: ConvNet, dtype: Any, train: b
         x = ACTIVATIONS[activations[i]](x)
     if block.batch_norm is BatchNorm.BLOCK:
         x = batch_norm(x, f"{name}_norm")
-    return nn.Dropout(block.dropout, deterministic=not train)(max_pool(x, block.pool))
+    return Dropout(block.dropout, deterministic=not train)(max_pool(x, block.pool))
 
 
 def _repeated(values: tuple[Any, ...], count: int) -> tuple[Any, ...]:

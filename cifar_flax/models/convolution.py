@@ -91,7 +91,7 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
     """
     size, (_, height, width, _) = len(kernel), x.shape
     if size == stride == 1:
-        return x @ kernel[0, 0]
+        return (_multiply if compilation.uses_onednn(x.dtype) else jnp.matmul)(x, kernel[0, 0])
     if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:
         return _as_matrix_product(x, kernel)
     pixels = _pixels(padding, size, stride)
@@ -101,6 +101,20 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
     if stride == 1 and padding == "SAME" and max(height, width) <= min(size, PLACES) and many:
         return _correlate_by_place(x, kernel)
     return _correlate_by_onednn(x, kernel, pixels, stride)
+
+
+@jax.custom_vjp
+def _multiply(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """X [..., C] @ matrix [C, features], for oneDNN: of the matrix' gradient as autodiff writes it, XLA copies a factor."""
+    return x @ matrix
+
+
+def _multiply_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, matrix = saved
+    return g @ matrix.T, (g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])).T
+
+
+_multiply.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _multiply_backward)
 
 
 def _pixels(padding: str | int, size: int, stride: int) -> Padding:
@@ -163,14 +177,15 @@ def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, st
     stacked = g.shape[1] * g.shape[2] * size * x.shape[-1] * x.dtype.itemsize  # bytes an image
     parts = _divisor_near(len(x), max(1, len(x) * stacked // STACK_BYTES))
     if parts == 1:
-        return _kernel_gradient_of_part(g, x, size, padding, stride)
+        total = _products_with_rows(g, x, size, padding, stride)
+    else:
 
-    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + _kernel_gradient_of_part(*part, size, padding, stride).astype(jnp.float32), None
+        def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            return total + _products_with_rows(*part, size, padding, stride).astype(jnp.float32), None
 
-    zeros = jnp.zeros((size, size, x.shape[-1], g.shape[-1]), jnp.float32)
-    total, _ = jax.lax.scan(add, zeros, (g.reshape(parts, -1, *g.shape[1:]), x.reshape(parts, -1, *x.shape[1:])))
-    return total.astype(x.dtype)
+        zeros = jnp.zeros((size, g.shape[-1], size * x.shape[-1]), jnp.float32)
+        total, _ = jax.lax.scan(add, zeros, (g.reshape(parts, -1, *g.shape[1:]), x.reshape(parts, -1, *x.shape[1:])))
+    return total.reshape(size, g.shape[-1], size, x.shape[-1]).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _divisor_near(number: int, wanted: int) -> int:
@@ -179,11 +194,12 @@ def _divisor_near(number: int, wanted: int) -> int:
     return min(divisors, key=lambda divisor: abs(math.log(divisor / wanted)))
 
 
-def _kernel_gradient_of_part(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
-    """`_kernel_gradient` of a few images.
+def _products_with_rows(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
+    """The gradient of each row of a kernel, of a few images: [size, features, size * C].
 
     The pixels under a row of the kernel are stacked in the last axis but one, which XLA's CPU backend does at the speed of
-    memory; to concatenate them in the last takes it four times as long.
+    memory; to concatenate them in the last takes it four times as long. With the gradient as the first factor the product
+    takes 3 to 20 % less time than with the pixels, which are the larger to turn.
     """
     (_, height, width, features), channels = g.shape, x.shape[-1]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
@@ -192,9 +208,9 @@ def _kernel_gradient_of_part(g: jax.Array, x: jax.Array, size: int, padding: Pad
     def product(row: int) -> jax.Array:
         rows = jax.lax.slice_in_dim(x, row, row + stride * (height - 1) + 1, stride, axis=1)
         taps = [jax.lax.slice_in_dim(rows, j, j + stride * (width - 1) + 1, stride, axis=2) for j in range(size)]
-        return jnp.stack(taps, axis=-2).reshape(-1, size * channels).T @ g
+        return g.T @ jnp.stack(taps, axis=-2).reshape(-1, size * channels)
 
-    return jnp.stack([product(row) for row in range(size)]).reshape(size, size, channels, features)
+    return jnp.stack([product(row) for row in range(size)])
 
 
 def _correlate_by_place(x: jax.Array, kernel: jax.Array) -> jax.Array:

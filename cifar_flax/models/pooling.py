@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config.types import GlobalPool
+from cifar_flax.models.loops import widened
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -22,7 +23,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
         return x
     if min(x.shape[1:3]) < window:
         raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map is too small for {window}x{window} pooling")
-    return functools.reduce(jnp.maximum, _corners(_windows(x, window)))
+    return functools.reduce(jnp.maximum, map(widened, _corners(_windows(x, window)))).astype(x.dtype)
 
 
 def _max_pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -34,10 +35,11 @@ def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.A
     x, y = saved
     if window == 1:
         return (g,)
-    (_, h, w, _), blocks = x.shape, _windows(x, window)
-    maxima = sum((corner == y).astype(g.dtype) for corner in _corners(blocks))
-    share = jax.lax.optimization_barrier(g / maxima)  # or it would be computed again for each place of the window
-    spread = jnp.where(blocks == y[:, :, None, :, None], share[:, :, None, :, None], 0)
+    (_, h, w, _), blocks, largest = x.shape, widened(_windows(x, window)), widened(y)
+    maxima = sum((corner == largest).astype(largest.dtype) for corner in _corners(blocks))
+    # A barrier, or it would be computed again for each place of the window.
+    share = widened(jax.lax.optimization_barrier((widened(g) / maxima).astype(g.dtype)))
+    spread = jnp.where(blocks == largest[:, :, None, :, None], share[:, :, None, :, None], 0).astype(g.dtype)
     n, rows, _, columns, _, c = spread.shape
     rest = ((0, 0), (0, h - rows * window), (0, w - columns * window), (0, 0))
     return (jnp.pad(spread.reshape(n, rows * window, columns * window, c), rest),)
@@ -48,15 +50,17 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 def global_pool(x: jax.Array, how: GlobalPool) -> jax.Array:
     """Maps a feature map [N, H, W, C] to a vector an image: [N, C], or [N, H * W * C] where it is flattened."""
+    values = widened(x)
     match how:
         case GlobalPool.FLATTEN:
             return x.reshape(x.shape[0], -1)
         case GlobalPool.MEAN:
-            return x.mean((1, 2))
+            pooled = values.mean((1, 2))
         case GlobalPool.MAX:
-            return x.max((1, 2))
+            pooled = values.max((1, 2))
         case GlobalPool.MAX_PLUS_MEAN:
-            return x.max((1, 2)) + x.mean((1, 2))
+            pooled = values.max((1, 2)) + values.mean((1, 2))
+    return pooled.astype(x.dtype)
 
 
 def _windows(x: jax.Array, window: int) -> jax.Array:

@@ -21,6 +21,7 @@ from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.models.batch_norm import BatchNormalization
 from cifar_flax.models.convolution import Conv
+from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool
 from cifar_flax.models.registry import MODELS
@@ -100,11 +101,11 @@ def _block(x: jax.Array, features: int, stride: int, net: ResNetModule, train: b
     if spec.preactivation:
         before = _norm(x, net, train, f"{name}_norm0")
         y = _norm(_conv(before, features, 3, stride, net, f"{name}_conv0"), net, train, f"{name}_norm1")
-        y = nn.Dropout(spec.dropout, deterministic=not train)(y)
+        y = Dropout(spec.dropout, deterministic=not train)(y)
         y = _conv(y, features, 3, 1, net, f"{name}_conv1")
         return y + (_conv(before, features, 1, stride, net, f"{name}_shortcut") if changes else x)
     y = _norm(_conv(x, features, 3, stride, net, f"{name}_conv0"), net, train, f"{name}_norm0")
-    y = nn.Dropout(spec.dropout, deterministic=not train)(y)
+    y = Dropout(spec.dropout, deterministic=not train)(y)
     y = _norm(_conv(y, features, 3, 1, net, f"{name}_conv1"), net, train, f"{name}_norm1", activate=False)
     if changes:
         x = _norm(_conv(x, features, 1, stride, net, f"{name}_shortcut"), net, train, f"{name}_shortcut_norm", activate=False)

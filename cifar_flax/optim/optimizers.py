@@ -16,19 +16,20 @@ from cifar_flax.optim.schedules import check_schedule
 OPTIMIZERS: Registry[type[OptimizerSpec]] = Registry("optimizer")
 
 
-def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.GradientTransformation:
+def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
     """Builds the transform from gradients to updates.
 
     It clips by global norm, applies the optimizer at the schedule's rate, then the factors of the groups. Frozen parameters
     take part in none of it and have no state. The schedule counts the transform's own updates, so that the state carries all
-    that the next step needs; the length of the schedule does not change the shapes in the state.
+    that the next step needs; the length of the schedule does not change the shapes in the state. Its update takes the extra
+    argument `compute_dtype`, for rules with matrix products: the dtype of those of the network.
     """
     optimizer = spec.transform(schedule)
     if spec.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(spec.clip_norm), optimizer)
     if spec.groups:
         optimizer = optax.chain(optimizer, scale_groups(spec))
-    return leave_out_frozen(optimizer, spec.freeze) if spec.freeze else optimizer
+    return optax.with_extra_args_support(leave_out_frozen(optimizer, spec.freeze) if spec.freeze else optimizer)
 
 
 def check_common(spec: OptimizerSpec) -> None:

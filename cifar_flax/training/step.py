@@ -17,6 +17,8 @@ from cifar_flax.evaluation.metrics import Metrics, batch_metrics
 from cifar_flax.models import Variables
 from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.losses import create_loss
+from cifar_flax.optim.norms import tree_norm
+from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.state import TrainState, run_key
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
@@ -47,7 +49,7 @@ class TrainStep:
 
     config: Config
     model: nn.Module
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformationExtraArgs
     preprocessing: Preprocessing
     steps_per_epoch: int
     image_size: int | None = None
@@ -59,7 +61,8 @@ class TrainStep:
         images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch)
         gradient = self._gradient_of(images, targets, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        dtype = compute_dtype(self.config.train.dtype)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, compute_dtype=dtype)
         if state.learning_rate_scale is not None:
             updates = optax.tree.scale(state.learning_rate_scale, updates)
         params = optax.apply_updates(state.params, updates)
@@ -143,7 +146,7 @@ def _sharpness_aware(
       Foret et al., "Sharpness-Aware Minimization for Efficiently Improving Generalization", ICLR 2021, algorithm 1 with p = 2.
     """
     grads, aux = gradient(params)
-    norm = optax.tree.norm(grads)
+    norm = tree_norm(grads)
     if sam_rho:
         grads, _ = gradient(optax.tree.add_scale(params, sam_rho / (norm + SAM_EPSILON), grads))
     return grads, norm, aux

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from cifar_flax.augment.hashing import hash_bits
+from cifar_flax.runtime.hashing import hash_bits
 
 
 def lowbias32(x):

@@ -1,0 +1,23 @@
+"""Euclidean norms of parameters and gradients."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cifar_flax.models.loops import computed, grouped
+
+
+def norm(x: jax.Array) -> jax.Array:
+    """Root of the sum of squares of an array of at least one axis: []."""
+    return jnp.sqrt(_sum_of_squares(x))
+
+
+def tree_norm(tree: Any) -> jax.Array:
+    """Root of the sum of squares of all arrays of a tree: []."""
+    return jnp.sqrt(sum(_sum_of_squares(x) for x in jax.tree.leaves(tree)))
+
+
+def _sum_of_squares(x: jax.Array) -> jax.Array:
+    """In two steps: XLA's CPU backend takes five times as long over one sum of a large kernel."""
+    return computed(jnp.square(grouped(x)).sum(1)).sum()
