@@ -26,7 +26,7 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.plan import layers_of, multiply_adds
 from benchmarks.ratios import ratios, training_flops
-from benchmarks.timing import in_turns, speeds
+from benchmarks.timing import in_turns, rounds, speeds
 from benchmarks.workers import Worker
 from benchmarks.workload import CLASSES, PRODUCT, Answer, check_agreement, common_recipe
 from cifar_flax.config import Config
@@ -64,12 +64,14 @@ def main() -> None:
         return
     print(f"{experiment.name}: {work / 1e6:,.0f} M multiply-adds an image; {_ROUNDS.value} rounds of {_STEPS.value} steps")
     print(table(actual, sizes, seconds, work))
-    print("\n".join(f"{name} {value:.3f}" for name, value in actual.items() if isinstance(value, float)))
+    print("\n".join(f"{name} {value:.3f}{_spread(actual, name)}" for name, value in actual.items() if isinstance(value, float)))
     print("\n".join([*(f"{name} differs from ours by {value:.0e} at most" for name, value in differences.items()), *remarks]))
 
 
 def figures(prefix: str, seconds: Mapping[int, Mapping[str, list[float]]], work: int) -> dict[str, Any]:
     """Images a second, ratios, the peak and ours as a share of it.
+
+    A ratio is of the medians of both; beside it stand those of each round, which say how quiet the machine was.
 
     Args:
       prefix: of the names, such as "wide".
@@ -80,9 +82,11 @@ def figures(prefix: str, seconds: Mapping[int, Mapping[str, list[float]]], work:
     products = [values for by_variant in seconds.values() for name, values in by_variant.items() if _is_product(name)]
     peak = max(PRODUCT_FLOPS / statistics.median(values) for values in products)
     size, first = next(iter(images.items()))
+    by_round = [ratios(speeds(one, size), prefix) for one in rounds(_networks(seconds[size]))]
     return {
         "batch_size": size,
         **ratios(first, prefix),
+        "ratios_by_round": {name: [one[name] for one in by_round] for name in by_round[0]},
         f"{prefix}_share_of_peak": first["ours_f32"] * training_flops(work) / peak,
         "peak_gflops": peak / 1e9,
         "images_per_second": images,
@@ -103,6 +107,11 @@ def table(actual: Mapping[str, Any], sizes: list[int], seconds: Mapping[int, Map
         share = images[size][name] * training_flops(work) / 1e9 / actual["peak_gflops"]
         lines.append(f"{name:22}{columns}{spread:>18}{share:9.1%}")
     return "\n".join(lines)
+
+
+def _spread(actual: Mapping[str, Any], name: str) -> str:
+    of_rounds = actual["ratios_by_round"].get(name)
+    return f" (rounds {min(of_rounds):.3f} to {max(of_rounds):.3f})" if of_rounds else ""
 
 
 def _check(workers: Mapping[str, Worker], config: Config) -> dict[str, float]:

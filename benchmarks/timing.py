@@ -28,6 +28,11 @@ def in_turns(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
     return measured
 
 
+def rounds(measured: Mapping[str, list[float]]) -> list[dict[str, list[float]]]:
+    """The measurements of each round of `in_turns`, as if there had been no other."""
+    return [dict(zip(measured, [[value] for value in values], strict=True)) for values in zip(*measured.values(), strict=True)]
+
+
 def speeds(seconds: Mapping[str, list[float]], amount: float) -> dict[str, float]:
     """Divides `amount`, images per step say, by the median seconds of each variant."""
     return {name: amount / statistics.median(values) for name, values in seconds.items()}

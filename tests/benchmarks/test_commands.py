@@ -44,6 +44,8 @@ def test_throughput_of_ours_beside_plain_jax(benchmark):
     assert set(speeds) == {"ours", "ours_f32", "default_options", "plain_jit"}
     assert speeds["ours"] == pytest.approx(32 / np.median(seconds["ours"]))
     assert actual["tiny_ratio_plain_jit"] == pytest.approx(speeds["ours_f32"] / speeds["plain_jit"])
+    rounds = zip(seconds["ours_f32"], seconds["plain_jit"], strict=True)
+    assert actual["ratios_by_round"]["tiny_ratio_plain_jit"] == pytest.approx([plain / ours for ours, plain in rounds])
     # 8x8 outputs of 27 products for 8 channels; 4x4x8 features to 16, and 16 to 100 classes.
     assert actual["multiply_adds"] == 64 * 27 * 8 + 128 * 16 + 1600
     products = [np.median(actual["seconds_per_step"][size]["matrix_product_jax"]) for size in ("32", "4")]

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.ratios import ratios, training_flops
-from benchmarks.timing import in_turns, speeds, time_steps
+from benchmarks.timing import in_turns, rounds, speeds, time_steps
 
 SPEEDS = {"ours": 240.0, "ours_f32": 90.0, "plain_jit": 45.0}
 TORCH = {"torch_eager": 100.0, "torch_compiled": 120.0, "torch_bf16_eager": 300.0, "torch_bf16_compiled": 280.0}
@@ -34,6 +34,10 @@ def test_the_best_is_not_named_where_one_of_them_was_not_measured():
 
 def test_speeds_are_those_of_the_median_round():
     assert speeds({"a": [2.0, 1.0, 100.0], "b": [4.0, 4.0, 4.0]}, 64) == {"a": 32, "b": 16}
+
+
+def test_a_round_is_as_if_there_had_been_no_other():
+    assert rounds({"a": [2.0, 1.0], "b": [4.0, 5.0]}) == [{"a": [2.0], "b": [4.0]}, {"a": [1.0], "b": [5.0]}]
 
 
 def test_training_takes_three_forward_passes():

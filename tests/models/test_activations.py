@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import erf, expit
@@ -21,3 +22,13 @@ def test_every_activation_has_its_formula():
     assert expected.keys() == set(Activation)
     for name, values in expected.items():
         np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x, jnp.float32)), values, atol=2e-6, err_msg=name)
+
+
+def test_every_activation_in_bfloat16_is_that_of_float32_rounded_once_and_so_is_its_slope_nearly():
+    x = jnp.linspace(-4, 4, 101).astype(jnp.bfloat16)
+    for name, function in ACTIVATIONS.items():
+        values = function(x)
+        assert values.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(values, function(x.astype(jnp.float32)).astype(jnp.bfloat16), err_msg=name)
+        slopes, exact = (jax.grad(lambda x, f=function: f(x).astype(jnp.float32).sum())(x) for x in (x, x.astype(jnp.float32)))
+        np.testing.assert_allclose(slopes.astype(jnp.float32), exact, rtol=2**-7, atol=2**-8, err_msg=name)

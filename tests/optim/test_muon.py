@@ -1,5 +1,6 @@
 """Muon and its companions against NumPy, in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from cifar_flax.errors import ConfigError
 from cifar_flax.optim import Muon, MuonConfig, MuonSGD
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.muon import orthogonalize
+from cifar_flax.optim.optimizers import create_optimizer
 from tests.optim.test_optimizers import RATE, adam, descend, sgd
 
 
@@ -31,6 +33,31 @@ def test_orthogonalize_brings_singular_values_close_to_one():
     kernel = np.random.default_rng(1).normal(size=(3, 3, 16, 32))
     values = np.linalg.svd(np.asarray(orthogonalize(jnp.asarray(kernel, jnp.float32), 5)).reshape(-1, 32), compute_uv=False)
     assert 0.6 < values.min() < values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 24, 64), (2, 2, 8, 96)])
+def test_orthogonalize_in_bfloat16_hardly_moves_singular_values(shape):
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    exact, rounded = (
+        np.linalg.svd(np.asarray(orthogonalize(kernel, 3, dtype)).reshape(-1, shape[-1]), compute_uv=False)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    np.testing.assert_allclose(rounded, exact, atol=0.015)
+    assert np.abs(rounded - exact).max() > 1e-4  # it was computed in bfloat16
+
+
+def test_muon_sgd_computes_its_products_in_the_dtype_that_an_update_is_given():
+    params = {"conv": jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 8, 16)), jnp.float32), "bias": jnp.ones(16)}
+    optimizer = create_optimizer(MuonSGD(), lambda step: 0.1)
+    updates = {
+        dtype: optimizer.update(params, optimizer.init(params), params, compute_dtype=dtype)[0]
+        for dtype in (jnp.float32, jnp.bfloat16)
+    }
+    given, rounded = updates.values()
+    assert jax.tree.map(lambda x: x.dtype, rounded) == {"conv": jnp.float32, "bias": jnp.float32}
+    difference = float(jnp.linalg.norm(given["conv"] - rounded["conv"]) / jnp.linalg.norm(given["conv"]))
+    assert 1e-5 < difference < 0.02
+    np.testing.assert_array_equal(given["bias"], rounded["bias"])
 
 
 def test_muon_sgd_is_muon_for_convolutions_and_nesterov_sgd_for_the_rest():
