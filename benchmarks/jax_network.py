@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -20,7 +21,7 @@ from cifar_flax.config.types import Activation
 from cifar_flax.data.batches import ResidentSource
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.models import convnet, create_model, initialize, speednet
+from cifar_flax.models import convnet, create_model, initialize, resnet, speednet
 from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.groups import matches
@@ -35,6 +36,16 @@ from cifar_flax.training.step import TrainStep
 Step = Callable[[], object]
 
 
+PLAIN_ACTIVATIONS = {
+    Activation.RELU: nn.relu,
+    Activation.ELU: nn.elu,
+    Activation.GELU: functools.partial(nn.gelu, approximate=False),
+    Activation.SILU: nn.silu,
+    Activation.TANH: jnp.tanh,
+    Activation.SIGMOID: nn.sigmoid,
+}
+
+
 @contextlib.contextmanager
 def default_options() -> Iterator[None]:
     """Our step as `jax.jit` compiles it by default."""
@@ -44,12 +55,21 @@ def default_options() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_layers() -> Iterator[None]:
-    """Convolution, ELU, max pooling and batch normalisation as Flax has them."""
+    """Convolution, activations, max pooling, dropout and batch normalisation as Flax has them."""
 
-    def conv(features: int, size: int, padding: str, kernel_init: Any, use_bias: bool, dtype: Any, name: str) -> nn.Module:
-        return nn.Conv(
-            features, (size, size), padding=padding, kernel_init=kernel_init, use_bias=use_bias, dtype=dtype, name=name
-        )
+    def conv(
+        features: int,
+        size: int,
+        padding: str | int,
+        kernel_init: Any,
+        use_bias: bool,
+        dtype: Any,
+        stride: int = 1,
+        *,
+        name: str,
+    ) -> nn.Module:
+        given = {"padding": padding, "kernel_init": kernel_init, "use_bias": use_bias, "dtype": dtype}
+        return nn.Conv(features, (size, size), stride, name=name, **given)
 
     def max_pool(x: jax.Array, window: int) -> jax.Array:
         return nn.max_pool(x, (window, window), (window, window)) if window > 1 else x
@@ -58,11 +78,12 @@ def plain_layers() -> Iterator[None]:
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     with (
-        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool, BatchNormalization=nn.BatchNorm),
+        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool, BatchNormalization=nn.BatchNorm, Dropout=nn.Dropout),
+        mock.patch.multiple(resnet, Conv=conv, BatchNormalization=nn.BatchNorm, Dropout=nn.Dropout),
         mock.patch.multiple(
             speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add, BatchNormalization=nn.BatchNorm
         ),
-        mock.patch.dict(ACTIVATIONS, {Activation.ELU: nn.elu}),
+        mock.patch.dict(ACTIVATIONS, PLAIN_ACTIVATIONS),
     ):
         yield
 
@@ -112,8 +133,11 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
     return {**made, "matrix_product_jax": lambda: multiply(matrix, matrix).block_until_ready()}, []
 
 
-def training_step(workload: Workload) -> Step:
-    """Compiles the step of launch/train.py, gather, augmentation and metrics included, for the workload's config and images."""
+def training_step(workload: Workload, chunk: int = 1) -> Step:
+    """Compiles the step of launch/train.py, gather, augmentation and metrics included, for the workload's config and images.
+
+    What is returned makes `chunk` updates in one dispatch, all on the same images, and waits for them.
+    """
     config, mesh = workload.config, data_parallel_mesh()
     dtype = compute_dtype(config.train.dtype)
     dataset = Dataset(workload.images, workload.labels, tuple(map(str, range(CLASSES))))
@@ -129,7 +153,9 @@ def training_step(workload: Workload) -> Step:
     train_step = TrainStep(config, model, optimizer, preprocessing, 100)
 
     def run(state: TrainState, resident: Any, indices: jax.Array) -> Any:
-        return train_step(state, source.batch(resident, indices))
+        if chunk == 1:
+            return train_step(state, source.batch(resident, indices))
+        return jax.lax.scan(lambda state, _: train_step(state, source.batch(resident, indices)), state, length=chunk)
 
     step = compilation.jit(run, dtype, donate_argnums=0)
     indices = np.arange(len(dataset), dtype=np.int32)

@@ -85,14 +85,21 @@ class Network:
 
     def _apply(self, layers: tuple[Layer, ...], x: Any) -> Any:
         for layer in layers:
-            x = keras.layers.add([x, self._apply(layer.layers, x)]) if isinstance(layer, Residual) else self._build(layer)(x)
+            if isinstance(layer, Residual):
+                x = keras.layers.add([self._apply(layer.shortcut, x), self._apply(layer.layers, x)])
+            else:
+                x = self._build(layer)(x)
         return x
 
     def _build(self, layer: Layer) -> Callable[[Any], Any]:
         match layer:
-            case Conv(name=name, features=features, size=size, padding=padding, bias=bias):
-                self._named[name] = keras.layers.Conv2D(features, size, padding=padding.lower(), use_bias=bias)
-                return self._named[name]
+            case Conv(name=name, features=features, size=size, padding=padding, bias=bias, stride=stride):
+                pixels, how = (padding, "valid") if isinstance(padding, int) else (0, padding.lower())
+                if stride == 1 and 2 * pixels == size - 1:
+                    pixels, how = 0, "same"  # the same, and not in two steps
+                conv = keras.layers.Conv2D(features, size, stride, padding=how, use_bias=bias)
+                self._named[name] = conv
+                return (lambda x: conv(keras.layers.ZeroPadding2D(pixels)(x))) if pixels else conv
             case Dense(name=name, features=features, bias=bias):
                 self._named[name] = keras.layers.Dense(features, use_bias=bias)
                 return self._named[name]

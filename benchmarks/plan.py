@@ -7,18 +7,20 @@ from cifar_flax.config import ModelSpec
 from cifar_flax.config.types import Activation, BatchNorm, GlobalPool
 from cifar_flax.errors import UserError
 from cifar_flax.models.convnet import BlockConfig, ConvNet
+from cifar_flax.models.resnet import ResNet
 from cifar_flax.models.speednet import WHITENING_SIZE, SpeedNet
 
 
 @dataclass(frozen=True)
 class Conv:
-    """Convolution with stride 1 and a square kernel; its parameters are `name/kernel` and `name/bias`."""
+    """Convolution with a square kernel; its parameters are `name/kernel` and `name/bias`."""
 
     name: str
     features: int
     size: int
-    padding: str  # "SAME", whose odd row and column are at the end, or "VALID"
+    padding: str | int  # "SAME", whose odd row and column are at the end, "VALID", or pixels on every side
     bias: bool
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,30 @@ class Scale:
 
 @dataclass(frozen=True)
 class Residual:
-    """What comes in, plus what the layers make of it."""
+    """What the layers make of what comes in, plus what the shortcut makes of it: with none, as it is."""
 
     layers: tuple["Layer", ...]
+    shortcut: tuple["Layer", ...] = ()
 
 
 Layer = Conv | Norm | Activate | MaxPool | Dropout | Vector | Dense | Scale | Residual
 
 
 def layers_of(model: ModelSpec, num_classes: int) -> tuple[Layer, ...]:
-    """The layers of a convnet or speednet, in the order in which they are applied.
+    """The layers of a network of the package, in the order in which they are applied.
 
     Raises:
-      UserError: it is neither.
+      UserError: it is none of those.
     """
     if isinstance(model, ConvNet):
         return _convnet(model, num_classes)
     if isinstance(model, SpeedNet):
         return _speednet(model, num_classes)
+    if isinstance(model, ResNet):
+        return _resnet(model, num_classes)
     raise UserError(
-        f"config.model.name: the other frameworks have no {model.name} here; expected convnet or speednet, or --frameworks=jax"
+        f"config.model.name: the other frameworks have no {model.name} here; expected convnet, speednet or resnet, "
+        "or --frameworks=jax"
     )
 
 
@@ -148,14 +154,41 @@ def _speednet(model: SpeedNet, num_classes: int) -> tuple[Layer, ...]:
     return (*layers, Vector(model.global_pool), Dense("logits", num_classes, False), Scale(model.logit_scale))
 
 
+def _resnet(model: ResNet, num_classes: int) -> tuple[Layer, ...]:
+    def norm(name: str) -> Norm:
+        return Norm(name, True, model.batch_norm_momentum, model.batch_norm_epsilon)
+
+    def conv(name: str, features: int, size: int = 3, stride: int = 1) -> Conv:
+        return Conv(name, features, size, size // 2, False, stride)
+
+    activate, channels = Activate(model.activation), model.stem
+    layers: list[Layer] = [conv("stem", model.stem)]
+    layers += [] if model.preactivation else [norm("stem_norm"), activate]
+    for i, (features, blocks) in enumerate(zip(model.features, model.blocks, strict=True)):
+        for j in range(blocks):
+            name, stride = f"stage{i}_block{j}", 2 if i and not j else 1
+            first, second = conv(f"{name}_conv0", features, stride=stride), conv(f"{name}_conv1", features)
+            changes, shortcut = stride > 1 or channels != features, conv(f"{name}_shortcut", features, 1, stride)
+            if model.preactivation:
+                before: list[Layer] = [norm(f"{name}_norm0"), activate]
+                body: list[Layer] = [first, norm(f"{name}_norm1"), activate, Dropout(model.dropout), second]
+                layers += [*before, Residual((*body,), (shortcut,))] if changes else [Residual((*before, *body))]
+            else:
+                body = [first, norm(f"{name}_norm0"), activate, Dropout(model.dropout), second, norm(f"{name}_norm1")]
+                layers += [Residual((*body,), (shortcut, norm(f"{name}_shortcut_norm")) if changes else ()), activate]
+            channels = features
+    layers += [norm("norm"), activate] if model.preactivation else []
+    return (*layers, Vector(model.global_pool), Dense("logits", num_classes, True))
+
+
 def _count(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     total = 0
     for layer in layers:
         match layer:
-            case Conv(features=features, size=size, padding=padding):
-                lost = 0 if padding == "SAME" else size - 1
+            case Conv(features=features, size=size, padding=padding, stride=stride):
+                lost = size - 1 - (2 * padding if isinstance(padding, int) else size - 1 if padding == "SAME" else 0)
                 height, width, channels = shape
-                shape = (height - lost, width - lost, features)
+                shape = ((height - lost - 1) // stride + 1, (width - lost - 1) // stride + 1, features)
                 total += math.prod(shape) * size * size * channels
             case MaxPool(window=window):
                 shape = (shape[0] // window, shape[1] // window, shape[2])
@@ -164,7 +197,8 @@ def _count(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, tupl
             case Dense(features=features):
                 total += shape[0] * features
                 shape = (features,)
-            case Residual(layers=inner):
+            case Residual(layers=inner, shortcut=shortcut):
+                total += _count(shortcut, shape)[0]
                 more, shape = _count(inner, shape)
                 total += more
     return total, shape

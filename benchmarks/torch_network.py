@@ -48,28 +48,28 @@ class Apply(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """What comes in plus what the body makes of it."""
+    """What the body makes of what comes in, plus what the shortcut makes of it."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.shortcut = body, shortcut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds the two."""
-        return x + self.body(x)
+        return self.shortcut(x) + self.body(x)
 
 
 class Network:
     """A workload's network with its parameters loaded.
 
     Attributes:
-      module: the network; images [N, 3, H, W], channels_last, to logits [N, CLASSES].
+      module: the network, on `device`; images [N, 3, H, W], channels_last, to logits [N, CLASSES].
       parameters: by our paths.
       inputs, labels: the workload's batch.
     """
 
-    def __init__(self, workload: Workload) -> None:
-        self._workload = workload
+    def __init__(self, workload: Workload, device: str = "cpu") -> None:
+        self._workload, self._device = workload, device
         self._named: dict[str, nn.Module] = {}
         layers = layers_of(workload.config.model, CLASSES)
         self.module = nn.Sequential(*(self._build(layer) for layer in layers)).to(memory_format=torch.channels_last)
@@ -83,8 +83,9 @@ class Network:
         for path in workload.frozen:
             self.parameters[path].requires_grad_(False)
         images = torch.from_numpy(workload.inputs).permute(0, 3, 1, 2)
-        self.inputs = images.contiguous(memory_format=torch.channels_last)
-        self.labels = torch.from_numpy(workload.labels).long()
+        self.inputs = images.contiguous(memory_format=torch.channels_last).to(device)
+        self.labels = torch.from_numpy(workload.labels).long().to(device)
+        self.module.to(device)
 
     def loss(self, logits: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy of smoothed labels."""
@@ -99,20 +100,26 @@ class Network:
         trained = {path: p.grad.numpy() for path, p in self.parameters.items() if p.grad is not None}
         return Answer(logits.detach().numpy(), eval_logits, {path: _from_torch(g) for path, g in trained.items()})
 
-    def step(self, compiled: bool, dtype: torch.dtype) -> Step:
-        """A function that makes one update and waits for it."""
-        module = torch.compile(self.module.train(), dynamic=False) if compiled else self.module.train()
+    def step(self, compiled: bool, dtype: torch.dtype, mode: str = "default", chunk: int = 1) -> Step:
+        """A function that makes `chunk` updates and waits for them; `mode` is that of `torch.compile`."""
+        module = torch.compile(self.module.train(), dynamic=False, mode=mode) if compiled else self.module.train()
         optimizer = self._optimizer()
 
-        def one() -> None:
+        def update() -> None:
             optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+            with torch.autocast(self._device, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
                 logits = module(self.inputs)
             self.loss(logits).backward()
             optimizer.step()
 
-        one()  # compiles
-        return one
+        def updates() -> None:
+            for _ in range(chunk):
+                update()
+            if self._device == "cuda":
+                torch.cuda.synchronize()
+
+        updates()  # compiles
+        return updates
 
     def _optimizer(self) -> torch.optim.Optimizer:
         """The fused forms, which are PyTorch's fastest."""
@@ -125,10 +132,11 @@ class Network:
 
     def _build(self, layer: Layer) -> nn.Module:
         match layer:
-            case Conv(name=name, features=features, size=size, padding=padding, bias=bias):
+            case Conv(name=name, features=features, size=size, padding=padding, bias=bias, stride=stride):
                 channels = self._workload.params[f"{name}/kernel"].shape[2]
                 # Of even kernels, PyTorch's "same" has the odd row and column at the end as well.
-                self._named[name] = nn.Conv2d(channels, features, size, padding=padding.lower(), bias=bias)
+                pixels = padding if isinstance(padding, int) else padding.lower()
+                self._named[name] = nn.Conv2d(channels, features, size, stride, pixels, bias=bias)
                 return self._named[name]
             case Dense(name=name, features=features, bias=bias):
                 self._named[name] = nn.Linear(self._workload.params[f"{name}/kernel"].shape[0], features, bias=bias)
@@ -146,8 +154,8 @@ class Network:
                 return Apply(POOLED[how])
             case Scale(factor=factor):
                 return Apply(lambda x: x.float() * factor)
-            case Residual(layers=layers):
-                return ResidualBlock(nn.Sequential(*(self._build(inner) for inner in layers)))
+            case Residual(layers=layers, shortcut=shortcut):
+                return ResidualBlock(*(nn.Sequential(*map(self._build, part)) for part in (layers, shortcut)))
 
     def _batch_norm(self, layer: Norm) -> nn.Module:
         """PyTorch's momentum is the share of the new, and its running variance is unbiased; neither matters to the step."""

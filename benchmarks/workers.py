@@ -4,7 +4,7 @@ import importlib
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from benchmarks.timing import time_steps
 from cifar_flax.errors import CifarFlaxError, RunFailed
 
 # All frameworks run on the CPU and print little.
-SETTINGS = {
+ON_CPU = {
     "JAX_PLATFORMS": "cpu",
     "CUDA_VISIBLE_DEVICES": "",
     "KERAS_BACKEND": "tensorflow",
@@ -22,13 +22,13 @@ SETTINGS = {
 
 
 class Worker:
-    """A module of `benchmarks` in a separate process, which keeps the steps that it has built."""
+    """A module of `benchmarks` in a process of its own, which keeps the steps that it builds; `settings` is its environment."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, settings: Mapping[str, str] = ON_CPU) -> None:
         context = multiprocessing.get_context("spawn")
         self._module = module
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, module))
+        self._process = context.Process(target=_serve, args=(theirs, module, settings))
         os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # like launch/train.py, for each framework
         self._process.start()
         theirs.close()
@@ -53,9 +53,9 @@ class Worker:
             return value
         raise value
 
-    def build(self, workload: Any) -> tuple[list[str], list[str]]:
-        """Has the module build its steps for a workload, replacing earlier ones; returns their names, and remarks."""
-        return self.call("build", workload)
+    def build(self, workload: Any, *arguments: Any) -> tuple[list[str], list[str]]:
+        """Has the module build its `steps(workload, *arguments)`, replacing earlier ones; returns their names, and remarks."""
+        return self.call("build", workload, *arguments)
 
     def versions(self, packages: tuple[str, ...]) -> dict[str, str]:
         """Returns the versions of packages in the process."""
@@ -75,13 +75,13 @@ class Worker:
         self._process.join()
 
 
-def _serve(pipe: Connection, name: str) -> None:
-    os.environ.update(SETTINGS)
+def _serve(pipe: Connection, name: str, settings: Mapping[str, str]) -> None:
+    os.environ.update(settings)
     built: dict[str, Callable[[], object]] = {}
 
-    def build(workload: Any) -> tuple[list[str], list[str]]:
+    def build(*arguments: Any) -> tuple[list[str], list[str]]:
         built.clear()
-        steps, remarks = module.steps(workload)
+        steps, remarks = module.steps(*arguments)
         built.update(steps)
         return list(steps), remarks
 

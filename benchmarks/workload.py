@@ -9,7 +9,7 @@ import numpy as np
 from cifar_flax.config import AugmentConfig, Config, EarlyStoppingConfig, OptimizerSpec, PlateauConfig
 from cifar_flax.config.types import Normalization
 from cifar_flax.errors import RunFailed
-from cifar_flax.models import ConvNet
+from cifar_flax.models import ConvNet, ResNet
 from cifar_flax.optim import SGD, Adam, AdamW
 
 CLASSES = 100
@@ -51,6 +51,8 @@ class Workload:
                 block.dropout = 0.0
             for dense in config.model.dense:
                 dense.dropout = 0.0
+        elif isinstance(config.model, ResNet):
+            config.model.dropout = 0.0
         return replace(self, config=config)
 
 

@@ -76,7 +76,7 @@ def main() -> None:
         _STRATEGY.value,
         trials,
         seed=base.seed,
-        prune_from=max(1, base.train.epochs // 5) if _PRUNE.value else None,
+        prune_from=max(1, int(base.train.epochs // 5)) if _PRUNE.value else None,
         fingerprint=fingerprint(base, folds=_FOLDS.value),
         heartbeat=_HEARTBEAT.value,
     )

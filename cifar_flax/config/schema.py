@@ -21,6 +21,7 @@ from cifar_flax.config.types import (
     DataSource,
     Degrees,
     Dtype,
+    Epochs,
     FillMode,
     Monitor,
     NonNegative,
@@ -111,7 +112,7 @@ class ResolutionConfig(ConfigBase):
 class TrainConfig(ConfigBase):
     """How long, with which batches and in which precision."""
 
-    epochs: Count = 10
+    epochs: Epochs = 10  # 8.75, say, ends within the ninth
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
     resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size

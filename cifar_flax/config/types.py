@@ -18,6 +18,7 @@ Channels = Annotated[int, Ge(1), Le(2**16)]
 Kernel = Annotated[int, Ge(1), Le(63)]  # pixels
 Repeats = Annotated[int, Ge(1), Le(100)]
 Pixels = Annotated[int, Ge(0), Le(512)]
+Epochs = Annotated[float, Gt(0), Le(INT32_MAX)]  # training may end within one
 Patience = Annotated[int, Ge(0), Le(INT32_MAX)]  # epochs
 Auto = Literal["auto"]
 Seed = Annotated[int, Ge(0), Lt(2**32)]

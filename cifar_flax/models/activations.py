@@ -26,6 +26,24 @@ def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax
     return y, (widened(tangents[0]) * jnp.where(values > 0, 1, values + 1)).astype(y.dtype)
 
 
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """Gaussian error linear unit, x times the normal distribution function of x."""
+    return _gelu(widened(x)).astype(x.dtype)
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    return nn.gelu(x, approximate=False)
+
+
+def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
+    _, vjp = jax.vjp(_gelu, widened(computed(x)))  # computed anew: XLA would keep a float32 map of the forward pass
+    return (vjp(widened(g))[0].astype(x.dtype),)
+
+
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
+
+
 def _rounded_once(function: Function) -> Function:
     return lambda x: function(widened(x)).astype(x.dtype)
 
@@ -34,7 +52,7 @@ ACTIVATIONS: dict[Activation, Function] = {
     Activation.LINEAR: lambda x: x,
     Activation.RELU: _rounded_once(nn.relu),
     Activation.ELU: elu,
-    Activation.GELU: _rounded_once(lambda x: nn.gelu(x, approximate=False)),
+    Activation.GELU: gelu,
     Activation.SILU: _rounded_once(nn.silu),
     Activation.TANH: _rounded_once(jnp.tanh),
     Activation.SIGMOID: _rounded_once(nn.sigmoid),

@@ -1,6 +1,7 @@
 """The trials of a search, each an ordinary run directory, or one for each fold of a cross-validation."""
 
 import gc
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -132,7 +133,7 @@ def objective(search: Search, trial: Trial) -> float:
     try:
         for fold, (folder, config) in enumerate(search.runs(index, trial.params)):
             make_folder(folder)
-            last_epoch = config.train.epochs if search.folds is None else None
+            last_epoch = math.ceil(config.train.epochs) if search.folds is None else None
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
                 search.train(config, folder, after_epoch=after_epoch)

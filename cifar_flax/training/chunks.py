@@ -30,12 +30,17 @@ class Chunk(NamedTuple):
         return self.first + self.length
 
 
+def total_steps(config: Config, steps_per_epoch: int) -> int:
+    """The updates of a training; a last one begun counts, as in cifar10-airbench."""
+    return math.ceil(round(config.train.epochs * steps_per_epoch, 6))
+
+
 class ChunkPlan:
     """Which steps go into one dispatch; chunks end with an epoch, a resolution and, where the config wants one, a save."""
 
     def __init__(self, config: Config, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
-        self.total_steps = config.train.epochs * steps_per_epoch
+        self.total_steps = total_steps(config, steps_per_epoch)
         self._resolutions = config.train.resolutions
         self._save_every = config.checkpoint.every_steps
         wanted = config.train.steps_per_dispatch
@@ -44,7 +49,8 @@ class ChunkPlan:
 
     def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
         """Yields the chunks of an epoch, counted from 0, from update number `first` on, where a chunk has ended."""
-        begin, end = epoch * self.steps_per_epoch, (epoch + 1) * self.steps_per_epoch
+        begin = epoch * self.steps_per_epoch
+        end = min(begin + self.steps_per_epoch, self.total_steps)
         stops = sorted({*range(begin, end, self.longest), *self._resolution_changes(), *self._saves(begin, end), end})
         for stop in stops:
             if first < stop <= end:
@@ -54,16 +60,20 @@ class ChunkPlan:
     def programs(self, first: int) -> Sequence[tuple[int | None, int]]:
         """The (image_size, length) of all chunks from update number `first` on, each once, in the order of their first use."""
         seen: dict[tuple[int | None, int], None] = {}
-        epochs = range(first // self.steps_per_epoch, self.total_steps // self.steps_per_epoch)
-        if self._save_every is None:  # all epochs without a change of resolution are alike
+        epochs = range(first // self.steps_per_epoch, math.ceil(self.total_steps / self.steps_per_epoch))
+        if self._save_every is None:  # all epochs without a change of resolution are alike, but for a last one that is cut off
             changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
-            epochs = sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs)})  # type: ignore[assignment]
+            chosen = sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs), *epochs[-1:]})
         else:
-            epochs = epochs[:2]
-        for epoch in epochs:
+            chosen = [*epochs[:2]]
+        for epoch in chosen:
             for chunk in self.epoch(epoch, max(first, epoch * self.steps_per_epoch)):
                 seen[chunk.image_size, chunk.length] = None
         return list(seen)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether an epoch has ended after so many updates, be it cut off as the last."""
+        return step % self.steps_per_epoch == 0 or step == self.total_steps
 
     def image_size(self, step: int) -> int | None:
         """Pixels a side to train on after so many updates; None for the images' own."""

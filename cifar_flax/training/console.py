@@ -8,6 +8,7 @@ import jax
 from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import Progress, format_duration
+from cifar_flax.training.chunks import total_steps
 from cifar_flax.training.records import read_records
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
@@ -19,7 +20,7 @@ class Console:
     def __init__(self, config: Config, workdir: Path, steps_per_epoch: int, first_step: int) -> None:
         """Prints nothing yet; `first_step` is the number of updates made before this process."""
         self._config, self._workdir, self._first_step = config, workdir, first_step
-        self._steps_per_epoch, self._total_steps = steps_per_epoch, config.train.epochs * steps_per_epoch
+        self._steps_per_epoch, self._total_steps = steps_per_epoch, total_steps(config, steps_per_epoch)
         self._line = Progress(silent=not is_main_process())
         self._scale = 1.0
 
@@ -46,7 +47,7 @@ class Console:
         values, speed = dict(zip(METRICS, metrics, strict=True)), timer.steps_per_second
         remaining = (self._total_steps - step) / speed if speed else 0
         self._line.show(
-            f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._config.train.epochs}  step {step}/{self._total_steps}  "
+            f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._config.train.epochs:g}  step {step}/{self._total_steps}  "
             f"loss {values['loss']:.4f}  top-1 {values['top1']:.1%}  {speed * self._config.train.batch_size:,.0f} images/s  "
             f"ETA {format_duration(remaining)}"
         )
@@ -54,7 +55,7 @@ class Console:
     def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
         """Prints the scores of an epoch."""
         text = "".join(f"  {split.replace('_', ' ')} {_summary(row)}" for split, row in scores.items())
-        self._line.print(f"epoch {epoch}/{self._config.train.epochs}{text}  {format_duration(seconds)}")
+        self._line.print(f"epoch {epoch}/{self._config.train.epochs:g}{text}  {format_duration(seconds)}")
 
     def finish(self, step: int, epochs_done: int, stopped_early: bool, timer: StepTimer) -> None:
         """Says how training went, after update number `step`."""
@@ -63,12 +64,14 @@ class Console:
             self._line.print("nothing is left to train")
         if stopped_early and epochs_done < planned:
             self._line.print(
-                f"stopped early, after epoch {epochs_done} of {planned}: validation {stopping.monitor} has not improved "
+                f"stopped early, after epoch {epochs_done} of {planned:g}: validation {stopping.monitor} has not improved "
                 f"for {stopping.patience} epochs (config.early_stopping)"
             )
         times = timer.times
         compiling = format_duration(times["compilation"])
-        text = f"trained {epochs_done} epochs in {format_duration(times['elapsed'])}, {compiling} of it compiling"
+        text = (
+            f"trained {min(epochs_done, planned):g} epochs in {format_duration(times['elapsed'])}, {compiling} of it compiling"
+        )
         epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
         if validated := [record for record in epochs if record.get("validation_top1") is not None]:
             best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints.find

@@ -96,7 +96,7 @@ def fit(
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
-                    if step % trainer.steps_per_epoch and (save or runs.due_by_step(step)):
+                    if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(step)):
                         runs.save(step, state)
                 runs.flush()
                 scores = trainer.evaluate(state, check)

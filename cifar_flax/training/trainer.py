@@ -34,7 +34,7 @@ from cifar_flax.runtime.devices import (
     replicated,
 )
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.chunks import Chunk, ChunkPlan
+from cifar_flax.training.chunks import Chunk, ChunkPlan, total_steps
 from cifar_flax.training.programs import Programs
 from cifar_flax.training.seed_layout import SeedLayout
 from cifar_flax.training.state import TrainState, initial_state
@@ -97,7 +97,7 @@ class Trainer:
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
         check_module(model, preprocessing.image_shape, preprocessing.num_classes)
-        schedule = create_schedule(config.optim, config.train.epochs * steps_per_epoch, steps_per_epoch)
+        schedule = create_schedule(config.optim, total_steps(config, steps_per_epoch), steps_per_epoch)
         trainer = cls(
             config=config,
             seeds=seeds,

@@ -3,8 +3,8 @@ import pytest
 from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
 from cifar_flax.config.types import Activation, BatchNorm, Padding
-from cifar_flax.models import BlockConfig, ConvNet, DenseConfig, SpeedNet, StageConfig
-from cifar_flax.optim import MuonSGD
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig, ResNet, SpeedNet, StageConfig
+from cifar_flax.optim import SGD, MuonSGD
 
 
 @pytest.fixture(scope="session")
@@ -39,5 +39,25 @@ def tiny_speednet():
         batch_norm_momentum=0.6,
     )
     c.optim = MuonSGD(label_smoothing=0.2, freeze=("whitening/kernel",))
+    c.train.batch_size = 4
+    return common_recipe(c)
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet():
+    return _resnet(preactivation=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_wide_resnet():
+    return _resnet(preactivation=True)
+
+
+def _resnet(preactivation):
+    """Blocks that change the number of channels and those that do not; a map of odd size that is halved."""
+    c = Config()
+    c.data.image_size = 11
+    c.model = ResNet(stem=4, features=(4, 6), blocks=(2, 2), preactivation=preactivation, dropout=0.2)
+    c.optim = SGD(momentum=0.9)
     c.train.batch_size = 4
     return common_recipe(c)

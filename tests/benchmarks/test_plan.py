@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.plan import Conv, Dense, Dropout, Residual, layers_of, multiply_adds
-from cifar_flax.config import GlobalPool
+from cifar_flax.config import GlobalPool, ModelSpec
 from cifar_flax.config.flags import load_config
 from cifar_flax.errors import UserError
 from cifar_flax.models import ResNet, SpeedNet, StageConfig
@@ -32,6 +32,15 @@ def test_a_branch_adds_to_the_work_and_keeps_the_shape():
     assert multiply_adds((Dense("d", 7, True),), (5,)) == 35
 
 
-def test_a_residual_network_is_refused():
-    with pytest.raises(UserError, match=r"config\.model\.name: .*resnet.*expected convnet or speednet"):
-        layers_of(ResNet(), 100)
+def test_multiply_adds_of_resnets_are_those_that_are_published():
+    assert multiply_adds(layers_of(ResNet(), 100), (32, 32, 3)) == pytest.approx(0.56e9, rel=0.01)
+    wide = load_config(str(ROOT / "configs" / "wrn_28_10.py")).model
+    assert multiply_adds(layers_of(wide, 100), (32, 32, 3)) == pytest.approx(5.25e9, rel=0.01)
+
+
+def test_a_network_of_ones_own_is_refused():
+    class Mine(ModelSpec):
+        pass
+
+    with pytest.raises(UserError, match=r"config\.model\.name: .*Mine.*expected convnet, speednet or resnet"):
+        layers_of(Mine(), 100)

@@ -37,7 +37,7 @@ def test_checking_gives_every_value_its_declared_type():
     ("fields", "message"),
     [
         ({"optim__schedule": 3}, "config.optim.schedule: should be a valid string, not 3"),
-        ({"train__epochs": 2.5}, "config.train.epochs: should be a valid integer, not 2.5"),
+        ({"train__batch_size": 2.5}, "config.train.batch_size: should be a valid integer, not 2.5"),
         ({"train__epochs": True}, "config.train.epochs"),
         ({"train__batch_size": 0}, "config.train.batch_size: should be greater than or equal to 1"),
         ({"optim__learning_rate": float("inf")}, "config.optim.learning_rate"),

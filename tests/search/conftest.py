@@ -24,7 +24,7 @@ class Trainings:
         done = len(file.read_text().splitlines()) if file.exists() else 0
         write_config(config, workdir / "config.json")
         print("the progress of the training")
-        for epoch in range(done + 1, config.train.epochs + 1):
+        for epoch in range(done + 1, int(config.train.epochs) + 1):
             self.epochs.append((config.augment.cutout, config.data.fold, epoch))
             top1 = self.score(config, epoch)
             with file.open("a") as records:

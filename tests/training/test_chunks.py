@@ -32,6 +32,17 @@ def test_auto_is_one_step_a_dispatch_on_a_cpu(config):
     assert lengths(config) == [1] * STEPS_PER_EPOCH
 
 
+def test_training_may_end_within_an_epoch(config):
+    config.train.epochs = 2.65  # 26.5 updates: one begun counts
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    assert plan.total_steps == 27
+    assert [chunk.length for chunk in plan.epoch(2, 20)] == [4, 3]
+    assert plan.programs(0) == [(None, 4), (None, 2), (None, 3)]
+    assert [step for step in range(1, 28) if plan.ends_epoch(step)] == [10, 20, 27]
+    config.train.epochs = 0.3  # not 4 steps, though .3 * 10 may be above 3
+    assert ChunkPlan(config, STEPS_PER_EPOCH).total_steps == 3
+
+
 def test_chunks_end_where_a_save_is_due(config):
     config.checkpoint.every_steps = 3
     assert lengths(config) == [3, 1, 2, 2, 1, 1]  # up to 3, 4, 6, 8, 9, 10

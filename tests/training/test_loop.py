@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import signal
 
 import jax
@@ -157,6 +158,20 @@ def test_a_run_in_bfloat16_that_was_stopped_ends_bitwise_equal(tiny_data, tiny_c
             with pytest.raises(Preempted):
                 train(config, tmp_path / name, after_epoch=after_epoch)
         states.append(jax.device_get(train(config, tmp_path / name)))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_a_last_epoch_that_is_cut_off_is_validated_recorded_and_resumed_like_any(config, tmp_path):
+    config.train.epochs, config.plateau.patience, config.early_stopping.patience = 1.5, 0, 0
+    config.checkpoint.every_steps = 1
+    states = [jax.device_get(train(validated(config), tmp_path / "whole"))]
+    steps_per_epoch = of_kind("epoch", tmp_path / "whole")[0]["step"]
+    last = of_kind("epoch", tmp_path / "whole")[-1]
+    assert (last["epoch"], last["step"]) == (2, steps_per_epoch + math.ceil(steps_per_epoch / 2))
+    assert int(states[0].step) == last["step"]
+    with pytest.raises(Preempted):
+        train(validated(config), tmp_path / "stopped", after_epoch=lambda epoch, scores: signal.raise_signal(signal.SIGTERM))
+    states.append(jax.device_get(train(validated(config), tmp_path / "stopped")))
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 

@@ -102,7 +102,7 @@ def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.Dat
     facts += [("parameters", f"{count_parameters(network.variables['params']):,}")]
     if len(epochs):
         facts += [
-            ("epochs", f"{len(epochs)} of {run.config.train.epochs}"),
+            ("epochs", f"{min(len(epochs), run.config.train.epochs):g} of {run.config.train.epochs:g}"),
             ("training", format_duration(epochs.elapsed.iloc[-1])),
         ]
     if "validation_raw_top1" in epochs and len(epoch := epochs[epochs.step == network.step]):
