@@ -72,7 +72,7 @@ def published(c: Config) -> None:
 
 
 def select(c: Config) -> None:
-    """Choices are made with this one: 45,000 images to train on, 5,000 to validate with; docs/performance.md lists them."""
+    """Choices are made with this one: 45,000 images to train on, 5,000 to validate with; docs/recipes.md lists them."""
     c.data.validation_fraction = 0.1
 
 
@@ -89,7 +89,7 @@ def sprint(c: Config) -> None:
 def long(c: Config) -> None:
     """For an hour: a network of twice the multiply-adds, 3x3 kernels in every branch, larger shifts, averaged weights.
 
-    More filters on the smallest maps instead were no better and slower; docs/performance.md has what else was tried.
+    More filters on the smallest maps instead were no better and slower; docs/recipes.md has what else was tried.
     """
     c.augment.crop_padding = 4
     stages = (

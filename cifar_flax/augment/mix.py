@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from cifar_flax.augment.erase import box
 
@@ -73,5 +72,7 @@ def _beta(draw: jax.Array, alpha: float) -> jax.Array:
 
     `jax.random.beta` is a rejection loop, which takes seconds to compile and whose length all devices have to agree on.
     """
+    from scipy import special  # a tenth of the imports of a training, which few need
+
     quantiles = special.betaincinv(alpha, alpha, (np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     return jnp.asarray(quantiles, jnp.float32)[(draw * _QUANTILES).astype(jnp.int32)]

@@ -86,6 +86,8 @@ def fit(
     initial = _initialize(trainer, check) if fresh else None
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
+        if initial is not None:
+            trainer.compile_ahead(0)  # while the layers are shown
         state, step = runs.restore(initial)
         del initial  # or its buffers would stay for the whole training
         trainer.compile_ahead(step)

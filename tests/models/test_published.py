@@ -50,6 +50,8 @@ PARAMETERS = {
     "fast:long": 10_960_760,
     "fast:finetune": 8_605_368,
     "fast:head": 8_605_368,
+    "fast10": 1_971_640,  # the 1.97 M that cifar10-airbench says
+    "fast10:select": 1_971_640,
     "resnet18": 11_220_132,
     "wrn_28_10": 36_536_884,
 }
@@ -67,6 +69,8 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "fast:long": 2 * 3_392,
     "fast:finetune": 2 * 2_944,
     "fast:head": 2 * 2_944,
+    "fast10": 2 * 1_152,
+    "fast10:select": 2 * 1_152,
     "resnet18": 2 * 4_800,
     "wrn_28_10": 2 * 8_976,
 }

@@ -186,6 +186,36 @@ def test_chunks_of_steps_record_what_single_steps_do(config, tmp_path):
             assert chunked[name] == (pytest.approx(single[name], rel=1e-4) if isinstance(single[name], float) else single[name])
 
 
+class Watched:
+    """Metrics of a chunk that take note when they are fetched, and of the last chunk dispatched by then."""
+
+    def __init__(self, chunk, metrics, dispatched, fetched):
+        self.fetch = lambda: fetched.append((chunk.end, dispatched[-1])) or np.asarray(metrics)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.fetch()
+
+
+@pytest.mark.parametrize("steps_per_dispatch", [1, 2])
+def test_within_an_epoch_metrics_alone_are_fetched_and_a_chunk_behind(config, tmp_path, monkeypatch, steps_per_dispatch):
+    config.train.steps_per_dispatch, config.checkpoint.every_steps = steps_per_dispatch, None
+    monkeypatch.setattr("cifar_flax.training.runs.SLOW_SECONDS", math.inf)  # no step counts as slow
+    dispatched, fetched, step = [], [], Trainer.step
+
+    def watched(self, state, chunk, *args):
+        with jax.transfer_guard("disallow"):  # nothing is copied to the device but what was loaded ahead
+            state, metrics = step(self, state, chunk, *args)
+        dispatched.append(chunk.end)
+        return state, Watched(chunk, metrics, dispatched, fetched)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    train(validated(config), tmp_path)
+    epoch_ends = [record["step"] for record in of_kind("epoch", tmp_path)]
+    assert [end for end, _ in fetched] == dispatched
+    assert len(dispatched) > 2 * len(epoch_ends)
+    assert all(latest == dispatched[dispatched.index(end) + 1] for end, latest in fetched if end not in epoch_ends)
+
+
 def test_streamed_batches_train_to_the_same_bits_as_resident_ones(config, tmp_path):
     records = []
     for source in ("resident", "streamed"):
