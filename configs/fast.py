@@ -100,8 +100,8 @@ def long(c: Config) -> None:
     c.model = replace(network(batch_norm_momentum=0.9), stages=stages)
     c.optim.label_smoothing = 0.35
     c.optim.ema_decay = 0.99
-    c.optim.warmup_epochs = 5.5
-    c.train.epochs = 22
+    c.optim.warmup_epochs = 6.0
+    c.train.epochs = 24
     c.train.resolutions = (ResolutionConfig(until=0.3, size=20), ResolutionConfig(until=0.7, size=24))
 
 
