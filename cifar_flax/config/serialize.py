@@ -21,6 +21,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)  # the smallest normal number; XLA takes smaller ones for 0
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+WHOLE, NUMBER = "Input should be a valid integer", "Input should be a valid number"  # pydantic's; the second includes the first
 UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte on the command line that is not UTF-8, as Python decodes it
 
 
@@ -145,7 +146,10 @@ def _explain(errors: Sequence[Any], values: Any) -> str:
         return f"{path}: no such field"
     if errors[0]["type"] == "spec":
         return f"{path}: {errors[0]['msg']}"
-    first, *others = [error["msg"] for error in errors if _location(error["loc"], values)[0] == location]
+    messages = [error["msg"] for error in errors if _location(error["loc"], values)[0] == location]
+    if NUMBER in messages:
+        messages = [message for message in messages if message != WHOLE]
+    first, *others = messages
     expected = " or ".join([first.removeprefix("Input "), *(other.removeprefix("Input should be ") for other in others)])
     return f"{path}: {expected}, not {value!r}"
 

@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks.plan import Conv
 from benchmarks.workers import Worker
+from cifar_flax.config import ModelSpec
 from cifar_flax.errors import RunFailed, UserError
-from cifar_flax.models import ConvNet, ResNet
+from cifar_flax.models import ConvNet
 
 
 @pytest.fixture
@@ -23,8 +24,8 @@ def test_calls_are_answered_by_another_process(worker):
 
 
 def test_what_goes_wrong_there_is_raised_here(worker):
-    with pytest.raises(UserError, match="expected convnet or speednet"):
-        worker.call("layers_of", ResNet(), 10)
+    with pytest.raises(UserError, match="expected convnet, speednet or resnet"):
+        worker.call("layers_of", ModelSpec(), 10)
     with pytest.raises(RuntimeError, match=r"(?s)in the process of plan:.*in multiply_adds.*ValueError"):
         worker.call("multiply_adds", (Conv("a", 1, 1, "SAME", False),), (5,))
     assert worker.call("multiply_adds", (), (2, 2, 3)) == 0  # and it goes on

@@ -22,15 +22,6 @@ def refusal(capsys, *arguments):
     return line
 
 
-@pytest.fixture
-def restored_modules(monkeypatch):
-    before = set(sys.modules)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

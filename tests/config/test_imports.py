@@ -1,5 +1,4 @@
 import json
-import sys
 
 import pytest
 
@@ -10,14 +9,7 @@ CODE = "from pathlib import Path\nPath(__file__).with_name('executed').touch()\n
 RUN = json.dumps({"model": {}, "optim": {}})
 
 
-@pytest.fixture(autouse=True)
-def restored_modules(monkeypatch):
-    """Modules that a test imports are forgotten, and Python's path is as before."""
-    before = set(sys.modules)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("restored_modules")
 
 
 def refusal(path):
