@@ -43,7 +43,7 @@ def reference(network, images, flip=False):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [1, 4, 100])
 def test_probabilities_are_the_softmax_of_the_logits(make_network, flip, batch):
     network = make_network()
     network.picture_batch = batch
@@ -53,11 +53,12 @@ def test_probabilities_are_the_softmax_of_the_logits(make_network, flip, batch):
     np.testing.assert_allclose(actual, reference(network, images, flip), rtol=2e-4, atol=1e-6)
 
 
-def test_a_picture_gets_the_same_bits_alone_and_in_company(make_network):
+@pytest.mark.parametrize(("on_cpu", "batch"), [(False, 4), (True, 4), (True, 5)])  # 5 and then 1, which is computed alone
+def test_a_picture_gets_the_same_probabilities_alone_and_in_company(make_network, on_cpu, batch):
     network, images = make_network(), np.stack([pixels(8, 8, seed) for seed in range(6)])
-    network.picture_batch = 4
+    network.picture_batch, network._on_cpu = batch, on_cpu
     for image, probabilities in zip(images, network.probabilities(images), strict=True):
-        np.testing.assert_array_equal(network.probabilities(image[None])[0], probabilities)
+        np.testing.assert_allclose(network.probabilities(image[None])[0], probabilities, rtol=1e-5)
     assert network.probabilities(images[:0]).shape == (0, 10)
 
 

@@ -1,9 +1,9 @@
 """Classifies any number of files, folders and web addresses."""
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.network import Network, Prediction
 from cifar_flax.serving.fetch.client import fetch
+
+View = np.ndarray | CifarFlaxError  # what the network sees of a picture, or why there is nothing to see
 
 READ_AHEAD = 64  # pictures that are read while earlier ones are classified
 
@@ -65,14 +67,26 @@ def classify_all(
         try:
             for start in range(0, len(names), READ_AHEAD):
                 chunk = names[start : start + READ_AHEAD]
-                views = zip(chunk, threads.map(view, chunk), strict=True)
-                while batch := list(islice(views, network.picture_batch)):
+                views = deque((name, threads.submit(view, name)) for name in chunk)
+                while views:
+                    batch = [*_ready(views, network.picture_batch)]
                     images = [image for _, image in batch if not isinstance(image, CifarFlaxError)]
                     probabilities = iter(network.probabilities(np.stack(images), flip) if images else ())
                     for name, image in batch:
                         yield name, image if isinstance(image, CifarFlaxError) else network.rank(next(probabilities), top)
         finally:
             threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the pictures that were read ahead
+
+
+def _ready(views: deque[tuple[str, Future[View]]], most: int) -> Iterator[tuple[str, View]]:
+    """Takes the first view, which is waited for, and those after it that need no waiting."""
+    name, view = views.popleft()
+    yield name, view.result()
+    for _ in range(most - 1):
+        if not views or not views[0][1].done():
+            return
+        name, view = views.popleft()
+        yield name, view.result()
 
 
 def _is_address(argument: str) -> bool:
