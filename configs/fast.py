@@ -10,7 +10,8 @@ batches half as large, and BatchNorm as in cifar10-airbench: without a scale, an
 
 Claim: 75.43 +- .21 % test top-1, n = 5, 21.7 +- .7 min on two AVX-512 cores (2026-11-25); `:sprint` 68.46 +- .27 %, n = 5,
 6.4 +- .3 min (2026-11-24); `:long` 78.34 %, n = 1, 72 min (2026-11-26); all on an idle machine, without 10 to 13 s of
-compilation. In bfloat16 on two AMX cores that are half as fast in float32, `:sprint` has 68.56 %, n = 1, 7.1 min (2026-11-27).
+compilation. In bfloat16 on two shared AMX cores 75.43 +- .45 %, n = 3, in 11.1 and 12.2 min, and `:sprint` 68.78 %, n = 1,
+in 6.4 min (2026-11-27).
 `:bundled` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights come with the package as
 `pretrained:fast`, and `:finetune` and `:head` begin with them. `:published` has not been run.
     python launch/train.py --config=configs/fast.py:finetune --config.data.name=folder:PATH
@@ -100,8 +101,8 @@ def long(c: Config) -> None:
     c.model = replace(network(batch_norm_momentum=0.9), stages=stages)
     c.optim.label_smoothing = 0.35
     c.optim.ema_decay = 0.99
-    c.optim.warmup_epochs = 6.0
-    c.train.epochs = 24
+    c.optim.warmup_epochs = 5.5
+    c.train.epochs = 22
     c.train.resolutions = (ResolutionConfig(until=0.3, size=20), ResolutionConfig(until=0.7, size=24))
 
 
