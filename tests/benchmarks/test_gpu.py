@@ -72,7 +72,7 @@ def test_an_unknown_part_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_path):
-    command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--dry_run"]
+    command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--dry_run", "--minutes=120"]
     for _ in range(2):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
