@@ -141,7 +141,7 @@ class Machine:
     def test_top1(self, *names: str) -> list[float]:
         """Top-1 on test of the runs in OUTPUT/NAME, scored side by side."""
         folders = [folder for name in names for folder in self.runs(self.output / name)]
-        processes = [self.start("launch/evaluate.py", f"--run={folder}", "--split=test") for folder in folders]
+        processes = [self.start("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport") for folder in folders]
         for process in processes:
             self.wait(process)
         return [json.loads((folder / "report" / "test.json").read_text(encoding="utf-8"))["top1"] for folder in folders]

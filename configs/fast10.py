@@ -6,6 +6,8 @@
 The recipe is airbench94_muon of Keller Jordan's cifar10-airbench, which reports 94.01 % (n = 200, 2.59 s on one A100), counted
 over six views of each test picture as above. Two things differ: the stem's bias is trained to the end, not for three epochs,
 and biases do not decay.
+
+Claim: 93.35 % test top-1, 93.91 % over the six views, n = 1, 18.8 min beside other work on two AMX cores (2026-11-27).
 """
 
 from cifar_flax.config import (
