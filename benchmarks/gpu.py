@@ -282,7 +282,7 @@ def tests(machine: Machine) -> dict[str, Any]:
 def tiny(config: Config) -> Config:
     """The same kind of network and step, too small to measure."""
     config = common_recipe(config)
-    config.data.image_size, config.train.batch_size = 16, 4
+    config.train.batch_size = 4
     match config.model:
         case ConvNet(blocks=blocks, dense=dense):
             for block in blocks:
