@@ -18,7 +18,6 @@ those that are missing. What is compiled is compiled side by side, and timed one
 import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -32,19 +31,18 @@ import numpy as np
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.gpu_table import table
+from benchmarks.machine import ROOT, Machine, OutOfTime
 from benchmarks.timing import in_turns
 from benchmarks.workers import Worker
 from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
-from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from cifar_flax.runtime import app
-from cifar_flax.training.records import read_records
-from cifar_flax.training.seed_folders import seed_folders
 
-ROOT = Path(__file__).parent.parent
 PARTS = ("commands", "seeds", "steps", "resume", "tests")
 _OUTPUT = flags.DEFINE_string("output", "gpu", "folder for runs, gpu.json and gpu.md")
 _ARCHIVE = flags.DEFINE_string("archive", None, "CIFAR-100 as launch/import_data.py takes it; else it is looked for")
@@ -60,93 +58,6 @@ TESTS = ("tests/models", "tests/optim", "tests/augment", "tests/training/test_st
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
-class OutOfTime(Exception):
-    """The minutes are over."""
-
-
-class Machine:
-    """Runs commands of the checkout within a time, with a cache of compiled programs of its own.
-
-    Attributes:
-      output: folder for runs.
-      data: name of the data set.
-      dry: whether everything is tiny.
-    """
-
-    def __init__(self, output: Path, minutes: float, data: str, dry: bool) -> None:
-        self.output, self.data, self.dry = output, data, dry
-        self._deadline = time.monotonic() + 60 * minutes
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "CIFAR_FLAX_COMPILATION_CACHE": str((output / "programs").absolute()),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
-
-    def seconds_left(self) -> float:
-        """Raises OutOfTime if there are none."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise OutOfTime
-        return left
-
-    def start(self, script: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Starts a script of the checkout; what it prints goes to OUTPUT/log.txt."""
-        self.seconds_left()
-        with (self.output / "log.txt").open("ab") as log:
-            command = [sys.executable, *([] if script == "-m" else [script]), *(["-m"] if script == "-m" else []), *arguments]
-            return subprocess.Popen(command, cwd=ROOT, env=self._environment | environment, stdout=log, stderr=log)
-
-    def run(self, script: str, *arguments: str, **environment: str) -> float:
-        """Runs a script to its end; its wall-clock seconds.
-
-        Raises:
-          RunFailed: it failed.
-          OutOfTime: it did not end in time, and was killed.
-        """
-        begin = time.monotonic()
-        process = self.start(script, *arguments, **environment)
-        self.wait(process)
-        if process.returncode:
-            raise RunFailed(
-                f"{script} {' '.join(arguments)} ended with exit code {process.returncode}; see {self.output}/log.txt"
-            )
-        return time.monotonic() - begin
-
-    def wait(self, process: subprocess.Popen[bytes]) -> None:
-        """Waits for a process; kills it when the time is over."""
-        try:
-            process.wait(self.seconds_left())
-        except (subprocess.TimeoutExpired, OutOfTime, KeyboardInterrupt):
-            process.kill()
-            process.wait()
-            self.seconds_left()
-            raise
-
-    def train(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, float]:
-        """Trains into OUTPUT/NAME; seconds of the command, of training, and of the latter those that waited for programs."""
-        workdir = self.output / name
-        seconds = self.run("launch/train.py", *self.config(config), *arguments, f"--workdir={workdir}", **environment)
-        last = [record for record in read_records(self.runs(workdir)[0]) if record["kind"] == "epoch"][-1]
-        return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"]}
-
-    def config(self, name: str) -> tuple[str, ...]:
-        """The flags of a config, or of the tiny one."""
-        return ("--config=benchmarks/tiny.py",) if self.dry else (f"--config=configs/{name}", f"--config.data.name={self.data}")
-
-    def runs(self, workdir: Path) -> list[Path]:
-        """The run directories in a workdir: of one seed, itself."""
-        return [workdir] if (workdir / "config.json").exists() else seed_folders(workdir)
-
-    def test_top1(self, *names: str) -> list[float]:
-        """Top-1 on test of the runs in OUTPUT/NAME, scored side by side."""
-        folders = [folder for name in names for folder in self.runs(self.output / name)]
-        processes = [self.start("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport") for folder in folders]
-        for process in processes:
-            self.wait(process)
-        return [json.loads((folder / "report" / "test.json").read_text(encoding="utf-8"))["top1"] for folder in folders]
-
-
 def main() -> None:
     """Does the parts that are missing, and prints the table."""
     if wrong := [part for part in _PARTS.value if part not in PARTS]:
@@ -155,6 +66,8 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     path = output / "gpu.json"
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if results.get("dry_run", _DRY_RUN.value) != _DRY_RUN.value:
+        raise UserError(f"{path}: one of a dry run and a measurement, and this is the other; give another folder by --output")
     machine = Machine(output, _MINUTES.value, IMPORTED if _ARCHIVE.value else "cifar100", _DRY_RUN.value)
     if _ARCHIVE.value and not machine.dry:
         machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={_ARCHIVE.value}")
@@ -194,7 +107,7 @@ def seeds(machine: Machine) -> dict[str, Any]:
         f"seed{seed}": machine.train(f"seed{seed}", "fast.py:published", f"--config.seed={seed}") for seed in range(2, SEEDS)
     }
     many = (f"--config.train.num_seeds={SEEDS}", "--config.train.vmap_seeds=true")
-    together = machine.train("vmapped", "fast.py:published", *many)
+    vmapped = machine.train("vmapped", "fast.py:published", *many)
     small = {
         "one": machine.train("three_conv", "three_conv.py", "--config.train.epochs=2"),
         "five": machine.train("three_conv_vmapped", "three_conv.py", "--config.train.epochs=2", *many),
@@ -203,7 +116,7 @@ def seeds(machine: Machine) -> dict[str, Any]:
     return {
         "alone": alone,
         "test_top1": machine.test_top1(*alone),
-        "vmapped": {**together, "test_top1": machine.test_top1("vmapped")},
+        "vmapped": {**vmapped, "test_top1": machine.test_top1("vmapped")},
         "three_conv": {**small, "ratio": five / one},
     }
 
@@ -257,14 +170,14 @@ def resume(machine: Machine) -> dict[str, Any]:
     machine.train("whole", "three_conv.py", *arguments, **environment)
     workdir = machine.output / "killed"
     given = (*machine.config("three_conv.py"), *arguments, f"--workdir={workdir}")
-    process = machine.start("launch/train.py", *given, **environment)
+    process = machine.start("launch/train.py", *given, "--restart", **environment)
     while process.poll() is None and not _steps(workdir):
         time.sleep(0.02)
         machine.seconds_left()
     process.kill()
     process.wait()
     at = max(_steps(workdir), default=0)
-    machine.train("killed", "three_conv.py", *arguments, **environment)
+    machine.train_on("killed", "three_conv.py", *arguments, **environment)
     whole, killed = (_parameters(machine.output / name) for name in ("whole", "killed"))
     equal = whole.keys() == killed.keys() and all(np.array_equal(whole[path], killed[path]) for path in whole)
     return {"killed_after_step": at, "bitwise_equal": equal}
@@ -300,53 +213,6 @@ def tiny(config: Config) -> Config:
 def chunk(name: str, dry: bool) -> int:
     """Updates a dispatch; of the largest network fewer, which take as long."""
     return 2 if dry else 8 if name == "wrn_28_10" else CHUNK
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
-    lines = []
-    if found := results.get("commands"):
-        lines += ["| `fast:published`, one seed | command, s | training, s | of it waiting for programs, s | test top-1, % |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        alone = [*(found[name] for name in ("cold", "warm")), *results.get("seeds", {}).get("alone", {}).values()]
-        scores = [*found["test_top1"], *results.get("seeds", {}).get("test_top1", [])]
-        for seed, (times, top1) in enumerate(zip(alone, scores, strict=True)):
-            label = f"seed {seed}, {'nothing compiled' if seed == 0 else 'programs on disk'}"
-            lines.append(f"| {label} | {_times(times)} | {100 * top1:.2f} |")
-        if len(scores) > 1:
-            lines.append(
-                f"\nMean {100 * statistics.mean(scores):.2f} %, sd {100 * statistics.stdev(scores):.2f}, n = {len(scores)}.\n"
-            )
-    if found := results.get("seeds"):
-        together, ratio = found["vmapped"], found["three_conv"]["ratio"]
-        mean = 100 * statistics.mean(together["test_top1"])
-        lines += [
-            f"{SEEDS} seeds in one program: command, training, waiting {_times(together)} s; mean of test {mean:.2f} %.",
-            f"{SEEDS} seeds of `three_conv` in one program take {ratio:.2f} times the training of one.\n",
-        ]
-    if found := results.get("steps"):
-        names = list(dict.fromkeys(variant for by_variant in found["seconds_per_step"].values() for variant in by_variant))
-        lines += [
-            f"| milliseconds a step | {' | '.join(names)} | speed over the faster of PyTorch |",
-            "| --- " * (len(names) + 2) + "|",
-        ]
-        for name, by_variant in found["seconds_per_step"].items():
-            medians = {variant: 1e3 * statistics.median(values) for variant, values in by_variant.items()}
-            theirs = [value for variant, value in medians.items() if variant.startswith("torch")]
-            ratio = f"{min(theirs) / medians['ours']:.2f}" if theirs else ""
-            columns = " | ".join(f"{medians[variant]:.3f}" if variant in medians else "" for variant in names)
-            lines.append(f"| `{name}`, batch {found['batch_sizes'][name]} | {columns} | {ratio} |")
-        lines += ["", *found["remarks"]]
-    if found := results.get("resume"):
-        how = "the same bits" if found["bitwise_equal"] else "OTHER BITS"
-        lines.append(f"Killed after step {found['killed_after_step']} and resumed: {how}.")
-    if found := results.get("tests"):
-        lines.append(f"Tests: exit code {found['exit_code']}; {found['summary']}")
-    return "\n".join(lines)
-
-
-def _times(times: Mapping[str, float]) -> str:
-    return " | ".join(f"{times[name]:.2f}" for name in ("command", "training", "compilation"))
 
 
 def _config(name: str) -> Config:

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from benchmarks import gpu
+from benchmarks.gpu_table import table
+from benchmarks.machine import Machine, OutOfTime
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from tests.conftest import ROOT
 
@@ -39,7 +41,7 @@ RESULTS = {
 
 
 def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
-    text = gpu.table(RESULTS)
+    text = table(RESULTS)
     assert "| seed 0, nothing compiled | 64.00 | 50.10 | 40.00 | 75.27 |" in text
     assert "| seed 2, programs on disk | 10.00 | 4.00 | 1.00 | 75.00 |" in text
     assert "Mean 75.19 %, sd 0.16, n = 3." in text
@@ -47,7 +49,7 @@ def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
     assert "| `wide`, batch 64 | 0.800 | 3.200 | 1.600 | 2.00 |" in text
     assert "| `resnet18`, batch 128 | 2.600 |  |  |  |" in text
     assert "Killed after step 40 and resumed: OTHER BITS." in text
-    assert gpu.table({}) == ""
+    assert table({}) == ""
 
 
 def test_every_network_has_a_tiny_form_of_its_kind():
@@ -56,10 +58,10 @@ def test_every_network_has_a_tiny_form_of_its_kind():
 
 
 def test_a_command_that_does_not_end_in_time_is_killed(tmp_path):
-    machine = gpu.Machine(tmp_path, minutes=0.01, data="cifar100", dry=True)
-    with pytest.raises(gpu.OutOfTime):
+    machine = Machine(tmp_path, minutes=0.01, data="cifar100", dry=True)
+    with pytest.raises(OutOfTime):
         machine.run("-c", "import time; time.sleep(60)")
-    with pytest.raises(gpu.OutOfTime):
+    with pytest.raises(OutOfTime):
         machine.start("-c", "")
 
 
@@ -68,6 +70,14 @@ def test_an_unknown_part_is_one_line(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     expected = "--parts: no 'speed'; expected some of commands, seeds, steps, resume, tests\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_a_dry_run_and_a_measurement_do_not_share_a_folder(tmp_path):
+    (tmp_path / "gpu.json").write_text('{"dry_run": true}')
+    command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "give another folder by --output" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,105 @@
+"""Commands of the checkout, run within a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cifar_flax.errors import RunFailed
+from cifar_flax.training.records import read_records
+from cifar_flax.training.seed_folders import seed_folders
+
+ROOT = Path(__file__).parent.parent
+
+
+class OutOfTime(Exception):
+    """The minutes are over."""
+
+
+class Machine:
+    """Runs commands of the checkout within a time, with a cache of compiled programs of its own.
+
+    Attributes:
+      output: folder for runs.
+      data: name of the data set.
+      dry: whether everything is tiny.
+    """
+
+    def __init__(self, output: Path, minutes: float, data: str, dry: bool) -> None:
+        self.output, self.data, self.dry = output, data, dry
+        self._deadline = time.monotonic() + 60 * minutes
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "CIFAR_FLAX_COMPILATION_CACHE": str((output / "programs").absolute()),
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+
+    def seconds_left(self) -> float:
+        """Raises OutOfTime if there are none."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise OutOfTime
+        return left
+
+    def start(self, script: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Starts a script of the checkout; what it prints goes to OUTPUT/log.txt."""
+        self.seconds_left()
+        with (self.output / "log.txt").open("ab") as log:
+            command = [sys.executable, script, *arguments]
+            return subprocess.Popen(command, cwd=ROOT, env=self._environment | environment, stdout=log, stderr=log)
+
+    def run(self, script: str, *arguments: str, **environment: str) -> float:
+        """Runs a script to its end; its wall-clock seconds.
+
+        Raises:
+          RunFailed: it failed.
+          OutOfTime: it did not end in time, and was killed.
+        """
+        begin = time.monotonic()
+        process = self.start(script, *arguments, **environment)
+        self.wait(process)
+        if process.returncode:
+            raise RunFailed(
+                f"{script} {' '.join(arguments)} ended with exit code {process.returncode}; see {self.output}/log.txt"
+            )
+        return time.monotonic() - begin
+
+    def wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Waits for a process; kills it when the time is over."""
+        try:
+            process.wait(self.seconds_left())
+        except (subprocess.TimeoutExpired, OutOfTime, KeyboardInterrupt):
+            process.kill()
+            process.wait()
+            self.seconds_left()
+            raise
+
+    def train(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, float]:
+        """Trains into OUTPUT/NAME, from the beginning; seconds as `train_on` gives them."""
+        return self.train_on(name, config, *arguments, "--restart", **environment)
+
+    def train_on(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, float]:
+        """Trains or goes on; seconds of the command, of training, and of the latter those that waited for programs."""
+        workdir = self.output / name
+        seconds = self.run("launch/train.py", *self.config(config), *arguments, f"--workdir={workdir}", **environment)
+        last = [record for record in read_records(self.runs(workdir)[0]) if record["kind"] == "epoch"][-1]
+        return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"]}
+
+    def config(self, name: str) -> tuple[str, ...]:
+        """The flags of a config, or of the tiny one."""
+        return ("--config=benchmarks/tiny.py",) if self.dry else (f"--config=configs/{name}", f"--config.data.name={self.data}")
+
+    def runs(self, workdir: Path) -> list[Path]:
+        """The run directories in a workdir: of one seed, itself."""
+        return [workdir] if (workdir / "config.json").exists() else seed_folders(workdir)
+
+    def test_top1(self, *names: str) -> list[float]:
+        """Top-1 on test of the runs in OUTPUT/NAME, scored side by side."""
+        folders = [folder for name in names for folder in self.runs(self.output / name)]
+        processes = [self.start("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport") for folder in folders]
+        for process in processes:
+            self.wait(process)
+        return [json.loads((folder / "report" / "test.json").read_text(encoding="utf-8"))["top1"] for folder in folders]
