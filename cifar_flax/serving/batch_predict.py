@@ -2,8 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def classify_all(
     threads = ThreadPoolExecutor(workers)
     with IsolatedDecoder(workers) as decoder:
 
-        def view(name: str) -> np.ndarray | CifarFlaxError:
+        def view(name: str) -> View:
             try:
                 data = fetch(name, allow_private=allow_private) if _is_address(name) else _read(Path(name))
                 return network.view(decoder.decode_any(data), fit)
@@ -65,28 +66,37 @@ def classify_all(
                 return e
 
         try:
-            for start in range(0, len(names), READ_AHEAD):
-                chunk = names[start : start + READ_AHEAD]
-                views = deque((name, threads.submit(view, name)) for name in chunk)
-                while views:
-                    batch = [*_ready(views, network.picture_batch)]
-                    images = [image for _, image in batch if not isinstance(image, CifarFlaxError)]
-                    probabilities = iter(network.probabilities(np.stack(images), flip) if images else ())
-                    for name, image in batch:
-                        yield name, image if isinstance(image, CifarFlaxError) else network.rank(next(probabilities), top)
+            views = _in_turn(names, lambda name: threads.submit(view, name))
+            for batch in _batches(names, network.picture_batch):
+                seen = list(islice(views, len(batch)))
+                images = [image for image in seen if not isinstance(image, CifarFlaxError)]
+                probabilities = iter(network.probabilities(np.stack(images), flip) if images else ())
+                for name, image in zip(batch, seen, strict=True):
+                    yield name, image if isinstance(image, CifarFlaxError) else network.rank(next(probabilities), top)
         finally:
             threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the pictures that were read ahead
 
 
-def _ready(views: deque[tuple[str, Future[View]]], most: int) -> Iterator[tuple[str, View]]:
-    """Takes the first view, which is waited for, and those after it that need no waiting."""
-    name, view = views.popleft()
-    yield name, view.result()
-    for _ in range(most - 1):
-        if not views or not views[0][1].done():
-            return
-        name, view = views.popleft()
-        yield name, view.result()
+def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Files `size` at a time and addresses, which may be slow, each alone.
+
+    Never as they come: what is classified together has a part in the last bits of a probability.
+    """
+    for is_address, run in groupby(names, _is_address):
+        group = list(run)
+        step = 1 if is_address else size
+        yield from (group[start : start + step] for start in range(0, len(group), step))
+
+
+def _in_turn(names: Iterable[str], submit: Callable[[str], Future[View]]) -> Iterator[View]:
+    """The view of each name, READ_AHEAD of them submitted before the first is waited for."""
+    waiting: deque[Future[View]] = deque()
+    for name in names:
+        waiting.append(submit(name))
+        if len(waiting) > READ_AHEAD:
+            yield waiting.popleft().result()
+    for view in waiting:
+        yield view.result()
 
 
 def _is_address(argument: str) -> bool:

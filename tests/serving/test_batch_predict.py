@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def test_every_name_gets_its_own_answer_in_order(make_network, tmp_path, batch_s
         "No such file or directory",
         f"no pictures in this folder (looked for *{', *'.join(SUFFIXES)})",
     ]
+
+
+def test_a_probability_is_the_same_to_the_bit_whatever_was_read_first(network, tmp_path, monkeypatch):
+    names = [save(tmp_path / f"{k:02}.png", k) for k in range(40)]
+    read, expected = batch_predict.read_bytes, list(batch_predict.classify_all(network, names))
+
+    def slowly(path):
+        time.sleep(0.02 * (int(path.stem) % 3))
+        return read(path)
+
+    monkeypatch.setattr(batch_predict, "read_bytes", slowly)
+    assert list(batch_predict.classify_all(network, names)) == expected
 
 
 def test_links_pipes_and_huge_files_are_skipped_without_being_read(network, tmp_path):
