@@ -4,12 +4,16 @@ import functools
 import math
 import re
 import shutil
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
@@ -21,14 +25,17 @@ from cifar_flax.files.folder import make_folder, read_json
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.callbacks import Progress
-from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, copy_to_host, digest, verify_written
+from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.state import TrainState
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
 STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
 NOTHING = (-1, -1)  # saved yet: step and epochs done
+UNWRITTEN_BYTES = 1 << 29  # of states that wait on a device until they are written, if more than one does
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
+
+_begin_alone = threading.Lock()  # Orbax numbers saves by a global that the threads of another save's beginning would read
 
 
 class Restored(NamedTuple):
@@ -36,6 +43,13 @@ class Restored(NamedTuple):
 
     state: TrainState
     progress: Progress
+
+
+class _Write(NamedTuple):
+    """A checkpoint that a thread hands to Orbax, which writes it in threads of its own."""
+
+    done: Future[None]
+    scored: bool
 
 
 class Checkpoints:
@@ -66,9 +80,12 @@ class Checkpoints:
         )
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._unwritten: deque[_Write] = deque()
+        self._keep_latest = config.keep_latest
         self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
         self._saved_at = time.monotonic()
-        self._saved = NOTHING
+        self._saved, self._wrote_none = NOTHING, True
 
     @staticmethod
     def any_in(workdir: Path) -> bool:
@@ -84,9 +101,9 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
-        """Starts writing `state`, after the previous save has ended; returns as soon as the state may change.
+        """Copies `state` on its devices and returns; a thread fetches and writes the copy, and reads the first one back.
 
-        The checksums are computed in the background, from a copy. The first checkpoint is read back there too.
+        Where states come faster than they are written, one without scores that the next ones would displace is left out.
 
         Args:
           step: updates made.
@@ -95,29 +112,23 @@ class Checkpoints:
           scores: on the validation split, where there are any.
 
         Raises:
-          RunFailed: this or the previous checkpoint cannot be written; older ones stay.
+          RunFailed: this or an earlier checkpoint cannot be written; older ones stay.
         """
         if self._saved == (step, progress.epochs_done):
             return
-        items = _items(state)
-        try:
-            if step in self._manager.all_steps():
-                self._manager.wait_until_finished()
-                self._manager.delete(step)
-            on_host = copy_to_host(items) if is_main_process() else {}
-            if self._saved == NOTHING and is_main_process():
-                self._unverified = step, on_host
-            args = ocp.args.Composite(
-                info=InfoSave(progress.to_json(), on_host),
-                **{name: ocp.args.StandardSave(item) for name, item in items.items()},
-            )
-            self._manager.save(step, args=args, metrics=with_checksum(dict(scores)) if scores else {})
-        except (OSError, ValueError, RuntimeError) as e:
-            raise self._cannot_write(e) from e
         self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
+        self._make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
+        items = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
+        write = functools.partial(self._write, step, items, progress, dict(scores or {}))
+        if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs
+            write()
+        else:
+            self._unwritten.append(_Write(self._writer.submit(write), bool(scores)))
 
     def wait(self) -> None:
         """Returns once all that was saved is on disk; raises as `save` does."""
+        while self._unwritten:
+            self._await_oldest()
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as e:
@@ -134,6 +145,8 @@ class Checkpoints:
         except RunFailed:
             if error is None:
                 raise
+        finally:
+            self._writer.shutdown()
 
     def steps(self) -> list[int]:
         """The steps on disk, rising."""
@@ -206,7 +219,7 @@ class Checkpoints:
             if i:
                 logging.warning("falling back to checkpoint %d", step)
                 self.quarantine(*steps[:i])
-            self._saved = (step, restored.progress.epochs_done)
+            self._saved, self._wrote_none = (step, restored.progress.epochs_done), False
             return restored
         if steps:
             raise UserError(f"no checkpoint in {self.directory} is intact; --restart begins again and keeps this run beside")
@@ -235,6 +248,39 @@ class Checkpoints:
         if not intact:
             raise UserError(f"checkpoint {step} in {self.directory} is damaged (its checksum differs)")
         return {name: restored[name] for name in like}, info
+
+    def _make_room(self, size: int) -> None:
+        """Has all but so few states written that another one of `size` bytes can wait too."""
+        displaced = list(self._unwritten)[: -self._keep_latest + 1 or None]
+        for write in displaced:
+            if not write.scored:
+                write.done.cancel()  # which does nothing to one that is being written
+        while self._unwritten and (self._unwritten[0].done.done() or (len(self._unwritten) + 1) * size > UNWRITTEN_BYTES):
+            self._await_oldest()
+
+    def _await_oldest(self) -> None:
+        write = self._unwritten.popleft()
+        if not write.done.cancelled():
+            write.done.result()
+
+    def _write(self, step: int, items: dict[str, Any], progress: Progress, scores: dict[str, float]) -> None:
+        """Starts writing, after the write before has ended; Orbax' threads compute the checksums from the copy on the host."""
+        try:
+            if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
+            on_host = jax.device_get(items) if is_main_process() else {}
+            if self._wrote_none and is_main_process():
+                self._unverified = step, on_host
+            args = ocp.args.Composite(
+                info=InfoSave(progress.to_json(), on_host),
+                **{name: ocp.args.StandardSave(item) for name, item in items.items()},
+            )
+            with _begin_alone:
+                self._manager.save(step, args=args, metrics=with_checksum(scores) if scores else {})
+        except (OSError, ValueError, RuntimeError) as e:
+            raise self._cannot_write(e) from e
+        self._wrote_none = False
 
     def _open(self) -> ocp.CheckpointManager:
         """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
@@ -20,11 +19,6 @@ def digest(tree: Any) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of all leaves, in order."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return sha256_of_arrays({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
-
-
-def copy_to_host(tree: Any) -> Any:
-    """A copy: on a CPU `device_get` gives views of buffers that the next step overwrites."""
-    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(tree))
 
 
 def verify_written(folder: Path, items: dict[str, Any]) -> None:

@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from flax.training.early_stopping import EarlyStopping
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.metrics import Metrics
+from cifar_flax.training import checkpoint
 from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.state import TrainState
@@ -73,6 +76,59 @@ def test_best_is_the_latest_where_nothing_was_validated(tmp_path):
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3]
         assert checkpoints.find("best") == 3
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Writes none before the event is set."""
+    proceed, write = threading.Event(), Checkpoints._write
+
+    def wait(*args):
+        assert proceed.wait(60)
+        write(*args)
+
+    monkeypatch.setattr(Checkpoints, "_write", wait)
+    yield proceed
+    proceed.set()
+
+
+def test_training_waits_for_no_disk_and_what_is_written_is_the_state_of_then(tmp_path, slow_disk):
+    step = jax.jit(lambda params: jax.tree.map(lambda x: 0 * x, params), donate_argnums=0)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        for number in (1, 2):
+            now = state(number)
+            checkpoints.save(number, now, progress(number), {"top1": 0.5})
+            jax.block_until_ready(step(now.params))
+        assert now.params["kernel"].is_deleted()
+        assert checkpoints.steps() == []
+        slow_disk.set()
+        checkpoints.wait()
+        for number in (1, 2):
+            assert digest(checkpoints.restore(number, like()).state) == digest(state(number))
+
+
+@pytest.mark.parametrize(("scores", "kept"), [({}, [1, 5, 6]), ({"top1": 0.5}, [1, 2, 3, 4, 5, 6])])
+def test_states_that_come_faster_than_they_are_written(tmp_path, slow_disk, scores, kept):
+    """The first is being written, and the last two displace those between, of which with scores one may be the best."""
+    written, write = [], Checkpoints._write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "_write", lambda self, step, *rest: (write(self, step, *rest), written.append(step)))
+        with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+            for step in range(1, 7):
+                checkpoints.save(step, state(step), progress(step), scores)
+                while checkpoints._unwritten[0].done.running() is False:
+                    time.sleep(0.001)
+            slow_disk.set()
+        assert written == kept
+
+
+def test_states_wait_for_room_in_memory(tmp_path, slow_disk, monkeypatch):
+    monkeypatch.setattr(checkpoint, "UNWRITTEN_BYTES", 1000)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        checkpoints.save(1, state(1), progress(1), {"top1": 0.5})
+        threading.Timer(0.2, slow_disk.set).start()
+        checkpoints.save(2, state(2), progress(2), {"top1": 0.5})
+        assert slow_disk.is_set()
 
 
 def damage(path, how):
