@@ -38,6 +38,11 @@ ONNX = [
     "onnx>=1.18",  # writes and checks the files of export --format=onnx
 ]
 
+HUGGINGFACE = [
+    "datasets>=4",  # downloads config.data.name = "hf:USER/NAME"
+    "pyarrow>=20",  # reads Parquet and Arrow files
+]
+
 DEMO = [
     "flask>=3.1",  # routes, templates and forms of the demo
     "mpld3>=0.5.10",  # ships D3 5, which draws its bars
@@ -89,6 +94,7 @@ setup(
         "postgresql": POSTGRESQL,
         "demo": DEMO,
         "onnx": ONNX,
+        "huggingface": HUGGINGFACE,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
             *DEMO,
@@ -103,6 +109,7 @@ setup(
             "onnxruntime>=1.22",  # runs them
             "openapi-core>=0.23",  # checks answers of the demo against its description
             "playwright>=1.50",  # drives a browser through the demo
+            "pyarrow>=20",  # writes the Parquet files that the data tests read
             "pip-audit>=2.9",  # finds pinned versions with known vulnerabilities
             "pytest>=8.3",  # runs the tests
             "pytest-cov>=7",  # says which lines they run

@@ -4,8 +4,9 @@
     python launch/import_data.py --name=flowers --archive=flowers.npz
     python launch/import_data.py --name=flowers --archive=flowers/ --image_size=64
 
-Archives: the official CIFAR-10 and CIFAR-100 tarballs, python or binary version; an .npz with train_images, train_labels,
-test_images and test_labels; a folder with train/CLASS/*.png and test/CLASS/*.png. Train on it with --config.data.name=NAME.
+Archives, or folders into which they were unpacked: CIFAR-10 and CIFAR-100, python or binary version, tarball or zip; Parquet
+and Arrow files of Hugging Face; an .npz with train_images, train_labels, test_images and test_labels, or Keras' names for them;
+pictures in train/CLASS/ and test/CLASS/, in CLASS/, or named by a CSV file. Train on it with --config.data.name=NAME.
 """
 
 from cifar_flax.runtime import startup
@@ -28,7 +29,9 @@ from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.runtime import app
 
 _NAME = flags.DEFINE_string("name", None, "name of the data set in configs: cifar100, cifar10, or a new one", required=True)
-_ARCHIVE = flags.DEFINE_string("archive", None, "a CIFAR tarball, an .npz file, or a folder of pictures", required=True)
+_ARCHIVE = flags.DEFINE_string(
+    "archive", None, "a file or a folder: CIFAR, .npz, .parquet, .arrow, pictures, or a .zip of them", required=True
+)
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size",
     None,
@@ -36,7 +39,10 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     lower_bound=4,
     upper_bound=1024,
 )
-_ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "accept a CIFAR tarball without an official checksum")
+_ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "accept other rows as cifar10 or cifar100")
+_TEST_FRACTION = flags.DEFINE_float(
+    "test_fraction", 0.2, "of each class of pictures without splits, for the test split", lower_bound=0, upper_bound=0.9
+)
 
 
 def main() -> None:
@@ -44,7 +50,7 @@ def main() -> None:
     name, size = _NAME.value, _IMAGE_SIZE.value
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
         raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
-    splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value)
+    splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value, _TEST_FRACTION.value)
     key = cache.key_of(name, size)
     _write(key, splits, source, name)
     for split, dataset in splits.items():

@@ -40,8 +40,10 @@ from cifar_flax.errors import UserError
 class DataConfig(ConfigBase):
     """The images, and which of them are held out."""
 
-    name: str = "shapes100"  # shapes100, cifar100, any TFDS image-classification set, folder:PATH, or module:function
+    # shapes100, cifar100, any TFDS image-classification set, folder:PATH, hf:USER/NAME, or module:function
+    name: str = "shapes100"
     image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
+    test_fraction: UnitIntervalOpen = 0.2  # of a folder:PATH without splits, stratified, always the same pictures
     validation_fraction: UnitIntervalOpen = 0.1  # of train, stratified; 0 trains on all of it
     folds: Annotated[int, Ge(2), Le(INT32_MAX)] | None = None  # cross-validation: of this many stratified parts of train, ...
     fold: Annotated[int, Ge(0), Le(INT32_MAX)] = 0  # ... the one that is held out, in place of `validation_fraction`

@@ -13,6 +13,8 @@ from cifar_flax.data.shapes100.source import NAME as SHAPES100
 from cifar_flax.data.shapes100.source import Shapes100
 from cifar_flax.data.sources.folders import PREFIX, FolderSource
 from cifar_flax.data.sources.functions import FunctionSource
+from cifar_flax.data.sources.huggingface import PREFIX as HUB
+from cifar_flax.data.sources.huggingface import HubSource
 from cifar_flax.data.sources.tfds import TfdsSource
 from cifar_flax.errors import UserError
 
@@ -44,7 +46,8 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
 
     Args:
       config: `name` and `image_size` choose the data set. `shapes100` is drawn, `folder:PATH` is read from pictures,
-        `module:function` calls a user's function, and any other name is an imported data set or one of TFDS.
+        `hf:USER/NAME` comes from the Hugging Face Hub, `module:function` calls a user's function, and any other name is an
+        imported data set or one of TFDS.
       split: "train" or "test".
 
     Returns:
@@ -89,7 +92,9 @@ def _source(config: DataConfig) -> Source:
     if name == SHAPES100:
         return Shapes100(size)
     if name.startswith(PREFIX):
-        return FolderSource(name, size)
+        return FolderSource(name, size, config.test_fraction)
+    if name.startswith(HUB):
+        return HubSource(name, size)
     if is_import_path(name):  # which cifar10:3.0.2, a version of TFDS, is not
         return FunctionSource(name, size)
     return TfdsSource(name, size)

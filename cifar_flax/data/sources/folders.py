@@ -1,7 +1,8 @@
-"""Folders of pictures, PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, as data sets."""
+"""Folders of pictures as data sets: PATH/train/CLASS/*.png, PATH/CLASS/*.png, or pictures and a CSV file; zip files of them."""
 
 import hashlib
 import os
+from contextlib import nullcontext
 from functools import cache as once
 from pathlib import Path
 
@@ -13,23 +14,27 @@ from cifar_flax.data.dataset import Dataset, check_memory
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.listing import Listing, list_pictures
+from cifar_flax.data.sources.unpacked import ZIP, unpacked
 from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
 _warn_once = once(logging.warning)  # a listing is made for the fingerprint and for reading
+TEST_FRACTION = 0.2  # of a folder without splits
+TEST_SEED = 0
+OR_TABLE = "or a table such as labels.csv with the columns file and label"
 DECODER = 2  # to be counted up where the same files give other pixels, so that they are read again
 
 
 class FolderSource:
     """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
 
-    def __init__(self, name: str, image_size: int | None = None) -> None:
+    def __init__(self, name: str, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> None:
         try:
             path = Path(name.removeprefix(PREFIX)).expanduser()
         except RuntimeError as e:  # there is no such user
             raise ConfigError(f"config.data.name: {name}: {e}") from None
-        self.path, self.image_size = Path(os.path.abspath(path)), image_size
+        self.path, self.image_size, self.test_fraction = Path(os.path.abspath(path)), image_size, test_fraction
         self.identity = f"{PREFIX}{self.path}"
 
     def key(self) -> str:
@@ -38,54 +43,93 @@ class FolderSource:
 
     def version(self) -> str:
         """Names the pictures by their fingerprint."""
-        return f"folder {self.path}, decoder {DECODER}, fingerprint {fingerprint(self.path)}"
+        test = f"test {self.test_fraction:g} by seed {TEST_SEED} where undivided"
+        return f"folder {self.path}, decoder {DECODER}, {test}, fingerprint {fingerprint(self.path)}"
 
     def build(self) -> None:
         """Reads the pictures into the cache."""
-        cache.write(self.key(), read(self.path, self.image_size), self.version(), self.identity)
+        with unpacked(self.path) if self.path.suffix == ZIP else nullcontext(self.path) as folder:
+            splits = read(folder, self.image_size, self.test_fraction)
+        cache.write(self.key(), splits, self.version(), self.identity)
 
 
-def read(path: Path, image_size: int | None = None) -> dict[str, Dataset]:
-    """Reads the splits of a folder: `train`, and `test` where there is one.
+def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> dict[str, Dataset]:
+    """Reads the splits of a folder.
 
-    Classes are the subfolders of `train` in alphabetical order; `test` can have no others. Rows are ordered by class, then file
+    Pictures lie in SPLIT/CLASS/, where splits are called train or training, val, valid, validation or dev, and test or testing,
+    in any case; or in CLASS/, without splits; or anywhere, with their classes in CSV files (`label_tables`). Where no layout
+    names splits, `test_fraction` of each class becomes the test split, always the same pictures. Validation pictures without
+    test pictures are the test split.
+
+    Classes are those of `train`, in alphabetical order; other splits can have no others. Rows are ordered by class, then file
     name. Pictures are decoded as for predictions, cropped to a square and resized. What is not read although it may have been
     meant to be is named in a line; an unreadable picture is an error, since skipping it would change the data set.
 
     Args:
       path: the folder.
       image_size: pixels a side; 32 when None.
+      test_fraction: in [0, 1), of each class, rounded to whole pictures; 0 leaves all to train.
 
     Returns:
-      Splits with images uint8 [N, image_size, image_size, 3].
+      The splits "train", and "validation" and "test" where there are any: images uint8 [N, image_size, image_size, 3].
 
     Raises:
       UserError: the folder is not laid out like that, or pictures cannot be read; the message names all of them.
     """
     listing = _listed(path)
     if not listing.splits.get("train"):
-        raise UserError(f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/")
+        raise UserError(
+            f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/, or in {path}/CLASS/, {OR_TABLE}"
+        )
     classes = list(listing.splits["train"])
     for split, by_class in listing.splits.items():
         for name, pictures in by_class.items():
+            place = listing.folders.get(split, path) / name
             if name not in classes:
-                raise UserError(f"{path}/{split}/{name}: there is no such class in {path}/train")
+                raise UserError(
+                    f"{place}: there is no such class in {listing.folders.get('train', f'the train split of {path}')}"
+                )
             if not pictures and split == "train":
                 looked = f" (looked for *{', *'.join(SUFFIXES)})"
                 where = ", but in folders below it; move them up" if listing.has_nested(split, name) else looked
-                raise UserError(f"{path}/{split}/{name}: no pictures there{where}")
-    return {
+                raise UserError(f"{place}: no pictures there{where}")
+    splits = {
         split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in listing.splits.items()
     }
+    if listing.undivided:
+        return with_test_split(path, splits["train"], test_fraction)
+    return as_test_split(path, splits)
+
+
+def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
+    """Divides a data set without splits into train and test, stratified, by `TEST_SEED`, and says so."""
+    counts = np.bincount(dataset.labels)
+    if not 0 < sum(round(int(count) * fraction) for count in counts) < len(dataset):
+        return {"train": dataset}
+    train, test = dataset.split(fraction, TEST_SEED)
+    assert test is not None  # nosec B101 # for the type checker: some pictures are held out
+    _warn_once("%s: has no test split; %d of %d pictures, %g of each class, are it", path, len(test), len(dataset), fraction)
+    return {"train": train, "test": test}
+
+
+def as_test_split(path: Path, splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """The splits, where "validation" is called "test" if there is no other, which is said."""
+    if "validation" not in splits or "test" in splits:
+        return splits
+    _warn_once("%s: has no test split; its validation pictures are it, and training validates with some of train", path)
+    return {"test" if split == "validation" else split: dataset for split, dataset in splits.items()}
 
 
 def fingerprint(path: Path) -> str:
-    """Hashes the relative names, sizes and modification times of all pictures, 16 hex digits.
+    """Hashes the relative names, sizes and modification times of all pictures, or those of a zip file, 16 hex digits.
 
     Raises:
       UserError: there is no such folder.
     """
     digest = hashlib.sha256()
+    if path.suffix == ZIP and path.is_file():
+        status = path.stat()
+        return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
     for split, by_class in _listed(path).splits.items():
         for name, pictures in by_class.items():
             digest.update(f"{split}/{name}\n".encode())
@@ -98,7 +142,9 @@ def fingerprint(path: Path) -> str:
 def _listed(path: Path) -> Listing:
     """Lists the pictures, and says what is left out."""
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png")
+        raise UserError(
+            f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png, or {path}/CLASS/*.png"
+        )
     try:
         listing = list_pictures(path)
     except OSError as e:

@@ -1,17 +1,21 @@
-"""Which files of a folder of pictures are read, and what is left out."""
+"""Which files of a folder of pictures are read, and what is left out.
+
+Three layouts are known, and tried in this order: SPLIT/CLASS/*.png; a CSV file with the names and classes of pictures; and
+CLASS/*.png without splits.
+"""
 
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.pictures.files import is_picture
+from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS, read_tables
 from cifar_flax.errors import UserError
 
-SPLITS = ("train", "test")
 LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
 SHOWN = 4  # suffixes of other files
 
@@ -22,21 +26,27 @@ class Listing:
 
     Attributes:
       splits: the files by split and class; splits in the order of `SPLITS`, all else sorted by name.
+      undivided: whether the layout says nothing of splits; all pictures are in "train" then.
+      folders: the folder of each split, as it is spelt.
       nested: how many pictures are in folders below that of their class, by split and class.
       outside: how many are in other folders beside the splits, by the folder's name.
       loose: how many are in the folder of a split and not in a class.
       dangling: how many links lead nowhere.
       special: how many are pipes or devices.
       other: how many files have another suffix, by suffix.
+      left_out_rows: what is left out of CSV files, in words.
     """
 
     splits: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
+    undivided: bool = False
+    folders: dict[str, Path] = field(default_factory=dict)
     nested: Counter[tuple[str, str]] = field(default_factory=Counter)
     outside: Counter[str] = field(default_factory=Counter)
     loose: int = 0
     dangling: int = 0
     special: int = 0
     other: Counter[str] = field(default_factory=Counter)
+    left_out_rows: Sequence[str] = ()
 
     def has_nested(self, split: str, name: str) -> bool:
         """Whether there are pictures in folders below that of a class."""
@@ -54,34 +64,65 @@ class Listing:
             suffixes = [suffix or "no suffix" for suffix, _ in self.other.most_common(SHOWN)]
             more = ", ..." if len(self.other) > SHOWN else ""
             parts.append(f"{_plural(self.other.total(), 'other file', 'other files')} ({', '.join(suffixes)}{more})")
-        return parts
+        return [*parts, *self.left_out_rows]
 
 
 def list_pictures(root: Path) -> Listing:
-    """Lists the pictures of ROOT/train/CLASS/ and ROOT/test/CLASS/.
+    """Lists the pictures of a folder.
 
     Names that begin with a dot, and what operating systems leave in folders, are no part of it.
 
     Raises:
-      OSError: a folder cannot be listed.
-      UserError: the name of a class is not UTF-8, holds control characters, or is that of another, spelt otherwise in Unicode.
+      OSError: a folder or a CSV file cannot be read.
+      UserError: two folders are of one split; a CSV file cannot be understood; or the name of a class is not UTF-8, holds
+        control characters, or is that of another, spelt otherwise in Unicode.
     """
-    listing = Listing({split: {} for split in SPLITS if (root / split).is_dir()})
-    for split, by_class in listing.splits.items():
-        for entry in _entries(root / split):
-            kind = _kind(entry)
-            if kind == "folder":
-                name = _class_name(entry.path, entry.name, by_class)
-                by_class[name] = list(_files_of_class(listing, split, name, entry.path))
-            elif kind == "link":
-                listing.dangling += 1
-            elif is_picture(entry.name):
-                listing.loose += 1
-        listing.splits[split] = dict(sorted(by_class.items()))
-    for entry in _entries(root):
-        if entry.name not in SPLITS and _kind(entry) == "folder" and (count := _count_pictures(entry.path)):
+    listing = _list_splits(root)
+    if any(listing.splits.get("train", {}).values()):
+        return listing
+    if (table := read_tables(root)) is not None:
+        return Listing(dict(table.splits), table.undivided, left_out_rows=table.left_out)
+    undivided = Listing({"train": {}}, undivided=True, folders={"train": root})
+    if "train" not in listing.splits:
+        _list_classes(undivided, "train", root)
+    return undivided if any(undivided.splits["train"].values()) else listing
+
+
+def _list_splits(root: Path) -> Listing:
+    """The pictures of SPLIT/CLASS/."""
+    listing = Listing()
+    folders = [entry for entry in _entries(root) if _kind(entry) == "folder"]
+    for entry in folders:
+        split = SPLIT_OF.get(entry.name.lower())
+        if split in listing.folders:
+            raise UserError(
+                f"{root}: {listing.folders[split].name}/ and {entry.name}/ are both of the {split} split; merge them"
+            )
+        if split:
+            listing.folders[split] = Path(entry.path)
+    for split in SPLITS:
+        if split in listing.folders:
+            listing.splits[split] = {}
+            _list_classes(listing, split, listing.folders[split])
+    for entry in folders:
+        if Path(entry.path) not in listing.folders.values() and (count := _count_pictures(entry.path)):
             listing.outside[entry.name] = count
     return listing
+
+
+def _list_classes(listing: Listing, split: str, folder: Path) -> None:
+    """Adds the pictures of FOLDER/CLASS/ to a split."""
+    by_class = listing.splits[split]
+    for entry in _entries(folder):
+        kind = _kind(entry)
+        if kind == "folder":
+            name = _class_name(entry.path, entry.name, by_class)
+            by_class[name] = list(_files_of_class(listing, split, name, entry.path))
+        elif kind == "link":
+            listing.dangling += 1
+        elif is_picture(entry.name):
+            listing.loose += 1
+    listing.splits[split] = dict(sorted(by_class.items()))
 
 
 def _files_of_class(listing: Listing, split: str, name: str, folder: str) -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 Arrays: `train_images` and `train_labels`; `test_images` and `test_labels` where there is a test split; optional `train_coarse`
 and `test_coarse` (superclass labels), `class_names` and `coarse_names` (text). Without names, the numbers that occur among the
-labels are the classes, and their names. The headers of all arrays are checked before any array is read.
+labels are the classes, and their names. `x_train`, `y_train`, `x_test` and `y_test`, as with Keras, stand for the first
+four; labels may be [N, 1], as CIFAR's are there. The headers of all arrays are checked before any array is read.
 """
 
 import zipfile
@@ -20,6 +21,7 @@ SUSPICIOUS, DENSEST = 1 << 28, 250  # bytes above which an array must not unpack
 MAX_SIDE = 4096  # pixels of an image
 IMAGES, LABELS = ("train_images", "test_images"), ("train_labels", "train_coarse", "test_labels", "test_coarse")
 NAMES = ("class_names", "coarse_names")
+KERAS = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
 
 
 class Header(NamedTuple):
@@ -60,14 +62,16 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            wanted = {name: members[name] for name in (*IMAGES, *LABELS, *NAMES) if name in members}
+            stored_as = {name: name if name in members else KERAS.get(name, name) for name in (*IMAGES, *LABELS, *NAMES)}
+            wanted = {name: members[stored] for name, stored in stored_as.items() if stored in members}
             if "train_images" not in wanted:
                 there = ascii(", ".join(list(members)[:8]))[1:201].rstrip("'") or "no array"
                 raise UserError(f"{path}: has {there}, expected train_images, train_labels, test_images, test_labels")
             _check_sizes(path, wanted)
             _check_headers(path, {name: _header(archive, member) for name, member in wanted.items()})
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted}
+            arrays = {name: file[stored_as[name]] for name in wanted}
+        return {name: array.reshape(-1) if name in LABELS else array for name, array in arrays.items()}
     except UserError:
         raise
     except Exception as e:  # zipfile, the decompressors and NumPy raise nearly anything
@@ -102,7 +106,7 @@ def _check_headers(path: Path, headers: dict[str, Header]) -> None:
                 raise UserError(f"{path}: {name} are {shape[1]} x {shape[2]} pixels, expected at most {MAX_SIDE} a side")
         elif name in LABELS:
             rows = headers.get(f"{name.partition('_')[0]}_images", Header((0,), dtype)).shape[0]
-            expected = "" if dtype.kind in "iu" and shape == (rows,) else f"integers ({rows},)"
+            expected = "" if dtype.kind in "iu" and shape in ((rows,), (rows, 1)) else f"integers ({rows},)"
         elif dtype.kind not in "SU" or len(shape) != 1 or shape[0] > MAX_CLASSES or dtype.itemsize > 16 * LONGEST:
             expected = f"text (N,), N at most {MAX_CLASSES:,}, of at most {LONGEST} characters"
         if expected:

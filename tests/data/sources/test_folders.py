@@ -82,7 +82,7 @@ def said(caplog):
 
 
 def test_what_is_left_out_is_said_in_a_line(tmp_path, caplog):
-    for name in ("train/cat/1.png", "train/cat/more/2.png", "train/cat/more/deep/3.png", "train/4.png", "val/cat/5.png"):
+    for name in ("train/cat/1.png", "train/cat/more/2.png", "train/cat/more/deep/3.png", "train/4.png", "sea/cat/5.png"):
         save(tmp_path / name)
     for name in ("train/cat/a.heic", "train/cat/b.heic", "train/cat/c.txt"):
         (tmp_path / name).write_bytes(b"")
@@ -91,7 +91,7 @@ def test_what_is_left_out_is_said_in_a_line(tmp_path, caplog):
     os.mkfifo(tmp_path / "train" / "cat" / "pipe.png")
     assert len(archives.read(tmp_path, "a").splits["train"]) == 1
     assert said(caplog) == [
-        f"{tmp_path}: left out: 2 pictures in folders below those of classes, 1 picture outside of classes, 1 picture in val/, "
+        f"{tmp_path}: left out: 2 pictures in folders below those of classes, 1 picture outside of classes, 1 picture in sea/, "
         "2 links that lead nowhere, 1 pipe or device, 3 other files (.heic, .txt)"
     ]
 

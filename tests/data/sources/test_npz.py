@@ -51,7 +51,7 @@ def test_npz_of_the_least(tmp_path):
         ({"test_images": np.zeros((30, 32, 32), np.uint8)}, "images of test are (32, 32, 1), those of train (32, 32, 3)"),
         ({"train_labels": np.zeros(59, int)}, "labels are"),
         ({"train_labels": np.zeros(60)}, "float64"),
-        ({"train_labels": np.zeros((60, 1), int)}, "int64 (60, 1), expected integers (60,)"),
+        ({"train_labels": np.zeros((60, 2), int)}, "int64 (60, 2), expected integers (60,)"),
         ({"train_labels": np.array(["a"] * 60)}, "<U1 (60,), expected integers"),
         ({"train_labels": np.full(60, np.nan)}, "float64 (60,), expected integers"),
         ({"train_labels": np.zeros(60, "M8[s]")}, "datetime64[s] (60,), expected integers"),

@@ -1,0 +1,245 @@
+"""CIFAR as people have it: whatever form it is in, the same rows give the same hashes."""
+
+import dataclasses
+import io
+import json
+import os
+import pickle
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import ipc, parquet
+
+from cifar_flax.config import DataConfig
+from cifar_flax.data import cache
+from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.sources import archives, cifar_content, huggingface
+from cifar_flax.errors import UserError
+from tests.conftest import REAL_TFDS_DIR
+from tests.data.conftest import assert_same, planes, python_members
+
+
+def unpacked(path, members):
+    """A folder with the members of an archive."""
+    for name, content in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def features(dataset):
+    """What `datasets` writes about its columns."""
+    columns = {
+        "img": {"_type": "Image"},
+        "fine_label": {"names": list(dataset.class_names), "_type": "ClassLabel"},
+        "coarse_label": {"names": list(dataset.coarse_names), "_type": "ClassLabel"},
+    }
+    return {b"huggingface": json.dumps({"info": {"features": columns}}).encode()}
+
+
+def table(dataset):
+    """A split as uoft-cs/cifar100 has it on the Hub."""
+    columns = {
+        "img": pa.array([png(image) for image in dataset.images], pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+        "fine_label": pa.array(dataset.labels.tolist()),
+        "coarse_label": pa.array(dataset.coarse_labels.tolist()),
+    }
+    return pa.table(columns).replace_schema_metadata(features(dataset))
+
+
+def hub_folder(root, splits):
+    (root / "cifar100").mkdir(parents=True)
+    for split, dataset in splits.items():
+        rows, half = table(dataset), len(dataset) // 2
+        parquet.write_table(rows.slice(0, half), root / "cifar100" / f"{split}-00000-of-00002.parquet")
+        parquet.write_table(rows.slice(half), root / "cifar100" / f"{split}-00001-of-00002.parquet")
+    return root
+
+
+def datasets_cache(root, splits):
+    """The Arrow files of the library, in the format for streams."""
+    folder = root / "uoft-cs___cifar100" / "cifar100" / "0.0.0" / "aadb3af77e9048adbea6b47c21a81e47dd092ae5"
+    folder.mkdir(parents=True)
+    for split, dataset in splits.items():
+        rows = table(dataset)
+        with ipc.new_stream(folder / f"cifar100-{split}.arrow", rows.schema) as writer:
+            writer.write_table(rows)
+    return root
+
+
+def keras_npz(path, splits):
+    train, test = splits["train"], splits["test"]
+    labels = {"y_train": train.labels[:, None].astype(np.int64), "y_test": test.labels[:, None].astype(np.uint8)}
+    np.savez(path, x_train=train.images, x_test=test.images, **labels)
+    return path
+
+
+def tarball(path, members):
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+FORMS = {
+    "folder of Python batches": lambda path, splits: unpacked(path, python_members(splits)),
+    "the inner folder": lambda path, splits: unpacked(path, python_members(splits)) / "cifar-100-python",
+    "zip with a folder": lambda path, splits: zipped(path.with_suffix(".zip"), python_members(splits)),
+    "zip of Kaggle": lambda path, splits: zipped(path.with_suffix(".zip"), python_members(splits, folder=".")),
+    "Parquet of the Hub": hub_folder,
+    "cache of datasets": datasets_cache,
+    "repacked tarball": lambda path, splits: tarball(path.with_suffix(".tar.gz"), python_members(splits)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_gives_the_same_rows(form, tiny, tmp_path):
+    path = FORMS[form](tmp_path / "data", tiny)
+    assert_same(archives.read(path, "mine").splits, tiny)
+
+
+def test_keras_arrays_have_classes_by_number(tiny, tmp_path):
+    splits = archives.read(keras_npz(tmp_path / "a.npz", tiny), "mine").splits
+    for split, dataset in splits.items():
+        np.testing.assert_array_equal(dataset.images, tiny[split].images)
+        np.testing.assert_array_equal([int(dataset.class_names[label]) for label in dataset.labels], tiny[split].labels)
+
+
+def test_an_unpacked_cifar10(tiny, tmp_path):
+    names = tuple(f"class_{i}" for i in range(10))
+    members = {"cifar-10-batches-py/batches.meta": pickle.dumps({"label_names": list(names)})}
+    for i in range(1, 6):
+        part = tiny["train"].take(np.arange(12 * (i - 1), 12 * i))
+        content = {"data": planes(part.images), "labels": (part.labels % 10).tolist()}
+        members[f"cifar-10-batches-py/data_batch_{i}"] = pickle.dumps(content)
+    content = {"data": planes(tiny["test"].images), "labels": (tiny["test"].labels % 10).tolist()}
+    members["cifar-10-batches-py/test_batch"] = pickle.dumps(content)
+    splits = archives.read(unpacked(tmp_path, members), "cifar10", allow_unverified=True).splits
+    np.testing.assert_array_equal(splits["train"].images, tiny["train"].images)
+    np.testing.assert_array_equal(splits["train"].labels, tiny["train"].labels % 10)
+    assert splits["test"].class_names == names
+
+
+def test_official_rows_are_known_in_any_order_and_get_the_official_names(tiny, tmp_path, monkeypatch):
+    """With two small sets in the place of CIFAR's."""
+    official = {split: cifar_content.digest(dataset) for split, dataset in tiny.items()}
+    monkeypatch.setitem(cifar_content.DIGESTS, "cifar100", official)
+    monkeypatch.setattr(cifar_content, "ROWS", {split: len(dataset) for split, dataset in tiny.items()})
+    shuffled = {split: dataset.take(np.random.default_rng(0).permutation(len(dataset))) for split, dataset in tiny.items()}
+    misspelt = {split: dataclasses.replace(d, class_names=("cra", *d.class_names[1:])) for split, d in shuffled.items()}
+    read = archives.read(hub_folder(tmp_path / "a", misspelt), "cifar100").splits
+    np.testing.assert_array_equal(read["train"].images, shuffled["train"].images)
+    assert (read["train"].class_names, read["test"].coarse_names) == cifar_content.NAMES["cifar100"]
+    with pytest.raises(UserError, match="is cifar100, not cifar10: import it with --name=cifar100"):
+        archives.read(tmp_path / "a", "cifar10", allow_unverified=True)
+    images = shuffled["test"].images.copy()
+    images[7, 3, 3, 1] ^= 1
+    other = {**shuffled, "test": dataclasses.replace(shuffled["test"], images=images)}
+    with pytest.raises(UserError, match=r"--name=cifar100: .* has other rows than the official archive; .* --allow_unverified"):
+        archives.read(hub_folder(tmp_path / "b", other), "cifar100")
+
+
+def test_superclasses_that_a_form_lacks_are_filled_in():
+    fine = np.arange(100, dtype=np.int32)
+    coarse = np.array(cifar_content.SUPERCLASS_OF.split(), np.int32)[fine]
+    names, superclasses = cifar_content.NAMES["cifar100"]
+    assert np.bincount(coarse).tolist() == [5] * 20
+    members = {superclass: [names[i] for i in fine if superclasses[coarse[i]] == superclass] for superclass in superclasses}
+    assert members["people"] == ["baby", "boy", "girl", "man", "woman"]  # of Krizhevsky's table
+    assert members["vehicles_1"] == ["bicycle", "bus", "motorcycle", "pickup_truck", "train"]
+    assert members["fish"] == ["aquarium_fish", "flatfish", "ray", "shark", "trout"]
+
+
+def test_a_set_of_the_hub_by_its_name(tiny, tmp_path, monkeypatch):
+    """Through a stand-in for the library, which there is no network for here."""
+    asked = []
+
+    class Builder:
+        cache_dir = str(datasets_cache(tmp_path / "hf", tiny))
+
+        def download_and_prepare(self):
+            asked.append("prepared")
+
+    class Library:
+        @staticmethod
+        def load_dataset_builder(name, config):
+            asked.append((name, config))
+            return Builder()
+
+    monkeypatch.setitem(__import__("sys").modules, "datasets", Library)
+    read = load_dataset(DataConfig(name="hf:uoft-cs/cifar100:fine"), "train")
+    np.testing.assert_array_equal(read.images, tiny["train"].images)
+    assert asked == [("uoft-cs/cifar100", "fine"), "prepared"]
+    load_dataset(DataConfig(name="hf:uoft-cs/cifar100:fine"), "test")
+    assert len(asked) == 2  # the cache has it
+
+
+def test_what_cannot_be_read_of_a_table_costs_one_line(tiny, tmp_path):
+    def write(name, **columns):
+        (tmp_path / name).mkdir()
+        parquet.write_table(pa.table(columns), tmp_path / name / "train.parquet")
+        return tmp_path / name
+
+    picture = [png(tiny["train"].images[0])]
+    with pytest.raises(UserError, match=r"has the columns a, b; expected pictures in one of img, image"):
+        archives.read(write("columns", a=[1], b=[2]), "mine")
+    with pytest.raises(UserError, match=r"train: the picture in row 0 cannot be read: "):
+        archives.read(write("broken", img=[b"no picture"], label=[0]), "mine")
+    with pytest.raises(UserError, match=r"train: a picture is no file within the table"):
+        archives.read(write("paths", img=["a.png"], label=[0]), "mine")
+    with pytest.raises(UserError, match=r"neither text nor whole numbers"):
+        archives.read(write("floats", img=picture, label=[0.5]), "mine")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "train.parquet").write_bytes((tmp_path / "broken" / "train.parquet").read_bytes()[:50])
+    with pytest.raises(UserError, match=r"train.parquet: damaged, or no Parquet file"):
+        archives.read(tmp_path / "cut", "mine")
+    (tmp_path / "cut" / "train.parquet").rename(tmp_path / "cut" / "part.parquet")
+    with pytest.raises(UserError, match=r"part.parquet: neither its name nor that of its folder says which split"):
+        archives.read(tmp_path / "cut", "mine")
+    texts = archives.read(write("texts", img=picture * 3, label=["b", "a", "b"]), "mine").splits["train"]
+    assert (texts.class_names, texts.labels.tolist()) == (("a", "b"), [1, 0, 1])
+
+
+def test_the_splits_of_a_table(tmp_path):
+    for name, split in {
+        "a/train.parquet": "train",
+        "a/validation/0.parquet": "validation",
+        "a/set-valid.arrow": "validation",
+    }.items():
+        assert huggingface._split_of(tmp_path / "a", tmp_path / name) == split
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REAL_TFDS_DIR is None, reason="needs the real CIFAR-100")
+def test_the_real_cifar100_has_the_same_hashes_in_every_form(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", os.path.abspath(REAL_TFDS_DIR))
+    real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
+    expected = {split: cache.hashes("cifar100", split) for split in real}
+    monkeypatch.setattr("tests.data.conftest.CLASSES", real["train"].class_names)
+    monkeypatch.setattr("tests.data.conftest.SUPERCLASSES", real["train"].coarse_names)
+    for form, make in {**FORMS, "Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}.items():
+        path: Path = make(tmp_path / form.replace(" ", "_"), real)
+        read = archives.read(path, "cifar100")  # verified
+        hashes = {s: {name: cache.hash_of(array) for name, array in d.arrays().items()} for s, d in read.splits.items()}
+        assert hashes == expected, form
+        assert read.splits["train"].class_names == real["train"].class_names

@@ -1,0 +1,221 @@
+"""Own pictures as people have them: without splits, with splits of other names, with a table, or in a zip file."""
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_flax.config import DataConfig
+from cifar_flax.data import cache
+from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.sources import archives
+from cifar_flax.errors import UserError
+
+
+def save(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (value, value, value)).save(path)
+
+
+def fill(folder, counts, first=0):
+    """Pictures of classes, each of another grey."""
+    for name, count in counts.items():
+        for i in range(count):
+            save(folder / name / f"{i:02}.png", first := first + 1)
+    return folder
+
+
+def greys(dataset):
+    return sorted(dataset.images[:, 0, 0, 0].tolist())
+
+
+def read(path, **options):
+    return archives.read(path, "mine", **options).splits
+
+
+def write_table(path, *rows, delimiter=","):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+
+
+def test_a_folder_without_splits_has_a_stratified_test_split(tmp_path, caplog):
+    splits = read(fill(tmp_path, {"cat": 10, "dog": 20, "eel": 5}))
+    train, test = splits["train"], splits["test"]
+    assert train.class_names == test.class_names == ("cat", "dog", "eel")
+    assert np.bincount(train.labels).tolist() == [8, 16, 4]
+    assert np.bincount(test.labels).tolist() == [2, 4, 1]
+    assert sorted(greys(train) + greys(test)) == list(range(1, 36))
+    assert f"{tmp_path}: has no test split; 7 of 35 pictures, 0.2 of each class, are it" in caplog.messages
+    assert greys(read(tmp_path)["test"]) == greys(test)
+    assert np.bincount(read(tmp_path, test_fraction=0.5)["test"].labels).tolist() == [5, 10, 2]
+    assert list(read(tmp_path, test_fraction=0)) == ["train"]
+
+
+def test_its_share_is_a_field_and_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    data = DataConfig(name=f"folder:{fill(tmp_path / 'a', {'cat': 10, 'dog': 10})}")
+    assert len(load_dataset(data, "test")) == 4
+    data.test_fraction = 0.3
+    assert len(load_dataset(data, "test")) == 6
+    (manifest,) = (tmp_path / "cache").rglob("manifest.json")
+    assert "test 0.3 by seed 0 where undivided" in json.loads(manifest.read_text())["source"]
+
+
+def test_pictures_so_few_that_none_can_be_held_out_are_all_trained_on(tmp_path):
+    assert list(read(fill(tmp_path, {"cat": 1, "dog": 2}))) == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("TRAIN", "Test"), ("train", "val"), ("training", "valid")]
+)
+def test_splits_of_other_names(tmp_path, train, test):
+    fill(tmp_path / train, {"cat": 3, "dog": 2})
+    fill(tmp_path / test, {"dog": 2}, first=50)
+    splits = read(tmp_path)
+    assert list(splits) == ["train", "test"]
+    assert greys(splits["train"]) == [1, 2, 3, 4, 5]
+    assert (greys(splits["test"]), splits["test"].labels.tolist()) == ([51, 52], [1, 1])
+
+
+def test_validation_pictures_of_ones_own(tmp_path):
+    for split, first in {"train": 0, "val": 50, "test": 100}.items():
+        fill(tmp_path / split, {"cat": 2, "dog": 2}, first)
+    splits = read(tmp_path)
+    assert {split: greys(data) for split, data in splits.items()} == {
+        "train": [1, 2, 3, 4],
+        "validation": [51, 52, 53, 54],
+        "test": [101, 102, 103, 104],
+    }
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for name in ("val", "validation", "train"):
+        fill(tmp_path / name, {"cat": 1})
+    with pytest.raises(UserError, match="val/ and validation/ are both of the validation split; merge them"):
+        read(tmp_path)
+
+
+def test_a_folder_of_folders_of_classes_is_no_layout(tmp_path):
+    fill(tmp_path / "more" / "deep", {"cat": 3})
+    with pytest.raises(UserError, match=r"expected pictures in .*/train/CLASS/ and .*/test/CLASS/, or in .*/CLASS/, or a table"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", [("file", "label"), ("Image ID", "Breed"), ("label", "name"), ("a", "b"), ("filename", "class")]
+)
+@pytest.mark.parametrize("how", ["path", "name", "stem", "dotted"])
+def test_labels_in_a_table(tmp_path, header, how):
+    fill(tmp_path, {"images": 10})
+    names = {"path": "images/{:02}.png", "name": "{:02}.png", "stem": "{:02}", "dotted": "./images/{:02}.png"}
+    rows = [(names[how].format(i), "dog" if i % 2 else "cat") for i in range(10)]
+    turned = header == ("label", "name")
+    write_table(tmp_path / "labels.csv", header, *(row[::-1] if turned else row for row in rows))
+    splits = read(tmp_path)
+    assert splits["train"].class_names == ("cat", "dog")
+    for data in splits.values():
+        for image, label in zip(data.images, data.labels, strict=True):
+            assert (image[0, 0, 0] - 1) % 2 == label
+    assert {split: len(data) for split, data in splits.items()} == {"train": 8, "test": 2}
+
+
+def test_a_table_with_a_column_of_splits(tmp_path):
+    fill(tmp_path, {"images": 4})
+    write_table(
+        tmp_path / "all.csv",
+        ("path", "class", "split"),
+        *((f"images/{i:02}.png", "cat", split) for i, split in enumerate(("train", "val", "TEST", "Training"))),
+        delimiter=";",
+    )
+    assert {split: greys(data) for split, data in read(tmp_path).items()} == {"train": [1, 4], "validation": [2], "test": [3]}
+
+
+def test_a_table_a_split(tmp_path, caplog):
+    fill(tmp_path, {"train": 3})
+    fill(tmp_path, {"test": 2}, first=50)
+    write_table(tmp_path / "train.csv", ("id", "label"), ("00", "cat"), ("01", "dog"), ("02", "cat"))
+    write_table(tmp_path / "test.csv", ("id", "label"), ("01", "dog"), ("00", "cat"))
+    splits = read(tmp_path)
+    assert (greys(splits["train"]), splits["train"].labels.tolist()) == ([1, 2, 3], [0, 0, 1])
+    assert (greys(splits["test"]), splits["test"].labels.tolist()) == ([51, 52], [0, 1])
+
+
+def test_kaggles_cifar10(tmp_path, caplog):
+    """trainLabels.csv beside train/ and test/, whose pictures have the same names, and no labels for test."""
+    fill(tmp_path, {"train": 10})
+    fill(tmp_path, {"test": 3}, first=50)
+    write_table(tmp_path / "trainLabels.csv", ("id", "label"), *((f"{i:02}", "frog" if i < 5 else "truck") for i in range(10)))
+    write_table(tmp_path / "sampleSubmission.csv", ("id",), ("1",))
+    splits = read(tmp_path)
+    assert sorted(greys(splits["train"]) + greys(splits["test"])) == list(range(1, 11))
+    (line,) = [line for line in caplog.messages if "left out" in line]
+    assert line == f"{tmp_path}: left out: sampleSubmission.csv (no column of labels), 3 pictures that no table names"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("file", "label"), ("gone.png", "cat")], r"line 2: there is no picture 'gone.png'; expected a picture below"),
+        ([("file", "label"), ("00.png", "cat"), ("00", "cat")], r"line 3: '00' is named a second time, after .*line 2"),
+        ([("file", "label"), ("00.png",)], r"line 2: has 1 columns, fewer than the header"),
+        ([("file", "label", "split"), ("00.png", "cat", "x")], r"line 2: the split 'x'; expected train, validation or test"),
+        ([("file", "label"), ("00.png", "\x1b[2J")], "control characters"),
+        ([("file", "label"), ("00.png", "")], "empty name"),
+        ([("file", "label"), ("../../etc/passwd", "cat")], r"there is no picture '../../etc/passwd'"),
+    ],
+)
+def test_tables_that_cannot_be_meant(tmp_path, rows, words):
+    fill(tmp_path, {"images": 2})
+    write_table(tmp_path / "labels.csv", *rows)
+    with pytest.raises(UserError, match=words):
+        read(tmp_path)
+
+
+def test_a_table_that_is_no_text_is_refused(tmp_path):
+    fill(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe,cat\n")
+    with pytest.raises(UserError, match=r"labels.csv: no CSV file in UTF-8"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("inner", ["", "pets"])
+@pytest.mark.parametrize("layout", ["splits", "classes", "table"])
+def test_a_zip_file_of_any_of_these(tmp_path, monkeypatch, inner, layout):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "unpacked" / inner
+    if layout == "splits":
+        fill(root / "train", {"cat": 4, "dog": 4})
+        fill(root / "test", {"cat": 1, "dog": 1}, first=50)
+    elif layout == "classes":
+        fill(root, {"cat": 5, "dog": 5})
+    else:
+        fill(root, {"images": 10})
+        write_table(root / "labels.csv", ("file", "label"), *((f"{i:02}.png", "cat" if i < 5 else "dog") for i in range(10)))
+    path = shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "unpacked")
+    expected, imported = read(root), read(tmp_path / "pets.zip")
+    for split, data in expected.items():
+        np.testing.assert_array_equal(imported[split].images, data.images)
+        assert imported[split].class_names == ("cat", "dog")
+        trained_on = load_dataset(DataConfig(name=f"folder:{path}"), split)
+        np.testing.assert_array_equal(trained_on.images, data.images)
+    assert cache.manifest(next((tmp_path / "cache").iterdir()).name).source.startswith(f"folder {path}, decoder ")
+
+
+def test_zip_files_that_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/cat/0.png", bytes(50 << 20))
+    with pytest.raises(UserError, match=r"bomb.zip: 1 files of 52,428,800 bytes, far more than a file of .* bytes can mean"):
+        read(tmp_path / "bomb.zip")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "bomb.zip").read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"cut.zip: truncated, or not a zip file"):
+        read(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("../../escaped.png", b"x")
+        archive.writestr("train/cat/0.png", b"x")
+    with pytest.raises(UserError, match=r"0.png: cannot be read"):
+        read(tmp_path / "out.zip")
+    assert not list(tmp_path.parent.glob("escaped*"))
