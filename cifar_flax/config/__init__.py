@@ -16,6 +16,7 @@ from cifar_flax.config.schema import (
 from cifar_flax.config.specs import GroupConfig, ModelSpec, OptimizerSpec
 from cifar_flax.config.types import (
     Activation,
+    Balance,
     BatchNorm,
     DataSource,
     Dtype,
@@ -31,6 +32,7 @@ from cifar_flax.config.types import (
 __all__ = [
     "Activation",
     "AugmentConfig",
+    "Balance",
     "BatchNorm",
     "CheckpointConfig",
     "Config",

@@ -16,6 +16,7 @@ from cifar_flax.config.specs import ModelSpec, OptimizerSpec
 from cifar_flax.config.types import (
     INT32_MAX,
     Auto,
+    Balance,
     ConfigBase,
     Count,
     DataSource,
@@ -44,11 +45,13 @@ class DataConfig(ConfigBase):
     name: str = "shapes100"
     image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
     test_fraction: UnitIntervalOpen = 0.2  # of a folder:PATH without splits, stratified, always the same pictures
-    validation_fraction: UnitIntervalOpen = 0.1  # of train, stratified; 0 trains on all of it
+    validation_fraction: UnitIntervalOpen = 0.1  # of train, stratified; a validation split of its own takes its place; 0: none
     folds: Annotated[int, Ge(2), Le(INT32_MAX)] | None = None  # cross-validation: of this many stratified parts of train, ...
     fold: Annotated[int, Ge(0), Le(INT32_MAX)] = 0  # ... the one that is held out, in place of `validation_fraction`
     split_seed: Seed = 0  # chooses the validation images; apart from `seed`, so that seeds share one split
     normalization: Normalization = Normalization.STANDARDIZE
+    class_weights: Balance = Balance.NONE  # of the loss; balanced: images / (classes * images of the class)
+    sampling: Balance = Balance.NONE  # of batches; balanced: all classes equally often, images of small ones repeatedly
     source: DataSource = DataSource.AUTO  # where batches are gathered; the same bits from all
 
 

@@ -109,6 +109,13 @@ class Monitor(enum.StrEnum):
     TOP1 = "top1"  # higher is better
 
 
+class Balance(enum.StrEnum):
+    """What is done about classes of different size."""
+
+    NONE = "none"
+    BALANCED = "balanced"  # each class counts the same
+
+
 class DataSource(enum.StrEnum):
     """Where the images of a split lie while it is trained on."""
 

@@ -31,8 +31,8 @@ class Batch:
     indices: jax.Array
 
 
-def epoch_batches(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The batches of one epoch: int32 [size // batch_size, batch_size], no index twice.
+def epoch_batches(size: int, batch_size: int, seed: int, epoch: int, balance: np.ndarray | None = None) -> np.ndarray:
+    """The batches of one epoch: int32 [size // batch_size, batch_size], no index twice unless classes are balanced.
 
     The epoch's permutation is drawn from (seed, epoch) alone. Images left over after the last full batch wait for the next
     epochs, so that all batches have one shape.
@@ -42,9 +42,20 @@ def epoch_batches(size: int, batch_size: int, seed: int, epoch: int) -> np.ndarr
       batch_size: at most `size`.
       seed: of the run.
       epoch: counted from 0.
+      balance: labels, int [size], of which each then has the same number of images, but for rounding: permutations of its own
+        ones after another.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(size).astype(np.int32)
-    return order[: size // batch_size * batch_size].reshape(-1, batch_size)
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(size) if balance is None else _balanced_order(balance, rng)
+    return order[: size // batch_size * batch_size].reshape(-1, batch_size).astype(np.int32)
+
+
+def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices, int [len(labels)], in random order."""
+    rows_of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    each = -(-len(labels) // len(rows_of))
+    drawn = [np.concatenate([rng.permutation(rows) for _ in range(-(-each // len(rows)))])[:each] for rows in rows_of]
+    return rng.permutation(np.concatenate(drawn))[: len(labels)]
 
 
 class BatchSource(Protocol):

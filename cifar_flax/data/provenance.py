@@ -10,7 +10,7 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import data_hashes, data_identity, load_dataset
-from cifar_flax.data.splits import divide
+from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
@@ -34,11 +34,12 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
-    stored = "test" if split == "test" else "train"
+    own = validates_with_own(data)
+    stored = "train" if split == "validation" and not own else split
     dataset, name = load_dataset(data, stored), data_identity(data)
     ordered = in_order_of(dataset, record, name, run)
-    _check_hashes(data, record, split, run, None if ordered is dataset else ordered)
-    if split == "test":
+    _check_hashes(data, record, split, run, {} if ordered is dataset else _label_hashes(ordered, stored))
+    if split == "test" or own:
         return ordered
     train, validation = divide(ordered, data)
     chosen = train if split == "train" else validation
@@ -86,11 +87,20 @@ def _renumbered(labels: np.ndarray, there: Sequence[str], here: Sequence[str]) -
     return np.array([here.index(name) for name in there], np.int32)[labels]
 
 
-def _check_hashes(data: DataConfig, record: Preprocessing, split: str, run: str, reordered: Dataset | None) -> None:
+def _label_hashes(reordered: Dataset, stored: str) -> dict[str, str]:
+    prefix = "validation_" if stored == "validation" else ""
+    return {prefix + name: cache.hash_of(array) for name, array in reordered.arrays().items() if name != "images"}
+
+
+def _check_hashes(data: DataConfig, record: Preprocessing, split: str, run: str, renumbered: dict[str, str]) -> None:
+    """Compares what the run recorded with the data, and `renumbered` in place of their labels, where that is not empty."""
     recorded = record.test_hashes if split == "test" else record.hashes
-    actual = data_hashes(data, "test" if split == "test" else "train")
-    if reordered is not None:
-        actual |= {name: cache.hash_of(array) for name, array in reordered.arrays().items() if name != "images"}
+    actual = data_hashes(data, "test" if split == "test" else "train") | renumbered
+    if renumbered:
+        recorded, actual = (
+            {name: digest for name, digest in of.items() if name in renumbered or name.endswith("images")}
+            for of in (recorded, actual)
+        )
     if not recorded or actual == recorded:
         return
     name = data_identity(data)

@@ -48,7 +48,7 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
       config: `name` and `image_size` choose the data set. `shapes100` is drawn, `folder:PATH` is read from pictures,
         `hf:USER/NAME` comes from the Hugging Face Hub, `module:function` calls a user's function, and any other name is an
         imported data set or one of TFDS.
-      split: "train" or "test".
+      split: "train" or "test", or "validation" where the set has one of its own.
 
     Returns:
       Dataset with images uint8 [N, H, W, C], memory-mapped.
@@ -69,12 +69,27 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
     return dataset
 
 
+def has_split(config: DataConfig, split: str) -> bool:
+    """Whether the data set has a split of this name; raises as `load_dataset`."""
+    source = _source(config)
+    try:
+        _refresh(source)
+        entry = cache.manifest(source.key())
+    except cache.CorruptCache:  # which `load_dataset` mends
+        load_dataset(config, "train")
+        entry = cache.manifest(source.key())
+    return entry is not None and split in entry.splits
+
+
 def data_hashes(config: DataConfig, split: str) -> dict[str, str]:
     """SHA-256 of each array of a split, for a run to record: {"images": ..., "labels": ...}; empty without such a split.
 
+    Those of "train" include those of a validation split that the set has of its own: {"validation_images": ..., ...}.
     They are read from the cache's entry of the data set, which `load_dataset` has refreshed; no file of the split is opened.
     """
-    return cache.hashes(_source(config).key(), split)
+    key = _source(config).key()
+    own = cache.hashes(key, "validation") if split == "train" else {}
+    return cache.hashes(key, split) | {f"validation_{name}": digest for name, digest in own.items()}
 
 
 def data_identity(config: DataConfig) -> str:

@@ -1,15 +1,19 @@
-"""Division of the training split into training and validation images."""
+"""Training and validation images: the set's own splits, or a division of the training split."""
 
 import numpy as np
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.registry import has_split, load_dataset
 from cifar_flax.errors import ConfigError
+
+VALIDATION = "validation"
 
 
 def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
     """Loads the training split and divides it by `data.folds` or, without folds, by `data.validation_fraction`.
+
+    A validation split that the set has of its own is taken as it is, in place of `data.validation_fraction` above 0.
 
     Returns:
       (train, validation or None), each in canonical order.
@@ -17,7 +21,13 @@ def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
     Raises:
       UserError: the data set cannot be loaded, or one part would be empty.
     """
-    return divide(load_dataset(data, "train"), data)
+    train = load_dataset(data, "train")
+    return (train, load_dataset(data, VALIDATION)) if validates_with_own(data) else divide(train, data)
+
+
+def validates_with_own(data: DataConfig) -> bool:
+    """Whether the validation images are a split of the data set, and no part of train."""
+    return data.folds is None and data.validation_fraction > 0 and has_split(data, VALIDATION)
 
 
 def divide(dataset: Dataset, data: DataConfig) -> tuple[Dataset, Dataset | None]:

@@ -5,6 +5,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cifar_flax.config import Config
@@ -22,12 +23,28 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return cast(jax.Array, optax.softmax_cross_entropy(logits, targets))
 
 
-def create_loss(config: Config) -> Loss:
+def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weights, float32 [num_classes], with which each class has the same part in the loss; their mean over all images is 1.
+
+    References:
+      King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn's `class_weight="balanced"`.
+
+    Args:
+      labels: int [N].
+      num_classes: those that do not occur have the weight 0.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where(counts > 0, weights, 0).astype(np.float32)
+
+
+def create_loss(config: Config, class_weights: np.ndarray | None = None) -> Loss:
     """Builds the loss that is minimised, averaged over the batch.
 
     A loss is a function of logits, float32 [N, num_classes], and targets of the same shape, each row a distribution: one-hot,
     mixed by mixup or CutMix, smoothed by `config.optim.label_smoothing`. It returns the loss of each example, float32 [N],
-    which may depend on no other example: gradients are accumulated over microbatches.
+    which may depend on no other example: gradients are accumulated over microbatches. `class_weights`, float32 [num_classes],
+    multiply it; a mixed example has the mean weight of its classes.
 
     Raises:
       ConfigError: there is no loss of that name. The returned function raises it, too, where the loss has another shape.
@@ -41,6 +58,6 @@ def create_loss(config: Config) -> Loss:
                 f"config.loss: {config.loss} returned {jnp.result_type(losses)}{list(jnp.shape(losses))}; expected one loss "
                 f"an example, float32{list(logits.shape[:1])}"
             )
-        return losses
+        return losses if class_weights is None else losses * (targets @ class_weights)
 
     return smoothed

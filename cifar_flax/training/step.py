@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cifar_flax.augment.policy import create_augmentation
@@ -45,6 +46,7 @@ class TrainStep:
       steps_per_epoch: full batches in an epoch.
       image_size: pixels a side that images are resized to after augmentation, bilinearly and with antialiasing; None leaves
         them as they are.
+      class_weights: float32 [num_classes], by which losses are multiplied; None: by nothing.
     """
 
     config: Config
@@ -53,6 +55,7 @@ class TrainStep:
     preprocessing: Preprocessing
     steps_per_epoch: int
     image_size: int | None = None
+    class_weights: np.ndarray | None = None
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
         """One update; `state` is not changed."""
@@ -94,7 +97,7 @@ class TrainStep:
         self, images: jax.Array, targets: jax.Array, batch_stats: Any, dropout_key: jax.Array
     ) -> Callable[[Any], tuple[Any, Any]]:
         """From parameters to the gradient of the mean loss, and (losses [B], logits [B, num_classes], batch_stats)."""
-        apply, loss = apply_frozen(self.model, self.config.optim.freeze), create_loss(self.config)
+        apply, loss = apply_frozen(self.model, self.config.optim.freeze), create_loss(self.config, self.class_weights)
 
         def loss_fn(params: Any, stats: Any, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
             variables = {"params": params, "batch_stats": stats}

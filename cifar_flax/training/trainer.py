@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cifar_flax.config import Config, DataSource
+from cifar_flax.config import Balance, Config, DataSource
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
@@ -22,6 +22,7 @@ from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
 from cifar_flax.models import check_module, check_sizes, create_model, describe
 from cifar_flax.optim.groups import check_patterns
+from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import background, compilation
@@ -182,7 +183,8 @@ class Trainer:
         """Yields each chunk of an epoch from update number `first` on, and its batches on the devices."""
         plan = list(self.plan.epoch(epoch, first))
         size, batch_size = len(self.train_set), self.config.train.batch_size
-        orders = [epoch_batches(size, batch_size, seed, epoch) for seed in self.seeds]
+        balance = self.train_set.labels if self.config.data.sampling is Balance.BALANCED else None
+        orders = [epoch_batches(size, batch_size, seed, epoch, balance) for seed in self.seeds]
         batches = orders[0] if len(orders) == 1 else np.stack(orders, axis=1)  # [steps, (seeds,) B]
         begin = epoch * self.steps_per_epoch
         indices = (batches[chunk.first - begin : chunk.first - begin + chunk.length] for chunk in plan)
@@ -242,7 +244,10 @@ class Trainer:
     def _compile(self, key: tuple[int | None, int]) -> Program:
         """Compiles the steps of a chunk, given the size of its images and its length."""
         image_size, length = key
-        args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size
+        weights = None
+        if self.config.data.class_weights is Balance.BALANCED:
+            weights = balanced_weights(self.train_set.labels, self.preprocessing.num_classes)
+        args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size, weights
         source, layout = self.source, self.layout
         train_steps = layout.over_seeds(TrainStep(*args))
 

@@ -75,3 +75,20 @@ def test_a_view_of_rows_reads_what_an_array_would_hold(tmp_path):
     for key in (1, slice(1, 3), np.array([3, 0]), slice(None)):
         np.testing.assert_array_equal(view[key], array[rows][key])
     np.testing.assert_array_equal(np.asarray(view), array[rows])
+
+
+@pytest.mark.parametrize("batch_size", [10, 103])
+def test_balanced_batches_have_all_classes_equally_often(batch_size):
+    labels = np.repeat([0, 1, 3], [80, 20, 3])
+    batches = epoch_batches(103, batch_size, seed=0, epoch=0, balance=labels)
+    drawn = batches.ravel()
+    counts = np.bincount(labels[drawn], minlength=4)
+    assert drawn.shape == (103 // batch_size * batch_size,)
+    assert counts[2] == 0
+    assert np.abs(counts[[0, 1, 3]] - len(drawn) / 3).max() <= 3
+    times = np.bincount(drawn, minlength=103)
+    assert times[:80].max() == 1
+    assert np.count_nonzero(times[80:100] == 0) <= 2 + 3 * (batch_size == 10)
+    assert times[100:].min() >= 10
+    np.testing.assert_array_equal(batches, epoch_batches(103, batch_size, 0, 0, labels))
+    assert (batches != epoch_batches(103, batch_size, 0, 1, labels)).any()

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from cifar_flax.config import Config
 from cifar_flax.errors import ConfigError
-from cifar_flax.optim.losses import create_loss
+from cifar_flax.optim.losses import balanced_weights, create_loss
 
 RNG = np.random.default_rng(0)
 LOGITS, TARGETS = RNG.normal(size=(6, 5)).astype(np.float32), RNG.dirichlet(np.ones(5), 6).astype(np.float32)
@@ -53,3 +54,24 @@ def test_a_loss_that_is_not_one_number_an_example_is_refused_by_name(name, retur
 def test_an_unknown_loss_is_refused():
     with pytest.raises(ConfigError, match=r"^config\.loss: there is no loss 'crossentropy'; did you mean cross_entropy\?"):
         create_loss(config("crossentropy"))
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.repeat([0, 1, 3], [70, 20, 10])
+    weights = balanced_weights(labels, 5)
+    expected = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    np.testing.assert_allclose(weights[[0, 1, 3]], expected, rtol=1e-6)
+    assert weights[[2, 4]].tolist() == [0, 0]
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_class_weights_multiply_the_losses_of_their_classes_and_of_mixtures():
+    weights = np.array([1, 2, 0, 4, 0.5], np.float32)
+    losses, weighted = create_loss(config())(LOGITS, TARGETS), create_loss(config(), weights)(LOGITS, TARGETS)
+    np.testing.assert_allclose(weighted, losses * (TARGETS * weights).sum(1), rtol=1e-6)
+    one_hot = np.eye(5, dtype=np.float32)[[3, 2, 0, 1, 4, 3]]
+    plain, weighted = (
+        create_loss(config(smoothing=0.1))(LOGITS, one_hot),
+        create_loss(config(smoothing=0.1), weights)(LOGITS, one_hot),
+    )
+    np.testing.assert_allclose(weighted, plain * weights[[3, 2, 0, 1, 4, 3]], rtol=1e-6)

@@ -10,10 +10,14 @@ import pytest
 from PIL import Image
 
 from cifar_flax.config import DataConfig
+from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives
+from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
+from cifar_flax.run import Run
+from cifar_flax.training.loop import train
 
 
 def save(path, value=0):
@@ -101,7 +105,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path):
 
 def test_a_folder_of_folders_of_classes_is_no_layout(tmp_path):
     fill(tmp_path / "more" / "deep", {"cat": 3})
-    with pytest.raises(UserError, match=r"expected pictures in .*/train/CLASS/ and .*/test/CLASS/, or in .*/CLASS/, or a table"):
+    with pytest.raises(UserError, match=r"expected pictures in .*/train/CLASS/ and .*, or in .*/CLASS/, or a table"):
         read(tmp_path)
 
 
@@ -219,3 +223,21 @@ def test_zip_files_that_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"0.png: cannot be read"):
         read(tmp_path / "out.zip")
     assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_run_validates_with_the_pictures_that_were_given_for_it(tmp_path, monkeypatch, tiny_config):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    for split, first in {"train": 0, "val": 100, "test": 150}.items():
+        fill(tmp_path / "pets" / split, {"cat": 20, "dog": 20}, first)
+    config = tiny_config
+    config.data.name, config.data.image_size, config.train.epochs = f"folder:{tmp_path / 'pets'}", 8, 1
+    train(validated(config), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert greys(run.dataset("train")) == list(range(1, 41))
+    assert greys(run.dataset("validation")) == list(range(101, 141))
+    assert greys(run.dataset("test")) == list(range(151, 191))
+    save(tmp_path / "pets" / "val" / "cat" / "00.png", 250)
+    with pytest.raises(UserError, match="its validation images cannot be told from those that it was trained on"):
+        run.dataset("validation")
+    config.data.validation_fraction = 0.0
+    assert training_splits(config.data)[1] is None
