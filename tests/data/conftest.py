@@ -120,7 +120,7 @@ def planes(images):
 
 
 def write_tar(path, members):
-    with tarfile.open(path, "w:gz") as tar:
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -144,7 +144,7 @@ def binary_members(splits, folder="cifar-100-binary"):
     }
 
 
-def python_members(splits, folder="cifar-100-python"):
+def python_members(splits, folder="cifar-100-python", names=(CLASSES, SUPERCLASSES)):
     def batch(data):
         return {
             b"data": planes(data.images),
@@ -152,8 +152,12 @@ def python_members(splits, folder="cifar-100-python"):
             b"coarse_labels": data.coarse_labels.tolist(),
         }
 
-    names = {b"fine_label_names": [c.encode() for c in CLASSES], b"coarse_label_names": [c.encode() for c in SUPERCLASSES]}
-    content = {"meta": names, "train": batch(splits["train"]), "test": batch(splits["test"])}
+    fine, coarse = ([name.encode() for name in of] for of in names)
+    content = {
+        "meta": {b"fine_label_names": fine, b"coarse_label_names": coarse},
+        "train": batch(splits["train"]),
+        "test": batch(splits["test"]),
+    }
     return {f"{folder}/{name}": pickle.dumps(value, protocol=2) for name, value in content.items()}
 
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pickle
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives, cifar_content, huggingface
 from cifar_flax.errors import UserError
 from tests.conftest import REAL_TFDS_DIR
-from tests.data.conftest import assert_same, planes, python_members
+from tests.data.conftest import assert_same, planes, python_members, write_tar
 
 
 def unpacked(path, members):
@@ -92,15 +91,6 @@ def keras_npz(path, splits):
     return path
 
 
-def tarball(path, members):
-    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
 FORMS = {
     "folder of Python batches": lambda path, splits: unpacked(path, python_members(splits)),
     "the inner folder": lambda path, splits: unpacked(path, python_members(splits)) / "cifar-100-python",
@@ -108,7 +98,7 @@ FORMS = {
     "zip of Kaggle": lambda path, splits: zipped(path.with_suffix(".zip"), python_members(splits, folder=".")),
     "Parquet of the Hub": hub_folder,
     "cache of datasets": datasets_cache,
-    "repacked tarball": lambda path, splits: tarball(path.with_suffix(".tar.gz"), python_members(splits)),
+    "repacked tarball": lambda path, splits: write_tar(path.with_suffix(".tar.gz"), python_members(splits)),
 }
 
 
@@ -235,8 +225,6 @@ def test_the_real_cifar100_has_the_same_hashes_in_every_form(tmp_path, monkeypat
     monkeypatch.setenv("TFDS_DATA_DIR", os.path.abspath(REAL_TFDS_DIR))
     real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     expected = {split: cache.hashes("cifar100", split) for split in real}
-    monkeypatch.setattr("tests.data.conftest.CLASSES", real["train"].class_names)
-    monkeypatch.setattr("tests.data.conftest.SUPERCLASSES", real["train"].coarse_names)
     for form, make in {**FORMS, "Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}.items():
         path: Path = make(tmp_path / form.replace(" ", "_"), real)
         read = archives.read(path, "cifar100")  # verified

@@ -1,0 +1,106 @@
+"""What the README tells a newcomer to type, as it is written, one after another."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from PIL import Image
+
+from cifar_flax.config import DataConfig
+from cifar_flax.data.registry import load_dataset
+from tests.conftest import ROOT
+from tests.data.conftest import python_members, write_tar
+
+pytestmark = pytest.mark.slow
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHORT = ["--config.train.epochs=0.02"]  # the commands that train take minutes
+
+
+def blocks(language):
+    return "".join(text for name, text in BLOCK.findall((ROOT / "README.md").read_text()) if name == language)
+
+
+def commands():
+    lines = [line.partition("  #")[0].strip() for line in blocks("").splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("python ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a newcomer is: in the repository, with pictures of his own and the archive of CIFAR-100."""
+    root = tmp_path_factory.mktemp("readme")
+    for name in ("cifar_flax", "configs", "launch"):
+        (root / name).symlink_to(ROOT / name)
+    for i in range(60):
+        path = root / "pets" / ("cat", "dog", "eel")[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), (4 * i, 0, 0)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def environment(folder):
+    return {**os.environ, "CIFAR_FLAX_CACHE": str(folder / "cache")}
+
+
+@pytest.fixture(scope="module")
+def archive(folder, real_tfds_dir):
+    """The real rows, as the official archive has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(folder / "prepared"))
+        patch.setenv("TFDS_DATA_DIR", os.path.abspath(real_tfds_dir))
+        splits = {split: load_dataset(DataConfig(name="cifar100"), split) for split in ("train", "test")}
+    names = splits["train"].class_names, splits["train"].coarse_names
+    return write_tar(folder / "cifar-100-python.tar.gz", python_members(splits, names=names))
+
+
+def test_every_command_does_what_it_says(folder, environment, archive):
+    def run(command):
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, (command, result.stdout[-500:], result.stderr[-2000:])
+        return result.stdout
+
+    makefile = (ROOT / "Makefile").read_text()
+    train = shlex.split(re.search(r"^\t\$\(BIN\)/python (launch/train.py .*)$", makefile, re.MULTILINE)[1])
+    run([sys.executable, *train, *SHORT, "--workdir=runs/quickstart"])
+    typed = [command[1:] for command in commands()]
+    assert len(typed) >= 8
+    for command in typed:
+        if command[0] == "launch/serve.py":
+            continue
+        short = []
+        if command[0] == "launch/train.py":
+            name = re.search(r"configs/(\w+)", " ".join(command))[1]
+            short = (
+                [*SHORT, f"--workdir=runs/{name}"] if "finetune" not in " ".join(command) else [*SHORT, "--workdir=runs/pets"]
+            )
+        run([sys.executable, *command, *short])
+    assert (folder / "runs" / "quickstart" / "report" / "report.html").is_file()
+    assert (folder / "runs" / "fast" / "report" / "test_flip.json").is_file()
+
+
+def test_the_demo_starts(folder, environment):
+    (command,) = [command for command in commands() if "launch/serve.py" in command]
+    server = subprocess.Popen(
+        [sys.executable, *command[1:], "--port=0"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        address = re.search(r"http://\S+/", server.stdout.readline())[0]
+        with urllib.request.urlopen(address, timeout=60) as page:
+            assert b"<html" in page.read()
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def test_the_python_of_the_readme_runs(folder, environment):
+    code = re.sub(r"^network\.predict\((.*?)\)", r"print(network.predict(\1)[0].name)", blocks("python"), flags=re.MULTILINE)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "rocket"
