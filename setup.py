@@ -57,7 +57,19 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["cifar_flax", "cifar_flax.*"]),
+    # Configs and apps lie beside the package here, and within it where it is installed: cifar_flax.files.installation.
+    packages=[
+        *find_packages(include=["cifar_flax", "cifar_flax.*"]),
+        "cifar_flax.configs",
+        "cifar_flax.configs.search",
+        "cifar_flax.launch",
+    ],
+    package_dir={
+        "cifar_flax.configs": "configs",
+        "cifar_flax.configs.search": "configs/search",
+        "cifar_flax.launch": "launch",
+    },
+    entry_points={"console_scripts": ["cifar-flax = cifar_flax.runtime.command_line:main"]},
     package_data={
         "cifar_flax.analysis": ["templates/*"],
         "cifar_flax.pretrained": ["*.safetensors"],

@@ -35,10 +35,12 @@ def network(dropout: float) -> ConvNet:
 
 
 def dropout(c: Config) -> None:
+    """Dropouts of .25 after the convolutions and the first dense layer: .69 in the tutorial."""
     c.model = network(dropout=0.25)
 
 
 def adam(c: Config) -> None:
+    """With Adam, and the dropouts: .78 in the tutorial."""
     dropout(c)
     c.optim = Adam()
 

@@ -43,6 +43,7 @@ def network(activation: Activation, first_block: tuple[Activation, ...]) -> Conv
 
 
 def relu(c: Config) -> None:
+    """ReLU throughout, 40 epochs: the write-up has validation .7586 at epoch 11."""
     c.model = network(Activation.RELU, first_block=())
     c.train.epochs = 40
 

@@ -64,33 +64,39 @@ def network(dropouts: tuple[float, float, float], dense_dropout: float) -> ConvN
 
 
 def no_augment(c: Config) -> None:
+    """100 epochs without augmentation."""
     c.augment = AugmentConfig()
     c.train.epochs = 100
     c.model = network(dropouts=(0.0, 0.25, 0.25), dense_dropout=0.5)
 
 
 def lighter_dropout(c: Config) -> None:
+    """As `:no_augment`, with less dropout."""
     no_augment(c)
     c.model = network(dropouts=(0.0, 0.0, 0.25), dense_dropout=0.4)
 
 
 def high_rate(c: Config) -> None:
+    """As `:no_augment`, with ten times the learning rate."""
     no_augment(c)
     c.optim.learning_rate = 1e-3
 
 
 def decay(c: Config) -> None:
+    """As `:no_augment`, with a rate that decays by .05 an update."""
     no_augment(c)
     c.optim.schedule = "inverse_time"
     c.optim.decay = 0.05
 
 
 def sgd(c: Config) -> None:
+    """As `:no_augment`, with plain SGD at 1e-4."""
     no_augment(c)
     c.optim = SGD(learning_rate=1e-4)
 
 
 def sgd_tuned(c: Config) -> None:
+    """As `:no_augment`, with SGD at .01 and Nesterov momentum."""
     no_augment(c)
     c.optim = SGD(learning_rate=0.01, momentum=0.9, nesterov=True)
 

@@ -1,6 +1,6 @@
-"""Classifies pictures.
+"""Classifies pictures, folders of them, and web addresses.
 
-    python launch/predict.py cat.jpg holidays/ https://example.org/rocket.png    # or --run=runs/wide
+    python launch/predict.py cat.jpg holidays/ https://example.org/a.png
     python launch/predict.py --json holidays/ > holidays.jsonl
 
 Exits 0 if every picture was read, 1 if some were not, which are named on stderr, and 2 if none was; 130 after Ctrl-C.

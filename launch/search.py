@@ -1,6 +1,6 @@
-"""Searches hyper-parameters, or resumes a search; several processes may share one.
+"""Searches hyper-parameters, or goes on with a search.
 
-    python launch/search.py --config=configs/quickstart.py --space=configs/search/learning_rate.py --strategy=tpe --trials=20
+    python launch/search.py --config=configs/quickstart.py --space=SPACE.py
 
 Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
 """

@@ -7,13 +7,14 @@ if __name__ == "__main__":
 
 import os
 import shlex
-import sys
 from pathlib import Path
 
 from absl import flags
 
+from cifar_flax.config import DataConfig
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.runtime import app, distributed
+from cifar_flax.runtime.command_line import typed
 from cifar_flax.training.seed_folders import seed_folders
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
@@ -60,7 +61,16 @@ def main() -> None:
 
         for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
             write_summaries(folder)
-    print(f"evaluate it: {Path(sys.executable).name} launch/evaluate.py --run={shlex.quote(str(workdir))} --split=test")
+    print(f"evaluate it: {typed('evaluate')} --run={shlex.quote(str(workdir))}{_split_to_score(experiment.config.data)}")
+
+
+def _split_to_score(data: DataConfig) -> str:
+    """The flag of evaluate for a data set without a test split; empty where there is one."""
+    from cifar_flax.data.registry import has_split
+
+    if has_split(data, "test"):
+        return ""
+    return " --split=validation" if data.folds is not None or data.validation_fraction else " --split=train"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The flag --config=FILE.py[:VARIANT] and its overrides --config.FIELD=VALUE, on top of ml_collections.config_flags."""
 
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -21,6 +22,9 @@ from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import validated
 from cifar_flax.config.specs import Spec
 from cifar_flax.errors import CifarFlaxError, UserError
+from cifar_flax.files.installation import CONFIGS
+
+BARE_NAME = re.compile(r"\w+")
 
 _argv: list[str] = []  # what config_flags looks for overrides in: the command line without those that swap a spec
 
@@ -43,7 +47,7 @@ def define_config_flag() -> None:
     config_flags.DEFINE_config_dataclass(
         "config",
         _Missing(),
-        "the experiment: configs/NAME.py or configs/NAME.py:VARIANT; --config.FIELD=VALUE changes a field",
+        "the experiment: NAME or NAME:VARIANT, as `list` shows them, or FILE.py; --config.FIELD=VALUE changes a field",
         sys_argv=_argv,
         parse_fn=_parse,
     )
@@ -55,7 +59,7 @@ def define_config_flag() -> None:
 
 def _is_given(value: Any) -> bool:
     if not isinstance(value, Config):
-        raise UserError("--config: missing; expected --config=configs/NAME.py")
+        raise UserError("--config: missing; expected --config=configs/NAME.py, or a name such as --config=quickstart")
     return True
 
 
@@ -79,6 +83,8 @@ def experiment_from_flags() -> Experiment:
 def load_config(config_path: str) -> Config:
     """Runs `get_config(VARIANT)` of FILE.py for "FILE.py:VARIANT"; the result is not checked yet.
 
+    A name without ".py", such as "fast:sprint", is that of a config of this package.
+
     The file becomes the module of its name, so that its classes and functions have import paths, such as `my_mixer:Mixer`. Its
     folder comes last on Python's path.
 
@@ -88,6 +94,10 @@ def load_config(config_path: str) -> Config:
     """
     path, *variant = config_path.split(":", 1)
     file, flag = Path(path), f"--config={config_path if config_path.isprintable() else repr(config_path)}"
+    if BARE_NAME.fullmatch(path):
+        file = CONFIGS / f"{path}.py"
+        if not file.is_file():
+            raise UserError(f"{flag}: no config of this name{_similar(path)}")
     if not file.is_file():
         others = ", ".join(sorted(p.name for p in file.parent.glob("*.py"))) if file.parent.is_dir() else ""
         raise UserError(f"{flag}: no such file{f'. Configs there: {others}' if others else ''}")
@@ -105,6 +115,12 @@ def load_config(config_path: str) -> Config:
             kind = type(spec).__name__
             raise UserError(f"{flag}: {kind} cannot be imported from this file: {taken}; rename the file")
     return config
+
+
+def _similar(name: str) -> str:
+    names = sorted(path.stem for path in CONFIGS.glob("*.py"))
+    close = difflib.get_close_matches(name, names, 1)
+    return f". Did you mean {close[0]}?" if close else f"; expected one of {', '.join(names)}, or a file NAME.py"
 
 
 def _load_module(file: Path) -> tuple[types.ModuleType, str]:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from logging import CRITICAL, Formatter, LogRecord, getLogger
@@ -18,6 +19,7 @@ from absl import app, flags, logging
 from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.files.redact import visible
 from cifar_flax.runtime import background
+from cifar_flax.runtime.command_line import as_typed
 
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
@@ -25,6 +27,19 @@ REFUSALS = (
 )
 SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
+COLUMNS = 80  # of a terminal
+HELP_COLUMN = 30  # where descriptions of flags begin
+FIELDS = {
+    "data.name": "the images: cifar100, folder:PATH and so on",
+    "train.epochs": "how long it trains",
+    "train.batch_size": "images an update, over all devices",
+    "optim.name": "the optimizer: sgd, adam, adamw, muon and so on",
+    "optim.learning_rate": "its highest rate",
+    "augment.flip": "mirrors half of the images; augment has many more",
+    "data.validation_fraction": "share of the training images to validate with",
+    "seed": "of initial weights, batches and augmentation",
+    "train.num_seeds": "runs with further seeds, and their mean and sd",
+}
 
 
 @overload
@@ -40,8 +55,8 @@ def run(main: Callable[..., None], *, arguments: str = "") -> None:
 
     Args:
       main: the command.
-      arguments: names the positional arguments in messages, such as "RUN RUN..."; `main` gets the list of them, at least one.
-        If empty, `main` takes no arguments and they are refused.
+      arguments: names the positional arguments in messages, such as "RUN RUN..."; `main` gets the list of them, at least one
+        unless it is in brackets, such as "[FOLDER]". If empty, `main` takes no arguments and they are refused.
     """
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setFormatter(_Printable())
@@ -139,19 +154,62 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
     """Parses the flags and returns the name of the program and the positional arguments; --max-minutes is --max_minutes."""
     flags_end = argv.index("--") if "--" in argv else len(argv)
     argv = [*map(_underscored, argv[:flags_end]), *argv[flags_end:]]
+    if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[:flags_end]):
+        print(_help(argv[0], arguments))
+        sys.exit(0)
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as e:
         close = difflib.get_close_matches(e.flagname, list(flags.FLAGS), 1)
-        hint = f". Did you mean --{close[0]}?" if close else ""
+        hint = f". Did you mean --{close[0]}?" if close else _field_hint(e.flagname)
         raise UserError(f"--{e.flagname}: no such flag{hint}") from None
     except flags.Error as e:
         raise UserError(str(e).removeprefix("flag ").splitlines()[0]) from None
     if rest and not arguments:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
-    if arguments and not rest:
+    if arguments and not rest and not arguments.startswith("["):
         raise UserError(f"{arguments}: missing; expected  python {argv[0]} {arguments}")
     return [argv[0], *rest]
+
+
+def _field_hint(name: str) -> str:
+    """Suggests the field of the config that a flag without "config." may have meant."""
+    if "config" not in flags.FLAGS:
+        return ""
+    from cifar_flax.config.fields import missing_field
+
+    value = flags.FLAGS["config"].value
+    problem = missing_field(value, name) if hasattr(value, "optim") else None
+    hint = (problem or "").partition("Did you mean ")[2]
+    return f". Did you mean --{hint.replace(' or ', ' or --')}" if hint else ""
+
+
+def _help(program: str, arguments: str) -> str:
+    """What the app does, and its own flags; of the config the fields that are set most often."""
+    paragraphs = as_typed((sys.modules["__main__"].__doc__ or "").strip()).split("\n\n")
+    about = [text if text.startswith(" ") else textwrap.fill(text, COLUMNS) for text in paragraphs]
+    lines = ["\n\n".join(about), "", *([arguments, ""] if arguments else [])]
+    ours = [
+        flag
+        for module, defined in flags.FLAGS.flags_by_module_dict().items()
+        for flag in defined
+        if module == program or module.startswith("cifar_flax.")
+    ]
+    for flag in sorted((flag for flag in ours if not flag.name.startswith("config.")), key=lambda flag: flag.name):
+        default = "" if flag.default in (None, False, "") else f" ({str(flag.default_as_str).strip(chr(39))})"
+        values = f"={'|'.join(flag.parser.enum_values)}" if hasattr(flag.parser, "enum_values") else ""
+        lines.append(_described(f"--{flag.name}{values}", f"{flag.help}{default}"))
+    if "config" in flags.FLAGS:
+        lines.append(_described("--config=NAME", flags.FLAGS["config"].help))
+        lines += ["", "Fields of the config that are set most often; `show NAME` lists all:", ""]
+        lines += [_described(f"--config.{name}", text) for name, text in FIELDS.items()]
+    return "\n".join(lines)
+
+
+def _described(name: str, text: str) -> str:
+    """A line, or more, of at most COLUMNS."""
+    start = f"  {name}".ljust(HELP_COLUMN) if len(name) + 3 < HELP_COLUMN else f"  {name}\n{'':{HELP_COLUMN}}"
+    return start + f"\n{'':{HELP_COLUMN}}".join(textwrap.wrap(" ".join(text.split()), COLUMNS - HELP_COLUMN))
 
 
 def _underscored(arg: str) -> str:

@@ -19,6 +19,7 @@ from cifar_flax.errors import RunFailed
 from cifar_flax.files.atomic import write_bytes, write_text
 from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.files.tables import format_table
+from cifar_flax.runtime.command_line import typed
 from cifar_flax.search.objective import Search, note, standard_deviation
 from cifar_flax.search.study import Study, trial_index
 
@@ -107,7 +108,7 @@ def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:
         config_file = f"{search.trial_path(trial)}{'/fold0' if search.folds else ''}/config.json"
         return f"no flags can say what {search.space.path} does to the config; it is {config_file}"
     flags = (f"--config.{path}={_flag_value(value)}" for path, value in changed.items())
-    return " ".join(["python launch/train.py", *map(shlex.quote, (f"--config={config_flag}", *flags))])
+    return " ".join([typed("train"), *map(shlex.quote, (f"--config={config_flag}", *flags))])
 
 
 def _format_cell(name: str, value: Any) -> str:

@@ -53,7 +53,7 @@ def archive(folder, real_tfds_dir):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", str(folder / "prepared"))
         patch.setenv("TFDS_DATA_DIR", os.path.abspath(real_tfds_dir))
-        splits = {split: load_dataset(DataConfig(name="cifar100"), split) for split in ("train", "test")}
+        splits = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     names = splits["train"].class_names, splits["train"].coarse_names
     return write_tar(folder / "cifar-100-python.tar.gz", python_members(splits, names=names))
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from cifar_flax.data import cache
 from cifar_flax.errors import ConfigError, RunFailed, UserError
+from cifar_flax.runtime.command_line import typed
 
 BUCKET = "storage.googleapis.com"  # hosts prepared data sets of TFDS
 PROBE_SECONDS = 8.0  # for a host to answer; a good connection takes well under one
@@ -85,7 +86,7 @@ def _how_to_get(name: str, size: int | None, first: str) -> str:
         (
             "Any one of these helps:",
             f"  - {first}",
-            f"  - {copy}  python launch/import_data.py --name={name} --archive={archive}{resize}",
+            f"  - {copy}  {typed('import')} --name={name} --archive={archive}{resize}",
             "  - try the embedded data set:  --config=configs/quickstart.py",
         )
     )

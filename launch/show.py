@@ -1,0 +1,24 @@
+"""Shows the fields of a config, or of a run's: python launch/show.py NAME[:VARIANT], FILE.py[:VARIANT] or RUN."""
+
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before what takes long to import
+
+from pathlib import Path
+
+from cifar_flax.config.catalog import describe_fields
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import read_config, validated
+from cifar_flax.runtime import app
+
+
+def main(names: list[str]) -> None:
+    """Prints a line a field."""
+    for name in names:
+        run = Path(name) / "config.json"
+        print(describe_fields(read_config(run) if run.is_file() else validated(load_config(name))))
+
+
+if __name__ == "__main__":
+    app.run(main, arguments="NAME ...")

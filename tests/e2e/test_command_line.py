@@ -1,0 +1,141 @@
+"""`cifar-flax VERB`, `--help`, and names of configs without a file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_flax.config import Config
+from cifar_flax.config.flags import load_config
+from cifar_flax.errors import UserError
+from cifar_flax.files.installation import CONFIGS
+from cifar_flax.runtime.command_line import ORDER
+from tests.conftest import ROOT
+
+
+def cifar_flax(*arguments, **options):
+    code = "from cifar_flax.runtime.command_line import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+def test_it_lists_its_verbs_and_suggests_one_for_a_typo():
+    listed = cifar_flax()
+    assert listed.returncode == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()[2:]] == list(ORDER)
+    assert all(len(line) <= 80 and len(line.split()) > 4 for line in listed.stdout.splitlines()[2:])
+    assert cifar_flax("--help").stdout == listed.stdout
+    typo = cifar_flax("evalute")
+    assert (typo.returncode, typo.stdout, typo.stderr) == (
+        2,
+        "",
+        "cifar-flax evalute: no such command; did you mean evaluate?\n",
+    )
+
+
+@pytest.mark.parametrize("verb", ORDER)
+def test_help_of_each_verb_names_its_flags_in_80_columns(verb, tmp_path):
+    shown = cifar_flax(verb, "--help", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = shown.stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.startswith("    python")] == []
+    expected = {
+        "train": ["--workdir", "--config=NAME", "--config.train.epochs", "--config.optim.learning_rate"],
+        "evaluate": ["--run", "--split=train|validation|test", "--tta=none|flip|flip+shift"],
+        "predict": ["--run", "--json"],
+        "import": ["--name", "--archive"],
+        "serve": ["--port", "--host"],
+    }
+    for flag in expected.get(verb, []):
+        assert flag in shown.stdout
+    assert "--alsologtostderr" not in shown.stdout
+    assert "launch/" not in shown.stdout
+
+
+def test_configs_are_listed_with_all_their_variants_a_line_each():
+    lines = cifar_flax("list").stdout.splitlines()
+    config, found = "", set()
+    for line in lines:
+        assert len(line) <= 80
+        name, _, text = line.strip().partition(" ")
+        assert len(text.split()) >= 3, line
+        config = config if name.startswith(":") else name
+        found.add(f"{config}{name}" if name.startswith(":") else name)
+    assert {path.stem for path in CONFIGS.glob("*.py")} <= found
+    assert {"fast:sprint", "three_conv:sgd_tuned", "vgg_bn:base", "wide:short"} <= found
+    for name in found:
+        assert isinstance(load_config(name), Config)
+
+
+def test_a_config_without_its_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("fast:sprint").train.epochs == 4
+    with pytest.raises(UserError, match=r"--config=fst: no config of this name. Did you mean fast\?"):
+        load_config("fst")
+    with pytest.raises(
+        UserError, match=r"--config=zzz: no config of this name; expected one of bigger_conv, .*, or a file NAME.py"
+    ):
+        load_config("zzz")
+
+
+def test_fields_of_a_config_and_of_a_run(tiny_run, tmp_path):
+    shown = cifar_flax("show", "fast:sprint", cwd=tmp_path).stdout.splitlines()
+    assert "config.train.epochs = 4  *" in shown
+    assert "config.train.eval_batch_size = 500" in shown
+    assert "config.train.batch_size = 32  *" in cifar_flax("show", tiny_run).stdout.splitlines()
+
+
+def test_runs_are_listed_with_their_scores(tiny_run):
+    header, row = cifar_flax("list", tiny_run.parent).stdout.splitlines()
+    assert header.split() == ["run", "began", "network", "data", "epochs", "validation", "test"]
+    assert row.split()[0] == tiny_run.name
+    assert row.split()[3:6] == ["convnet", "tiny", "2/2"]
+    assert row.rstrip().endswith("%")
+    missing = cifar_flax("list", tiny_run / "nowhere")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--learning_rate=1", "--learning_rate: no such flag. Did you mean --config.optim.learning_rate?"),
+        ("--epochs=1", "--epochs: no such flag. Did you mean --config.train.epochs?"),
+        ("--wrkdir=x", "--wrkdir: no such flag. Did you mean --workdir?"),
+        ("--config.epochs=3", "config.epochs: no such field. Did you mean config.train.epochs?"),
+    ],
+)
+def test_a_flag_that_is_elsewhere_is_suggested(flag, hint, tmp_path):
+    result = cifar_flax("train", "--config=quickstart", flag, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", hint + "\n")
+
+
+@pytest.mark.slow
+def test_an_installed_package_trains_evaluates_and_predicts_from_another_folder(tmp_path):
+    """Its files alone; what it depends on is here already."""
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(ROOT)]
+    subprocess.run(install, check=True, capture_output=True)
+    program, picture = (
+        site / "bin" / "cifar-flax",
+        site / "cifar_flax" / "serving" / "web" / "static" / "samples" / "rocket.png",
+    )
+    where = {**os.environ, "PYTHONPATH": str(site), "CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+
+    def run(*arguments):
+        result = subprocess.run(
+            [program, *map(str, arguments)], cwd=folder, env=where, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    assert "evaluate it: cifar-flax evaluate --run=runs/" in run("train", "--config=quickstart", "--config.train.epochs=0.05")
+    (trained,) = (folder / "runs").iterdir()
+    assert "top-1" in run("evaluate", f"--run={trained}", "--noreport")
+    assert "rocket" in run("predict", picture)
+    assert trained.name in run("list", "runs")
+    assert not [path for path in Path(ROOT).glob("build/*") if path.stat().st_mtime > folder.stat().st_mtime]
