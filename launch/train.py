@@ -20,6 +20,7 @@ from cifar_flax.training.seed_folders import seed_folders
 _WORKDIR = flags.DEFINE_string("workdir", None, "run directory; default: runs/NAME of the config, its variant and overrides")
 _RESTART = flags.DEFINE_bool("restart", False, "begin again, keeping the run that is there beside")
 _PROFILE = flags.DEFINE_bool("profile", False, "record a trace of a few steps for TensorBoard and Perfetto")
+_LAYERS = flags.DEFINE_bool("layers", False, "print the table of layers, with shapes, parameters and operations")
 _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "save and end with exit code 75 after so long", lower_bound=0)
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several hosts train one run")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many processes they are", lower_bound=1)
@@ -43,11 +44,18 @@ def main() -> None:
         if seeds > 1:
             from cifar_flax.training.seeds import train_seeds
 
-            train_seeds(experiment.config, workdir, _RESTART.value, _MAX_MINUTES.value, _PROFILE.value)
+            train_seeds(experiment.config, workdir, _RESTART.value, _MAX_MINUTES.value, _PROFILE.value, _LAYERS.value)
         else:
             from cifar_flax.training import loop
 
-            loop.train(experiment.config, workdir, _RESTART.value, profile=_PROFILE.value, max_minutes=_MAX_MINUTES.value)
+            loop.train(
+                experiment.config,
+                workdir,
+                _RESTART.value,
+                profile=_PROFILE.value,
+                max_minutes=_MAX_MINUTES.value,
+                layers=_LAYERS.value,
+            )
 
     if hosts is None:
         train()

@@ -27,6 +27,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
 
 
 def _max_pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x = _as_rounded(x)
     y = max_pool(x, window)
     return y, (x, y)
 
@@ -48,9 +49,18 @@ def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.A
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+def _as_rounded(x: jax.Array) -> jax.Array:
+    """`x`, to be compared with its own maxima.
+
+    XLA may compute with what has not been rounded to the dtype of `x` yet (`xla_allow_excess_precision`), once here and once
+    not there; no value would equal the largest then, and the gradient would vanish.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
 def global_pool(x: jax.Array, how: GlobalPool) -> jax.Array:
     """Maps a feature map [N, H, W, C] to a vector an image: [N, C], or [N, H * W * C] where it is flattened."""
-    values = widened(x)
+    values = widened(_as_rounded(x) if how in (GlobalPool.MAX, GlobalPool.MAX_PLUS_MEAN) else x)
     match how:
         case GlobalPool.FLATTEN:
             return x.reshape(x.shape[0], -1)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
@@ -118,12 +119,14 @@ class Checkpoints:
             return
         self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
         self._make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
-        items = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
-        write = functools.partial(self._write, step, items, progress, dict(scores or {}))
+        rest = progress, dict(scores or {})
         if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs
-            write()
+            items = _items(state)
+            self._write(step, items, _copied_to_host(items) if is_main_process() else {}, *rest)
         else:
-            self._unwritten.append(_Write(self._writer.submit(write), bool(scores)))
+            copy = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
+            write = self._writer.submit(lambda: self._write(step, copy, jax.device_get(copy), *rest))
+            self._unwritten.append(_Write(write, bool(scores)))
 
     def wait(self) -> None:
         """Returns once all that was saved is on disk; raises as `save` does."""
@@ -263,13 +266,14 @@ class Checkpoints:
         if not write.done.cancelled():
             write.done.result()
 
-    def _write(self, step: int, items: dict[str, Any], progress: Progress, scores: dict[str, float]) -> None:
-        """Starts writing, after the write before has ended; Orbax' threads compute the checksums from the copy on the host."""
+    def _write(
+        self, step: int, items: dict[str, Any], on_host: dict[str, Any], progress: Progress, scores: dict[str, float]
+    ) -> None:
+        """Starts writing, after the write before has ended; Orbax' threads compute the checksums, of what is on the host."""
         try:
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
-            on_host = jax.device_get(items) if is_main_process() else {}
             if self._wrote_none and is_main_process():
                 self._unverified = step, on_host
             args = ocp.args.Composite(
@@ -336,6 +340,11 @@ def _items(state: TrainState) -> dict[str, dict[str, Any]]:
         "model": {name: fields[name] for name in MODEL},
         "training": {name: value for name, value in fields.items() if name not in MODEL},
     }
+
+
+def _copied_to_host(items: Any) -> Any:
+    """A copy: on a CPU `device_get` gives views of buffers that the next step overwrites."""
+    return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(items))
 
 
 def _selection(scores: dict[str, Any]) -> float:

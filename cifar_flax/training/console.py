@@ -8,6 +8,7 @@ import jax
 from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import Progress, format_duration
+from cifar_flax.training.checkpoint import SELECTION_METRIC
 from cifar_flax.training.chunks import total_steps
 from cifar_flax.training.records import read_records
 from cifar_flax.training.step import METRICS
@@ -22,15 +23,17 @@ class Console:
         self._config, self._workdir, self._first_step = config, workdir, first_step
         self._steps_per_epoch, self._total_steps = steps_per_epoch, total_steps(config, steps_per_epoch)
         self._line = Progress(silent=not is_main_process())
-        self._scale = 1.0
+        self._scale, self._best = 1.0, -1.0
 
-    def start(self, layers: str, seeds: int, training_images: int, validation_images: int) -> None:
-        """Says what is about to happen."""
+    def start(self, network: str, seeds: int, training_images: int, validation_images: int) -> None:
+        """Says what is about to happen; `network` is a line or a table on it."""
+        if self._first_step:
+            self._best = max(_validated(self._workdir).values(), default=-1.0)
         devices = jax.devices()
         backend = f"{len(devices)} x {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
         resumed = f", resumed at step {self._first_step}" if self._first_step else ""
         images = f"{training_images:,} training and {validation_images:,} validation images"
-        self._line.print(f"{layers}\n{images}, on {backend}; {self._workdir}{resumed}")
+        self._line.print(f"{network}\n{images}, on {backend}\n{self._workdir}{resumed}")
         if seeds > 1:
             self._line.print(f"{seeds} seeds in one program; the lines below are about the first")
 
@@ -48,14 +51,20 @@ class Console:
         remaining = (self._total_steps - step) / speed if speed else 0
         self._line.show(
             f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._config.train.epochs:g}  step {step}/{self._total_steps}  "
-            f"loss {values['loss']:.4f}  top-1 {values['top1']:.1%}  {speed * self._config.train.batch_size:,.0f} images/s  "
-            f"ETA {format_duration(remaining)}"
+            f"loss {values['loss']:.2f}  top-1 {values['top1']:.1%}  {speed * self._config.train.batch_size:,.0f} images/s  "
+            f"ETA {format_duration(remaining).removeprefix('0:')}"
         )
 
     def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
-        """Prints the scores of an epoch."""
-        text = "".join(f"  {split.replace('_', ' ')} {_summary(row)}" for split, row in scores.items())
-        self._line.print(f"epoch {epoch}/{self._config.train.epochs:g}{text}  {format_duration(seconds)}")
+        """Prints the scores of an epoch, and "best" where its checkpoint is the best so far."""
+        text = "".join(
+            f"  {split.replace('validation', 'val').replace('_', ' ')} {_summary(row)}" for split, row in scores.items()
+        )
+        top1 = scores.get("validation", {}).get(SELECTION_METRIC, -1.0)
+        mark = "  best" if top1 >= max(self._best, 0.0) else ""  # the later of two as good, as Checkpoints.find
+        self._best = max(self._best, top1)
+        duration = format_duration(seconds).removeprefix("0:")
+        self._line.print(f"epoch {epoch}/{self._config.train.epochs:g}{text}  {duration}{mark}")
 
     def finish(self, step: int, epochs_done: int, stopped_early: bool, timer: StepTimer) -> None:
         """Says how training went, after update number `step`."""
@@ -72,10 +81,9 @@ class Console:
         text = (
             f"trained {min(epochs_done, planned):g} epochs in {format_duration(times['elapsed'])}, {compiling} of it compiling"
         )
-        epochs = [record for record in read_records(self._workdir) if record["kind"] == "epoch"]
-        if validated := [record for record in epochs if record.get("validation_top1") is not None]:
-            best = max(validated, key=lambda record: (record["validation_top1"], record["step"]))  # as Checkpoints.find
-            text += f"; best validation top-1 {best['validation_top1']:.2%} after epoch {best['epoch']}"
+        if validated := _validated(self._workdir):
+            best = max(validated, key=lambda epoch: (validated[epoch], epoch))  # as Checkpoints.find
+            text += f"; best validation top-1 {validated[best]:.2%} after epoch {best}"
         self._line.print(text)
 
     def close(self) -> None:
@@ -83,6 +91,13 @@ class Console:
         self._line.clear()
 
 
+def _validated(workdir: Path) -> dict[int, float]:
+    """Validation top-1 by epoch, of those that are recorded."""
+    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
+    top1 = {record["epoch"]: record.get("validation_top1") for record in epochs}
+    return {epoch: value for epoch, value in top1.items() if value is not None}
+
+
 def _summary(scores: dict[str, float]) -> str:
     f1 = f" F1 {scores['f1']:.2%}" if "f1" in scores else ""
-    return f"loss {scores['loss']:.4f} top-1 {scores['top1']:.2%}{f1}"
+    return f"loss {scores['loss']:.2f} top-1 {scores['top1']:.1%}{f1}"

@@ -29,6 +29,7 @@ def train(
     after_epoch: AfterEpoch | None = None,
     profile: bool = False,
     max_minutes: float | None = None,
+    layers: bool = False,
 ) -> TrainState:
     """Trains `config` in `workdir`, resuming from its latest checkpoint, and returns the final state.
 
@@ -44,6 +45,7 @@ def train(
         before a resume.
       profile: records a trace of a few steps.
       max_minutes: after which it saves and ends as after SIGTERM.
+      layers: prints the table of layers, in place of a line on the network.
 
     Raises:
       UserError: the config cannot be trained as it stands, the data are missing, or the workdir belongs to another run.
@@ -54,7 +56,7 @@ def train(
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
-        return fit(trainer, [workdir], interrupt, restart, after_epoch, profile)
+        return fit(trainer, [workdir], interrupt, restart, after_epoch, profile, layers)
 
 
 def fit(
@@ -64,6 +66,7 @@ def fit(
     restart: bool = False,
     after_epoch: AfterEpoch | None = None,
     profile: bool = False,
+    layers: bool = False,
 ) -> TrainState:
     """Trains until the epochs are over, resuming from the latest checkpoint. Several run directories are several seeds.
 
@@ -74,6 +77,7 @@ def fit(
       restart: as in `train`.
       after_epoch: as in `train`; it is given the scores of the first seed.
       profile: as in `train`; the trace is written to the directory of the first seed.
+      layers: as in `train`.
     Returns:
       The final state, of all seeds.
     Raises:
@@ -87,8 +91,8 @@ def fit(
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
         if initial is not None:
-            trainer.compile_ahead(0)  # while the layers are shown
-        state, step = runs.restore(initial)
+            trainer.compile_ahead(0)  # while the run directories are prepared
+        state, step = runs.restore(initial, layers)
         del initial  # or its buffers would stay for the whole training
         trainer.compile_ahead(step)
         try:

@@ -64,8 +64,11 @@ class Runs:
                 self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
             self._stack = stack.pop_all()
 
-    def restore(self, initial: list[TrainState] | None) -> tuple[TrainState, int]:
-        """The state to train from, and the updates made: the latest that all runs have, or `initial`, built if it is None."""
+    def restore(self, initial: list[TrainState] | None, layers: bool = False) -> tuple[TrainState, int]:
+        """The state to train from, and the updates made: the latest that all runs have, or `initial`, built if it is None.
+
+        The console then says what is about to be trained: a line on the network, or the table of its layers.
+        """
         states, step = self._restore_latest()
         if not states:
             states, step = initial or self._trainer.initialize(), 0
@@ -81,7 +84,8 @@ class Runs:
         self._console = Console(first.config, first.workdir, self._trainer.steps_per_epoch, step)
         self._stack.callback(self._console.close)
         trainer = self._trainer
-        self._console.start(trainer.layers(), len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
+        network = trainer.layers() if layers else trainer.summary()
+        self._console.start(network, len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
         self._console.learning_rate_scale(first.progress.learning_rate_scale)
         return trainer.layout.stack(states), step
 

@@ -40,7 +40,12 @@ def seed_runs(config: Config, workdir: Path) -> list[SeedRun]:
 
 @standard_arithmetic()
 def train_seeds(
-    config: Config, workdir: Path, restart: bool = False, max_minutes: float | None = None, profile: bool = False
+    config: Config,
+    workdir: Path,
+    restart: bool = False,
+    max_minutes: float | None = None,
+    profile: bool = False,
+    layers: bool = False,
 ) -> None:
     """Trains all of `config.train.num_seeds` runs, resuming those that were begun, and writes their mean and sd.
 
@@ -53,6 +58,7 @@ def train_seeds(
       restart: begins all of them again.
       max_minutes: for all of them.
       profile: records a trace of a few steps of the first.
+      layers: as in `loop.train`, for the first.
 
     Raises:
       UserError, RunFailed, Preempted: as `loop.train`; the same command resumes.
@@ -65,13 +71,13 @@ def train_seeds(
             seeds = tuple(run.config.seed for run in runs)
             first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
             trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, seeds))
-            fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile)
+            fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers)
     else:
         for i, run in enumerate(runs, 1):
             if is_main_process():
                 print(f"seed {run.config.seed}, {i} of {len(runs)}", flush=True)
             left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - begin) / 60)
-            train(run.config, run.workdir, restart, profile=profile and i == 1, max_minutes=left)
+            train(run.config, run.workdir, restart, profile=profile and i == 1, max_minutes=left, layers=layers and i == 1)
     if is_main_process():
         print(_summarize(runs, workdir))
 

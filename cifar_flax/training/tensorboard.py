@@ -2,6 +2,7 @@
 
 import math
 import re
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +11,8 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.record_writer import RecordWriter, masked_crc32c
 from tensorboardX.summary import hparams, image, scalar
 
 from cifar_flax.files.folder import make_folder
@@ -48,15 +48,18 @@ class TensorBoard:
         # TensorBoard reads files in the order of their names, which rise even where the clock was set back.
         sessions = [(int(match[1]), path) for path in folder.iterdir() if (match := NAME.match(path.name)) and path.is_file()]
         earlier = [path for _, path in sorted(sessions)]
-        self._writer = EventsWriter(str(folder / f"events.session{max(sessions)[0] + 1 if sessions else 1:06d}"))
+        number = max(sessions)[0] + 1 if sessions else 1
+        name = f"events.session{number:06d}.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+        self._writer = RecordWriter(str(folder / name))  # whose file is closed even where what is left cannot be written
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         # A TensorBoard that watches forgets what it has read.
         start = SessionLog(status=SessionLog.SessionStatus.START)
-        self._writer.write_event(Event(wall_time=time.time(), step=0, session_log=start))
+        self._write(Event(wall_time=time.time(), step=0, session_log=start))
         seen: set[tuple[str, int]] = set()  # a process that was killed here has left two files with the same events
         for event in (event for path in earlier for event in read_events(path)):
             tags = {(value.tag, event.step) for value in event.summary.value}
             if tags and not tags <= seen and all(keep(*tag) for tag in tags):
-                self._writer.write_event(event)
+                self._write(event)
                 seen |= tags
         self._writer.flush()
         for path in earlier:
@@ -67,23 +70,26 @@ class TensorBoard:
         for name, value in values.items():
             if not math.isfinite(value):
                 continue
-            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            self._write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
         self._writer.flush()
 
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture, uint8 [H, W, C], C 1 or 3."""
-        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=image(name, picture, dataformats="HWC")))
+        self._write(Event(wall_time=time.time(), step=step, summary=image(name, picture, dataformats="HWC")))
         self._writer.flush()
 
     def hyperparameters(self, step: int, values: dict[str, Any], scores: dict[str, float]) -> None:
         """Adds a row to the hparams tab: what was chosen, as strings, booleans and numbers, and what came of it."""
         for summary in hparams(values, scores):
-            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._write(Event(wall_time=time.time(), step=step, summary=summary))
         self.scalars(step, scores)
 
     def close(self) -> None:
         """Closes the file."""
         self._writer.close()
+
+    def _write(self, event: Event) -> None:
+        self._writer.write(event.SerializeToString())
 
 
 def read_events(path: Path) -> Iterator[Event]:

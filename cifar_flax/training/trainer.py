@@ -122,6 +122,15 @@ class Trainer:
         """Full batches in an epoch."""
         return self.plan.steps_per_epoch
 
+    def summary(self) -> str:
+        """A line on the network: its name, the number of its parameters, the shape of its images."""
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state.params))
+        height, width, channels = self.preprocessing.image_shape
+        return (
+            f"{self.config.model.name}: {parameters:,} parameters, {height}x{width}x{channels} images, "
+            f"{self.preprocessing.num_classes} classes, {jnp.dtype(self.dtype).name}"
+        )
+
     def layers(self) -> str:
         """The table of layers."""
         return describe(self.model, self.preprocessing.image_shape)

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from tests.conftest import TINY_CONFIG
-from tests.helpers.searching import STEPS, assert_complete, records, wait_for_step
+from tests.helpers.searching import STEPS, assert_complete, records, wait_for_checkpoint, wait_for_step
 
 
 def attempts(folder):
@@ -24,6 +24,7 @@ def test_a_search_of_two_processes_survives_the_death_of_one(search, launch, tmp
     trials = tmp_path / "search" / "trials"
     first = search("--trials=4", "--noprune")
     wait_for_step(trials / "0000", 2 * STEPS + 1, first)
+    wait_for_checkpoint(trials / "0000", first)
     second = search("--trials=4", "--noprune")
     first.kill()
     assert first.wait() == -signal.SIGKILL

@@ -38,6 +38,14 @@ def wait_for_step(run, step, process):
         time.sleep(0.01)
 
 
+def wait_for_checkpoint(run, process):
+    deadline = time.monotonic() + 200
+    while not any(path.name.isdecimal() for path in (run / "checkpoints").glob("*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def assert_complete(run, steps_per_epoch):
     """Every epoch and every step was trained and recorded once."""
     epochs = [record["epoch"] for record in records(run) if record["kind"] == "epoch"]
