@@ -80,7 +80,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
             )
         run([sys.executable, *command, *short])
     assert (folder / "runs" / "quickstart" / "report" / "report.html").is_file()
-    assert (folder / "runs" / "fast" / "report" / "test_flip.json").is_file()
+    assert (folder / "runs" / "fast" / "report" / "test.json").is_file()
 
 
 def test_the_demo_starts(folder, environment):

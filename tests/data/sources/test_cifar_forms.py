@@ -32,7 +32,7 @@ def unpacked(path, members):
 
 
 def zipped(path, members):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -40,7 +40,7 @@ def zipped(path, members):
 
 def png(image):
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
     return {"bytes": file.getvalue(), "path": None}
 
 
