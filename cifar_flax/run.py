@@ -16,6 +16,7 @@ from cifar_flax.network import Network
 from cifar_flax.pretrained import PREFIX, load_pretrained, pretrained_names
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.training.records import read_records
+from cifar_flax.training.seed_folders import one_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ class Run:
 
     @classmethod
     def open(cls, workdir: str | Path) -> "Run":
-        """Opens a run directory.
+        """Opens a run directory; of a folder of seeds the best in validation, or the first where nothing was validated.
 
         Raises:
           UserError: the folder is missing, is not a run, or its config.json or dataset.json is damaged.
@@ -47,6 +48,7 @@ class Run:
         workdir = Path(workdir)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory")
+        workdir = one_run(workdir)
         return cls(workdir, read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json"))
 
     @property

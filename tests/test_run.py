@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -11,8 +12,10 @@ from cifar_flax.config import CheckpointConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.run import Run, load_network
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
+from cifar_flax.training.seed_folders import each_run
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
@@ -200,3 +203,19 @@ def test_folders_that_never_stay_are_given_up(run, monkeypatch):
     monkeypatch.setattr(Checkpoints, "find", fail)
     with pytest.raises(UserError, match="replaced faster than they can be read"):
         run.step("latest")
+
+
+def test_a_folder_of_seeds_is_the_one_that_is_best_in_validation(tiny_run, tmp_path):
+    for seed in ("seed0", "seed1", "seed2"):
+        shutil.copytree(tiny_run, tmp_path / seed)
+    seeds = {"seed0": 0.5, "seed1": 0.7, "seed2": 0.6}
+    summary = {"score": "validation_top1", "seeds": seeds, "mean": 0.6, "sd": 0.1}
+    (tmp_path / "seeds.json").write_text(json.dumps(summary))
+    assert Run.open(tmp_path).workdir == tmp_path / "seed1"
+    assert load_network(tmp_path).predict(np.zeros((8, 8, 3), np.uint8))
+    assert each_run(["a", str(tmp_path)]) == ["a", *(str(tmp_path / seed) for seed in seeds)]
+    (tmp_path / "seeds.json").write_text(json.dumps({**summary, "score": "train_top1"}))
+    assert Run.open(tmp_path).workdir == tmp_path / "seed0"
+    (tmp_path / "seeds.json").write_text('{"score": "train_top1", "seeds": {"../x": 1}}')
+    with pytest.raises(UserError, match=r"seeds.json: damaged"):
+        Run.open(tmp_path)

@@ -23,6 +23,7 @@ ELEMENTWISE = {
     "abs": "Abs",
     "add": "Add",
     "copy": "Identity",
+    "optimization_barrier": "Identity",
     "div": "Div",
     "erf": "Erf",
     "exp": "Exp",

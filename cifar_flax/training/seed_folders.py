@@ -1,6 +1,7 @@
 """A folder of runs that differ in the seed alone, as `--config.train.num_seeds` leaves it."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_flax.errors import UserError
@@ -15,13 +16,36 @@ def seed_folders(workdir: Path) -> list[Path]:
     Raises:
       UserError: the summary is missing or damaged.
     """
+    return [workdir / name for name in _read_summary(workdir)[1]]
+
+
+def each_run(workdirs: Sequence[str]) -> list[str]:
+    """The run directories, with the seeds in the place of a folder of seeds; raises as `seed_folders`."""
+    expanded = [seed_folders(Path(d)) if (Path(d) / SUMMARY).is_file() else [d] for d in workdirs]
+    return [str(run) for runs in expanded for run in runs]
+
+
+def one_run(workdir: Path) -> Path:
+    """The run directory that stands for a folder of seeds: the best in validation, or the first where nothing was validated.
+
+    Any other folder stands for itself; raises as `seed_folders`.
+    """
+    if not (workdir / SUMMARY).is_file():
+        return workdir
+    score, seeds = _read_summary(workdir)
+    return workdir / (max(seeds, key=lambda name: seeds[name]) if score.startswith("validation") else next(iter(seeds)))
+
+
+def _read_summary(workdir: Path) -> tuple[str, dict[str, float]]:
+    """The name of the score, and the seeds with theirs."""
     path = workdir / SUMMARY
     try:
-        seeds = read_json(path)["seeds"]
-        if not isinstance(seeds, dict) or not all(re.fullmatch(r"seed\d+", name) for name in seeds):
+        summary = read_json(path)
+        score, seeds = summary["score"], summary["seeds"]
+        if not seeds or not all(re.fullmatch(r"seed\d+", name) and isinstance(value, float) for name, value in seeds.items()):
             raise ValueError
-        return [workdir / name for name in seeds]
+        return str(score), seeds
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; have all seeds been trained?") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged; train again with the same command, which only writes it anew") from None

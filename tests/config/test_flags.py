@@ -84,7 +84,7 @@ def test_a_mistake_costs_one_line_before_anything_trains(capsys, override, line)
 
 
 def test_without_a_config_the_line_says_how_to_name_one(capsys):
-    assert refusal(capsys) == "--config: missing; expected --config=configs/NAME.py"
+    assert refusal(capsys) == "--config: missing; expected --config=configs/NAME.py, or a name such as --config=quickstart"
 
 
 @pytest.mark.parametrize("order", [1, -1])

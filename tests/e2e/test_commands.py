@@ -35,8 +35,8 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
     trained = launch("train", f"--config={TINY_CONFIG}", "--config.train.epochs=4")
     assert trained.returncode == 0, trained.stderr
     run = next((tmp_path / "runs").glob("tiny-*"))
-    assert "block0_conv0" in trained.stdout
-    assert "flops" in trained.stdout
+    assert "convnet: 2,466 parameters, 8x8x3 images, 10 classes, float32\n" in trained.stdout
+    assert "flops" not in trained.stdout
     assert "trained 4 epochs in 0:00:" in trained.stdout
     epochs = records(run, "epoch")
     assert [record["epoch"] for record in epochs] == [1, 2, 3, 4]

@@ -56,7 +56,10 @@ def test_onnx_gives_the_logits_of_the_network_for_any_number_of_images(network, 
     assert json.loads(metadata["figures"]) == {"top1": 0.25}
 
 
-@pytest.mark.parametrize("stem", ["fast", "resnet18", "wide", "vgg_bn", "small_kernels"])
+MORE = [pytest.param(stem, marks=pytest.mark.slow) for stem in ("resnet18", "wide", "vgg_bn", "small_kernels")]
+
+
+@pytest.mark.parametrize("stem", ["fast", *MORE])
 def test_every_kind_of_network_becomes_portable(stem):
     """Speed-run and residual networks, ELU, sigmoids, odd maps."""
     config = load_config(str(ROOT / "configs" / f"{stem}.py"))

@@ -99,6 +99,7 @@ def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
         assert_same_leaves(*(Run.open(folder).network("latest", ema).variables for folder in (killed, mixer_run)))
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_reported(mixer_run):
     out = succeed("evaluate", "--run=run")
     assert "297 images" in out
@@ -107,6 +108,7 @@ def test_it_is_evaluated_and_reported(mixer_run):
     assert "mix_patches0_in" in page  # in the table of layers
 
 
+@pytest.mark.slow
 def test_its_network_is_loaded_and_classifies_pictures(project, mixer_run):
     network, test = load_network(mixer_run), Run.open(mixer_run).dataset("test")
     assert (network.logits(test.images).argmax(-1) == test.labels).mean() > 0.7
@@ -116,6 +118,7 @@ def test_its_network_is_loaded_and_classifies_pictures(project, mixer_run):
     assert [guess["class"] for guess in answer["predictions"]] == [guess.name for guess in ranked]
 
 
+@pytest.mark.slow
 def test_it_is_served(project, mixer_run):
     test = Run.open(mixer_run).dataset("test")
     Image.fromarray(test.images[0, ..., 0]).save(project / "served.png")
@@ -130,6 +133,7 @@ def test_it_is_served(project, mixer_run):
             assert json.load(response)["predictions"][0]["class"].startswith("digit ")
 
 
+@pytest.mark.slow
 def test_its_onnx_model_gives_the_same_logits(mixer_run):
     onnxruntime = pytest.importorskip("onnxruntime")
     succeed("export", "--run=run", "--format=onnx", "--output=mixer.onnx")

@@ -166,7 +166,9 @@ def test_failing_child_is_one_line():
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("file", ["cifar100-train.tfrecord*", "dataset_info.json", "features.json"])
+@pytest.mark.parametrize(
+    "file", [pytest.param("cifar100-train.tfrecord*", marks=pytest.mark.slow), "dataset_info.json", "features.json"]
+)
 def test_damaged_tfds_directory_is_one_line(tiny_tfds_dir, tmp_path, monkeypatch, file):
     shutil.copytree(tiny_tfds_dir / "cifar100", tmp_path / "tfds" / "cifar100")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
