@@ -75,8 +75,8 @@ class _Columns(NamedTuple):
 
 
 def files_in(path: Path) -> list[Path]:
-    """The Parquet and Arrow files in a folder and below, sorted."""
-    return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith("."))
+    """The Parquet and Arrow files in a folder and below, sorted, without what `datasets` keeps of computed columns."""
+    return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "cache-")))
 
 
 def read(path: Path, files: Sequence[Path], image_size: int | None = None) -> dict[str, Dataset]:
@@ -98,7 +98,10 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None) -> di
     """
     by_split: dict[str, list[Path]] = {}
     for file in files:
-        by_split.setdefault(_split_of(path, file), []).append(file)
+        of_split = by_split.setdefault(_split_of(path, file), [])
+        if other := next((other for other in of_split if other.name == file.name), None):
+            raise UserError(f"{path}: has two copies of the set, {other.parent} and {file.parent}; name one of them")
+        of_split.append(file)
     if "train" not in by_split:
         raise UserError(f"{path}: there is no file of a train split, such as train-00000-of-00001.parquet")
     tables = {split: [_open(file) for file in by_split[split]] for split in SPLIT_NAMES.values() if split in by_split}

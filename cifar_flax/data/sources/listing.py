@@ -83,9 +83,11 @@ def list_pictures(root: Path) -> Listing:
     if (table := read_tables(root)) is not None:
         return Listing(dict(table.splits), table.undivided, left_out_rows=table.left_out)
     undivided = Listing({"train": {}}, undivided=True, folders={"train": root})
-    if "train" not in listing.splits:
+    if not listing.splits.get("train"):
         _list_classes(undivided, "train", root)
-    return undivided if any(undivided.splits["train"].values()) else listing
+    # A class may be called train, as in CIFAR-100; folders that are all called like splits are none.
+    classes = [name for name, pictures in undivided.splits["train"].items() if pictures and name.lower() not in SPLIT_OF]
+    return undivided if classes else listing
 
 
 def _list_splits(root: Path) -> Listing:

@@ -210,6 +210,14 @@ def test_what_cannot_be_read_of_a_table_costs_one_line(tiny, tmp_path):
     assert (texts.class_names, texts.labels.tolist()) == (("a", "b"), [1, 0, 1])
 
 
+def test_two_copies_of_a_set_are_not_taken_for_one(tiny, tmp_path):
+    for version in ("0.0.0", "1.0.0"):
+        hub_folder(tmp_path / version, tiny)
+    with pytest.raises(UserError, match=r"has two copies of the set, .*0.0.0/cifar100 and .*1.0.0/cifar100; name one of them"):
+        archives.read(tmp_path, "mine")
+    assert len(archives.read(tmp_path / "1.0.0", "mine").splits["train"]) == 60
+
+
 def test_the_splits_of_a_table(tmp_path):
     for name, split in {
         "a/train.parquet": "train",

@@ -103,6 +103,18 @@ def test_two_folders_of_one_split_are_refused(tmp_path):
         read(tmp_path)
 
 
+def test_a_class_may_be_called_like_a_split(tmp_path):
+    """As trains are in CIFAR-100."""
+    splits = read(fill(tmp_path, {"bus": 5, "car": 5, "train": 5}))
+    assert splits["test"].class_names == ("bus", "car", "train")
+    assert np.bincount(splits["train"].labels).tolist() == [4, 4, 4]
+
+
+def test_splits_without_classes_are_no_classes(tmp_path):
+    with pytest.raises(UserError, match="expected pictures in"):
+        read(fill(tmp_path, {"train": 5, "test": 5}))
+
+
 def test_a_folder_of_folders_of_classes_is_no_layout(tmp_path):
     fill(tmp_path / "more" / "deep", {"cat": 3})
     with pytest.raises(UserError, match=r"expected pictures in .*/train/CLASS/ and .*, or in .*/CLASS/, or a table"):
