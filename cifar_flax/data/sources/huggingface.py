@@ -130,6 +130,8 @@ def _open(file: Path) -> Any:
         raise UserError(f"{file}: reading it takes pyarrow; type  {INSTALL}") from None
     try:
         if file.suffix == ".parquet":
+            metadata = parquet.read_metadata(file)
+            check_memory(str(file), sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)))
             return parquet.read_table(file)
         source = pyarrow.memory_map(str(file))
         try:

@@ -218,6 +218,14 @@ def test_two_copies_of_a_set_are_not_taken_for_one(tiny, tmp_path):
     assert len(archives.read(tmp_path / "1.0.0", "mine").splits["train"]) == 60
 
 
+def test_a_table_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path, monkeypatch):
+    parquet.write_table(pa.table({"img": [bytes(1 << 20)] * 8, "label": [0] * 8}), tmp_path / "train.parquet")
+    assert (tmp_path / "train.parquet").stat().st_size < 1 << 19
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 1 << 20}[name])
+    with pytest.raises(UserError, match=r"train.parquet: unpacks to .* bytes, more than the 524,288 that are allowed"):
+        archives.read(tmp_path, "mine")
+
+
 def test_the_splits_of_a_table(tmp_path):
     for name, split in {
         "a/train.parquet": "train",
