@@ -123,7 +123,10 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
         del changed["config.data.name"]  # a folder may have been moved; whether it is the same, its hashes tell
     if changed:
         lines = "\n".join(f"  {path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
-        raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}")
+        longer = ""
+        if set(changed) == {"config.train.epochs"}:  # which its schedule or its growing images depend on
+            longer = f"\n  to train on from its weights: --config.train.init_from={workdir} with another --workdir"
+        raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
 
 
 def _same_data(saved: Preprocessing, now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:

@@ -147,3 +147,18 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tiny_config, tmp_path
     open_run_dir(tmp_path / "run", validated(tiny_config), PREPROCESSING).close()
     assert "has no locks" in caplog.text
     assert not in_use(tmp_path / "run")
+
+
+def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_config, tmp_path):
+    tiny_config.optim.schedule = "cosine"
+    config = validated(tiny_config)
+    open_run_dir(tmp_path / "run", config, PREPROCESSING).close()
+    longer = replace(config, train=replace(config.train, epochs=9))
+    with pytest.raises(
+        UserError, match=r"epochs: 2 there, 9 now\n  to train on .*: --config.train.init_from=\S+/run with another"
+    ):
+        open_run_dir(tmp_path / "run", longer, PREPROCESSING)
+    other = replace(longer, seed=3)
+    with pytest.raises(UserError) as refusal:
+        open_run_dir(tmp_path / "run", other, PREPROCESSING)
+    assert "init_from" not in str(refusal.value)
