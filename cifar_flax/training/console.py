@@ -99,5 +99,4 @@ def _validated(workdir: Path) -> dict[int, float]:
 
 
 def _summary(scores: dict[str, float]) -> str:
-    f1 = f" F1 {scores['f1']:.2%}" if "f1" in scores else ""
-    return f"loss {scores['loss']:.2f} top-1 {scores['top1']:.1%}{f1}"
+    return f"loss {scores['loss']:.2f} top-1 {scores['top1']:.1%}"
