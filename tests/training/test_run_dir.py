@@ -154,9 +154,7 @@ def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_confi
     config = validated(tiny_config)
     open_run_dir(tmp_path / "run", config, PREPROCESSING).close()
     longer = replace(config, train=replace(config.train, epochs=9))
-    with pytest.raises(
-        UserError, match=r"epochs: 2 there, 9 now\n  to train on .*: --config.train.init_from=\S+ with"
-    ):
+    with pytest.raises(UserError, match=r"epochs: 2 there, 9 now\n  to train on .*: --config.train.init_from=\S+ with"):
         open_run_dir(tmp_path / "run", longer, PREPROCESSING)
     other = replace(longer, seed=3)
     with pytest.raises(UserError) as refusal:
