@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from cifar_flax.analysis.figures import FigureWriter
 from cifar_flax.analysis.predictions import Predictions
@@ -21,6 +22,7 @@ from cifar_flax.files.folder import make_folder
 from cifar_flax.files.tables import format_table
 from cifar_flax.run import Run
 
+T = TypeVar("T")
 HUE_SHIFTS = (60, 120, 180, 240, 300)  # degrees of the colour circle
 
 
@@ -46,7 +48,7 @@ def corruption_accuracy(
     _check_color(dataset)
     corruptions = {
         name: [_top1(run, dataset, corrupt(dataset.images, name, severity), which, tta) for severity in SEVERITIES]
-        for name in names
+        for name in _shown(names, "corruptions")
     }
     clean, mean = _top1(run, dataset, dataset.images, which, tta), float(np.mean(list(corruptions.values())))
     return {"n": len(dataset), "clean": clean, "corruptions": corruptions, "mean": mean}
@@ -68,7 +70,9 @@ def color_accuracy(run: Run, dataset: Dataset, which: str | int, tta: str = "non
       UserError: the images have no colour.
     """
     _check_color(dataset)
-    hue = {str(shift): _top1(run, dataset, shift_hue(dataset.images, shift), which, tta) for shift in HUE_SHIFTS}
+    hue = {
+        str(shift): _top1(run, dataset, shift_hue(dataset.images, shift), which, tta) for shift in _shown(HUE_SHIFTS, "hues")
+    }
     clean, grey = (_top1(run, dataset, images, which, tta) for images in (dataset.images, to_grayscale(dataset.images)))
     return {"n": len(dataset), "clean": clean, "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
 
@@ -133,6 +137,11 @@ def corruption_figure(image: np.ndarray, accuracies: dict[str, Any]) -> Figure:
     for axes, title in zip(grid[0], ("clean", *(f"severity {severity}" for severity in SEVERITIES)), strict=True):
         axes.set_title(title)
     return figure
+
+
+def _shown(items: Iterable[T], what: str) -> "tqdm[T]":
+    """The same items, with their progress on a terminal."""
+    return tqdm(list(items), desc=what, unit="", disable=None, leave=False)
 
 
 def _top1(run: Run, dataset: Dataset, images: np.ndarray, which: str | int, tta: str) -> float:
