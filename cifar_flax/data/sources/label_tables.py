@@ -17,7 +17,7 @@ SPLIT_OF = {  # a folder or a CSV file of this name, in lower case
 SPLITS = ("train", "validation", "test")
 FILES = ("file", "filename", "file_name", "filepath", "path", "image", "image_id", "image_path", "img", "picture", "id", "name")
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed")
-SPLIT_COLUMNS = ("split", "set", "subset", "fold")
+SPLIT_COLUMNS = ("split", "set", "subset")
 MAX_BYTES = 1 << 30  # of a table
 SHOWN = 4  # names in a message
 
@@ -53,7 +53,9 @@ def read_tables(root: Path) -> Tables | None:
     for path in sorted(root.glob("*.csv")):
         rows = list(_rows(path))
         columns = _columns(rows[0]) if rows else None
-        if columns is None:
+        if "submission" in path.name.lower():
+            tables.left_out.append(f"{path.name} (a form for submissions)")  # of Kaggle, with a label for each test picture
+        elif columns is None:
             tables.left_out.append(f"{path.name} (no column of labels)")
         else:
             labelled[path] = (rows[1:], columns)

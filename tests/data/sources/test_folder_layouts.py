@@ -165,11 +165,15 @@ def test_kaggles_cifar10(tmp_path, caplog):
     fill(tmp_path, {"train": 10})
     fill(tmp_path, {"test": 3}, first=50)
     write_table(tmp_path / "trainLabels.csv", ("id", "label"), *((f"{i:02}", "frog" if i < 5 else "truck") for i in range(10)))
-    write_table(tmp_path / "sampleSubmission.csv", ("id",), ("1",))
+    write_table(tmp_path / "sampleSubmission.csv", ("id", "label"), *((f"{i:02}", "cat") for i in range(3)))
+    write_table(tmp_path / "notes.csv", ("who", "when", "what"), ("me", "today", "nothing"))
     splits = read(tmp_path)
     assert sorted(greys(splits["train"]) + greys(splits["test"])) == list(range(1, 11))
     (line,) = [line for line in caplog.messages if "left out" in line]
-    assert line == f"{tmp_path}: left out: sampleSubmission.csv (no column of labels), 3 pictures that no table names"
+    assert (
+        line
+        == f"{tmp_path}: left out: notes.csv (no column of labels), sampleSubmission.csv (a form for submissions), 3 pictures that no table names"
+    )
 
 
 @pytest.mark.parametrize(
