@@ -30,7 +30,7 @@ def one_run(workdir: Path) -> Path:
 
     Any other folder stands for itself; raises as `seed_folders`.
     """
-    if not (workdir / SUMMARY).is_file():
+    if (workdir / "config.json").exists() or not (workdir / SUMMARY).is_file():
         return workdir
     score, seeds = _read_summary(workdir)
     return workdir / (max(seeds, key=lambda name: seeds[name]) if score.startswith("validation") else next(iter(seeds)))

@@ -170,9 +170,9 @@ def test_kaggles_cifar10(tmp_path, caplog):
     splits = read(tmp_path)
     assert sorted(greys(splits["train"]) + greys(splits["test"])) == list(range(1, 11))
     (line,) = [line for line in caplog.messages if "left out" in line]
-    assert (
-        line
-        == f"{tmp_path}: left out: notes.csv (no column of labels), sampleSubmission.csv (a form for submissions), 3 pictures that no table names"
+    assert line == (
+        f"{tmp_path}: left out: notes.csv (no column of labels), sampleSubmission.csv (a form for submissions), "
+        "3 pictures that no table names"
     )
 
 
