@@ -60,7 +60,7 @@ class HubSource:
                 f"{self.identity}: cannot be fetched from the Hugging Face Hub ({type(e).__name__}: {_line(e)})"
             ) from None
         folder = Path(builder.cache_dir)
-        splits = as_test_split(folder, read(folder, files_in(folder), self.image_size))
+        splits = read(folder, files_in(folder), self.image_size)
         cache.write(self.key(), splits, f"Hugging Face Hub, {self.identity}", self.identity)
 
 
@@ -110,7 +110,9 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None) -> di
         _names_or_numbers(path, tables, *of)
         for of in ((columns.labels, columns.class_names), (columns.coarse, columns.coarse_names))
     ]
-    return {split: _dataset(path, split, tables[split], columns, names, image_size or DEFAULT_SIZE) for split in tables}
+    return as_test_split(
+        path, {split: _dataset(path, split, tables[split], columns, names, image_size or DEFAULT_SIZE) for split in tables}
+    )
 
 
 def _split_of(path: Path, file: Path) -> str:

@@ -19,7 +19,6 @@ from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives, cifar_content, huggingface
 from cifar_flax.errors import UserError
-from tests.conftest import REAL_TFDS_DIR
 from tests.data.conftest import assert_same, planes, python_members, write_tar
 
 
@@ -236,9 +235,8 @@ def test_the_splits_of_a_table(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(REAL_TFDS_DIR is None, reason="needs the real CIFAR-100")
-def test_the_real_cifar100_has_the_same_hashes_in_every_form(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", os.path.abspath(REAL_TFDS_DIR))
+def test_the_real_cifar100_has_the_same_hashes_in_every_form(tmp_path, monkeypatch, real_tfds_dir):
+    monkeypatch.setenv("TFDS_DATA_DIR", os.path.abspath(real_tfds_dir))
     real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     expected = {split: cache.hashes("cifar100", split) for split in real}
     for form, make in {**FORMS, "Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}.items():
@@ -247,3 +245,8 @@ def test_the_real_cifar100_has_the_same_hashes_in_every_form(tmp_path, monkeypat
         hashes = {s: {name: cache.hash_of(array) for name, array in d.arrays().items()} for s, d in read.splits.items()}
         assert hashes == expected, form
         assert read.splits["train"].class_names == real["train"].class_names
+
+
+def test_validation_rows_without_test_rows_are_the_test_split(tiny, tmp_path):
+    read = archives.read(hub_folder(tmp_path, {"train": tiny["train"], "validation": tiny["test"]}), "mine").splits
+    assert_same(read, tiny)

@@ -1,0 +1,36 @@
+"""The runs in a folder, as a table."""
+
+import time
+from pathlib import Path
+
+from cifar_flax.config.serialize import read_config
+from cifar_flax.errors import UserError
+from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.tables import format_table
+from cifar_flax.training.records import read_records
+
+HEADER = ("run", "began", "network", "data", "epochs", "validation", "test")
+NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
+
+
+def describe_runs(folder: Path) -> str:
+    """A table of the runs in a folder and below: when they began, network and data, epochs, best validation and test top-1."""
+    runs = [_describe_run(path.parent, folder) for path in sorted(folder.rglob("config.json"))]
+    return format_table([HEADER, *runs], right=NUMBERS) if runs else f"{folder}: no run there"
+
+
+def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
+    name = str(run.relative_to(folder)) if run != folder else run.name
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime((run / "config.json").stat().st_mtime))
+    try:
+        config = read_config(run / "config.json")
+        epochs = [record for record in read_records(run) if record["kind"] == "epoch"]
+    except UserError:
+        return name, began, "(damaged, or of another version)", "", "", "", ""
+    validated = [record["validation_top1"] for record in epochs if record.get("validation_top1") is not None]
+    try:
+        test = f"{read_checksummed(run / 'report' / 'test.json')['top1']:.2%}"
+    except (OSError, ValueError, KeyError):
+        test = ""
+    of = f"{len(epochs)}/{config.train.epochs:g}"
+    return name, began, config.model.name, config.data.name, of, f"{max(validated):.2%}" if validated else "", test
