@@ -12,7 +12,13 @@ _QUANTILES = 4096  # of the table that approximates a Beta distribution
 
 
 def mixup_or_cutmix(
-    key: jax.Array, images: jax.Array, targets: jax.Array, *, mixup: float = 0.0, cutmix: float = 0.0
+    key: jax.Array,
+    images: jax.Array,
+    targets: jax.Array,
+    *,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    probability: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Averages each image with its partner, pixel by pixel (mixup) or by pasting a box (CutMix), and their targets.
 
@@ -30,6 +36,7 @@ def mixup_or_cutmix(
       targets: float [N, num_classes], each row a distribution.
       mixup: alpha of mixup; 0 is off, 1 draws weights uniformly.
       cutmix: alpha of CutMix; 0 is off. If both are on, a batch takes one of the two, each with probability 1/2.
+      probability: share of the images that are mixed; the others stay as they are.
 
     Returns:
       Images and targets of the same shapes.
@@ -45,6 +52,9 @@ def mixup_or_cutmix(
         weights = jnp.where(jax.random.bernoulli(choice_key), mixup_weights, cutmix_weights)
     else:
         weights = _mixup_weights(mixup_draw, mixup) if mixup else _cutmix_weights(cutmix_draws, images, cutmix)
+    if probability < 1:
+        mixed = jax.random.bernoulli(jax.random.fold_in(choice_key, 1), probability, (len(images), 1, 1, 1))
+        weights = jnp.where(mixed, weights, 1)
     share = weights.mean((1, 2, 3))[:, None]
     return (
         weights * images + (1 - weights) * jnp.roll(images, 1, axis=0),

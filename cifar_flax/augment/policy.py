@@ -55,7 +55,8 @@ def create_augmentation(config: AugmentConfig) -> Augmentation:
             images = _block_fusion(transform, _fold_in_name(key, name), images, epoch)
         if config.mixup or config.cutmix:
             mix_key = _fold_in_name(key, "mix")
-            images, targets = mixup_or_cutmix(mix_key, images, targets, mixup=config.mixup, cutmix=config.cutmix)
+            amounts = {"mixup": config.mixup, "cutmix": config.cutmix, "probability": config.mix_probability}
+            images, targets = mixup_or_cutmix(mix_key, images, targets, **amounts)
         return images, targets
 
     return augment

@@ -80,6 +80,7 @@ class AugmentConfig(ConfigBase):
     random_erasing: Probability = 0.0  # probability of a random rectangle of noise
     mixup: NonNegative = 0.0  # alpha of the Beta distribution of the weights; 0 is off, the paper has 1 for CIFAR
     cutmix: NonNegative = 0.0  # alpha of the Beta distribution of the areas; where both are on, each batch takes one of them
+    mix_probability: Probability = 1.0  # share of the images to which mixup or cutmix is done
     # Registered names, or module:name of (key, images float32 [N, H, W, C] in [0, 1]) -> images; before mixup and cutmix.
     custom: tuple[str, ...] = ()
 

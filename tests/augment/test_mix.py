@@ -7,7 +7,7 @@ from scipy import stats
 from cifar_flax.augment import mix
 
 N, HEIGHT, WIDTH = 500, 16, 24
-mixup_or_cutmix = jax.jit(mix.mixup_or_cutmix, static_argnames=("mixup", "cutmix"))
+mixup_or_cutmix = jax.jit(mix.mixup_or_cutmix, static_argnames=("mixup", "cutmix", "probability"))
 
 
 @pytest.fixture
@@ -79,3 +79,13 @@ def test_each_batch_takes_one_of_the_two_when_both_are_on(batch):
     pasted = (both == np.round(both)).all((2, 3, 4))  # for each batch and image
     assert 70 < pasted.all(1).sum() < 130
     np.testing.assert_array_equal(pasted.any(1), pasted.all(1))
+
+
+@pytest.mark.parametrize("how", ["mixup", "cutmix"])
+def test_only_the_given_share_of_images_is_mixed_and_the_others_stay(key, batch, how):
+    images, targets = mixup_or_cutmix(key, *batch, **{how: 1.0}, probability=0.25)
+    whole, _ = mixup_or_cutmix(key, *batch, **{how: 1.0})
+    kept = (np.asarray(targets) == np.eye(N)).all(1)
+    np.testing.assert_array_equal(np.asarray(images)[kept], np.asarray(batch[0])[kept])
+    np.testing.assert_array_equal(np.asarray(images)[~kept], np.asarray(whole)[~kept])
+    assert 0.18 < (~kept).mean() < 0.32
