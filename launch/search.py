@@ -1,6 +1,6 @@
 """Searches hyper-parameters, or goes on with a search.
 
-    python launch/search.py --config=configs/quickstart.py --space=SPACE.py
+    python launch/search.py --config=quickstart --space=learning_rate
 
 Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
 """
@@ -21,7 +21,7 @@ from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
 
-_SPACE = flags.DEFINE_string("space", None, "what to vary: configs/search/NAME.py", required=True)
+_SPACE = flags.DEFINE_string("space", None, "what to vary: FILE.py, or a name such as wide_grid", required=True)
 _STRATEGY = flags.DEFINE_enum("strategy", None, ["grid", "random", "tpe"], "how values are chosen", required=True)
 _TRIALS = flags.DEFINE_integer(
     "trials", None, "number of trials of all processes together; default: all points of a grid", lower_bound=1

@@ -18,7 +18,9 @@ from cifar_flax.config import Config
 from cifar_flax.config.fields import with_values
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.files.installation import CONFIGS
 
+SPACES = CONFIGS / "search"  # of the package, each named by itself
 CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
 
 Values = dict[str, Any]
@@ -94,13 +96,17 @@ class Space:
 
     @classmethod
     def load(cls, path: Path) -> "Space":
-        """Runs the file's `get_space()`.
+        """Runs the `get_space()` of a file, or of the one in configs/search that a bare name stands for.
 
         Raises:
           UserError: there is no such file, or it does not give domains by name.
         """
+        if path.parts == (path.stem,):
+            path = SPACES / f"{path}.py"
         if not path.is_file():
-            others = ", ".join(sorted(other.name for other in path.parent.glob("*.py")))
+            others = ", ".join(
+                sorted(other.stem if path.parent == SPACES else other.name for other in path.parent.glob("*.py"))
+            )
             raise UserError(f"--space={path}: no such file{f'. Spaces there: {others}' if others else ''}")
         try:
             namespace = runpy.run_path(str(path))

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -111,11 +112,15 @@ def test_domains_that_make_no_sense_are_refused(build, message):
         build()
 
 
+def test_a_bare_name_is_a_space_of_the_package():
+    assert Space.load(Path("wide_grid")).path == SPACES / "wide_grid.py"
+
+
 def test_files_that_are_no_spaces_are_refused(space, tmp_path):
     with pytest.raises(UserError, match=r"none\.py: no such file"):
         Space.load(tmp_path / "none.py")
-    with pytest.raises(UserError, match=r"Spaces there: .*learning_rate\.py"):
-        Space.load(SPACES / "none.py")
+    with pytest.raises(UserError, match=r"Spaces there: learning_rate, vgg_bn_random, wide_grid"):
+        Space.load(Path("none"))
     for domains, message in (
         ("1 / 0", "ZeroDivisionError"),
         ("{}", "nothing to vary"),
