@@ -56,15 +56,15 @@ class Console:
         )
 
     def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
-        """Prints the scores of an epoch, and "best" where its checkpoint is the best so far."""
-        text = "".join(
-            f"  {split.replace('validation', 'val').replace('_', ' ')} {_summary(row)}" for split, row in scores.items()
-        )
-        top1 = scores.get("validation", {}).get(SELECTION_METRIC, -1.0)
+        """Prints the scores of an epoch, and "best" where its checkpoint is the best so far; records have those of raw weights."""
+        train, validation = scores["train"], scores.get("validation")
+        of_loss, of_top1 = (f" (val {validation['loss']:.2f})", f" (val {validation['top1']:.1%})") if validation else ("", "")
+        text = f"loss {train['loss']:.2f}{of_loss}  top-1 {train['top1']:.1%}{of_top1}"
+        top1 = (validation or {}).get(SELECTION_METRIC, -1.0)
         mark = "  best" if top1 >= max(self._best, 0.0) else ""  # the later of two as good, as Checkpoints.find
         self._best = max(self._best, top1)
         duration = format_duration(seconds).removeprefix("0:")
-        self._line.print(f"epoch {epoch}/{self._config.train.epochs:g}{text}  {duration}{mark}")
+        self._line.print(f"epoch {epoch}/{self._config.train.epochs:g}  {text}  {duration}{mark}")
 
     def finish(self, step: int, epochs_done: int, stopped_early: bool, timer: StepTimer) -> None:
         """Says how training went, after update number `step`."""
@@ -96,7 +96,3 @@ def _validated(workdir: Path) -> dict[int, float]:
     epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
     top1 = {record["epoch"]: record.get("validation_top1") for record in epochs}
     return {epoch: value for epoch, value in top1.items() if value is not None}
-
-
-def _summary(scores: dict[str, float]) -> str:
-    return f"loss {scores['loss']:.2f} top-1 {scores['top1']:.1%}"

@@ -27,7 +27,7 @@ def test_the_best_epoch_so_far_is_marked_and_lines_fit_a_terminal(config, tmp_pa
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "the network"
     assert [line.endswith("  best") for line in lines[3:]] == [True, False, True, True, False]
-    assert lines[3] == "epoch 10/24  train loss 3.21 top-1 50.0%  val loss 1.23 top-1 20.0%  03:10  best"
+    assert lines[3] == "epoch 10/24  loss 3.21 (val 1.23)  top-1 50.0% (val 20.0%)  03:10  best"
     assert max(map(len, lines)) <= 80
 
 
@@ -49,4 +49,4 @@ def test_a_run_without_validation_marks_none(config, tmp_path, capsys):
     console = Console(config, tmp_path, 97, 0)
     console.start("the network", 1, 50_000, 0)
     console.epoch(1, {"train": {"loss": 3.21, "top1": 0.5}}, 3800)
-    assert capsys.readouterr().out.splitlines()[-1] == "epoch 1/24  train loss 3.21 top-1 50.0%  1:03:20"
+    assert capsys.readouterr().out.splitlines()[-1] == "epoch 1/24  loss 3.21  top-1 50.0%  1:03:20"
