@@ -20,6 +20,7 @@ from cifar_flax.data.pictures.read import Picture, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.evaluation.explain import make_gradient_saliency, occlusion
 from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
 from cifar_flax.evaluation.scores import probabilities, scores
@@ -55,6 +56,7 @@ class Network:
       variables: {"params", "batch_stats"}, float32.
       name: for people: of the run or of the file that the weights come from.
       figures: measurements of these weights, such as {"split": "test", "top1": 0.752, "n": 10000}; empty where there are none.
+      calibration: the temperature of its probabilities, and where it comes from.
       step: number of updates after which a run saved the weights; None where they come from a file.
       picture_batch: pictures that `probabilities` computes at a time. On a CPU a few are computed one by one: of the bundled
         network, one takes 12 ms of CPU time, and in a batch of 32 each 3.7 ms (two cores with AMX, 2026-11-27).
@@ -71,9 +73,11 @@ class Network:
         name: str,
         figures: Mapping[str, Any] | None = None,
         step: int | None = None,
+        calibration: Calibration = UNCALIBRATED,
     ) -> None:
         self.config, self.preprocessing, self.variables = config, preprocessing, variables
         self.name, self.figures, self.step = name, dict(figures or {}), step
+        self.calibration = calibration
         self.dtype = inference_dtype(config.train.dtype)
         self._on_cpu = jax.default_backend() == "cpu"
         self.picture_batch = CPU_BATCH if self._on_cpu else ACCELERATOR_BATCH
@@ -91,6 +95,11 @@ class Network:
     def class_names(self) -> tuple[str, ...]:
         """One name a class, in the order of the logits."""
         return self.preprocessing.class_names
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before they become probabilities; 1 where the network is not calibrated."""
+        return self.calibration.temperature
 
     @cached_property
     def model(self) -> nn.Module:
@@ -138,6 +147,8 @@ class Network:
     def probabilities(self, images: np.ndarray, flip: bool = False) -> np.ndarray:
         """The probability of each class, float32 [N, num_classes], for images uint8 [N, H, W, C]; on one device.
 
+        They are the softmax of the logits over `temperature`.
+
         Raises:
           UserError: they are not finite.
         """
@@ -152,7 +163,7 @@ class Network:
         with self._lock:
             forward, variables = self._program("flip" if flip else "none", self._one_device, self._picture_dtype)
             logits = [predict(forward, variables, part, size, self._one_device) for part, size in parts if len(part)]
-        probs = probabilities(np.concatenate(logits)[:count])
+        probs = probabilities(np.concatenate(logits)[:count] / np.float32(self.temperature))
         if not np.isfinite(probs).all():
             raise UserError(
                 f"{self.name}: the network's outputs are not finite: its training diverged; choose another checkpoint"
@@ -165,7 +176,7 @@ class Network:
         return [Prediction(self.class_names[k], self.preprocessing.superclass(k), float(probs[k])) for k in order]
 
     def logits(self, images: np.ndarray, tta: str = "none") -> np.ndarray:
-        """The logits of images, float32 [N, num_classes], computed on all devices.
+        """The logits of images, float32 [N, num_classes], as the network gives them, computed on all devices.
 
         Args:
           images: uint8 [N, H, W, C] of the network's image shape; may be memory-mapped.
@@ -207,7 +218,7 @@ class Network:
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         """Scores logits, float32 [N, num_classes], against labels, int32 [N], by `evaluation.scores.scores`."""
         p = self.preprocessing
-        return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine)
+        return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine, self.temperature)
 
     @standard_arithmetic()
     def explain(
@@ -244,7 +255,9 @@ class Network:
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
         size = size or max(1, min(image.shape[:2]) // 4)
-        return occlusion(self.logits, image, label, size, stride or max(1, size // 2))
+        return occlusion(
+            lambda images: self.logits(images) / np.float32(self.temperature), image, label, size, stride or max(1, size // 2)
+        )
 
     @cached_property
     def _one_device(self) -> Mesh:

@@ -11,6 +11,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import load_as_trained
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
 from cifar_flax.pretrained import PREFIX, load_pretrained, pretrained_names
@@ -110,10 +111,16 @@ class Run:
         """Scores a checkpoint on every image of a split once; see `Network.evaluate`."""
         return self.network(which).evaluate(split)
 
-    def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-        """Scores logits, float32 [N, C], against labels, int32 [N], by `evaluation.scores.scores`."""
-        p = self.preprocessing
-        return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine)
+    def calibration(self, which: str | int = "best", ema: bool = True) -> Calibration:
+        """The temperature of a checkpoint's probabilities, and where it comes from; arguments and errors as in `network`."""
+        from cifar_flax.training.restore import find_calibration
+
+        return find_calibration(self.workdir, self.step(which), ema or not self.has_ema)
+
+    def score(self, logits: np.ndarray, labels: np.ndarray, which: str | int = "best", ema: bool = True) -> dict[str, Any]:
+        """Scores logits of a checkpoint, float32 [N, C], against labels, int32 [N], by `evaluation.scores.scores`."""
+        p, temperature = self.preprocessing, self.calibration(which, ema).temperature
+        return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine, temperature)
 
 
 def load_network(source: str | Path, which: str | int = "best", ema: bool = True) -> Network:

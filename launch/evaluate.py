@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -83,7 +83,7 @@ def _evaluate_run(report: Path) -> None:
         raise UserError("--weights=raw: --corruptions and --probe score the averaged weights alone")
     run, split = Run.open(_RUN.value), _SPLIT.value
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
-    scores = run.score(predictions.logits, predictions.labels)
+    scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
     if run.has_ema and predictions.ema:
         raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
@@ -93,7 +93,7 @@ def _evaluate_run(report: Path) -> None:
     print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {predictions.step})")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
-    print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {scores['ece']:.2%}", flush=True)
+    print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {_calibration(scores)}", flush=True)
     with _writing(report):
         print(f"-> {write_predictions(run, predictions, scores, report)}")
         if _REPORT.value:
@@ -102,6 +102,13 @@ def _evaluate_run(report: Path) -> None:
             print(f"report: {write_report(run, predictions, dataset, scores, report)}")
         if _CORRUPTIONS.value or _PROBE.value != "none":
             _evaluate_robustness(run, predictions, dataset, report)
+
+
+def _calibration(scores: dict[str, Any]) -> str:
+    """The calibration error, and what it was without the temperature."""
+    if scores["temperature"] == 1:
+        return f"{scores['ece']:.2%} (no temperature)"
+    return f"{scores['ece']:.2%} ({scores['ece_uncalibrated']:.2%} without its temperature of {scores['temperature']:.2f})"
 
 
 def _evaluate_robustness(run: "Run", predictions: "Predictions", dataset: "Dataset", folder: Path) -> None:

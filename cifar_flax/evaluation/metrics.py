@@ -6,6 +6,7 @@ import numpy as np
 from clu import metrics
 from flax import struct
 
+from cifar_flax.evaluation.calibration import fit_temperature
 from cifar_flax.evaluation.scores import TOP_K, ClassScores, batch_f1, label_rank, log_softmax, predicted_classes
 
 
@@ -50,6 +51,7 @@ def summary(logits: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str
       loss: mean cross-entropy, nats.
       top1, top2, top3, top5: shares whose label is among the k highest logits; ties go to the lower class.
       f1: macro F1, as scikit-learn defines it.
+      temperature: at which these labels are likeliest; see `calibration.fit_temperature`.
       batch_f1: mean over the batches of `scores.batch_f1`.
     """
     rank, classes = label_rank(logits, labels), logits.shape[1]
@@ -57,6 +59,7 @@ def summary(logits: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str
     return {
         "loss": -float(log_softmax(logits)[np.arange(len(labels)), labels].mean()),
         **{f"top{k}": float((rank < min(k, classes)).mean()) for k in TOP_K},
+        "temperature": fit_temperature(logits, labels),
         "f1": ClassScores.of(predicted_classes(logits), labels, classes).macro("f1"),
         "batch_f1": float(np.mean([batch_f1(logits[at : at + batch_size], labels[at : at + batch_size]) for at in starts])),
     }

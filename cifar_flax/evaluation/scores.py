@@ -26,6 +26,7 @@ def scores(
     class_names: tuple[str, ...],
     coarse_names: tuple[str, ...] = (),
     coarse_of_fine: tuple[int, ...] = (),
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Scores predictions.
 
@@ -37,15 +38,19 @@ def scores(
       class_names: one a class, [C].
       coarse_names: one a superclass; empty where there are none.
       coarse_of_fine: the superclass of each class, [C], -1 for none; empty without superclasses.
+      temperature: what logits are divided by before they become the probabilities that are shown.
 
     Returns:
       n: number of images.
-      loss: mean negative log likelihood, nats; NaN or inf where a network has diverged, as then are `ece` and `brier`.
+      loss: mean negative log likelihood, nats, of the logits as they are, as in training; NaN or inf where a network has
+        diverged, as then are the scores of probabilities.
       top1, top2, top3, top5: shares whose label is among the k highest logits; ties go to the lower class.
       macro_f1, macro_precision, macro_recall: means over the classes that occur among labels or predictions, with 0/0 taken as
         0: scikit-learn's conventions with `zero_division=0`.
-      ece: see `reliability`.
-      brier: mean squared distance of the probabilities from the one-hot label, in [0, 2].
+      temperature: as given.
+      ece, brier: of the probabilities that are shown: see `reliability`; their mean squared distance from the one-hot label, in
+        [0, 2].
+      ece_uncalibrated: as `ece`, at a temperature of 1.
       superclass_top1: share whose predicted class is of the label's superclass; of labels with one; only where there are some.
       per_superclass: name -> accuracy, support; only where there are superclasses.
       per_class: name -> accuracy (which is recall), precision, f1, support (images of the class).
@@ -53,17 +58,20 @@ def scores(
     References:
       Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950, eq. 2.
     """
-    log_probs = log_softmax(logits)
-    probs, label_log_probs = np.exp(log_probs), log_probs[np.arange(len(labels)), labels]
+    as_they_are = log_softmax(logits)
+    probs = np.exp(log_softmax(logits / np.float32(temperature)))
+    of_label = probs[np.arange(len(labels)), labels]
     rank, predicted = label_rank(logits, labels), predicted_classes(logits)
     classes = ClassScores.of(predicted, labels, len(class_names))
     result: dict[str, Any] = {
         "n": len(labels),
-        "loss": -float(label_log_probs.mean()),
+        "loss": -float(as_they_are[np.arange(len(labels)), labels].mean()),
         **{f"top{k}": float((rank < min(k, len(class_names))).mean()) for k in TOP_K},
         **{f"macro_{name}": classes.macro(name) for name in ("f1", "precision", "recall")},
-        "ece": reliability(probs, labels).ece if np.isfinite(probs).all() else float("nan"),
-        "brier": float(((probs**2).sum(1) - 2 * np.exp(label_log_probs) + 1).mean()),
+        "temperature": temperature,
+        "ece": _ece(probs, labels),
+        "ece_uncalibrated": _ece(np.exp(as_they_are), labels),
+        "brier": float(((probs**2).sum(1) - 2 * of_label + 1).mean()),
     }
     if coarse_names:
         superclass = np.array(coarse_of_fine)
@@ -203,6 +211,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def _ece(probs: np.ndarray, labels: np.ndarray) -> float:
+    return reliability(probs, labels).ece if np.isfinite(probs).all() else float("nan")
 
 
 def _ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:

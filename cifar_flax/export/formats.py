@@ -33,13 +33,15 @@ class Format(enum.StrEnum):
 def inference(network: Network) -> Callable[[jax.Array], jax.Array]:
     """The function from images, uint8 [N, H, W, C], to logits, float32 [N, num_classes], normalisation included.
 
-    It computes in float32, whatever machine it is made on.
+    The logits are divided by the network's temperature: their softmax is what `Network.probabilities` gives. It computes in
+    float32, whatever machine it is made on.
     """
-    variables, preprocessing = network.variables, network.preprocessing
+    variables, preprocessing, temperature = network.variables, network.preprocessing, network.temperature
     model = create_model(network.config.model, preprocessing.num_classes)
 
     def logits(images: jax.Array) -> Any:
-        return model.apply(variables, preprocessing.normalize(images), train=False)
+        logits: Any = model.apply(variables, preprocessing.normalize(images), train=False)
+        return logits / temperature
 
     return logits
 

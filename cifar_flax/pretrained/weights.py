@@ -15,11 +15,12 @@ from safetensors.numpy import save
 from cifar_flax.config.serialize import from_dict, to_dict
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.models import Variables
 from cifar_flax.network import Network
 
-PARTS = ("config", "preprocessing", "figures")  # of the metadata, each as JSON
+PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
 
 
 def write_weights(path: Path, network: Network, half: bool = True) -> None:
@@ -41,7 +42,7 @@ def write_weights(path: Path, network: Network, half: bool = True) -> None:
     infinite = [name for name, x in tensors.items() if not np.isfinite(x).all()]
     if infinite:
         raise UserError(f"{infinite[0]} does not fit into float16; write float32 instead")
-    parts = (to_dict(network.config), asdict(network.preprocessing), network.figures)
+    parts = (to_dict(network.config), asdict(network.preprocessing), network.figures, asdict(network.calibration))
     metadata = {name: json.dumps(part, sort_keys=True) for name, part in zip(PARTS, parts, strict=True)}
     write_bytes(path, save(tensors, {**metadata, "sha256": _digest(tensors, metadata)}))
 
@@ -68,13 +69,14 @@ def read_weights(path: Path) -> Network:
     try:
         preprocessing = TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
         preprocessing.check()
+        calibration = TypeAdapter(Calibration).validate_json(metadata["calibration"])
     except ValidationError as e:
         raise UserError(f"{path}: of another version of cifar_flax: {e.errors()[0]['msg']}") from None
     except ValueError as e:
         raise UserError(f"{path}: damaged: {e}; get it again") from None
     variables: Variables = unflatten_dict({tuple(name.split("/")): jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
     config, figures = from_dict(json.loads(metadata["config"])), json.loads(metadata["figures"])
-    return Network(config, preprocessing, variables, path.stem, figures)
+    return Network(config, preprocessing, variables, path.stem, figures, calibration=calibration)
 
 
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ import cifar_flax
 from cifar_flax.files.installation import LAUNCH
 
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
-ORDER = ("train", "evaluate", "predict", "serve", "compare", "search", "export", "import", "list", "show")
+ORDER = ("train", "evaluate", "predict", "serve", "calibrate", "compare", "search", "export", "import", "list", "show")
 PROGRAM = "cifar-flax"
 VARIABLE = "CIFAR_FLAX_PROGRAM"  # set to what was typed, for messages
 

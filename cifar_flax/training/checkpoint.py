@@ -173,6 +173,10 @@ class Checkpoints:
             return int(which)
         raise UserError(f"no checkpoint {which!r}; expected best, latest or one of the steps {steps}")
 
+    def scores(self, step: int) -> dict[str, float]:
+        """What a checkpoint was saved with as scores on the validation split; {} without one."""
+        return verify_checksum(saved) if (saved := self._manager.metrics(step)) else {}
+
     def restore(self, step: int, like: TrainState) -> Restored:
         """Reads one checkpoint into the shapes and shardings of `like`.
 

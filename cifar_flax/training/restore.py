@@ -12,10 +12,12 @@ import jax.numpy as jnp
 from cifar_flax.config import CheckpointConfig, Config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import data_parallel_mesh, replicated
+from cifar_flax.training.calibration import calibration_of
 from cifar_flax.training.checkpoint import Checkpoints
 
 T = TypeVar("T")
@@ -26,6 +28,12 @@ REMOVAL_SECONDS = 0.2  # that a training takes to remove a checkpoint, file by f
 def find_step(workdir: Path, which: str | int) -> int:
     """The step that "best", "latest" or a number stands for; raises as `Checkpoints.find`."""
     return _read_checkpoints(workdir, lambda checkpoints: checkpoints.find(which))
+
+
+def find_calibration(workdir: Path, step: int, ema: bool) -> Calibration:
+    """The calibration of a checkpoint; see `calibration.calibration_of`."""
+    scores = _read_checkpoints(workdir, lambda checkpoints: checkpoints.scores(step))
+    return calibration_of(workdir, scores, ema)
 
 
 @standard_arithmetic()
@@ -48,19 +56,23 @@ def restore_networks(
       UserError: there is no such checkpoint, or it is damaged.
     """
 
-    def restore(checkpoints: Checkpoints) -> tuple[int, tuple[Variables, Variables]]:
+    def restore(checkpoints: Checkpoints) -> tuple[int, dict[str, float], tuple[Variables, Variables]]:
         step = checkpoints.find(which)
         try:
-            return step, _variables(checkpoints, step, config, preprocessing)
+            return step, checkpoints.scores(step), _variables(checkpoints, step, config, preprocessing)
         except UserError as e:
             time.sleep(REMOVAL_SECONDS)
             if step in _read_checkpoints(workdir, lambda checkpoints: checkpoints.steps()):
                 raise
             raise FileNotFoundError(step) from e
 
-    step, (averaged, raw) = _read_checkpoints(workdir, restore)
-    name = workdir.resolve().name
-    return Network(config, preprocessing, averaged, name, step=step), Network(config, preprocessing, raw, name, step=step)
+    step, scores, (averaged, raw) = _read_checkpoints(workdir, restore)
+
+    def network(variables: Variables, ema: bool) -> Network:
+        calibration = calibration_of(workdir, scores, ema)
+        return Network(config, preprocessing, variables, workdir.resolve().name, step=step, calibration=calibration)
+
+    return network(averaged, True), network(raw, config.optim.ema_decay is None)
 
 
 def _variables(

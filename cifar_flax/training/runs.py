@@ -189,7 +189,7 @@ class Runs:
         if i == 0:
             self._console.epoch(run.progress.epochs_done, rows, seconds)
             self._console.learning_rate_scale(run.progress.learning_rate_scale)
-        run.checkpoints.save(step, state, run.progress, scores.get("validation"))
+        run.checkpoints.save(step, state, run.progress, _selecting(scores))
 
     def _with_learning_rates(self, state: TrainState) -> TrainState:
         """The state with what plateaus multiply each run's learning rate with."""
@@ -233,3 +233,9 @@ class Runs:
         if common:
             raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
         return [], 0
+
+
+def _selecting(scores: Mapping[str, Scores]) -> Scores:
+    """What a checkpoint is chosen by, with the temperature of the weights of the last update beside that of the average."""
+    raw = scores.get("validation_raw", scores.get("validation", {}))
+    return {**scores.get("validation", {}), **{f"raw_{name}": raw[name] for name in ("temperature",) if name in raw}}

@@ -41,7 +41,7 @@ def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
         x = (image / 255 - np.array(network.preprocessing.mean)) / np.array(network.preprocessing.std)
         head = network.variables["params"]["logits"]
         logits = x.reshape(-1) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
-        return jax.nn.softmax(logits)[3]
+        return jax.nn.softmax(logits / network.temperature)[3]
 
     assert difference[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
 

@@ -74,4 +74,5 @@ def test_a_batch_without_a_likely_class_has_a_batch_f1_of_0():
 def test_a_diverged_network_has_validation_scores_of_0():
     actual = summary(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
     assert np.isnan(actual.pop("loss"))
+    assert actual.pop("temperature") == 1
     assert set(actual.values()) == {0}

@@ -11,6 +11,7 @@ from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import load_dataset
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.export.formats import Format, export, inference, onnx, stablehlo
 from cifar_flax.models import create_model, initialize
 from cifar_flax.network import Network
@@ -32,12 +33,13 @@ def network(tiny_cache, tmp_path_factory):
     return Run.open(folder).network()
 
 
-def test_stablehlo_gives_the_logits_of_the_network_for_any_number_of_images(network, tmp_path, tiny_data):
+def test_stablehlo_gives_logits_over_the_temperature_for_any_number_of_images(network, tmp_path, tiny_data):
+    network.calibration = Calibration(0.5)
     export(network, Format.STABLEHLO, tmp_path / "net.stablehlo")
     reloaded = jax.export.deserialize(bytearray((tmp_path / "net.stablehlo").read_bytes()))
     assert {"cpu", "cuda", "tpu"} <= set(reloaded.platforms)
     test = load_dataset(network.config.data, "test")
-    np.testing.assert_allclose(reloaded.call(test.images), network.logits(test.images), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(reloaded.call(test.images), 2 * network.logits(test.images), rtol=1e-5, atol=1e-5)
     expected = inference(network)(IMAGES)
     np.testing.assert_allclose(reloaded.call(IMAGES), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(reloaded.call(IMAGES[:1]), expected[:1], rtol=1e-5, atol=1e-5)

@@ -178,5 +178,5 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
 def _result(name: str, run: Run, predictions: Predictions) -> RunResult:
     config = {path: value for path, value in flatten_config(to_dict(run.config)) if not path.startswith(IRRELEVANT)}
     correct = predicted_classes(predictions.logits) == predictions.labels
-    scores = run.score(predictions.logits, predictions.labels)
+    scores = run.score(predictions.logits, predictions.labels, predictions.step)
     return RunResult(name, config, predictions.step, scores, correct, accuracy_interval(correct), run.metrics())

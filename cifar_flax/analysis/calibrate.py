@@ -1,0 +1,67 @@
+"""The temperature of a run, fitted to the validation images of a run of the same recipe."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cifar_flax.config.serialize import differences
+from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import Calibration, fit_temperature
+from cifar_flax.evaluation.scores import probabilities, reliability
+from cifar_flax.run import Run
+
+# Fields in which two runs of one recipe may differ: what is held out, the seed, and what changes no weights but by rounding.
+BESIDE_THE_RECIPE = (
+    "config.seed",
+    "config.data.validation_fraction",
+    "config.data.folds",
+    "config.data.fold",
+    "config.data.split_seed",
+    "config.data.source",
+    "config.train.eval_batch_size",
+    "config.train.steps_per_dispatch",
+    "config.train.vmap_seeds",
+    "config.train.num_seeds",
+    "config.train.dtype",
+    "config.log.",
+    "config.checkpoint.",
+)
+
+
+class Fit(NamedTuple):
+    """A temperature, and the calibration error in [0, 1] on the images it was fitted to, before and after."""
+
+    calibration: Calibration
+    ece_before: float
+    ece_after: float
+
+
+def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
+    """Fits the temperature of `run` to the validation images of `validated`, which may be the run itself.
+
+    Args:
+      run: the run to calibrate.
+      validated: a run of the same recipe that held out validation images; its best checkpoint classifies them.
+      ema: whether with averaged weights, where the runs keep an average.
+
+    Raises:
+      UserError: the recipes differ, or the validation images or the checkpoint are missing.
+    """
+    _check_same_recipe(run, validated)
+    images = validated.dataset("validation")
+    logits = validated.network("best", ema).logits(images.images)
+    if not np.isfinite(logits).all():
+        raise UserError(f"{validated.workdir}: its outputs are not finite: its training diverged")
+    temperature = fit_temperature(logits, images.labels)
+    source = f"{len(images):,} validation images of {validated.workdir.resolve().name}"
+    before, after = (reliability(probabilities(logits / np.float32(t)), images.labels).ece for t in (1.0, temperature))
+    return Fit(Calibration(temperature, source), before, after)
+
+
+def _check_same_recipe(run: Run, validated: Run) -> None:
+    for path, (mine, other) in differences(run.config, validated.config).items():
+        if not path.startswith(BESIDE_THE_RECIPE):
+            raise UserError(
+                f"{validated.workdir} has another recipe than {run.workdir}: {path} is {other}, not {mine}; "
+                "train the same config with --config.data.validation_fraction=0.1"
+            )

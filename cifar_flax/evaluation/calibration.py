@@ -1,0 +1,60 @@
+"""Temperature scaling: the one number to divide logits by, so that a probability is as often right as it says."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Le
+
+HOTTEST = 100.0  # temperature of a network that is no better than chance; 1 / HOTTEST is the coldest
+TOLERANCE = 1e-5  # of the logarithm of a temperature
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the logits of a network are divided by before they become probabilities.
+
+    Attributes:
+      temperature: above 0; below 1 makes a network more confident.
+      source: for people, the images that it was fitted to; empty where it was not.
+    """
+
+    temperature: Annotated[float, Ge(1 / HOTTEST), Le(HOTTEST)] = 1.0
+    source: str = ""
+
+
+UNCALIBRATED = Calibration()
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature at which the labels are likeliest, in [1 / HOTTEST, HOTTEST].
+
+    It is fitted as if there were one image more, of every class in equal parts: few images that are all classified rightly are
+    no reason for a confidence of 100 %.
+
+    Args:
+      logits: float32 [N, C] of images that the network was not trained on. Where one is not finite the result is 1.
+      labels: int32 [N], in [0, C).
+
+    References:
+      Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
+    """
+    from scipy import optimize  # a tenth of a second, for which only those who fit should wait
+
+    if not np.isfinite(logits).all():
+        return 1.0
+    z = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    of_label, mean = z[np.arange(len(z)), labels].sum(), z.mean()
+
+    def slope(log_temperature: float) -> float:
+        """Of the negative log likelihood, which is convex in 1 / temperature, by that."""
+        weights = np.exp(z / np.exp(log_temperature))
+        expected = (weights * z).sum(1) / weights.sum(1)
+        return float(expected.sum() - of_label + expected.mean() - mean)
+
+    high = float(np.log(HOTTEST))
+    if slope(high) >= 0:
+        return HOTTEST if slope(-high) > 0 else 1.0  # 1 where all logits are equal
+    if slope(-high) <= 0:
+        return 1 / HOTTEST
+    return float(np.exp(optimize.brentq(slope, -high, high, xtol=TOLERANCE)))

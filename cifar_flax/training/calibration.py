@@ -1,0 +1,46 @@
+"""The temperature of a run: fitted to its own validation images, or taken from a run of the same recipe that had some."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+
+FILE = "calibration.json"  # of a run without validation images
+
+
+def calibration_of(workdir: Path, scores: Mapping[str, float], ema: bool) -> Calibration:
+    """The calibration of a checkpoint.
+
+    Args:
+      workdir: the run directory, whose calibration.json comes first.
+      scores: of the checkpoint on the validation split; {} without one.
+      ema: whether it is of the averaged weights, or of those of a run that keeps no average.
+
+    Raises:
+      UserError: calibration.json is damaged.
+    """
+    name = "temperature" if ema else "raw_temperature"
+    path = workdir / FILE
+    try:
+        saved = read_checksummed(path)
+        return Calibration(float(saved[name]), str(saved["source"]))
+    except FileNotFoundError:
+        return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
+    except (ValueError, TypeError, KeyError, OSError) as e:
+        raise UserError(f"{path}: damaged ({e}); write it again with launch/calibrate.py, or remove it") from None
+
+
+def write_calibration(workdir: Path, averaged: Calibration, raw: Calibration) -> Path:
+    """Writes RUN/calibration.json and returns its path.
+
+    Args:
+      workdir: the run directory.
+      averaged: of the averaged weights where the run keeps an average.
+      raw: of the weights of the last update; the same where there is no average.
+    """
+    values = {"temperature": averaged.temperature, "raw_temperature": raw.temperature, "source": averaged.source}
+    write_text(workdir / FILE, dumps_checksummed(values))
+    return workdir / FILE

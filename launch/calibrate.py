@@ -1,0 +1,41 @@
+"""Fits the percentages of a run: python launch/calibrate.py --run=runs/fast --validated=runs/fast-select.
+
+A run that holds out validation images is calibrated as it trains. One that trains on all images takes the temperature from a
+run of the same recipe that held some out: `python launch/train.py --config=fast:select --workdir=runs/fast-select`.
+"""
+
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before what takes long to import
+
+from absl import flags
+
+from cifar_flax.runtime import app
+
+_RUN = flags.DEFINE_string("run", None, "run directory", required=True)
+_VALIDATED = flags.DEFINE_string(
+    "validated", None, "run of the same recipe that held out validation images; default: RUN itself"
+)
+
+
+def main() -> None:
+    """Writes RUN/calibration.json."""
+    from cifar_flax.analysis.calibrate import fit  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.run import Run
+    from cifar_flax.runtime import compilation
+    from cifar_flax.training.calibration import write_calibration
+
+    compilation.enable_persistent_cache()
+    run = Run.open(_RUN.value)
+    validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
+    averaged = fit(run, validated)
+    raw = fit(run, validated, ema=False) if run.has_ema else averaged
+    path = write_calibration(run.workdir, averaged.calibration, raw.calibration)
+    temperature, source = averaged.calibration.temperature, averaged.calibration.source
+    print(f"temperature {temperature:.3f}, fitted to {source}")
+    print(f"calibration error on these {averaged.ece_before:.2%}, with the temperature {averaged.ece_after:.2%}\n-> {path}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,63 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cifar_flax import Run
+from cifar_flax.analysis.calibrate import fit
+from cifar_flax.config.serialize import read_config, write_config
+from cifar_flax.errors import UserError
+from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
+from cifar_flax.evaluation.scores import probabilities
+from cifar_flax.training.calibration import FILE, calibration_of, write_calibration
+
+
+@pytest.fixture
+def other(tiny_run, tmp_path):
+    """The same training under another seed in its config, as far as its folder tells."""
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_run, folder)
+    write_config(replace(read_config(folder / "config.json"), seed=7), folder / "config.json")
+    return folder
+
+
+def test_a_run_with_validation_images_is_calibrated_by_them(tiny_run, tiny_data):
+    run = Run.open(tiny_run)
+    network, fitted = run.network("best"), fit(run, run)
+    assert network.temperature == pytest.approx(fitted.calibration.temperature, rel=1e-3)
+    assert network.temperature != 1
+    images = run.dataset("validation").images[:9]
+    np.testing.assert_allclose(
+        network.probabilities(images), probabilities(network.logits(images) / np.float32(network.temperature)), rtol=1e-5
+    )
+    raw = run.network("best", ema=False)
+    assert raw.temperature == pytest.approx(fit(run, run, ema=False).calibration.temperature, rel=1e-3)
+
+
+def test_the_temperature_of_another_run_takes_the_place_of_its_own(tiny_run, other, tiny_data):
+    fitted = fit(Run.open(other), Run.open(tiny_run)).calibration
+    assert f"validation images of {tiny_run.name}" in fitted.source
+    write_calibration(other, replace(fitted, temperature=2.5), replace(fitted, temperature=3.5))
+    run = Run.open(other)
+    assert (run.network("best").temperature, run.network("best", ema=False).temperature) == (2.5, 3.5)
+    assert run.score(np.eye(10, dtype=np.float32), np.arange(10))["temperature"] == 2.5
+    assert run.network("best").calibration == Calibration(2.5, fitted.source)
+
+
+def test_a_run_of_another_recipe_is_refused_by_the_field_that_differs(tiny_run, other, tiny_data):
+    config = read_config(other / "config.json")
+    config.optim.label_smoothing = 0.5
+    write_config(config, other / "config.json")
+    with pytest.raises(UserError, match=r"another recipe .* config\.optim\.label_smoothing is 0\.5, not 0\.1; train the"):
+        fit(Run.open(tiny_run), Run.open(other))
+
+
+def test_a_run_without_validation_images_is_not_calibrated(tmp_path):
+    assert calibration_of(tmp_path, {}, ema=True) == UNCALIBRATED
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):
+    (tmp_path / FILE).write_text('{"temperature": 2.0}')
+    with pytest.raises(UserError, match=r"calibration\.json: damaged .* write it again"):
+        calibration_of(tmp_path, {}, ema=True)
