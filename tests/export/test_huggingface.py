@@ -65,13 +65,6 @@ def test_the_card_says_what_was_measured_on_what_and_no_more(network, tmp_path):
     assert "have not been measured" in text
 
 
-def test_the_hubs_own_library_reads_the_card(network, tmp_path):
-    hub = pytest.importorskip("huggingface_hub")
-    export(network, Format.HUGGINGFACE, tmp_path / "net", license_id="mit")
-    results = hub.ModelCard.load(tmp_path / "net" / "README.md").data.eval_results
-    assert (results[0].metric_name, results[0].metric_value, results[0].dataset_split) == ("top-1 accuracy", 0.25, "test")
-
-
 def test_config_json_has_classes_and_preprocessing_and_is_no_run(network, tmp_path):
     export(network, Format.HUGGINGFACE, tmp_path / "net")
     config = json.loads((tmp_path / "net" / "config.json").read_text())
