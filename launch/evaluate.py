@@ -89,7 +89,9 @@ def _evaluate_run() -> None:
     run, split = open_run(_RUN.value), _SPLIT.value
     report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
-    scores = {"network": _RUN.value, **run.score(predictions.logits, predictions.labels)}
+    scores = run.score(predictions.logits, predictions.labels)
+    if not predictions.step:
+        scores["network"] = _RUN.value  # the report does not lie in its run directory
     if run.has_ema and predictions.ema:
         raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}

@@ -107,7 +107,7 @@ def _numbers(scores: dict[str, Any]) -> dict[str, float]:
 def _described(network: "Network", dtype: "KernelDtype") -> str:
     """The dtype, and the accuracy that the file states of itself."""
     figures = network.figures
-    if "top1" not in figures:
+    if not {"top1", "n", "split"} <= figures.keys():
         return f"kernels in {dtype}, not measured (evaluate first), "
     return f"kernels in {dtype}, with which top-1 is {figures['top1']:.2%} on {figures['n']:,} {figures['split']} images, "
 

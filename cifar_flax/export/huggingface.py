@@ -58,13 +58,13 @@ def model_card(network: Network, dtype: KernelDtype, license_id: str | None = No
 
 def _metadata(network: Network, license_id: str | None) -> dict[str, Any]:
     data, figures = network.config.data.name, network.figures
-    hub = DATASETS.get(data) or (data.removeprefix(HUB) if data.startswith(HUB) else None)
+    hub = DATASETS.get(data) or (data.removeprefix(HUB).partition(":")[0] if data.startswith(HUB) else None)
     metadata: dict[str, Any] = {"license": license_id} if license_id else {}
     metadata |= {"library_name": LIBRARY, "pipeline_tag": "image-classification"}
     metadata |= {"tags": ["image-classification", "jax", "flax", network.config.model.name]}
     metadata |= {"datasets": [hub]} if hub else {}
     measured = [
-        {"type": kind, "name": name, "value": round(figures[key], 6)} for key, (kind, name) in METRICS.items() if key in figures
+        {"type": METRICS[key][0], "name": METRICS[key][1], "value": round(figures[key], 6)} for key in _measured(network)
     ]
     if not measured:
         return metadata
@@ -127,7 +127,7 @@ deviation, {std}. `predict` crops a picture of another size to its middle and re
 
 def _figures(network: Network) -> str:
     figures = network.figures
-    rows = [f"| {name} | {100 * figures[key]:.2f} % |" for key, (_, name) in METRICS.items() if key in figures]
+    rows = [f"| {METRICS[key][1]} | {100 * figures[key]:.2f} % |" for key in _measured(network)]
     if not rows:
         return "None: these weights have not been measured.\n"
     return f"""Of the weights as this file has them, each image once, without test-time augmentation:
@@ -138,6 +138,11 @@ def _figures(network: Network) -> str:
 
 They are of one training; another seed gives other figures.
 """
+
+
+def _measured(network: Network) -> list[str]:
+    """The figures that the card states; none where it cannot say of which images they are."""
+    return [key for key in METRICS if key in network.figures] if {"split", "n"} <= network.figures.keys() else []
 
 
 def _data_name(network: Network) -> str:

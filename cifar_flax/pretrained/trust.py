@@ -15,14 +15,13 @@ VARIABLE = "CIFAR_FLAX_TRUST"  # modules, separated by commas
 NOT_IMPORTED = {"config.train.init_from": ("",), "config.data.name": (PICTURES, HUB)}  # field -> what its values begin with
 
 
-def check_imports(config: Any, origin: str) -> None:
+def check_imports(config: Any) -> None:
     """Refuses a config that names code beyond cifar_flax as `module:name`, before anything of it is imported.
 
     Whichever field it stands in: one that nobody imports today may be imported tomorrow.
 
     Args:
       config: as JSON has it; of a stranger.
-      origin: the file, for the message.
 
     Raises:
       UserError: the message says what to type where the code is to be trusted.
@@ -35,7 +34,7 @@ def check_imports(config: Any, origin: str) -> None:
         module = value.partition(":")[0].partition(".")[0]
         if module not in trusted:
             raise UserError(
-                f"{origin}: its {field} is {value}, code that is not a registered part of cifar_flax, which a file of anybody "
+                f"its {field} is {value}, code that is not a registered part of cifar_flax, which a file of anybody "
                 f"must not have imported; if you know {module} and the file, set {VARIABLE}={module}"
             )
 

@@ -90,11 +90,13 @@ def read_weights(path: Path) -> Network:
         raise UserError(f"{path}: damaged: {e}; get it again") from None
     if not isinstance(values, dict) or not isinstance(figures, dict):
         raise UserError(f"{path}: damaged: its config or its figures are no JSON object; get it again")
-    check_imports(values, str(path))
     try:
+        check_imports(values)
         config = from_dict(values)
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged: its config is nested too deeply; get it again") from None
     return Network(config, preprocessing, variables, path.stem, figures)
 
 
