@@ -40,6 +40,7 @@ ONNX = [
 
 HUGGINGFACE = [
     "datasets>=4",  # downloads config.data.name = "hf:USER/NAME"
+    "huggingface_hub>=0.30",  # downloads the weights of --run=hf:USER/NAME, and uploads what export --format=huggingface writes
     "pyarrow>=20",  # reads Parquet and Arrow files
 ]
 
@@ -90,6 +91,7 @@ setup(
         "pandas>=2.2",  # Run.metrics() as a table
         "pillow>=13",  # decodes and resizes pictures; older ones let overlapping tags of a small TIFF fill the memory
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
+        "pyyaml>=6",  # metadata of the model cards that export writes; Flax brings it anyway
         "safetensors>=0.5",  # weights in one file that other frameworks read
         "scipy>=1.15",  # quantiles of the Beta distribution, for mixup
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow

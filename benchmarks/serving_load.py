@@ -25,9 +25,9 @@ from pathlib import Path
 from absl import flags
 
 from cifar_flax.runtime import app
+from cifar_flax.runtime.command_line import NETWORK
 
-_RUN = flags.DEFINE_string("run", None, "run directory")
-_PRETRAINED = flags.DEFINE_string("pretrained", None, "name of a network that comes with cifar_flax")
+_RUN = flags.DEFINE_string("run", "pretrained:fast", NETWORK)
 _RATE = flags.DEFINE_integer("rate", 20, "uploads a second", lower_bound=1)
 _SECONDS = flags.DEFINE_integer("seconds", 30, "for which they come at that rate", lower_bound=1)
 _CLIENTS = flags.DEFINE_integer("clients", 50, "who upload at once", lower_bound=1)
@@ -44,10 +44,9 @@ class Server:
     """`launch/serve.py` in a process of its own, which ends with the context."""
 
     def __init__(self) -> None:
-        network = [f"--{flag.name}={flag.value}" for flag in (_RUN, _PRETRAINED) if flag.value]
         start = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent.parent / "launch" / "serve.py"), "--port=0", *network],
+            [sys.executable, str(Path(__file__).parent.parent / "launch" / "serve.py"), "--port=0", f"--run={_RUN.value}"],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -14,8 +14,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
-from cifar_flax.pretrained import PREFIX, load_pretrained, pretrained_names
-from cifar_flax.pretrained.weights import read_weights
+from cifar_flax.pretrained import load_weights, pretrained_names
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import one_run
 
@@ -61,6 +60,11 @@ class Run:
     def has_ema(self) -> bool:
         """Whether its checkpoints hold an average of the weights beside the weights themselves."""
         return self.config.optim.ema_decay is not None
+
+    @property
+    def report_folder(self) -> Path:
+        """Where `evaluate` writes by default: RUN/report."""
+        return self.workdir / "report"
 
     def metrics(self) -> "pd.DataFrame":
         """The records of metrics.jsonl, a row each: `kind` "epoch" has train_* and validation_*, "step" a batch's metrics."""
@@ -123,24 +127,80 @@ class Run:
         return scores(logits, labels, p.class_names, p.coarse_names, p.coarse_of_fine, temperature)
 
 
+class BareRun(Run):
+    """A network without its run directory, for what takes a run: one set of weights, no other checkpoints and no records."""
+
+    def __init__(self, network: Network, source: str | Path) -> None:
+        super().__init__(Path(source), network.config, network.preprocessing)
+        self._network = network
+
+    @property
+    def has_ema(self) -> bool:
+        """False: there is one set of weights."""
+        return False
+
+    @property
+    def report_folder(self) -> Path:
+        """NAME-report in the working directory: a weights file may lie where nothing should be written."""
+        return Path(f"{Path(self._network.name).name}-report")
+
+    def metrics(self) -> "pd.DataFrame":
+        """An empty table."""
+        import pandas as pd
+
+        return pd.DataFrame()
+
+    def calibration(self, which: str | int = "best", ema: bool = True) -> Calibration:
+        """That of the network; raises as `network`."""
+        return self.network(which, ema or not self.has_ema).calibration
+
+    def step(self, which: str | int = "best") -> int:
+        """0, which stands for the only checkpoint; raises as `network`."""
+        if which not in ("best", 0):
+            raise UserError(f"{self.workdir}: has no checkpoint {which}, only its weights; others are in a run directory")
+        return 0
+
+    def network(self, which: str | int = "best", ema: bool = True) -> Network:
+        """The network.
+
+        Raises:
+          UserError: another checkpoint than "best" is asked for, or the weights of the last update.
+        """
+        self.step(which)
+        if not ema:
+            raise UserError(f"{self.workdir}: has one set of weights; those of the last update are in a run directory")
+        return self._network
+
+
+def open_run(source: str | Path) -> Run:
+    """Opens whatever names a trained network; where that has no run directory, as a `BareRun`.
+
+    Args:
+      source: a run directory; or a network that needs none, as `pretrained.load_weights` takes it: "pretrained:fast" or "fast",
+        which comes with the package, "x.safetensors", a folder that export --format=huggingface wrote, or "hf:USER/NAME".
+
+    Raises:
+      UserError: there is none, it is damaged, or it is somebody's code and not trusted.
+    """
+    if (network := load_weights(source)) is not None:
+        return BareRun(network, source)
+    if not Path(source).is_dir():
+        names = ", ".join(pretrained_names())
+        raise UserError(
+            f"{source}: no such network; expected a run directory, a .safetensors file, hf:USER/NAME, or one of {names}"
+        )
+    return Run.open(source)
+
+
 def load_network(source: str | Path, which: str | int = "best", ema: bool = True) -> Network:
     """Loads a trained network.
 
     Args:
-      source: a network that comes with the package, "fast" or "pretrained:fast"; a run directory; or a file, "x.safetensors".
-        Of a run directory called "fast" give the path, "./fast".
+      source: as `open_run` takes it: "fast", "x.safetensors", "hf:USER/NAME", a run directory.
       which: checkpoint of a run, as in `Run.network`.
       ema: weights of a run, as in `Run.network`.
 
     Raises:
-      UserError: there is none, or it is damaged.
+      UserError: there is none, or it is damaged; see `open_run`.
     """
-    name = str(source)
-    if name.startswith(PREFIX) or name in pretrained_names():
-        return load_pretrained(name.removeprefix(PREFIX))
-    if name.endswith(".safetensors"):
-        return read_weights(Path(source))
-    if not Path(source).is_dir():
-        names = ", ".join(pretrained_names())
-        raise UserError(f"{name}: no such network; expected a run directory, a .safetensors file, or one of {names}")
-    return Run.open(source).network(which, ema)
+    return open_run(source).network(which, ema)

@@ -1,4 +1,7 @@
-"""Scores a run on a split and writes RUN/report/: python launch/evaluate.py --run=runs/wide --split=test [--tta=flip]."""
+"""Scores a network on a split and writes a report: python launch/evaluate.py --run=runs/wide --split=test [--tta=flip].
+
+--run=pretrained:fast and weights files are scored on the data that they were trained on; their report goes to ./NAME-report/.
+"""
 
 import math
 
@@ -17,6 +20,7 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
+from cifar_flax.runtime.command_line import NETWORK
 from cifar_flax.training.seed_folders import SUMMARY, seed_folders
 
 if TYPE_CHECKING:
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from cifar_flax.data.dataset import Dataset
     from cifar_flax.run import Run
 
-_RUN = flags.DEFINE_string("run", None, "run directory", required=True)
+_RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step")
 _TTA = flags.DEFINE_enum(
@@ -35,21 +39,22 @@ _WEIGHTS = flags.DEFINE_enum(
 )
 _CORRUPTIONS = flags.DEFINE_bool("corruptions", False, "score on noisy, blurred and otherwise corrupted images too")
 _PROBE = flags.DEFINE_enum("probe", "none", ["none", "color"], "color: score without colour, and with hues turned, too")
-_OUTPUT = flags.DEFINE_string("output", None, "folder of the report; default: RUN/report")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "folder of the report; default: RUN/report, or NAME-report where there is no run directory"
+)
 _REPORT = flags.DEFINE_bool("report", True, "write report.html and its pictures too")
 
 
 def main() -> None:
-    """Evaluates a run, or several seeds of one, and writes RUN/report/, or --output."""
+    """Evaluates a network, or several seeds of a run, and writes its report."""
     from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
 
     compilation.enable_persistent_cache()
     folder = Path(_RUN.value)
-    report = Path(_OUTPUT.value) if _OUTPUT.value else folder / "report"
     if (folder / SUMMARY).is_file():
-        _evaluate_seeds(folder, report)
+        _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))
     else:
-        _evaluate_run(report)
+        _evaluate_run()
 
 
 @contextmanager
@@ -74,23 +79,27 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
         print(write_seed_report(report, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
 
-def _evaluate_run(report: Path) -> None:
+def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to SPLIT.json, with predictions, pictures and report.html."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
-    from cifar_flax.run import Run  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.run import open_run  # after the flags are checked: a typo should not wait for JAX
 
     if _WEIGHTS.value == "raw" and (_CORRUPTIONS.value or _PROBE.value != "none"):
         raise UserError("--weights=raw: --corruptions and --probe score the averaged weights alone")
-    run, split = Run.open(_RUN.value), _SPLIT.value
+    run, split = open_run(_RUN.value), _SPLIT.value
+    report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
     scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
+    if not predictions.step:
+        scores["network"] = _RUN.value  # the report does not lie in its run directory
     if run.has_ema and predictions.ema:
         raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
         scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"superclass {scores['superclass_top1']:.2%}  " if "superclass_top1" in scores else ""
-    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, checkpoint {predictions.step})")
+    origin = f"checkpoint {predictions.step}" if predictions.step else _RUN.value
+    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, {origin})")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
     print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {_calibration(scores)}", flush=True)

@@ -1,4 +1,7 @@
-"""Writes a run's network to one file: python launch/export.py --run=runs/fast --format=safetensors."""
+"""Writes a network for other programs: python launch/export.py --run=runs/fast --format=safetensors [--dtype=bfloat16].
+
+The figures in it are of the weights as the file has them: where its dtype changes a value, they are measured again.
+"""
 
 from cifar_flax.runtime import startup
 
@@ -6,7 +9,7 @@ if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -14,36 +17,78 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
+from cifar_flax.runtime.command_line import NETWORK
 
-_RUN = flags.DEFINE_string("run", None, "run directory", required=True)
-_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "stablehlo", "onnx"], "of the file")
+if TYPE_CHECKING:
+    from cifar_flax.network import Network
+    from cifar_flax.pretrained.weights import KernelDtype
+    from cifar_flax.run import Run
+
+STORED = ("safetensors", "huggingface")  # formats that are weights; the others are computations, in float32
+BUNDLED_LICENSE = "apache-2.0"  # of what comes with the package
+
+_RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
+_FORMAT = flags.DEFINE_enum(
+    "format", "safetensors", [*STORED, "stablehlo", "onnx"], "a file, or for huggingface a folder with a model card"
+)
+_DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16", "float16"], f"of kernels in {' and '.join(STORED)}; float16")
+_LICENSE = flags.DEFINE_string("license", None, "of the weights, for the model card, as the Hub names it: apache-2.0, mit, ...")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "ema: averaged weights where the run kept an average")
-_OUTPUT = flags.DEFINE_string("output", None, "the file; default: RUN/export/NAME.FORMAT")
+_OUTPUT = flags.DEFINE_string("output", None, "the file or folder; default: RUN/export/NAME.FORMAT, without a run NAME.FORMAT")
 
 
 def main() -> None:
-    """Exports the best checkpoint, with the test scores of the run where it has been evaluated."""
+    """Exports the best checkpoint, or the only weights there are, with the test scores where there are some."""
+    if _DTYPE.value and _FORMAT.value not in STORED:
+        raise UserError(f"--dtype={_DTYPE.value}: {_FORMAT.value} computes in float32; --dtype is for {' and '.join(STORED)}")
+    if _LICENSE.value and _FORMAT.value != "huggingface":
+        raise UserError("--license: only --format=huggingface has a model card to state it in")
     from cifar_flax.export.formats import Format, export  # after the flags are checked: a typo should not wait for JAX
-    from cifar_flax.pretrained.weights import read_weights
-    from cifar_flax.run import Run
+    from cifar_flax.pretrained import PREFIX, pretrained_names
+    from cifar_flax.pretrained.weights import KernelDtype
+    from cifar_flax.run import BareRun, open_run
     from cifar_flax.runtime import compilation
 
     compilation.enable_persistent_cache()
-    run, how = Run.open(_RUN.value), Format(_FORMAT.value)
-    path = Path(_OUTPUT.value or run.workdir / "export" / f"{run.workdir.name}.{how}")
-    if not path.parent.is_dir() and _OUTPUT.value:
-        raise UserError(f"--output={path}: no such folder as {path.parent}")
-    make_folder(path.parent)
+    run, how, dtype = open_run(_RUN.value), Format(_FORMAT.value), KernelDtype(_DTYPE.value or KernelDtype.FLOAT16)
+    bare = isinstance(run, BareRun)
     network = run.network("best", ema=_WEIGHTS.value == "ema")
-    about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
-    network.figures = _figures(run.workdir / "report" / "test.json", about)
-    if network.figures and how is Format.SAFETENSORS:
+    path = _output(run.workdir, network.name, bare)
+    if not bare:
+        about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
+        network.figures = _figures(run.workdir / "report" / "test.json", about)
+    if how in STORED:
+        network = _as_stored(run, network, dtype)
+    bundled = _RUN.value.startswith(PREFIX) or _RUN.value in pretrained_names()
+    export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if bundled else None))
+    print(f"{path}: {_described(network, dtype) if how in STORED else ''}{_megabytes(path):.1f} MB")
+    if how is Format.HUGGINGFACE:
+        print(f"hf upload USER/NAME {path}  puts it on the Hub, from where --run=hf:USER/NAME takes it")
+
+
+def _output(workdir: Path, name: str, bare: bool) -> Path:
+    """--output, or the default, whose folder is made."""
+    file = f"{Path(name).name}-huggingface" if _FORMAT.value == "huggingface" else f"{Path(name).name}.{_FORMAT.value}"
+    if not _OUTPUT.value and not bare:
+        make_folder(workdir / "export")
+        return workdir / "export" / file
+    path = Path(_OUTPUT.value or file)
+    if not path.parent.is_dir():
+        raise UserError(f"--output={path}: no such folder as {path.parent}")
+    if path.exists() and workdir.exists() and path.samefile(workdir):
+        raise UserError(f"{path}: is what would be exported; give another place by --output")
+    return path
+
+
+def _as_stored(run: "Run", network: "Network", dtype: "KernelDtype") -> "Network":
+    """The network as a file of this dtype has it, with figures that are its own."""
+    from cifar_flax.pretrained.weights import as_stored
+
+    stored = as_stored(network, dtype)
+    if network.figures and stored is not network:
         run.dataset("test")  # where it cannot be scored again, no file should say that it was
-    export(network, how, path)
-    if network.figures and how is Format.SAFETENSORS:  # its kernels are rounded to float16, which may change a prediction
-        network.figures = {"split": "test", **_numbers(read_weights(path).evaluate("test"))}
-        export(network, how, path)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        stored.figures = {"split": "test", **_numbers(stored.evaluate("test"))}
+    return stored
 
 
 def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +101,19 @@ def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in scores.items() if isinstance(value, int | float) and name != "checkpoint"}
+    return {name: value for name, value in scores.items() if type(value) in (int, float) and name != "checkpoint"}
+
+
+def _described(network: "Network", dtype: "KernelDtype") -> str:
+    """The dtype, and the accuracy that the file states of itself."""
+    figures = network.figures
+    if not {"top1", "n", "split"} <= figures.keys():
+        return f"kernels in {dtype}, not measured (evaluate first), "
+    return f"kernels in {dtype}, with which top-1 is {figures['top1']:.2%} on {figures['n']:,} {figures['split']} images, "
+
+
+def _megabytes(path: Path) -> float:
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])) / 1e6
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from cifar_flax.config import Config
@@ -42,6 +43,26 @@ def test_configs_and_variants_that_are_named_exist():
     assert len(named) > 10
     for name in sorted(named):
         assert isinstance(load_config(str(ROOT / name)), Config)
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_code_of_the_weights_page_run(launch, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "weights.md").read_text()
+    (tmp_path / "cifar_flax").symlink_to(ROOT / "cifar_flax")  # the pictures in it
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^python launch/export.py (--run=pretrained:fast .*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        done = launch("export", *command.split())
+        assert done.returncode == 0, done.stderr
+        assert "safetensors" not in command or done.stdout in page
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        names = {}
+        exec(block, names)
+        assert names.get("logits", np.empty((2, 100))).shape == (2, 100)
+        assert len(names.get("class_names", range(100))) == 100
 
 
 def test_the_readme_is_for_a_first_contact():

@@ -216,7 +216,7 @@ def test_a_network_is_loaded_from_wherever_it_is(tiny_run, tmp_path, tiny_data):
 
     run = load_network(tiny_run)
     assert (run.name, run.step) == (tiny_run.name, cifar_flax.Run.open(tiny_run).step("best"))
-    write_weights(tmp_path / "net.safetensors", run, half=False)
+    write_weights(tmp_path / "net.safetensors", run, dtype="float32")
     test = tiny_split(TINY_TEST_IMAGES, 1)
     np.testing.assert_array_equal(load_network(tmp_path / "net.safetensors").logits(test.images), run.logits(test.images))
     assert load_network("fast").class_names == load_network("pretrained:fast").class_names

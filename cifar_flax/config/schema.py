@@ -122,7 +122,7 @@ class TrainConfig(ConfigBase):
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
     resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size
-    init_from: str = ""  # a run directory or pretrained:NAME, of the same normalization; what fits by name and shape is taken
+    init_from: str = ""  # RUN, pretrained:NAME or FILE, of the same normalization; what fits by name and shape is taken
     microbatches: Count = 1  # parts that each batch is computed in, one after another, to need less memory
     steps_per_dispatch: Count | Auto = "auto"  # steps in one compiled program; auto: 1 on a CPU, up to 32 on accelerators
     vmap_seeds: bool | Auto = "auto"  # train all seeds in one program; auto: on accelerators

@@ -1,4 +1,4 @@
-"""A network in file formats that need neither its run nor, two of them, this package."""
+"""A network in formats that need neither its run nor, but for loading them back into it, this package."""
 
 import enum
 import importlib.util
@@ -12,10 +12,11 @@ import jax.export
 import jax.numpy as jnp
 
 from cifar_flax.errors import UserError
+from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.models import create_model
 from cifar_flax.network import Network
-from cifar_flax.pretrained.weights import write_weights
+from cifar_flax.pretrained.weights import KernelDtype, write_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 
@@ -23,9 +24,10 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that a StableHLO file runs on
 
 
 class Format(enum.StrEnum):
-    """File formats that `export` writes."""
+    """What `export` writes."""
 
     SAFETENSORS = "safetensors"  # weights with config, preprocessing and figures; cifar_flax.load_network reads it
+    HUGGINGFACE = "huggingface"  # a folder: the same file with a model card and config.json; load_network reads it too
     STABLEHLO = "stablehlo"  # the whole computation from bytes to logits; jax.export.deserialize reads it
     ONNX = "onnx"  # the same computation; ONNX Runtime and others read it
 
@@ -47,19 +49,25 @@ def inference(network: Network) -> Callable[[jax.Array], jax.Array]:
 
 
 @standard_arithmetic()
-def export(network: Network, how: Format, path: Path) -> None:
-    """Writes a network to one file.
+def export(
+    network: Network, how: Format, path: Path, dtype: KernelDtype = KernelDtype.FLOAT16, license_id: str | None = None
+) -> None:
+    """Writes a network to one file, or to a folder of them.
 
     Args:
-      network: its figures go into safetensors and ONNX files.
+      network: its figures go into all but StableHLO files; for a `dtype` they should be those of `as_stored`.
       how: the format.
-      path: of the file, replaced as a whole.
+      path: of the file, or of the folder; files are replaced as a whole.
+      dtype: of kernels in safetensors; the computations of the other formats are in float32.
+      license_id: for the model card, as in `write_folder`.
 
     Raises:
       UserError: a package that the format needs is not installed, or the network cannot be written in the format.
     """
     if how is Format.SAFETENSORS:
-        write_weights(path, network)
+        write_weights(path, network, dtype)
+    elif how is Format.HUGGINGFACE:
+        write_folder(path, network, dtype, license_id)
     else:
         write_bytes(path, stablehlo(network) if how is Format.STABLEHLO else onnx(network))
 

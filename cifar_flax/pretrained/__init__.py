@@ -1,10 +1,12 @@
-"""The networks that come with the package, a safetensors file each."""
+"""Networks without their run: those that come with the package, weights files, exported folders and repositories of the Hub."""
 
 from pathlib import Path
 
 from cifar_flax.errors import UserError
 from cifar_flax.network import Network
-from cifar_flax.pretrained.weights import read_weights
+from cifar_flax.pretrained.hub import PREFIX as HUB
+from cifar_flax.pretrained.hub import download
+from cifar_flax.pretrained.weights import SUFFIX, WEIGHTS, check_variables, read_weights
 
 FOLDER = Path(__file__).parent
 PREFIX = "pretrained:"  # of a name where a run directory could stand too
@@ -12,7 +14,7 @@ PREFIX = "pretrained:"  # of a name where a run directory could stand too
 
 def pretrained_names() -> tuple[str, ...]:
     """The names that `load_pretrained` takes."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
+    return tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
 
 
 def load_pretrained(name: str) -> Network:
@@ -23,4 +25,38 @@ def load_pretrained(name: str) -> Network:
     """
     if name not in pretrained_names():
         raise UserError(f"no pretrained network {name!r}; expected one of {', '.join(pretrained_names()) or '(none yet)'}")
-    return read_weights(FOLDER / f"{name}.safetensors")
+    return read_weights(FOLDER / f"{name}{SUFFIX}")
+
+
+def load_weights(source: str | Path) -> Network | None:
+    """Loads a network that needs no run: `pretrained:NAME`, NAME, FILE.safetensors, a folder of export, or `hf:USER/NAME`.
+
+    What others may have made is checked before it computes anything, and may not have their code imported; see `trust`.
+
+    Returns:
+      The network; None where `source` is nothing of that kind, and may be a run directory.
+
+    Raises:
+      UserError: there is no such network, it is damaged, or it is none of cifar_flax.
+    """
+    name, path = str(source), Path(source)
+    if name.startswith(PREFIX):
+        return load_pretrained(name.removeprefix(PREFIX))
+    if name.startswith(HUB):
+        network = read_weights(download(name))
+        network.name = name.removeprefix(HUB)
+    elif name.endswith(SUFFIX):
+        network = read_weights(path)
+    elif (path / WEIGHTS).is_file():
+        network = read_weights(path / WEIGHTS)
+        network.name = path.absolute().name
+    elif name in pretrained_names():
+        if path.exists():  # whichever was meant, the other one's figures would pass for its own
+            raise UserError(
+                f"{name}: both a folder here and a network that comes with cifar_flax; type ./{name} or {PREFIX}{name}"
+            )
+        return load_pretrained(name)
+    else:
+        return None
+    check_variables(network, name)
+    return network

@@ -1,12 +1,16 @@
 """A network in one safetensors file: weights, config, preprocessing and figures, with a SHA-256 over all of them."""
 
+import enum
 import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -17,50 +21,61 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
-from cifar_flax.models import Variables
+from cifar_flax.files.folder import parse_json
+from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
+from cifar_flax.pretrained.trust import check_imports
 
+SUFFIX, WEIGHTS = ".safetensors", "model.safetensors"  # the latter within a folder, by the custom of the Hugging Face Hub
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
 
 
-def write_weights(path: Path, network: Network, half: bool = True) -> None:
+class KernelDtype(enum.StrEnum):
+    """How a file stores kernels; statistics and biases are float32 in any."""
+
+    FLOAT32 = "float32"  # loses nothing
+    BFLOAT16 = "bfloat16"  # half the size, 8 bits of precision, the range of float32
+    FLOAT16 = "float16"  # half the size, 11 bits of precision, up to 65,504
+
+
+def write_weights(path: Path, network: Network, dtype: KernelDtype = KernelDtype.FLOAT16) -> None:
     """Writes a network to one file.
 
     Args:
       path: FILE.safetensors; replaced as a whole.
-      network: with its figures, of JSON types; they should be measured of the weights as the file has them.
-      half: store kernels as float16, which halves the file; statistics and biases stay float32.
+      network: with its figures, of JSON types; they should be measured of the weights as the file has them: see `as_stored`.
+      dtype: of kernels.
 
     Raises:
-      UserError: a kernel has values beyond float16's range.
+      UserError: a kernel has values beyond the dtype's range.
     """
-    with np.errstate(over="ignore"):  # reported below
-        tensors = {
-            "/".join(name): np.ascontiguousarray(np.asarray(x, np.float16 if half and np.ndim(x) > 1 else np.float32))
-            for name, x in sorted(flatten_dict(dict(network.variables)).items())
-        }
-    infinite = [name for name, x in tensors.items() if not np.isfinite(x).all()]
-    if infinite:
-        raise UserError(f"{infinite[0]} does not fit into float16; write float32 instead")
+    tensors = _tensors(network.variables, dtype)
     parts = (to_dict(network.config), asdict(network.preprocessing), network.figures, asdict(network.calibration))
     metadata = {name: json.dumps(part, sort_keys=True) for name, part in zip(PARTS, parts, strict=True)}
     write_bytes(path, save(tensors, {**metadata, "sha256": _digest(tensors, metadata)}))
+
+
+def as_stored(network: Network, dtype: KernelDtype) -> Network:
+    """The network as a file of this dtype has it, its kernels rounded; the same one where that changes no value.
+
+    Raises:
+      UserError: as `write_weights`.
+    """
+    variables = _variables(_tensors(network.variables, dtype))
+    before, after = (flatten_dict(dict(of)) for of in (network.variables, variables))
+    if all(np.array_equal(x, after[name]) for name, x in before.items()):
+        return network
+    rest = network.name, network.figures, network.step, network.calibration
+    return Network(network.config, network.preprocessing, variables, *rest)
 
 
 def read_weights(path: Path) -> Network:
     """Reads a file that `write_weights` wrote; the network is called as the file, without its suffix.
 
     Raises:
-      UserError: the file is missing, is not one of ours, or its hash differs.
+      UserError: the file is missing, is not one of ours, its hash differs, or it names somebody's code; see `trust`.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as e:
-        raise UserError(f"{path}: not a safetensors file, or cut short ({e})") from None
+    metadata, tensors = _open(path)
     missing = [name for name in (*PARTS, "sha256") if name not in metadata]
     if missing:
         raise UserError(f"{path}: has no {missing[0]}; expected a file that launch/export.py --format=safetensors wrote")
@@ -70,13 +85,70 @@ def read_weights(path: Path) -> Network:
         preprocessing = TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
         preprocessing.check()
         calibration = TypeAdapter(Calibration).validate_json(metadata["calibration"])
+        values, figures = parse_json(metadata["config"]), parse_json(metadata["figures"])
+        variables = _variables(tensors)
     except ValidationError as e:
         raise UserError(f"{path}: of another version of cifar_flax: {e.errors()[0]['msg']}") from None
-    except ValueError as e:
+    except (ValueError, TypeError) as e:
         raise UserError(f"{path}: damaged: {e}; get it again") from None
-    variables: Variables = unflatten_dict({tuple(name.split("/")): jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
-    config, figures = from_dict(json.loads(metadata["config"])), json.loads(metadata["figures"])
+    if not isinstance(values, dict) or not isinstance(figures, dict):
+        raise UserError(f"{path}: damaged: its config or its figures are no JSON object; get it again")
+    try:
+        check_imports(values)
+        config = from_dict(values)
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
+    except RecursionError:
+        raise UserError(f"{path}: damaged: its config is nested too deeply; get it again") from None
     return Network(config, preprocessing, variables, path.stem, figures, calibration=calibration)
+
+
+def check_variables(network: Network, origin: str) -> None:
+    """Refuses weights that the network described beside them cannot compute with; computes nothing.
+
+    Raises:
+      UserError: weights are missing, or have another shape.
+    """
+    preprocessing = network.preprocessing
+    image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
+    try:
+        model = create_model(network.config.model, preprocessing.num_classes)
+        logits: Any = jax.eval_shape(lambda x: model.apply(network.variables, x, train=False), image)
+        if logits.shape != (1, preprocessing.num_classes):
+            raise ValueError(f"{list(logits.shape)} logits for {preprocessing.num_classes} classes")
+    except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
+        reason = str(e).partition("\n")[0]
+        raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason}") from None
+
+
+def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the tensors of a safetensors file."""
+    if not path.is_file():  # a pipe would keep the reader waiting
+        raise UserError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError) as e:  # a TypeError where NumPy has no such dtype
+        raise UserError(f"{path}: not a safetensors file, or cut short ({e})") from None
+
+
+def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, sorted."""
+    kernels = jnp.dtype(dtype)
+    with np.errstate(over="ignore"):  # reported below
+        tensors = {
+            "/".join(name): np.ascontiguousarray(np.asarray(x, kernels if np.ndim(x) > 1 else np.float32))
+            for name, x in sorted(flatten_dict(dict(variables)).items())
+        }
+    infinite = [name for name, x in tensors.items() if not np.isfinite(x).all()]
+    if infinite:
+        raise UserError(f"{infinite[0]} does not fit into {dtype}; write another --dtype, such as float32")
+    return tensors
+
+
+def _variables(tensors: dict[str, np.ndarray]) -> Variables:
+    variables: Variables = unflatten_dict({tuple(name.split("/")): jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
+    return variables
 
 
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
@@ -84,5 +156,5 @@ def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, x in sorted(tensors.items()):
         sha.update(f"{name} {x.dtype} {x.shape}".encode())
-        sha.update(np.ascontiguousarray(x).data)
+        sha.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8))  # bfloat16 is no type of Python's buffers
     return sha.hexdigest()

@@ -14,6 +14,7 @@ from cifar_flax.files.installation import LAUNCH
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
 ORDER = ("train", "evaluate", "predict", "serve", "calibrate", "compare", "search", "export", "import", "list", "show")
 PROGRAM = "cifar-flax"
+NETWORK = "run directory, pretrained:NAME, FILE.safetensors, a folder of export, or hf:USER/NAME"  # what --run takes
 VARIABLE = "CIFAR_FLAX_PROGRAM"  # set to what was typed, for messages
 
 

@@ -15,8 +15,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import Variables
 from cifar_flax.network import Network
-from cifar_flax.pretrained import PREFIX, load_pretrained
-from cifar_flax.pretrained.weights import read_weights
+from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.training.restore import restore_networks
 from cifar_flax.training.state import TrainState
@@ -35,7 +34,8 @@ def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Nor
 
     Args:
       state: before the first update.
-      source: the directory of the other run, of which the best checkpoint is taken; `pretrained:NAME`; or FILE.safetensors.
+      source: the directory of the other run, of which the best checkpoint is taken; or what
+        `pretrained.load_weights` takes: `pretrained:NAME`, FILE.safetensors, `hf:USER/NAME`.
       mesh: the devices.
       normalization: of the pixels that `state` will be trained on.
 
@@ -76,10 +76,8 @@ def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Nor
 
 def _load(source: str) -> tuple[Network, str]:
     """The other network, and its name for people."""
-    if source.startswith(PREFIX):
-        return load_pretrained(source.removeprefix(PREFIX)), source
-    if source.endswith(".safetensors"):
-        return read_weights(Path(source)), source
+    if (bare := load_weights(source)) is not None:
+        return bare, source
     workdir = Path(source)
     if not workdir.is_dir():
         raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME, in config.train.init_from")

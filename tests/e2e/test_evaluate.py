@@ -3,6 +3,7 @@ import shutil
 import pytest
 
 from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.pretrained.weights import KernelDtype, write_weights
 from cifar_flax.run import load_network
 
 
@@ -33,3 +34,34 @@ def test_scores_are_printed_though_no_report_can_be_written_and_go_where_output_
     assert (tmp_path / "out" / "report.html").exists()
     assert read_checksummed(tmp_path / "out" / "test.json")["n"] == 103
     assert not (run / "report").exists()
+
+
+@pytest.mark.slow
+def test_weights_without_their_run_are_scored_and_reported(launch, tiny_run, tiny_data, tmp_path):
+    network = load_network(tiny_run)
+    write_weights(tmp_path / "net.safetensors", network, KernelDtype.FLOAT32)
+    expected = network.evaluate("test")
+    done = launch("evaluate", "--run=net.safetensors", "--probe=color")
+    assert done.returncode == 0, done.stderr
+    assert f"top-1 {expected['top1']:.2%}" in done.stdout
+    assert "(103 images, net.safetensors)" in done.stdout
+    scores = read_checksummed(tmp_path / "net-report" / "test.json")
+    assert (scores["network"], scores["n"], scores["top1"]) == ("net.safetensors", 103, expected["top1"])
+    assert scores["loss"] == pytest.approx(expected["loss"])
+    page = (tmp_path / "net-report" / "report.html").read_text()
+    assert "They need the run directory." in page
+    assert "Confident mistakes" in page
+    assert read_checksummed(tmp_path / "net-report" / "test_color.json")["clean"] == expected["top1"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--checkpoint=20", "net.safetensors: has no checkpoint 20, only its weights; others are in a run directory"),
+        ("--weights=raw", "net.safetensors: has one set of weights; those of the last update are in a run directory"),
+    ],
+)
+def test_what_only_a_run_has_costs_one_line(launch, tiny_run, tmp_path, flag, expected):
+    write_weights(tmp_path / "net.safetensors", load_network(tiny_run))
+    done = launch("evaluate", "--run=net.safetensors", flag)
+    assert (done.returncode, done.stderr) == (2, f"{expected}\n")

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
+from cifar_flax.export.huggingface import write_folder
+from cifar_flax.pretrained.weights import KernelDtype, write_weights
 from cifar_flax.run import load_network
 from tests.conftest import ROOT
 
@@ -39,6 +41,23 @@ def test_a_folder_becomes_json_lines_and_what_cannot_be_read_is_named(launch, ti
     for line in lines:
         actual = [(p["class"], p["superclass"], p["probability"]) for p in line["predictions"]]
         assert actual == [tuple(p) for p in network.predict(tmp_path / line["image"], top=3)]
+
+
+@pytest.mark.slow
+def test_the_network_is_the_bundled_one_or_whatever_run_names(launch, tiny_run, tmp_path):
+    network = load_network(tiny_run)
+    write_weights(tmp_path / "net.safetensors", network)
+    write_folder(tmp_path / "net", network, KernelDtype.FLOAT32)
+    save(tmp_path / "a.png")
+
+    def first_class(*flags):
+        done = launch("predict", "a.png", "--csv", "--top=1", *flags)
+        assert done.returncode == 0, done.stderr
+        return next(csv.DictReader(io.StringIO(done.stdout)))["class"]
+
+    expected = network.predict(tmp_path / "a.png")[0].name
+    assert first_class("--run=net.safetensors") == first_class("--run=net") == expected
+    assert first_class() == first_class("--run=pretrained:fast") == load_network("fast").predict(tmp_path / "a.png")[0].name
 
 
 def test_photographs_get_a_table_for_eyes_and_a_csv_for_programs(launch, tiny_run, tmp_path):
@@ -116,9 +135,10 @@ def test_addresses_of_private_networks_take_a_flag(launch, tiny_run, tmp_path, w
     ("args", "expected"),
     [
         (["--run=x"], "IMAGE|FOLDER|URL...: missing"),
-        (["a.png", "--run=nowhere"], "nowhere: no such run directory"),
-        (["a.png", "--run=x", "--pretrained=y"], "--run and --pretrained: expected one of them"),
-        (["a.png", "--pretrained=nonsense"], "no pretrained network 'nonsense'; expected one of"),
+        (["a.png", "--run=nowhere"], "nowhere: no such network; expected a run directory, a .safetensors file"),
+        (["a.png", "--run=pretrained:nonsense"], "no pretrained network 'nonsense'; expected one of"),
+        (["a.png", "--run=none.safetensors"], "none.safetensors: no such file"),
+        (["a.png", "--run=hf:nonsense"], "hf:nonsense: expected hf:USER/NAME"),
         (["a.png", "--run=x", "--json", "--csv"], "--json and --csv: expected one of them"),
         (["a.png", "--run=x", "--fit=stretch"], "--fit=stretch: value should be one of <crop|squash|pad>"),
         (["a.png", "--run=x", "--top=0"], "--top"),

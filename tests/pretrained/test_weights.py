@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cifar_flax import pretrained
@@ -13,7 +14,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import BlockConfig, create_model, initialize
 from cifar_flax.network import Network
-from cifar_flax.pretrained.weights import read_weights, write_weights
+from cifar_flax.pretrained.weights import KernelDtype, as_stored, check_variables, read_weights, write_weights
 from tests.conftest import tiny_split
 
 PREPROCESSING = Preprocessing.of(tiny_split(40, 0), Normalization.STANDARDIZE, {"images": "0"})
@@ -48,10 +49,29 @@ def test_what_is_read_is_what_was_written_with_kernels_rounded_to_half(network, 
     np.testing.assert_allclose(actual.logits(images), network.logits(images), atol=5e-3)
 
 
-def test_full_precision_loses_nothing(network, tmp_path):
-    write_weights(tmp_path / "net.safetensors", network, half=False)
-    variables = read_weights(tmp_path / "net.safetensors").variables
-    jax.tree.map(np.testing.assert_array_equal, variables, dict(network.variables))
+@pytest.mark.parametrize("dtype", KernelDtype)
+def test_what_is_read_of_any_dtype_is_what_was_written_rounded(network, tmp_path, dtype):
+    write_weights(tmp_path / "net.safetensors", network, dtype)
+    expected = jax.tree.map(lambda x: x.astype(dtype).astype("float32") if x.ndim > 1 else x, dict(network.variables))
+    actual = read_weights(tmp_path / "net.safetensors").variables
+    assert {leaf.dtype for leaf in jax.tree.leaves(actual)} == {jnp.dtype("float32")}
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    stored = as_stored(network, dtype)
+    jax.tree.map(np.testing.assert_array_equal, dict(stored.variables), expected)
+    assert (stored is network) == (dtype is KernelDtype.FLOAT32)
+    assert as_stored(stored, dtype) is stored
+    with safe_open(tmp_path / "net.safetensors", framework="flax") as file:
+        assert file.get_tensor("params/block0_conv0/kernel").dtype == dtype
+        assert file.get_tensor("batch_stats/block0_conv0_norm/var").dtype == jnp.float32
+
+
+def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
+    kernel = network.variables["params"]["block0_conv0"]
+    for params in ({}, {**network.variables["params"], "block0_conv0": {**kernel, "kernel": kernel["kernel"][..., :2]}}):
+        other = Network(network.config, PREPROCESSING, {**network.variables, "params": params}, "net")
+        with pytest.raises(UserError, match="x: its weights do not fit the network that it describes: "):
+            check_variables(other, "x")
+    check_variables(network, "x")
 
 
 def test_a_flipped_bit_or_a_missing_tail_is_found(path):
@@ -78,8 +98,10 @@ def test_other_files_are_refused_in_a_line(path, tmp_path):
 
 def test_a_kernel_beyond_half_precision_is_refused(network, tmp_path):
     large = jax.tree.map(lambda x: x * 1e6, dict(network.variables))
+    large = Network(network.config, PREPROCESSING, large, "large")
     with pytest.raises(UserError, match="does not fit into float16"):
-        write_weights(tmp_path / "net.safetensors", Network(network.config, PREPROCESSING, large, "large"))
+        write_weights(tmp_path / "net.safetensors", large)
+    write_weights(tmp_path / "net.safetensors", large, KernelDtype.BFLOAT16)
 
 
 def test_other_libraries_can_read_the_file(path):
@@ -95,3 +117,12 @@ def test_bundled_networks_are_found_by_name(path, monkeypatch):
     assert json.dumps(pretrained.load_pretrained("net").figures) == '{"top1": 0.5}'
     with pytest.raises(UserError, match="no pretrained network 'nets'; expected one of net"):
         pretrained.load_pretrained("nets")
+
+
+def test_a_name_that_is_a_folder_too_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fast").mkdir()
+    with pytest.raises(UserError, match=r"type \./fast or pretrained:fast"):
+        pretrained.load_weights("fast")
+    assert pretrained.load_weights("./fast") is None
+    assert pretrained.load_weights("pretrained:fast").name == "fast"

@@ -1,0 +1,46 @@
+import shutil
+
+import pytest
+
+from cifar_flax.pretrained.weights import read_weights
+from cifar_flax.run import load_network
+
+
+@pytest.mark.slow
+def test_a_run_and_its_files_are_exported_with_figures_of_what_the_file_holds(launch, tiny_run, tiny_data, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    done = launch("export", "--run=run", "--dtype=bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run/export/run.safetensors: kernels in bfloat16, not measured (evaluate first), ")
+    assert launch("evaluate", "--run=run", "--noreport").returncode == 0
+    done = launch("export", "--run=run", "--dtype=bfloat16")
+    assert done.returncode == 0, done.stderr
+    file = read_weights(run / "export" / "run.safetensors")
+    scores = file.evaluate("test")
+    assert (file.figures["top1"], file.figures["loss"]) == (scores["top1"], pytest.approx(scores["loss"]))
+    assert f"kernels in bfloat16, with which top-1 is {scores['top1']:.2%} on 103 test images" in done.stdout
+
+    shutil.copy(run / "export" / "run.safetensors", tmp_path / "lines.safetensors")
+    done = launch("export", "--run=lines.safetensors", "--format=huggingface", "--dtype=float32", "--license=mit")
+    assert done.returncode == 0, done.stderr
+    assert "hf upload USER/NAME lines-huggingface" in done.stdout
+    assert load_network(tmp_path / "lines-huggingface").figures == file.figures
+    assert "license: mit" in (tmp_path / "lines-huggingface" / "README.md").read_text()
+    assert launch("export", "--run=lines-huggingface", "--format=stablehlo").returncode == 0
+    assert (tmp_path / "lines-huggingface.stablehlo").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--format=onnx", "--dtype=float16"], "--dtype=float16: onnx computes in float32; --dtype is for safetensors and"),
+        (["--license=mit"], "--license: only --format=huggingface has a model card"),
+        (["--dtype=int8"], "--dtype=int8: value should be one of <float32|bfloat16|float16>"),
+        (["--output=nowhere/x.safetensors"], "--output=nowhere/x.safetensors: no such folder as nowhere"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
+    done = launch("export", "--run=pretrained:fast", *args)
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
