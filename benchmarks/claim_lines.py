@@ -94,7 +94,8 @@ def table(lines: Sequence[Line]) -> str:
     head = "| command | dtype | n | epochs | validation, % | training, % | test top-1 / 2 / 3 / 5, % | minutes | on, date |"
     rows = [head, "| --- " * (head.count("|") - 1) + "|"]
     for (name, dtype, _, machine), members in groups.items():
-        test = " / ".join(spread([100 * line["test"][f"top{k}"] for line in members], k == 1) for k in (1, 2, 3, 5))
+        scores = [[100 * line["test"][f"top{k}"] for line in members if f"top{k}" in line["test"]] for k in (1, 2, 3, 5)]
+        test = " / ".join(spread(values, with_sd=k == 0) if values else "?" for k, values in enumerate(scores))
         validation, training = (percent(members, key) for key in ("validation_top1", "train_top1"))
         minutes = f"{statistics.mean(line['seconds'] for line in members) / 60:.1f}"
         date = max(line["date"] for line in members)
