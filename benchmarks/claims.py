@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +44,8 @@ _RESULTS = flags.DEFINE_string(
     "results", None, "file of the lines; default: benchmarks/results/claims.jsonl, of a dry run OUTPUT/claims.jsonl"
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "one seed of tiny networks and images: whether all of it runs here")
+
+_WRITING = threading.Lock()  # a line may be longer than a buffer
 
 
 class Task(NamedTuple):
@@ -101,7 +104,7 @@ def run(task: Task) -> None:
     else:
         command, line = _train(task.claim, task.seed, workdir)
     about = {"config": task.claim.config, "planned": task.claim.epochs, "command": command}
-    with results().open("a", encoding="utf-8") as file:
+    with _WRITING, results().open("a", encoding="utf-8") as file:
         file.write(json.dumps({**about, **line}) + "\n")
 
 

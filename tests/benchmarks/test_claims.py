@@ -7,6 +7,8 @@ import pytest
 from benchmarks.claim_lines import curves, read_lines, table
 from benchmarks.claim_list import GROUPS, Search, Training, loaded, select
 from benchmarks.claim_times import START, estimate
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from tests.conftest import ROOT
 
@@ -20,9 +22,10 @@ def line(config, **changed):
     return {**given, "devices": ["cpu"], "cpus": 2, "cpu": "Some", **changed}
 
 
-def test_everything_that_is_listed_has_a_config_and_a_space():
+def test_everything_that_is_listed_has_a_config_a_tiny_one_and_a_space():
     for claim in select([]):
         assert loaded(claim).train.epochs > 0
+        validated(load_config(f"{ROOT}/benchmarks/tiny.py:{claim.config}"))
         if isinstance(claim, Search):
             assert (ROOT / "configs" / "search" / f"{claim.name}.py").exists()
 
