@@ -34,13 +34,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.gpu_table import table
 from benchmarks.machine import ROOT, Machine, OutOfTime
 from benchmarks.timing import in_turns
+from benchmarks.tiny import shrink
 from benchmarks.workers import Worker
 from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
-from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from cifar_flax.runtime import app
 
 PARTS = ("commands", "seeds", "steps", "resume", "tests")
@@ -194,19 +194,8 @@ def tests(machine: Machine) -> dict[str, Any]:
 
 def tiny(config: Config) -> Config:
     """The same kind of network and step, too small to measure."""
-    config = common_recipe(config)
+    config = shrink(common_recipe(config))
     config.train.batch_size = 4
-    match config.model:
-        case ConvNet(blocks=blocks, dense=dense):
-            for block in blocks:
-                block.features = (4,) * len(block.features)
-            for layer in dense:
-                layer.features = 8
-        case ResNet() as resnet:
-            resnet.stem, resnet.features, resnet.blocks = 4, (4, 6), (1, 1)
-        case SpeedNet(stages=stages):
-            for stage in stages:
-                stage.features, stage.branch_features = 4, (4,) * len(stage.branch_features)
     return config
 
 

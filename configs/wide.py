@@ -65,7 +65,7 @@ def published(c: Config) -> None:
 def short(c: Config) -> None:
     """Muon keeps convolution kernels at one norm, which this network has nothing else for; dropouts are lower.
 
-    AdamW's loss stalled from a rate of 4e-4 on; docs/experiments.md has how this was chosen.
+    AdamW's loss stalled from a rate of 4e-4 on; docs/what_did_not_help.md has how this was chosen.
     """
     c.model = network(dropouts=(0.1, 0.2, 0.3), dense_dropout=0.4, kernel_init=Initializer.DIRAC)
     c.optim = MuonSGD(learning_rate=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4, label_smoothing=0.1)

@@ -1,0 +1,101 @@
+"""How long a training of the list takes on this machine: by its like, by other trainings, or by a matrix product."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.claim_list import Claim, Search, loaded
+from benchmarks.plan import layers_of, multiply_adds
+from cifar_flax.config import Config, Dtype
+
+TRAIN_IMAGES = {"shapes100": 25_000}  # else 50,000
+START = 20.0  # seconds until the first step, and for the scores
+SECONDS_A_STEP = 5e-4  # what a step of no work takes
+SHARE = 0.35  # of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores
+PASSES = 3  # a step's multiply-adds in those of a forward pass
+
+_PROBE = """
+import json, time, jax, jax.numpy as jnp
+from cifar_flax.training.environment import describe_environment
+environment = describe_environment()
+x = jnp.ones((2048, 2048), jnp.bfloat16 if environment["fast_bfloat16"] else jnp.float32)
+product = jax.jit(lambda x: x @ x)
+product(x).block_until_ready()
+seconds = []
+for _ in range(5):
+    begin = time.perf_counter()
+    product(x).block_until_ready()
+    seconds.append(time.perf_counter() - begin)
+print(json.dumps({**environment, "multiply_adds_a_second": 2048**3 / min(seconds)}))
+"""
+
+
+def this_machine() -> dict[str, Any]:
+    """`environment.json` of a run here, and multiply_adds_a_second of a matrix product; in a child, which frees the GPU."""
+    done = subprocess.run([sys.executable, "-c", _PROBE], check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def hardware(environment: Mapping[str, Any]) -> str:
+    """What sets the speed: the accelerator, or the processor and how many of it."""
+    first = str(environment["devices"][0])
+    return first if first != "cpu" else f"{environment['cpus']} x {environment['cpu']}"
+
+
+def dtype(config: Config, machine: Mapping[str, Any]) -> str:
+    """The compute dtype of a config on a machine."""
+    fastest = Dtype.BFLOAT16 if machine["fast_bfloat16"] else Dtype.FLOAT32
+    return str((fastest if config.train.dtype is Dtype.AUTO else config.train.dtype).value)
+
+
+def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[float, str]:
+    """Seconds of one seed of a training, or of a whole search, and what they are from."""
+    config = loaded(claim)
+    images = _images(config)
+    here = [
+        line
+        for line in lines
+        if "test" in line and (hardware(line), line["dtype"]) == (hardware(machine), dtype(config, machine))
+    ]
+    runs = claim.trials * claim.folds if isinstance(claim, Search) else 1
+    if alike := [_seconds(line) / line["images"] for line in here if line["config"] == claim.config]:
+        seconds, source = images * statistics.median(alike), "its like here"
+    else:
+        work = _work(claim.config)
+        works = {line["config"]: _work(line["config"]) for line in here}
+        speed, source = SHARE * machine["multiply_adds_a_second"], "multiply-adds, by a matrix product"
+        if works:
+            nearest = min(works, key=lambda name: abs(math.log(works[name] / work)))
+            speeds = [line["images"] * works[nearest] / _seconds(line) for line in here if line["config"] == nearest]
+            speed, source = statistics.median(speeds), f"multiply-adds, at the rate of {nearest} here"
+        seconds = images * work / speed + images / config.train.batch_size * SECONDS_A_STEP
+    return runs * (seconds + START), source
+
+
+def _seconds(line: Mapping[str, Any]) -> float:
+    return float(line["seconds"]) - float(line.get("compilation") or 0)
+
+
+def _images(config: Config) -> int:
+    """Images that a run trains on, all epochs together."""
+    there = TRAIN_IMAGES.get(config.data.name, 50_000)
+    per_epoch = int(there * (1 - config.data.validation_fraction)) // config.train.batch_size * config.train.batch_size
+    return int(per_epoch * config.train.epochs)
+
+
+def _work(name: str) -> float:
+    """Multiply-adds of an image in training, of the resolutions on average."""
+    from benchmarks.claim_list import Training
+
+    config = loaded(Training(name))
+    total, begin = 0.0, 0.0
+    for until, size in [*((float(r.until), r.size) for r in config.train.resolutions), (1.0, 32)]:
+        total += (until - begin) * (size / 32) ** 2
+        begin = until
+    classes = 10 if config.data.name == "cifar10" else 100
+    return PASSES * total * multiply_adds(layers_of(config.model, classes), (32, 32, 3))

@@ -1,0 +1,91 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.claim_lines import curves, read_lines, table
+from benchmarks.claim_list import GROUPS, Search, Training, loaded, select
+from benchmarks.claim_times import START, estimate
+from cifar_flax.config.flags import load_config
+from cifar_flax.config.serialize import validated
+from cifar_flax.errors import UserError
+from tests.conftest import ROOT
+
+MACHINE = {"devices": ["cpu"], "cpus": 2, "cpu": "Some", "fast_bfloat16": False, "multiply_adds_a_second": 1e11}
+
+
+def line(config, **changed):
+    """A line of a training of 45,000 images here."""
+    scores = {"top1": 0.5, "top2": 0.6, "top3": 0.7, "top5": 0.8}
+    given = {"config": config, "images": 45_000, "seconds": 100, "compilation": 10, "dtype": "float32", "test": scores}
+    return {**given, "devices": ["cpu"], "cpus": 2, "cpu": "Some", **changed}
+
+
+def test_everything_that_is_listed_has_a_config_a_tiny_one_and_a_space():
+    for claim in select([]):
+        assert loaded(claim).train.epochs > 0
+        validated(load_config(f"{ROOT}/benchmarks/tiny.py:{claim.config}"))
+        if isinstance(claim, Search):
+            assert (ROOT / "configs" / "search" / f"{claim.name}.py").exists()
+
+
+def test_names_and_groups_are_chosen_together_each_once():
+    assert select(["D", "mlp", "fast"]) == [*GROUPS["D"], Training("fast", seeds=5, views=True)]
+    with pytest.raises(UserError, match=r"--only: no 'MLP'; expected some of A, .*, mlp@100, "):
+        select(["MLP"])
+
+
+def test_a_time_is_that_of_its_like_here():
+    twice = Training("wide", epochs=2)  # of 703 steps each
+    lines = [line("wide"), line("wide", dtype="bfloat16", seconds=1), line("wide", cpu="Other", seconds=1)]
+    assert estimate(twice, lines, MACHINE) == (pytest.approx(2 * 703 * 64 / 45_000 * 90 + START), "its like here")
+
+
+def test_a_time_without_its_like_is_by_the_work_of_the_nearest():
+    lines = [line("wide"), line("mlp", seconds=11)]
+    seconds, source = estimate(Training("wide:published", epochs=1), lines, MACHINE)
+    assert source == "multiply-adds, at the rate of wide here"
+    assert seconds == pytest.approx(90 + START, abs=2)
+    seconds, source = estimate(Training("wide", epochs=1), [], MACHINE)
+    assert source == "multiply-adds, by a matrix product"
+    assert seconds == pytest.approx(45_000 * 3 * 384_700_416 / 35e9, rel=0.02)
+
+
+def test_a_search_takes_as_long_as_all_its_runs():
+    (search,) = select(["vgg_bn_random"])
+    one, _ = estimate(Training("vgg_bn:search"), [line("vgg_bn:search")], MACHINE)
+    assert estimate(search, [line("vgg_bn:search")], MACHINE)[0] == pytest.approx(20 * 5 * one)
+
+
+def test_a_long_curve_is_thinned_from_its_first_epoch_to_its_last():
+    epochs = [{"epoch": i, "train_loss": i / 3, "validation_top1": None} for i in range(1, 201)]
+    actual = curves(epochs)
+    assert (len(actual["epoch"]), actual["epoch"][0], actual["epoch"][-1]) == (50, 1, 200)
+    assert actual["epoch"] == sorted(set(actual["epoch"]))
+    assert (actual["train_loss"][0], actual["validation_top1"][0]) == (0.3333, None)
+
+
+def test_the_table_has_a_row_for_each_command_dtype_and_machine():
+    lines = read_lines(ROOT / "benchmarks" / "results" / "claims.jsonl")
+    rows = table(lines).splitlines()
+    fast = [row for row in rows if row.startswith("| `fast.py` ")]
+    assert "75.43 (sd 0.21) / 86.02 / 90.24 / 94.09" in fast[0]
+    assert "| bfloat16 | 3 |" in fast[1]
+
+
+@pytest.mark.slow
+def test_a_dry_run_measures_each_once(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=mlp,wide_grid"]
+
+    def run():
+        done = subprocess.run([*command, f"--output={tmp_path}"], check=False, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [json.loads(text) for text in (tmp_path / "claims.jsonl").read_text().splitlines()]
+
+    lines = run()
+    trained, search = lines
+    assert trained["command"] == "python launch/train.py --config=configs/mlp.py"
+    assert (trained["seed"], trained["curves"]["epoch"]) == (0, [1, 2])
+    assert (len(search["trials"]), search["runs"]) == (2, 2)
+    assert run() == lines
