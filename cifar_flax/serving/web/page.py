@@ -72,7 +72,7 @@ def own_samples(network: Network) -> list[Sample]:
     if dataset is None:
         return []
     present, first = np.unique(dataset.labels, return_index=True)
-    samples = []
+    samples: list[Sample] = []
     for place in np.unique(np.linspace(0, len(present) - 1, OWN_SAMPLES).round().astype(int)):
         out = BytesIO()
         to_picture(np.asarray(dataset.images[first[place]])).save(out, "PNG")
