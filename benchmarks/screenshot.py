@@ -22,18 +22,18 @@ _WIDTH = flags.DEFINE_integer("width", 1280, "of the window, in pixels", lower_b
 
 
 def main() -> None:
-    """Uploads the photograph, waits until the bars have grown, and takes the picture."""
+    """Uploads the photograph, waits until the bars have grown and the heat map is there, and takes the picture."""
     chromium = shutil.which("chromium")
     if not chromium:
         raise UserError("chromium is not installed (Debian: apt-get install chromium)")
     with sync_playwright() as playwright, as_file(files("skimage") / "data" / "rocket.jpg") as photograph:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(
-            viewport={"width": _WIDTH.value, "height": 820}, color_scheme="dark" if _DARK.value else "light"
+            viewport={"width": _WIDTH.value, "height": 940}, color_scheme="dark" if _DARK.value else "light"
         )
         page.goto(_ADDRESS.value)
         page.get_by_label("Choose a file").set_input_files(photograph)
-        page.wait_for_selector("g.bar")
+        page.wait_for_selector("#heat:not([hidden])")
         page.wait_for_timeout(2500)
         page.screenshot(path=_OUT.value, full_page=_WIDTH.value < 800)
         browser.close()

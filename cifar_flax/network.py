@@ -87,9 +87,8 @@ class Network:
 
     def __repr__(self) -> str:
         height, width, channels = self.preprocessing.image_shape
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
         shapes = f"{height}x{width}x{channels} -> {len(self.class_names)} classes"
-        return f"<Network {self.name}: {self.config.model.name}, {parameters:,} parameters, {shapes}>"
+        return f"<Network {self.name}: {self.config.model.name}, {self.num_parameters:,} parameters, {shapes}>"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,6 +99,11 @@ class Network:
     def temperature(self) -> float:
         """What logits are divided by before they become probabilities; 1 where the network is not calibrated."""
         return self.calibration.temperature
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained numbers; the statistics of batch normalisation are none."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
 
     @cached_property
     def model(self) -> nn.Module:
@@ -233,7 +237,7 @@ class Network:
 
         Args:
           image: uint8 [H, W, C] of the network's image shape; `view` makes one of any picture.
-          label: the class; by default the one with the largest logit.
+          label: the class; by default the most probable one.
           method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
           size: side of the square, in pixels; a quarter of the image by default.
           stride: distance between neighbouring squares, in pixels; half their side by default.
@@ -246,7 +250,7 @@ class Network:
         """
         self._check_images(image[None])
         if label is None:
-            label = int(self.logits(image[None])[0].argmax())
+            label = int(self.probabilities(image[None])[0].argmax())
         if not 0 <= label < len(self.class_names):
             raise UserError(f"{self.name}: no class {label}; expected 0 to {len(self.class_names) - 1}")
         if method == "saliency":
@@ -255,9 +259,19 @@ class Network:
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
         size = size or max(1, min(image.shape[:2]) // 4)
-        return occlusion(
-            lambda images: self.logits(images) / np.float32(self.temperature), image, label, size, stride or max(1, size // 2)
-        )
+        return occlusion(self.probabilities, image, label, size, stride or max(1, size // 2))
+
+    @standard_arithmetic()
+    def compile_explanation(self, method: str) -> None:
+        """Compiles what `explain` computes with this method, while other threads go on with predictions."""
+        height, width, channels = self.preprocessing.image_shape
+        black = np.zeros((self.picture_batch, height, width, channels), np.uint8)
+        if method == "saliency":
+            jax.block_until_ready(self._saliency(self.variables, black[0], 0))
+        else:
+            with self._lock:
+                forward, variables = self._program("none", self._one_device, self._picture_dtype)
+            predict(forward, variables, black, len(black), self._one_device)
 
     @cached_property
     def _one_device(self) -> Mesh:
@@ -265,7 +279,8 @@ class Network:
 
     @cached_property
     def _saliency(self) -> Any:
-        return make_gradient_saliency(self.model, self.preprocessing, self.dtype)
+        model = create_model(self.config.model, self.preprocessing.num_classes, self._picture_dtype)
+        return make_gradient_saliency(model, self.preprocessing, self._picture_dtype)
 
     def _program(self, kind: str, mesh: Mesh, dtype: Any) -> tuple[Forward, Variables]:
         """The compiled function for a test-time augmentation or for "features", and the variables on the devices of `mesh`."""

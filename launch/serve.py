@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from absl import flags
@@ -46,26 +47,33 @@ def main() -> None:
     network = network_from_flags()
 
     from cifar_flax.data.pictures.isolated import IsolatedDecoder
-    from cifar_flax.serving.web.app import Options, create_app
+    from cifar_flax.serving.web.app import create_app
+    from cifar_flax.serving.web.heat_map import Explainer
+    from cifar_flax.serving.web.options import Options
     from cifar_flax.serving.web.server import Server
 
     options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
-    app = create_app(network, IsolatedDecoder(options.decoding), options)
+    explainer = Explainer(network)
+    app = create_app(network, IsolatedDecoder(options.decoding), explainer, options)
     _allow_open_files(OPEN_FILES)
     server = Server(app, listener, options.threads, options.upload_bytes, CONNECTIONS)
     logging.getLogger("waitress").setLevel(logging.ERROR)  # its warnings are one a request or a connection that has to wait
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for requests
-        server.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    _on_signals(server.stop)
     print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)
+    explainer.compile_in_background()
     if server.connections < CONNECTIONS:
         message = f"at most {server.connections} connections at a time: this process may open few files (ulimit -n)"
         sys.stderr.write(f"{message}\n")
     server.run()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the second time it does not wait for requests
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
 
 
 def _allow_open_files(number: int) -> None:

@@ -41,6 +41,11 @@ def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
     return tuple(checked)
 
 
+def display_name(name: str) -> str:
+    """A class or superclass as people write it: "maple tree" for "maple_tree". Files keep the exact name."""
+    return name.replace("_", " ")
+
+
 def holds_control_characters(name: str) -> bool:
     """Whether a name would steer the terminal that it is printed on, or is not printable as one line of text."""
     return any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name)

@@ -9,7 +9,7 @@ from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_hashes, data_identity, load_dataset
+from cifar_flax.data.registry import data_hashes, data_identity, load_dataset, read_cached
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
 
@@ -46,6 +46,20 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     if chosen is None:
         raise UserError("config.data.validation_fraction is 0: it trained on all images, and there is no validation split")
     return chosen.in_memory()
+
+
+def cached_test_images(data: DataConfig, record: Preprocessing, run: str, most_bytes: int) -> Dataset | None:
+    """The test split as `load_as_trained` gives it, where the cache has it and its images have at most `most_bytes`; else None.
+
+    Raises:
+      UserError: as `load_as_trained`.
+    """
+    dataset = read_cached(data, "test", most_bytes)
+    if dataset is None:
+        return None
+    ordered = in_order_of(dataset, record, data_identity(data), run)
+    _check_hashes(data, record, "test", run, {} if ordered is dataset else _label_hashes(ordered, "test"))
+    return ordered
 
 
 def in_order_of(dataset: Dataset, record: Preprocessing, name: str, run: str) -> Dataset:

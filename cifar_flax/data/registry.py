@@ -69,6 +69,26 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
     return dataset
 
 
+def read_cached(config: DataConfig, split: str, most_bytes: int) -> Dataset | None:
+    """Opens one split as the cache has it; its source is not asked, so that nothing is fetched, drawn or computed.
+
+    Args:
+      config: as in `load_dataset`.
+      split: as in `load_dataset`.
+      most_bytes: of its images; a larger split is not opened, because that reads and hashes all of it.
+
+    Returns:
+      As `load_dataset`; None where the cache does not have the split, or it is larger.
+
+    Raises:
+      UserError: there is no such data set, or its files are damaged.
+    """
+    key = _source(config).key()
+    entry = cache.manifest(key)
+    stored = entry.splits.get(split, {}).get("images") if entry else None
+    return cache.read(key, split) if stored and stored.bytes <= most_bytes else None
+
+
 def has_split(config: DataConfig, split: str) -> bool:
     """Whether the data set has a split of this name; raises as `load_dataset`."""
     source = _source(config)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from cifar_flax.data.preprocessing import Preprocessing, to_unit
-from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.models import Variables
 from cifar_flax.runtime import compilation
 
@@ -37,11 +36,13 @@ def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype
     return compilation.jit(saliency, dtype)
 
 
-def occlusion(logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, label: int, size: int, stride: int) -> np.ndarray:
+def occlusion(
+    probabilities: Callable[[np.ndarray], np.ndarray], image: np.ndarray, label: int, size: int, stride: int
+) -> np.ndarray:
     """The probability that a class loses while a grey square covers a part of the image.
 
     Args:
-      logits: from uint8 [N, H, W, C] to float32 [N, num_classes].
+      probabilities: from uint8 [N, H, W, C] to float32 [N, num_classes].
       image: uint8 [H, W, C].
       label: the class.
       size: side of the square, in pixels.
@@ -57,5 +58,26 @@ def occlusion(logits: Callable[[np.ndarray], np.ndarray], image: np.ndarray, lab
     covered = np.repeat(image[None], len(rows) * len(columns) + 1, axis=0)  # the first stays as it is
     for k, (row, column) in enumerate(((i, j) for i in rows for j in columns), 1):
         covered[k, row : row + size, column : column + size] = GREY
-    probs = probabilities(logits(covered))[:, label]
+    probs = probabilities(covered)[:, label]
     return (probs[0] - probs[1:]).reshape(len(rows), len(columns))
+
+
+def squares_to_pixels(values: np.ndarray, height: int, width: int, size: int, stride: int) -> np.ndarray:
+    """The mean over the squares that cover a pixel.
+
+    Args:
+      values: float32 [rows, columns], a value a square, as `occlusion` returns them.
+      height: of the image, in pixels.
+      width: of the image, in pixels.
+      size: side of the squares, in pixels.
+      stride: distance between neighbouring squares, in pixels.
+
+    Returns:
+      float32 [height, width]; 0 where no square covers the pixel.
+    """
+    sums, counts = np.zeros((2, height, width), np.float32)
+    for (row, column), value in np.ndenumerate(values):
+        square = np.s_[row * stride : row * stride + size, column * stride : column * stride + size]
+        sums[square] += value
+        counts[square] += 1
+    return sums / np.maximum(counts, 1)

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from cifar_flax.data.class_names import display_name
 from cifar_flax.files.redact import visible
 from cifar_flax.files.tables import format_table
 from cifar_flax.network import Prediction
@@ -23,8 +24,11 @@ def chosen(as_json_lines: bool, as_csv: bool, terminal: bool) -> Format:
 
 def table(name: str, predictions: Sequence[Prediction]) -> str:
     """The name of a picture, and a line with a bar for each prediction."""
-    rows = [(p.name, f"{bar(p.probability)} {p.probability:6.1%}", p.superclass or "") for p in predictions]
-    return f"{visible(name)}\n{format_table([[cell.replace('_', ' ') for cell in row] for row in rows], indent=2)}\n"
+    rows = [
+        (display_name(p.name), f"{bar(p.probability)} {p.probability:6.1%}", display_name(p.superclass or ""))
+        for p in predictions
+    ]
+    return f"{visible(name)}\n{format_table(rows, indent=2)}\n"
 
 
 def bar(probability: float) -> str:

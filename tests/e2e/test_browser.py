@@ -1,6 +1,7 @@
 """The page of the demo, in a real browser."""
 
 import base64
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -54,9 +55,9 @@ def address(tiny_run, tmp_path_factory):
         yield url
 
 
-@pytest.fixture(params=[(1280, 860), (390, 844)], ids=["desktop", "telephone"])
+@pytest.fixture(params=[(1280, 860), (500, 900), (390, 844)], ids=["desktop", "narrow", "telephone"])
 def visit(request, browser, address):
-    """The page at two sizes. Afterwards it must have made no errors, no requests elsewhere, and no horizontal scroll bar."""
+    """The page at three sizes. Afterwards it must have made no errors, no requests elsewhere, and no horizontal scroll bar."""
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height})
     page, seen = context.new_page(), SimpleNamespace(requests=[], errors=[])
@@ -132,6 +133,64 @@ def test_a_sample_and_a_bar_are_reached_by_keyboard(visit):
     expect(tip).to_contain_text(first["superclass"].replace("_", " "))
     page.keyboard.press("Escape")
     expect(tip).to_be_hidden()
+
+
+def readable(name):
+    return name.replace("_", " ")
+
+
+def test_a_bar_is_chosen_by_keyboard_or_click_and_explained(visit):
+    page = visit.page
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    names, explanation = [p["class"] for p in answer["predictions"]], page.locator("#explanation")
+    expect(explanation).to_contain_text(f"What the network looked at for {readable(names[0])}:")
+    assert page.evaluate("document.getElementById('heat').naturalWidth") == 320
+    bars = page.get_by_role("radio", name=re.compile("%$"))
+    bars.first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(explanation).to_contain_text(f"for {readable(names[1])}:")
+    expect(bars.nth(1)).to_be_focused()
+    page.wait_for_timeout(800)  # until the bars are where they go
+    bars.nth(3).click()
+    expect(explanation).to_contain_text(f"for {readable(names[3])}:")
+    assert bars.evaluate_all("bars => bars.map(bar => bar.ariaChecked)") == ["false", "false", "false", "true", "false"]
+    page.get_by_text("By gradient").click()
+    expect(explanation).to_contain_text("its score changes most")
+    heat, caption = page.locator("#heat").bounding_box(), explanation.bounding_box()
+    assert heat["y"] + heat["height"] <= caption["y"] or heat["x"] + heat["width"] <= caption["x"]  # no overlap
+
+
+def test_a_failed_explanation_leaves_the_prediction(visit):
+    page = visit.page
+    busy = {"error": {"code": "busy", "message": "The server is busy. Please try again in a moment."}}
+    page.route("**/api/explain**", lambda route: route.fulfill(status=503, json=busy))
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    expect(page.locator("#explanation")).to_have_text("The server is busy. Please try again in a moment.")
+    assert_bars_show(page, answer)
+    expect(page.locator("#heat")).to_be_hidden()
+    visit.errors.clear()  # the browser itself notes it
+
+
+def test_an_error_takes_the_old_answer_away(visit, tmp_path):
+    page = visit.page
+    answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    expect(page.locator("#result")).to_be_visible()
+    (tmp_path / "a.png").write_text("no picture")
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "a.png")
+    expect(page.get_by_role("alert")).to_contain_text("not a picture")
+    expect(page.locator("#result")).to_be_hidden()
+    expect(page.locator("#empty")).to_be_visible()
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: rocket").click())
+    assert_bars_show(page, answer)
+    visit.errors.clear()
+
+
+def test_all_classes_are_listed_when_asked_for(visit):
+    page = visit.page
+    expect(page.get_by_text("line 9", exact=True)).to_be_hidden()
+    page.get_by_text("All 10 classes").click()
+    expect(page.get_by_text("line 9", exact=True)).to_be_visible()
+    expect(page.get_by_text(readable(COARSE[0]), exact=True)).to_be_visible()
 
 
 def test_the_first_bars_grow_as_the_later_ones_do(visit):
@@ -221,7 +280,11 @@ def test_the_colours_follow_the_system_and_can_be_told_apart(browser, address):
         page.get_by_role("button", name="Sample: apple").click()
         page.wait_for_selector(".fill:not(.first)")
         card, track = colour(page, ".card", "backgroundColor"), colour(page, ".track", "fill")
-        for text in (colour(page, "#address", "color", "::placeholder"), colour(page, ".drop", "color")):
+        for text in (
+            colour(page, "#address", "color", "::placeholder"),
+            colour(page, ".drop", "color"),
+            colour(page, "figcaption", "color"),
+        ):
             assert contrast(text, card) >= 4.5
         for bar in (".first", ".fill:not(.first)"):
             assert contrast(colour(page, bar, "fill"), track) >= 3

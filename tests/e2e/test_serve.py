@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
 from cifar_flax.run import load_network
-from cifar_flax.serving.web.app import Options
+from cifar_flax.serving.web.options import Options
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
 from tests.serving import crafted

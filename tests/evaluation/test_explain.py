@@ -9,6 +9,7 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.explain import squares_to_pixels
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_CONFIG, tiny_split
 
@@ -44,6 +45,11 @@ def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
         return jax.nn.softmax(logits / network.temperature)[3]
 
     assert difference[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
+
+
+def test_a_pixel_has_the_mean_of_the_squares_that_cover_it():
+    pixels = squares_to_pixels(np.array([[1.0, 3.0]], np.float32), height=3, width=5, size=2, stride=1)
+    np.testing.assert_array_equal(pixels, [[1, 2, 3, 0, 0], [1, 2, 3, 0, 0], [0, 0, 0, 0, 0]])
 
 
 def test_features_are_what_the_last_layer_sees(network):

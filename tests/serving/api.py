@@ -1,6 +1,7 @@
 """The application as its clients see it."""
 
 import io
+from urllib.parse import urlencode
 
 import numpy as np
 from openapi_core import OpenAPI
@@ -10,7 +11,9 @@ from werkzeug import Request
 from werkzeug.test import create_environ
 
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
-from cifar_flax.serving.web.app import Options, create_app
+from cifar_flax.serving.web.app import create_app
+from cifar_flax.serving.web.heat_map import Explainer
+from cifar_flax.serving.web.options import Options
 from cifar_flax.serving.web.responses import HEADERS
 from tests.conftest import ROOT
 
@@ -23,7 +26,7 @@ class Api:
     def __init__(self, network, **options):
         options = Options(**options)
         self.decoder = IsolatedDecoder(options.decoding)
-        self.client = create_app(network, self.decoder, options).test_client()
+        self.client = create_app(network, self.decoder, Explainer(network), options).test_client()
 
     def open(self, path, **request):
         response = self.client.open(path, **request)
@@ -34,15 +37,18 @@ class Api:
             OPENAPI.validate_response(WerkzeugOpenAPIRequest(asked), WerkzeugOpenAPIResponse(response))
         return response
 
-    def upload(self, data, query=""):
+    def upload(self, data, query="", path="/api/predict"):
         form = {"file": (io.BytesIO(data), "../<picture>.png")}
-        return self.open(f"/api/predict{query}", method="POST", data=form, content_type="multipart/form-data")
+        return self.open(f"{path}{query}", method="POST", data=form, content_type="multipart/form-data")
 
     def address(self, url):
         return self.open("/api/predict", method="POST", json={"url": url})
 
-    def body(self, data, content_type="application/json"):
-        return self.open("/api/predict", method="POST", data=data, content_type=content_type)
+    def explain(self, data, **query):
+        return self.upload(data, f"?{urlencode(query)}", "/api/explain")
+
+    def body(self, data, content_type="application/json", path="/api/predict"):
+        return self.open(path, method="POST", data=data, content_type=content_type)
 
 
 def picture(height=24, width=36, seed=0):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cifar_flax.data.pictures.decode import too_costly
 from cifar_flax.serving.errors import Busy
-from cifar_flax.serving.web import app as module
+from cifar_flax.serving.web import reading as module
 from cifar_flax.serving.web.admission import Admission
 from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
@@ -60,6 +60,17 @@ def test_large_pictures_cannot_keep_small_ones_waiting(network, held):
         assert api.upload(encoded(picture())).status_code == 200
         held.leave.set()
         assert sorted(each.result().status_code for each in (first, *others)) == [200, 200, 503]
+
+
+def test_pictures_to_be_explained_leave_a_place_for_predictions(network, held):
+    api, others = Api(network, classifying=2, explaining_queue_size=3), encoded(picture(40, 40))
+    with ThreadPoolExecutor() as threads:
+        explanations = [threads.submit(api.explain, others) for _ in range(5)]
+        assert busy(next(as_completed(explanations)).result())  # while one is looked at, and three wait
+        assert held.entered.wait(30)
+        assert api.upload(encoded(picture())).status_code == 200
+        held.leave.set()
+        assert sorted(each.result().status_code for each in explanations) == [200, 200, 200, 200, 503]
 
 
 def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeypatch):

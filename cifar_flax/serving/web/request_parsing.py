@@ -1,12 +1,14 @@
 """Validates the parameters and bodies of requests."""
 
 import json
+from collections.abc import Sequence
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from cifar_flax.network import METHODS
 from cifar_flax.serving.errors import Busy, RequestError
 
 JSON_BYTES = 2**16
@@ -81,3 +83,27 @@ def top(request: Request, default: int = 5) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
         raise RequestError("The parameter top must be a whole number from 1 to 1000.", "bad_top", 400)
     return int(text)
+
+
+def method(request: Request, default: str = "occlusion") -> str:
+    """How to explain: `?method=`, one of `METHODS`.
+
+    Raises:
+      RequestError: it is none of them.
+    """
+    text = request.args.get("method", default)
+    if text not in METHODS:
+        raise RequestError(f"The parameter method must be {' or '.join(METHODS)}.", "bad_method", 400)
+    return text
+
+
+def label(request: Request, class_names: Sequence[str]) -> int | None:
+    """The number of the class `?class=`; None where the request names none.
+
+    Raises:
+      RequestError: there is no such class.
+    """
+    name = request.args.get("class")
+    if name is not None and name not in class_names:
+        raise RequestError("The network has no class of that name; /api/model lists those that it has.", "unknown_class", 400)
+    return None if name is None else class_names.index(name)

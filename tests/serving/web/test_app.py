@@ -1,9 +1,8 @@
 import base64
-import dataclasses
+import copy
 import io
 import json
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cifar_flax.data.shapes100.classes import CATALOG
 from cifar_flax.serving.fetch.client import FetchLimits
-from cifar_flax.serving.web import app as module
+from cifar_flax.serving.web import reading
 from tests.serving.api import OPENAPI, Api, encoded, picture, refused
 
 NOT_UTF_8 = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig")  # the last says so where it should not
@@ -30,6 +28,10 @@ def api(network):
     return Api(network)
 
 
+def decoded(url):
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
 def test_an_upload_is_classified(api, network):
     array = picture()
     response = api.upload(encoded(array))
@@ -43,7 +45,7 @@ def test_an_upload_is_classified(api, network):
 
 def test_an_address_is_classified(api, network, monkeypatch):
     array, asked = picture(), []
-    monkeypatch.setattr(module, "fetch", lambda *asking: asked.append(asking) or encoded(array))
+    monkeypatch.setattr(reading, "fetch", lambda *asking: asked.append(asking) or encoded(array))
     response = api.address(" https://example.org/a.png ")
     assert [p["class"] for p in response.json["predictions"]] == [p.name for p in network.predict(array)]
     Api(network, allow_private=True, upload_bytes=1000).address("https://example.org/a.png")
@@ -54,14 +56,55 @@ def test_an_address_is_classified(api, network, monkeypatch):
 def test_the_pictures_come_back_when_asked_for(api, network):
     array = picture(900, 1200)
     shown = api.upload(encoded(array), "?pictures=true").json["pictures"]
-    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown["seen"].partition(",")[2]))))
-    np.testing.assert_array_equal(seen, network.view(array))
-    assert Image.open(io.BytesIO(base64.b64decode(shown["preview"].partition(",")[2]))).size == (640, 480)
+    np.testing.assert_array_equal(np.asarray(decoded(shown["seen"])), network.view(array))
+    assert decoded(shown["preview"]).size == (640, 480)
+    small = api.upload(encoded(picture()), "?pictures=true").json["pictures"]["preview"]
+    np.testing.assert_array_equal(np.asarray(decoded(small)), picture())
 
 
-def test_the_model_describes_itself(api):
+@pytest.mark.parametrize("method", ["occlusion", "saliency"])
+def test_a_class_is_explained_by_what_the_network_computes(api, network, method):
+    array = picture()
+    answer = api.explain(encoded(array), **{"class": "line_7", "method": method}).json
+    assert (answer["class"], answer["superclass"], answer["method"]) == ("line_7", "columns", method)
+    np.testing.assert_allclose(answer["values"], network.explain(network.view(array), 7, method), rtol=1e-4, atol=1e-6)
+    assert decoded(answer["heat_map"]).size == (320, 320)
+
+
+def test_by_default_the_likeliest_class_is_explained_by_occlusion(api, network):
+    answer = api.explain(encoded(picture())).json
+    assert (answer["class"], answer["method"]) == (network.predict(picture())[0].name, "occlusion")
+
+
+def test_what_the_network_sees_is_explained_as_the_picture_is(api):
+    seen = decoded(api.upload(encoded(picture()), "?pictures=true").json["pictures"]["seen"])
+    assert api.explain(encoded(np.asarray(seen))).json == api.explain(encoded(picture())).json
+
+
+def test_a_request_to_explain_is_refused_as_one_to_predict(api):
+    refused(api.explain(encoded(picture()), **{"class": "line 7"}), 400, "unknown_class")
+    refused(api.explain(encoded(picture()), method="lime"), 400, "bad_method")
+    refused(api.explain(b"hello"), 415, "not_an_image")
+    refused(api.explain(b""), 400, "empty_file")
+    refused(api.body(b"{}", path="/api/explain"), 400, "missing_url")
+    refused(api.body(b"x", "image/png", "/api/explain"), 415, "unsupported_media_type")
+
+
+def test_the_model_describes_itself(api, make_network):
     model = api.open("/api/model").json
     assert (model["name"], model["image_shape"], model["fit"], model["flip"]) == ("tiny", [8, 8, 3], "crop", False)
+    assert (model["architecture"], model["data_set"], model["accuracy"]) == ("convnet", "tiny", None)
+    measured = make_network()
+    measured.figures = {"split": "test", "top1": 0.75, "n": 10000, "loss": 1.0}
+    measured.config = copy.deepcopy(measured.config)
+    measured.config.data.name = "folder:/home/someone/pets"
+    site = Api(measured)
+    model = site.open("/api/model").json
+    assert (model["data_set"], model["accuracy"]) == ("pets", {"split": "test", "top1": 0.75, "n": 10000})
+    page = " ".join(site.open("/").text.split())
+    assert f"a convnet of {measured.num_parameters:,} parameters trained on pets, is right about 75.0% of 10,000 test" in page
+    assert "someone" not in page
+    model = api.open("/api/model").json
     assert model["classes"][0] == {"class": "line_0", "superclass": "rows"}
     assert len(model["classes"]) == 10
 
@@ -79,20 +122,6 @@ def test_the_description_names_every_route_of_the_api(api):
 
 def test_healthz_says_that_the_server_answers(api):
     assert api.open("/healthz").json == {"status": "ok"}
-
-
-def test_sample_pictures_fit_the_classes_of_the_network(api, network):
-    shapes = tuple(name for members in CATALOG.values() for name in members)
-    stub = SimpleNamespace(name="stub", preprocessing=dataclasses.replace(network.preprocessing, class_names=shapes[::-1]))
-    for site, expected in (
-        (Api(stub), ["butterfly", "sailboat", "spiral", "fir-tree", "snowflake", "mug"]),
-        (api, ["apple", "rocket", "sea", "skyscraper", "sunflower", "ship"]),
-    ):
-        samples = re.findall(r'src="(static/samples/([a-z-]+)\.png)"', site.open("/").text)
-        assert [name for _, name in samples] == expected
-        for link, _ in samples:
-            sample = Image.open(io.BytesIO(site.open(f"/{link}").data))
-            assert (sample.size, sample.mode) == ((192, 192), "RGB")
 
 
 def test_the_page_asks_nobody_else(api, make_network):

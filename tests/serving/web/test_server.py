@@ -14,7 +14,9 @@ import pytest
 from waitress.buffers import TempfileBasedBuffer
 
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
-from cifar_flax.serving.web.app import Options, create_app
+from cifar_flax.serving.web.app import create_app
+from cifar_flax.serving.web.heat_map import Explainer
+from cifar_flax.serving.web.options import Options
 from cifar_flax.serving.web.responses import HEADERS
 from cifar_flax.serving.web.server import Server
 from tests.conftest import ROOT
@@ -24,7 +26,8 @@ MEGABYTES = bytes(15 * 2**20)  # more than sockets keep, less than waitress does
 
 @pytest.fixture(scope="module")
 def app(make_network):
-    app = create_app(make_network(), IsolatedDecoder(1), Options(upload_bytes=1000))
+    network = make_network()
+    app = create_app(network, IsolatedDecoder(1), Explainer(network), Options(upload_bytes=1000))
     app.add_url_rule("/long", view_func=lambda: MEGABYTES)
     return app
 

@@ -1,9 +1,13 @@
-// The most likely classes as bars that grow, shrink and change places from one prediction to the next.
+// The most likely classes as bars that grow, shrink and change places from one prediction to the next. One of them is chosen, as
+// among radio buttons: by click, arrow keys, space or Enter.
 
 const ROW = 58, BAR = 14, BAR_TOP = 26, VALUE = 64; // pixels; VALUE is the room of the number at the end of a label
+const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, " ": 0, Enter: 0 };
 const percent = d3.format(".1%");
+// The server writes names as people do, in the list of all classes.
+const names = new Map([...document.querySelectorAll("[data-name]")].map((element) => [element.dataset.name, element.textContent]));
 
-export const readable = (name) => name.replaceAll("_", " ");
+export const readable = (name) => names.get(name) ?? name;
 
 export function describe({ class: name, superclass, probability }) {
   return `${readable(name)}${superclass ? ` (${readable(superclass)})` : ""}: ${percent(probability)}`;
@@ -25,13 +29,17 @@ function fit(label, room) {
 export class Chart {
   #svg;
   #predictions = [];
+  #chosen = null; // a class
+  #choose;
   #tooltip;
   #width; // pixels, as drawn
 
-  constructor(container, tooltip) {
+  // Calls `choose` with a prediction when the visitor chooses its bar; of new predictions the first is chosen.
+  constructor(container, tooltip, choose) {
     this.#tooltip = tooltip;
+    this.#choose = choose;
     this.#svg = d3.select(container).append("svg")
-      .attr("role", "list").attr("aria-label", "The most likely classes").attr("width", "100%");
+      .attr("role", "radiogroup").attr("aria-label", "The most likely classes; one is explained").attr("width", "100%");
     // Which also grows in height, with the first prediction, whose bars should not jump for it.
     new ResizeObserver(() => this.#svg.node().clientWidth !== this.#width && this.#draw(0)).observe(container);
     addEventListener("keydown", (event) => event.key === "Escape" && this.#hide());
@@ -39,6 +47,7 @@ export class Chart {
 
   show(predictions) {
     this.#predictions = predictions;
+    this.#chosen = predictions[0]?.class;
     this.#hide();
     this.#draw(matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 700);
   }
@@ -55,8 +64,11 @@ export class Chart {
     const all = entering.merge(rows).order()
       .attr("aria-label", describe)
       .attr("data-class", (d) => d.class)
+      .attr("aria-checked", (d) => d.class === this.#chosen)
+      .attr("tabindex", (d) => (d.class === this.#chosen ? 0 : -1))
       .attr("data-probability", (d) => d.probability);
     all.select(".track").attr("width", width);
+    all.select(".target").attr("width", width + 20);
     all.select(".value").attr("x", width);
     all.select(".label").each(function () { fit(this, width - VALUE); });
     all.transition(transition).style("opacity", 1).attr("transform", (d, i) => `translate(0,${i * ROW})`);
@@ -69,19 +81,37 @@ export class Chart {
   }
 
   #enter(enter, width) {
-    const rows = enter.append("g").attr("class", "bar").attr("role", "listitem").attr("tabindex", 0)
+    const rows = enter.append("g").attr("class", "bar").attr("role", "radio")
       .style("opacity", 0).attr("transform", (d, i) => `translate(0,${i * ROW})`);
+    rows.append("rect").attr("class", "target").attr("x", -10).attr("y", -4).attr("height", ROW - 4).attr("rx", 8);
     const label = rows.append("text").attr("class", "label").attr("y", 17);
     label.append("tspan").attr("class", "name");
     label.append("tspan").attr("class", "superclass").attr("dx", 8);
     rows.append("text").attr("class", "value").attr("y", 17).attr("text-anchor", "end");
     rows.append("rect").attr("class", "track").attr("y", BAR_TOP).attr("height", BAR).attr("rx", 3);
     rows.append("rect").attr("class", "fill").attr("y", BAR_TOP).attr("height", BAR).attr("rx", 3).attr("width", 0);
-    rows.append("rect").attr("class", "target").attr("width", "100%").attr("height", ROW - 8);
-    return rows.on("mouseenter focus", (d, i, nodes) => this.#explain(d, nodes[i])).on("mouseleave blur", () => this.#hide());
+    return rows.on("mouseenter focus", (d, i, nodes) => this.#tell(d, nodes[i])).on("mouseleave blur", () => this.#hide())
+      .on("click", (d) => this.#take(d)).on("keydown", (d) => this.#step(d));
   }
 
-  #explain(prediction, row) {
+  #step(prediction) {
+    const step = STEPS[d3.event.key], { length } = this.#predictions;
+    if (step === undefined) return;
+    d3.event.preventDefault(); // or the page would scroll
+    const next = this.#predictions[(this.#predictions.indexOf(prediction) + step + length) % length];
+    this.#take(next);
+    this.#svg.selectAll("g.bar:not(.leaving)").filter((d) => d === next).node().focus();
+  }
+
+  #take(prediction) {
+    if (prediction.class === this.#chosen) return;
+    this.#chosen = prediction.class;
+    this.#svg.selectAll("g.bar:not(.leaving)")
+      .attr("aria-checked", (d) => d === prediction).attr("tabindex", (d) => (d === prediction ? 0 : -1));
+    this.#choose(prediction);
+  }
+
+  #tell(prediction, row) {
     const { class: name, superclass, probability } = prediction;
     const lines = [readable(name), superclass && `one of: ${readable(superclass)}`, `probability ${d3.format(".2%")(probability)}`];
     this.#tooltip.replaceChildren(...lines.filter(Boolean).map((line) => {

@@ -1,15 +1,21 @@
-// Takes a picture by address, file, drop, clipboard or click on a sample, and shows what the API answers.
+// Takes a picture by address, file, drop, clipboard or click on a sample, and shows what the API answers: the most likely classes,
+// and where the network looked for the one that is chosen among them.
 
-import { Chart, describe } from "./chart.js";
+import { Chart, describe, readable } from "./chart.js";
 
 const $ = (id) => document.getElementById(id);
-const chart = new Chart($("chart"), $("tooltip"));
+const chart = new Chart($("chart"), $("tooltip"), explain);
 const uploadBytes = Number(document.body.dataset.uploadBytes);
-let current = null; // the request whose answer is to be shown; older ones are given up
+const SMALL = 128; // pixels; a smaller picture is enlarged with crisp pixels
+const LEAST = 1e-3; // of probability; what takes away less does not show
+let current = null, explaining = null; // the requests whose answers are to be shown; older ones are given up
+let seen = null, chosen = null; // what the network sees, as a file, and the prediction that is explained
+const explanations = new Map(); // of that picture, by class and method
 
 // Has a picture classified and shows the answer. `prepare` makes what is sent, and may take time over it.
-async function ask(name, prepare, isAddress = false) {
+async function ask(name, prepare, { isAddress = false, caption = "" } = {}) {
   current?.abort();
+  explaining?.abort();
   current = new AbortController();
   const { signal } = current;
   complain("");
@@ -19,7 +25,7 @@ async function ask(name, prepare, isAddress = false) {
     const response = await fetch("api/predict?pictures=true", { method: "POST", signal, ...await prepare(signal) });
     const body = await response.json().catch(() => null);
     if (signal.aborted) return;
-    if (response.ok) show(body, name);
+    if (response.ok) show(body, name, caption);
     else complain(body?.error?.message ?? `The server answered ${response.status}.`, isAddress && response.status < 500);
   } catch {
     if (!signal.aborted) complain("The server cannot be reached.");
@@ -33,7 +39,7 @@ function askAddress(url) {
   $("address").value = address;
   if (!address) return complain("Type the address of a picture first.", true);
   const sent = { body: JSON.stringify({ url: address }), headers: { "Content-Type": "application/json" } };
-  return ask(address, () => sent, true);
+  return ask(address, () => sent, { isAddress: true });
 }
 
 function askFile(file) {
@@ -46,7 +52,7 @@ function askSample({ title, dataset }) {
     const response = await fetch(dataset.sample, { signal });
     if (!response.ok) throw new Error(response.statusText);
     return form(await response.blob());
-  });
+  }, { caption: `: ${title}` });
 }
 
 function form(file) {
@@ -55,22 +61,81 @@ function form(file) {
   return { body };
 }
 
-function show({ predictions, pictures }, name) {
+// The file of a data URL.
+function fileOf(url) {
+  const [head, data] = url.split(",");
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+}
+
+function show({ predictions, pictures }, name, caption) {
   $("preview").src = pictures.preview;
   $("seen").src = pictures.seen;
   $("preview").title = name;
-  $("pictures").hidden = false;
+  $("name").textContent = caption;
+  $("result").hidden = false;
   $("empty").hidden = true;
   chart.show(predictions);
+  seen = fileOf(pictures.seen);
+  explanations.clear();
+  dropExplanation("Finding out what the network looked at…");
+  explain(predictions[0]);
   $("answer").scrollIntoView({ block: "nearest" });
   $("status").textContent = `Most likely ${predictions.map(describe).join("; ")}.`;
 }
 
+// Shows where the network looked for the class of a prediction.
+async function explain(prediction) {
+  chosen = prediction;
+  explaining?.abort();
+  explaining = new AbortController();
+  const { signal } = explaining, method = document.querySelector("[name=method]:checked").value;
+  const query = String(new URLSearchParams({ class: prediction.class, method }));
+  if (explanations.has(query)) return showExplanation(explanations.get(query));
+  $("looked").setAttribute("aria-busy", "true");
+  try {
+    const response = await fetch(`api/explain?${query}`, { method: "POST", signal, ...form(seen) });
+    const body = await response.json().catch(() => null);
+    if (signal.aborted) return;
+    if (response.ok) showExplanation(explanations.set(query, body).get(query));
+    else dropExplanation(body?.error?.message ?? `The server answered ${response.status}.`);
+  } catch {
+    if (!signal.aborted) dropExplanation("The server cannot be reached.");
+  }
+}
+
+function showExplanation({ class: name, method, values, heat_map: map }) {
+  $("heat").src = map;
+  $("heat").hidden = false;
+  const most = Math.max(...values.flat()), points = `${(100 * most).toFixed(1)} percentage points`;
+  const strong = document.createElement("b");
+  strong.textContent = readable(name);
+  const how = method === "saliency" ? ": its score changes most with the bright yellow pixels."
+    : most > LEAST ? `: covering the bright yellow parts makes it less certain, by up to ${points}.`
+    : ": nothing in particular. Covering any one part makes it no less certain.";
+  $("explanation").replaceChildren("What the network looked at for ", strong, how);
+  $("looked").setAttribute("aria-busy", "false");
+}
+
+function dropExplanation(message) {
+  $("heat").hidden = true;
+  $("explanation").textContent = message;
+  $("looked").setAttribute("aria-busy", "false");
+}
+
 function complain(message, aboutAddress = false) {
+  if (message) clear();
   $("problem").textContent = message;
   $("problem").hidden = !message;
   $("address").setAttribute("aria-invalid", String(aboutAddress));
   $("status").textContent = "";
+}
+
+// Takes the last answer away: beside a message, it would seem to be that of the new picture.
+function clear() {
+  chart.show([]);
+  $("result").hidden = true;
+  $("empty").hidden = false;
 }
 
 function askTransfer(transfer) {
@@ -96,6 +161,14 @@ $("file").addEventListener("change", ({ target }) => {
 
 for (const button of document.querySelectorAll("[data-sample]")) {
   button.addEventListener("click", () => askSample(button));
+}
+
+for (const method of document.querySelectorAll("[name=method]")) {
+  method.addEventListener("change", () => explain(chosen));
+}
+
+for (const image of [$("preview"), $("seen")]) {
+  image.addEventListener("load", () => image.classList.toggle("small", Math.max(image.naturalWidth, image.naturalHeight) <= SMALL));
 }
 
 for (const type of ["dragover", "dragleave", "drop"]) {

@@ -1,0 +1,29 @@
+"""What a network is, for the head of the page and for /api/model."""
+
+from pathlib import Path
+from typing import Any
+
+from cifar_flax.data.sources.folders import PREFIX as FOLDER
+from cifar_flax.data.sources.huggingface import PREFIX as HUB
+from cifar_flax.network import Network
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """Name, architecture, number of parameters, data set and accuracy, in the JSON of /api/model.
+
+    The accuracy is {"split", "top1", "n"}, or None where it was not measured.
+    """
+    figures = network.figures
+    measured = {"split", "top1", "n"} <= figures.keys()
+    return {
+        "name": network.name,
+        "architecture": network.config.model.name,
+        "parameters": network.num_parameters,
+        "data_set": _data_set(network.config.data.name),
+        "accuracy": {key: figures[key] for key in ("split", "top1", "n")} if measured else None,
+    }
+
+
+def _data_set(name: str) -> str:
+    """The name of a data set without the folders of this machine, which are nobody else's business."""
+    return name if name.startswith(HUB) else Path(name.removeprefix(FOLDER)).name

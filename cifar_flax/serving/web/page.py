@@ -1,0 +1,94 @@
+"""The page, its scripts and its sample pictures."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from io import BytesIO
+
+import numpy as np
+from flask import Flask, Response, render_template, send_file
+from werkzeug.exceptions import NotFound
+
+from cifar_flax.data.class_names import display_name
+from cifar_flax.data.pictures.fit import to_picture
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.provenance import cached_test_images
+from cifar_flax.data.shapes100.classes import CATALOG
+from cifar_flax.errors import UserError
+from cifar_flax.network import Network
+from cifar_flax.serving.web.description import describe
+
+DAY = 86400  # seconds
+SHAPES = frozenset(name for members in CATALOG.values() for name in members)
+SHAPE_SAMPLES = ("butterfly", "sailboat", "spiral", "fir tree", "snowflake", "mug")  # static/samples/fir-tree.png
+SCENE_SAMPLES = ("apple", "rocket", "sea", "skyscraper", "sunflower", "ship")
+OWN_SAMPLES = 12
+OWN_BYTES = 128 * 2**20  # of the test images; to open more would take the start more than a fifth of a second
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture to try: the exact name of its class, and a relative link; of a test image of the network's set its PNG."""
+
+    name: str
+    link: str
+    png: bytes | None = None
+
+
+def serve_page(app: Flask, network: Network) -> None:
+    """Adds the page and what it loads."""
+    samples = own_samples(network) or drawn_samples(network.preprocessing)
+    groups = superclass_groups(network.preprocessing)
+    d3 = (files("mpld3") / "js" / "d3.v5.min.js").read_bytes()  # D3 5.7; mpld3 draws with it
+    openapi = (files("cifar_flax.serving.web") / "openapi.yaml").read_bytes()
+    app.add_template_filter(display_name)
+
+    @app.get("/")
+    def page() -> str:
+        return render_template(
+            "index.html", model=describe(network), preprocessing=network.preprocessing, samples=samples, groups=groups
+        )
+
+    @app.get("/samples/<int:number>.png")
+    def serve_sample(number: int) -> Response:
+        if number >= len(samples) or (png := samples[number].png) is None:
+            raise NotFound
+        return send_file(BytesIO(png), "image/png", max_age=DAY)
+
+    @app.get("/d3.js")
+    def serve_d3() -> Response:
+        return send_file(BytesIO(d3), "text/javascript", max_age=DAY)
+
+    @app.get("/openapi.yaml")
+    def serve_openapi() -> Response:
+        return send_file(BytesIO(openapi), "application/yaml")
+
+
+def own_samples(network: Network) -> list[Sample]:
+    """Test images of the network's data set, of classes evenly spread; none where the cache does not have them."""
+    try:
+        dataset = cached_test_images(network.config.data, network.preprocessing, network.name, OWN_BYTES)
+    except UserError:  # they are damaged, or others than those of the network
+        return []
+    if dataset is None:
+        return []
+    present, first = np.unique(dataset.labels, return_index=True)
+    samples: list[Sample] = []
+    for place in np.unique(np.linspace(0, len(present) - 1, OWN_SAMPLES).round().astype(int)):
+        out = BytesIO()
+        to_picture(np.asarray(dataset.images[first[place]])).save(out, "PNG")
+        samples.append(Sample(dataset.class_names[present[place]], f"samples/{len(samples)}.png", out.getvalue()))
+    return samples
+
+
+def drawn_samples(preprocessing: Preprocessing) -> list[Sample]:
+    """The pictures that come with the package: shapes for networks that know those, otherwise scenes."""
+    names = SHAPE_SAMPLES if set(preprocessing.class_names) == SHAPES else SCENE_SAMPLES
+    return [Sample(name, f"static/samples/{name.replace(' ', '-')}.png") for name in names]
+
+
+def superclass_groups(preprocessing: Preprocessing) -> list[tuple[str | None, list[str]]]:
+    """The classes of each superclass, in the order of both; None stands for no superclass and comes last."""
+    groups: dict[str | None, list[str]] = {name: [] for name in (*preprocessing.coarse_names, None)}
+    for label, name in enumerate(preprocessing.class_names):
+        groups[preprocessing.superclass(label)].append(name)
+    return [(superclass, members) for superclass, members in groups.items() if members]

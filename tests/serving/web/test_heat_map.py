@@ -1,0 +1,21 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from cifar_flax.serving.web.heat_map import CIVIDIS, draw
+
+
+def test_the_colours_are_cividis():
+    expected = mpl.colormaps["cividis"](np.linspace(0, 1, len(CIVIDIS)))[:, :3] * 255
+    np.testing.assert_allclose(CIVIDIS, expected, atol=0.5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_heat_lies_over_what_the_network_sees(channels):
+    image, heat = np.zeros((16, 32, channels), np.uint8), np.zeros((16, 32), np.float32)
+    image[:8], heat[:, 16:] = 255, 1
+    drawn = draw(image, heat)
+    assert drawn.size == (320, 160)
+    corners = [drawn.getpixel((x, y)) for y in (0, 159) for x in (0, 319)]
+    mixed = [(0.7 * np.array(heat) + grey).round() for grey in (76.5, 0) for heat in ([0, 34, 78], [254, 232, 56])]
+    np.testing.assert_allclose(corners, mixed, atol=1)
