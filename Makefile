@@ -26,7 +26,7 @@ test: $(VENV)/test.stamp  ## the tests that take seconds each, or TESTS=tests/mo
 	$(BIN)/python -m pytest $(TESTS) -n auto --dist loadfile -m "not slow" $(COVERAGE)
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
-	$(BIN)/python -m pytest -n auto --dist loadfile -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 torture: $(VENV)/test.stamp  ## kills, full disks, damaged files, a jumping clock, long runs: ten minutes
 	$(BIN)/python -m pytest tests/faults --thorough

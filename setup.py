@@ -127,7 +127,7 @@ setup(
             "pip-audit>=2.9",  # finds pinned versions with known vulnerabilities
             "pytest>=8.3",  # runs the tests
             "pytest-cov>=7",  # says which lines they run
-            "pytest-xdist>=3.6",  # on all cores
+            "pytest-xdist>=3.8",  # on all cores
             "ruff>=0.9",  # linter and formatter
             "scikit-image>=0.25",  # ships photographs
             "scikit-learn>=1.6",  # ships two more, and is an independent reference for the metrics

@@ -11,6 +11,7 @@ from hypothesis import settings
 from cifar_flax.config.flags import load_config
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
+from tests.helpers import forked
 
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
@@ -27,6 +28,19 @@ def pytest_configure(config):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    import jax  # which has read its environment already where the conftest.py of a folder of tests imports it
+
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+LONGEST = ("test_readme", "test_hosts", "test_real_training", "test_search", "test_kills")  # of the slow ones, in minutes
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that no worker ends with one of them while the others have nothing left."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def tiny_split(rows, seed):
@@ -38,6 +52,12 @@ def tiny_split(rows, seed):
         view = image if label < 5 else image.transpose(1, 0, 2)
         view[label % 5 + 1] += 100
     return Dataset(images, labels, tuple(f"line {i}" for i in range(10)))
+
+
+@pytest.fixture(scope="session")
+def shapes100_cache(pytestconfig):
+    """A cache folder that keeps shapes100 from test to test, because it takes a while to draw."""
+    return str(pytestconfig.cache.mkdir("data"))
 
 
 @pytest.fixture(scope="session")
@@ -104,20 +124,34 @@ def make_network():
 
 
 @pytest.fixture
-def launch(tiny_cache, tmp_path):
-    """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder."""
+def launch(tiny_cache, tmp_path, tmp_path_factory):
+    """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder.
 
-    def run(name, *args, env=None, timeout=300, **options):
+    With options of `subprocess.run`, or variables that Python and JAX read when they start, it starts anew; otherwise it is
+    forked from a process that has imported JAX.
+    """
+
+    def run(name, *args, env=None, timeout=600, errors="strict", **options):
         environment = {
             **os.environ,
             "CIFAR_FLAX_CACHE": str(tiny_cache),
             "TFDS_DATA_DIR": str(tmp_path / "none"),
             **(env or {}),
         }
-        command = [sys.executable, str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
-        return subprocess.run(
-            command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=timeout, **options
-        )
+        command = [str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
+        if options or any(variable.startswith(("PYTHON", "JAX")) for variable in env or {}):
+            return subprocess.run(
+                [sys.executable, *command],
+                check=False,
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors=errors,
+                timeout=timeout,
+                **options,
+            )
+        return forked.run(command, tmp_path, environment, tmp_path_factory.mktemp("written"), timeout, errors)
 
     return run
 

@@ -20,31 +20,17 @@ from cifar_flax.training.trainer import Trainer
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
 
-@pytest.fixture(scope="module")
-def workdir(tiny_cache, tmp_path_factory):
-    from cifar_flax.config.flags import load_config
-    from tests.conftest import TINY_CONFIG
-
-    config = validated(load_config(str(TINY_CONFIG)))
-    config.train.epochs = 3
-    folder = tmp_path_factory.mktemp("run") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        train(config, folder)
-    return folder
-
-
 @pytest.fixture
-def run(workdir, tiny_data):
-    return cifar_flax.Run.open(str(workdir))
+def run(tiny_run, tiny_data):
+    return cifar_flax.Run.open(str(tiny_run))
 
 
 def test_a_run_knows_its_config_classes_and_metrics(run):
-    assert run.config.train.epochs == 3
+    assert run.config.train.epochs == 2
     assert run.class_names == tuple(f"line {i}" for i in range(10))
     table = run.metrics()
     epochs = table[table.kind == "epoch"]
-    assert epochs.epoch.tolist() == [1, 2, 3]
+    assert epochs.epoch.tolist() == [1, 2]
     assert epochs[["train_loss", "train_top1", "validation_loss", "validation_top5"]].notna().all(axis=None)
     assert (table[table.kind == "step"].learning_rate == run.config.optim.learning_rate).all()
 
@@ -114,23 +100,23 @@ def test_train_and_validation_are_the_images_that_the_run_had(run):
         run.dataset("tset")
 
 
-def test_folders_that_are_no_runs_are_named(tmp_path, workdir):
+def test_folders_that_are_no_runs_are_named(tmp_path, tiny_run):
     with pytest.raises(UserError, match="no such run directory"):
         cifar_flax.Run.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"config\.json"):
         cifar_flax.Run.open(tmp_path)
-    broken = shutil.copytree(workdir, tmp_path / "broken")
+    broken = shutil.copytree(tiny_run, tmp_path / "broken")
     (broken / "config.json").write_text((broken / "config.json").read_text()[:100])
     with pytest.raises(UserError, match=r"config\.json"):
         cifar_flax.Run.open(broken)
-    begun = shutil.copytree(workdir, tmp_path / "begun", ignore=lambda folder, names: {"checkpoints"} & set(names))
+    begun = shutil.copytree(tiny_run, tmp_path / "begun", ignore=lambda folder, names: {"checkpoints"} & set(names))
     with pytest.raises(UserError, match="no checkpoint yet"):
         cifar_flax.Run.open(begun).params()
     assert not (begun / "checkpoints").exists()
 
 
-def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, workdir, tmp_path):
-    copy = shutil.copytree(workdir, tmp_path / "copy")
+def test_a_run_goes_on_only_with_the_data_that_it_began_with(run, tiny_run, tmp_path):
+    copy = shutil.copytree(tiny_run, tmp_path / "copy")
     dataset = read_checksummed(copy / "dataset.json")
     dataset["hashes"]["images"] = "0" * 64
     (copy / "dataset.json").write_text(dumps_checksummed(dataset))
@@ -160,8 +146,8 @@ def test_test_time_augmentation_averages_logits(run):
         run.predict(data, tta="crop")
 
 
-def test_a_network_outlives_the_checkpoint_that_it_came_from(run, workdir, tmp_path):
-    copy = cifar_flax.Run.open(shutil.copytree(workdir, tmp_path / "copy"))
+def test_a_network_outlives_the_checkpoint_that_it_came_from(run, tiny_run, tmp_path):
+    copy = cifar_flax.Run.open(shutil.copytree(tiny_run, tmp_path / "copy"))
     network, images = copy.network("latest"), run.dataset("test").images
     shutil.rmtree(copy.workdir / "checkpoints" / str(network.step))
     np.testing.assert_array_equal(network.logits(images), run.predict("test", "latest"))
@@ -170,8 +156,8 @@ def test_a_network_outlives_the_checkpoint_that_it_came_from(run, workdir, tmp_p
         copy.network(network.step)
 
 
-def test_a_checkpoint_removed_while_it_is_read_is_replaced_by_the_best_now(workdir, tmp_path, monkeypatch):
-    copy = cifar_flax.Run.open(shutil.copytree(workdir, tmp_path / "copy"))
+def test_a_checkpoint_removed_while_it_is_read_is_replaced_by_the_best_now(tiny_run, tmp_path, monkeypatch):
+    copy = cifar_flax.Run.open(shutil.copytree(tiny_run, tmp_path / "copy"))
     latest, restore = copy.step("latest"), Checkpoints.restore_variables
 
     def remove_first(self, step, *args, **kwargs):
@@ -193,7 +179,7 @@ def test_a_folder_that_changes_while_it_is_listed_is_listed_again(run, monkeypat
         return find(self, which)
 
     monkeypatch.setattr(Checkpoints, "find", fail_first)
-    assert run.step("latest") == 27
+    assert run.step("latest") == 18
 
 
 def test_folders_that_never_stay_are_given_up(run, monkeypatch):

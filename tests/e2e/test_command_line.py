@@ -113,7 +113,7 @@ def test_a_flag_that_is_elsewhere_is_suggested(flag, hint, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_installed_package_trains_evaluates_and_predicts_from_another_folder(tmp_path):
+def test_an_installed_package_trains_evaluates_and_predicts_from_another_folder(shapes100_cache, tmp_path):
     """Its files alone; what it depends on is here already."""
     site = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(ROOT)]
@@ -122,7 +122,7 @@ def test_an_installed_package_trains_evaluates_and_predicts_from_another_folder(
         site / "bin" / "cifar-flax",
         site / "cifar_flax" / "serving" / "web" / "static" / "samples" / "rocket.png",
     )
-    where = {**os.environ, "PYTHONPATH": str(site), "CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
+    where = {**os.environ, "PYTHONPATH": str(site), "CIFAR_FLAX_CACHE": shapes100_cache}
     folder = tmp_path / "elsewhere"
     folder.mkdir()
 

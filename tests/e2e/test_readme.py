@@ -1,5 +1,6 @@
 """What the README tells a newcomer to type, as it is written, one after another."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from tests.data.conftest import python_members, write_tar
 pytestmark = pytest.mark.slow
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = ["--config.train.epochs=0.02"]  # the commands that train take minutes
+SHORTER = ["--config.train.epochs=3"]  # but learns
 
 
 def blocks(language):
@@ -66,7 +68,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
 
     makefile = (ROOT / "Makefile").read_text()
     train = shlex.split(re.search(r"^\t\$\(BIN\)/python (launch/train.py .*)$", makefile, re.MULTILINE)[1])
-    run([sys.executable, *train, *SHORT, "--workdir=runs/quickstart"])
+    run([sys.executable, *train, *SHORTER, "--workdir=runs/quickstart"])
     typed = [command[1:] for command in commands()]
     assert len(typed) >= 8
     for command in typed:
@@ -80,6 +82,9 @@ def test_every_command_does_what_it_says(folder, environment, archive):
             )
         run([sys.executable, *command, *short])
     assert (folder / "runs" / "quickstart" / "report" / "report.html").is_file()
+    scores = json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())
+    assert scores["n"] == 5000
+    assert 0.7 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"
     assert (folder / "runs" / "fast" / "report" / "test.json").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Trainings that take minutes, on the data that people train on."""
+"""Trainings on the data that people train on; the quickstart learns in test_readme.py."""
 
 import json
 
@@ -16,18 +16,8 @@ pytestmark = pytest.mark.slow
 QUICKSTART = ROOT / "configs" / "quickstart.py"
 
 
-def test_quickstart_learns_shapes100_in_minutes(launch, tmp_path):
-    env = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
-    result = launch("train", f"--config={QUICKSTART}", "--workdir=run", env=env, timeout=1500)
-    assert result.returncode == 0, result.stderr
-    assert launch("evaluate", "--run=run", env=env).returncode == 0
-    scores = json.loads((tmp_path / "run" / "report" / "test.json").read_text())
-    assert scores["n"] == 5000
-    assert 0.85 <= scores["top1"] <= 0.97
-
-
-def test_one_convolution_is_not_enough_for_shapes100(tmp_path, monkeypatch):
-    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+def test_one_convolution_is_not_enough_for_shapes100(shapes100_cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", shapes100_cache)
     config = load_config(str(QUICKSTART))
     config.model.blocks = (BlockConfig(features=(48,)),)
     config.model.global_pool = GlobalPool.FLATTEN

@@ -14,21 +14,13 @@ from jinja2 import Environment, FileSystemLoader
 from cifar_flax.analysis.config_diff import changed_fields
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from tests.analysis.conftest import train_tiny
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_cache, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        return train_tiny(tmp_path_factory.mktemp("trained") / "run")
-
-
 @pytest.fixture
-def workdir(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
+def workdir(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / "run")
 
 
 def test_evaluate_writes_scores_and_the_report_they_are_in(launch, workdir):
@@ -50,10 +42,10 @@ def test_without_report_there_are_the_numbers_alone(launch, workdir):
 
 def test_a_truncated_metrics_file_costs_one_line_and_the_rest_is_drawn(launch, workdir):
     path = workdir / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"kind": "step", "step": 10, "ep')
+    path.write_text(path.read_text() + '{"kind": "step", "step": 19, "ep')
     done = launch("evaluate", f"--run={workdir}")
     assert done.returncode == 0
-    assert "metrics.jsonl: line 11 cut short or damaged, left out; the other 10 are read" in one_line(done, 0)
+    assert "metrics.jsonl: line 21 cut short or damaged, left out; the other 20 are read" in one_line(done, 0)
     assert (workdir / "report" / "test_curve_loss.png").exists()
 
 
@@ -82,11 +74,11 @@ def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp
     assert "of 100000" in (run / "report" / "report.html").read_text()
 
 
-def test_a_run_and_its_metrics_open_without_what_trains_or_draws(trained):
+def test_a_run_and_its_metrics_open_without_what_trains_or_draws(tiny_run):
     """What takes a while to import is not imported for them."""
     script = (
         "import sys, cifar_flax\n"
-        f"assert len(cifar_flax.Run.open({str(trained)!r}).metrics())\n"
+        f"assert len(cifar_flax.Run.open({str(tiny_run)!r}).metrics())\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )
     imported = subprocess.run(
@@ -106,10 +98,10 @@ def test_robustness_has_its_split_checkpoint_and_test_time_augmentation_beside_i
     assert colors["clean"] == scores["top1"]
 
 
-def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(trained):
+def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(tiny_run):
     script = (
         "import sys, time, jax, cifar_flax\n"
-        f"run = cifar_flax.Run.open({str(trained)!r})\n"
+        f"run = cifar_flax.Run.open({str(tiny_run)!r})\n"
         "run.metrics()\n"
         "print([name for name in ('matplotlib', 'jinja2', 'sklearn', 'tensorflow', 'optuna') if name in sys.modules])\n"
     )
@@ -184,10 +176,10 @@ def test_the_changed_fields_of_every_config_fit(chromium, width, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def hundred_classes(tmp_path_factory):
+def hundred_classes(shapes100_cache, tmp_path_factory):
     """The report of a network on shapes100, trained for one epoch: 100 classes in 20 superclasses, 5,000 test images."""
     folder = tmp_path_factory.mktemp("hundred")
-    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "CIFAR_FLAX_CACHE": shapes100_cache}
     overrides = ["--config.data.name=shapes100", "--config.train.epochs=1", "--config.train.batch_size=256"]
     train = ["train.py", f"--config={ROOT / 'configs' / 'three_conv.py'}", *overrides, f"--workdir={folder / 'run'}"]
     for name, *args in (train, ["evaluate.py", f"--run={folder / 'run'}"]):

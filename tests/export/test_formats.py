@@ -24,13 +24,9 @@ IMAGES = tiny_split(256, 7).images
 
 
 @pytest.fixture(scope="module")
-def network(tiny_cache, tmp_path_factory):
+def network(tiny_run):
     """A trained network with BatchNorm, dropout and an average of the weights."""
-    folder = tmp_path_factory.mktemp("export") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
-        train(validated(load_config(str(TINY_CONFIG))), folder)
-    return Run.open(folder).network()
+    return Run.open(tiny_run).network()
 
 
 def test_stablehlo_gives_logits_over_the_temperature_for_any_number_of_images(network, tmp_path, tiny_data):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import signal
 
 import jax
@@ -43,7 +44,7 @@ def test_training_ends_early_says_why_and_does_not_begin_again(config, training,
     workdirs = training(config)
     output = capsys.readouterr().out
     assert "stopped early, after epoch 3 of 6: validation loss has not improved for 2 epochs" in output
-    assert "trained 3 epochs in 0:00:" in output
+    assert re.search(r"trained 3 epochs in \d+:\d\d:\d\d", output)
     assert "nothing is left" not in output
     records = [(workdir / "metrics.jsonl").read_text() for workdir in workdirs]
     assert [cifar_flax.Run.open(workdir).step("latest") for workdir in workdirs] == [27] * len(workdirs)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.analysis.compare.writers import write_seed_report
+from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.training.loop import train
@@ -19,24 +20,31 @@ SEEDS = ("seed3", "seed4", "seed5")
 STEPS = 27  # 3 epochs of 290 images in batches of 32
 
 
+def three_seeds(config):
+    config.seed, config.train.num_seeds, config.train.epochs = 3, 3, 3
+    config.plateau.patience, config.plateau.factor, config.plateau.min_delta = 1, 0.5, 1e3
+    config.log.pictures = True
+    return validated(config)
+
+
 @pytest.fixture
 def config(tiny_data, tiny_config):
-    tiny_config.seed, tiny_config.train.num_seeds, tiny_config.train.epochs = 3, 3, 3
-    tiny_config.plateau.patience, tiny_config.plateau.factor, tiny_config.plateau.min_delta = 1, 0.5, 1e3
-    tiny_config.log.pictures = True
-    return validated(tiny_config)
+    return three_seeds(tiny_config)
 
 
 def values(workdir, kind, *names):
     return [[record[name] for name in names] for record in read_records(workdir) if record["kind"] == kind]
 
 
-@pytest.fixture
-def single(config, tmp_path):
+@pytest.fixture(scope="module")
+def single(tiny_cache, tmp_path_factory):
     """Each seed, trained by itself."""
-    for run in seed_runs(config, tmp_path / "single"):
-        train(run.config, run.workdir)
-    return tmp_path / "single"
+    folder = tmp_path_factory.mktemp("single")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
+        for run in seed_runs(three_seeds(load_config(str(TINY_CONFIG))), folder):
+            train(run.config, run.workdir)
+    return folder
 
 
 @pytest.mark.slow
@@ -106,7 +114,7 @@ def test_a_folder_without_its_summary_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 3, 4, 6])  # more seeds than devices; one a device; several devices a seed
+@pytest.mark.parametrize("devices", [2, 3, 6])  # all devices for all seeds; one a seed; several a seed
 def test_seeds_spread_over_devices(devices, config, single, tmp_path):
     code = f"""
 from pathlib import Path
