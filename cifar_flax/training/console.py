@@ -56,7 +56,7 @@ class Console:
         )
 
     def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
-        """Prints the scores of an epoch, and "best" where its checkpoint is the best so far; those of raw weights are recorded."""
+        """Prints the scores of an epoch, and "best" where its checkpoint is the best so far; raw weights are in the records."""
         train, validation = scores["train"], scores.get("validation")
         of_loss, of_top1 = (f" (val {validation['loss']:.2f})", f" (val {validation['top1']:.1%})") if validation else ("", "")
         text = f"loss {train['loss']:.2f}{of_loss}  top-1 {train['top1']:.1%}{of_top1}"
