@@ -99,9 +99,9 @@ def _classify(network: "Network", photograph: Photograph) -> Answer:
 
 def _draw(answers: Sequence[Answer], path: Path) -> None:
     """Draws a row per photograph: its square crop, the input of the network, and the five most probable classes."""
-    from cifar_flax.analysis.figures import BLUE, GREY, FigureWriter, new_figure, show_image
+    from cifar_flax.analysis.figures import BLUE, GREY, drawing_style, new_figure, show_image
 
-    with FigureWriter(path.parent, path.stem).style():
+    with drawing_style():
         figure = new_figure(7.5, 1.45 * len(answers))
         axes = figure.subplots(len(answers), 3, width_ratios=(1, 1, 2.2))
         for row, answer in zip(axes, answers, strict=True):

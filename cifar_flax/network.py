@@ -244,7 +244,7 @@ class Network:
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
         size = size or max(1, min(image.shape[:2]) // 4)
-        return occlusion(self.logits, image, label, size, stride or max(1, size // 2))
+        return occlusion(self.logits, image[None], np.array([label]), size, stride or max(1, size // 2))[0]
 
     @cached_property
     def _one_device(self) -> Mesh:

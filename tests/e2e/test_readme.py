@@ -79,7 +79,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
                 [*SHORT, f"--workdir=runs/{name}"] if "finetune" not in " ".join(command) else [*SHORT, "--workdir=runs/pets"]
             )
         run([sys.executable, *command, *short])
-    assert (folder / "runs" / "quickstart" / "report" / "report.html").is_file()
+    assert (folder / "runs" / "quickstart" / "report" / "test.html").is_file()
     assert (folder / "runs" / "fast" / "report" / "test.json").is_file()
 
 
