@@ -130,9 +130,9 @@ def probability_bars(network: Any, images: np.ndarray, labels: np.ndarray) -> "F
 
 
 def _draw_curves(lines: Sequence[Mapping[str, Any]], said: Mapping[str, tuple[int, float | None]], path: Path) -> str | None:
-    from cifar_flax.analysis.figures import FigureWriter
+    from cifar_flax.analysis.figures import drawing_style
 
-    with FigureWriter(path.parent, path.stem).style():
+    with drawing_style():
         if (figure := curves(lines, said)) is None:
             return None
         figure.savefig(path, dpi=100)
@@ -153,10 +153,10 @@ def _draw_bars(run: "Run | None", path: Path) -> str | None:
 def _draw_confusion(run: "Run | None", path: Path) -> str | None:
     if run is None or not (saved := run.workdir / "report" / "test_confusion.npy").exists():
         return None
-    from cifar_flax.analysis.figures import FigureWriter
+    from cifar_flax.analysis.figures import drawing_style
     from cifar_flax.analysis.report.confusion import heat_map
 
-    with FigureWriter(path.parent, path.stem).style(run.class_names):
+    with drawing_style(run.class_names):
         heat_map(np.load(saved), run.class_names, "test").savefig(path, dpi=80)
     return f"`{run.workdir.name}`: true classes, in rows, and predicted ones, in grey"
 
@@ -174,10 +174,10 @@ def _draw_images(
 ) -> str | None:
     if run is None:
         return None
-    from cifar_flax.analysis.figures import FigureWriter
+    from cifar_flax.analysis.figures import drawing_style
 
     test = run.dataset("test")
-    with FigureWriter(path.parent, path.stem).style(run.class_names):
+    with drawing_style(run.class_names):
         figure(run.network(), test.images[:count], test.labels[:count]).savefig(path, dpi=100)
     return f"`{run.workdir.name}`: {what}"
 

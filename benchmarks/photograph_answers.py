@@ -78,9 +78,9 @@ def classify(network: "Network", photograph: Photograph, **options: Any) -> Answ
 
 def draw(answers: Sequence[Answer], path: Path) -> None:
     """Draws a row per photograph: its square crop, the input of the network, and the five most probable classes."""
-    from cifar_flax.analysis.figures import BLUE, GREY, FigureWriter, new_figure, show_image
+    from cifar_flax.analysis.figures import BLUE, GREY, drawing_style, new_figure, show_image
 
-    with FigureWriter(path.parent, path.stem).style():
+    with drawing_style():
         figure = new_figure(7.5, 1.45 * len(answers))
         axes = figure.subplots(len(answers), 3, width_ratios=(1, 1, 2.2))
         for row, answer in zip(axes, answers, strict=True):

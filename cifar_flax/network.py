@@ -259,7 +259,7 @@ class Network:
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
         size = size or max(1, min(image.shape[:2]) // 4)
-        return occlusion(self.probabilities, image, label, size, stride or max(1, size // 2))
+        return occlusion(self.probabilities, image[None], np.array([label]), size, stride or max(1, size // 2))[0]
 
     @standard_arithmetic()
     def compile_explanation(self, method: str) -> None:

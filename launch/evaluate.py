@@ -26,7 +26,7 @@ from cifar_flax.training.seed_folders import SUMMARY, seed_folders
 if TYPE_CHECKING:
     from cifar_flax.analysis.predictions import Predictions
     from cifar_flax.data.dataset import Dataset
-    from cifar_flax.run import Run
+    from cifar_flax.network import Network
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
@@ -42,7 +42,7 @@ _PROBE = flags.DEFINE_enum("probe", "none", ["none", "color"], "color: score wit
 _OUTPUT = flags.DEFINE_string(
     "output", None, "folder of the report; default: RUN/report, or NAME-report where there is no run directory"
 )
-_REPORT = flags.DEFINE_bool("report", True, "write report.html and its pictures too")
+_REPORT = flags.DEFINE_bool("report", True, "write a page and its pictures too")
 
 
 def main() -> None:
@@ -80,12 +80,10 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
 
 
 def _evaluate_run() -> None:
-    """Evaluates, prints the scores and writes them to SPLIT.json, with predictions, pictures and report.html."""
+    """Evaluates, prints the scores and writes them to NAME.json, with predictions, and the page NAME.html with pictures."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import open_run  # after the flags are checked: a typo should not wait for JAX
 
-    if _WEIGHTS.value == "raw" and (_CORRUPTIONS.value or _PROBE.value != "none"):
-        raise UserError("--weights=raw: --corruptions and --probe score the averaged weights alone")
     run, split = open_run(_RUN.value), _SPLIT.value
     report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
@@ -105,12 +103,12 @@ def _evaluate_run() -> None:
     print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {_calibration(scores)}", flush=True)
     with _writing(report):
         print(f"-> {write_predictions(run, predictions, scores, report)}")
+        if _CORRUPTIONS.value or _PROBE.value != "none":
+            _evaluate_robustness(run.network(predictions.step, predictions.ema), predictions, dataset, report)
         if _REPORT.value:
             from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
             print(f"report: {write_report(run, predictions, dataset, scores, report)}")
-        if _CORRUPTIONS.value or _PROBE.value != "none":
-            _evaluate_robustness(run, predictions, dataset, report)
 
 
 def _calibration(scores: dict[str, Any]) -> str:
@@ -120,19 +118,14 @@ def _calibration(scores: dict[str, Any]) -> str:
     return f"{scores['ece']:.2%} ({scores['ece_uncalibrated']:.2%} without its temperature of {scores['temperature']:.2f})"
 
 
-def _evaluate_robustness(run: "Run", predictions: "Predictions", dataset: "Dataset", folder: Path) -> None:
-    """Prints and writes the scores on images without colour or with turned hues, and on corrupted ones."""
+def _evaluate_robustness(network: "Network", predictions: "Predictions", dataset: "Dataset", folder: Path) -> None:
+    """Writes and prints the scores on images without colour or with turned hues, and on corrupted ones."""
     from cifar_flax.analysis.robustness import accuracy
 
     if _PROBE.value == "color":
-        colors = accuracy.color_accuracy(run, dataset, predictions.step, predictions.tta)
-        print(accuracy.color_table(colors))
-        print(f"-> {accuracy.write_robustness(folder, 'color', predictions, colors)}")
+        print(accuracy.color_table(accuracy.color_accuracy(network, dataset, predictions, folder)))
     if _CORRUPTIONS.value:
-        corrupted = accuracy.corruption_accuracy(run, dataset, predictions.step, predictions.tta)
-        print(accuracy.corruption_table(corrupted))
-        picture = accuracy.draw_corruptions(folder, predictions.split, dataset, corrupted)
-        print(f"-> {accuracy.write_robustness(folder, 'corruptions', predictions, corrupted)}, {picture.name}")
+        print(accuracy.corruption_table(accuracy.corruption_accuracy(network, dataset, predictions, folder)))
 
 
 if __name__ == "__main__":

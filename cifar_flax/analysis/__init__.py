@@ -1,1 +1,1 @@
-"""Evaluation of run directories: predictions, report.html, comparison of runs, robustness."""
+"""Evaluation of run directories: predictions, reports, comparison of runs, robustness."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LONGEST_NAME = 100  # characters of a run's
-METRICS = {"loss": "loss, nats", "top1": "top-1 accuracy"}
+METRICS = {"loss": "cross-entropy, nats", "top1": "top-1 accuracy"}
 # Prefix of a column of `Run.metrics()`: colour alone, line style among several runs. "raw" are the weights of the last update
 # of a run with EMA, whose "validation" columns are of the averaged weights.
 SERIES = {"train": (BLUE, ":"), "validation": (ORANGE, "-"), "validation_raw": (GREEN, "--")}
@@ -38,12 +38,25 @@ def learning_curve(epochs: "pd.DataFrame", metric: str, step: int) -> Figure:
     axes = figure.add_subplot(xlabel="epoch", title=METRICS[metric])
     averaged = f"validation_raw_{metric}" in epochs
     labels = {"validation": "validation, EMA weights", "validation_raw": "validation, raw weights"} if averaged else {}
+    if metric == "loss" and "train_cross_entropy" not in epochs:
+        labels["train"] = "train, the loss that was optimised"
     for series, values in _series(epochs, metric):
         axes.plot(epochs.epoch, values, color=SERIES[series][0], label=labels.get(series, series), **_markers(epochs))
     for epoch in epochs.epoch[epochs.step == step]:
         axes.axvline(epoch, color=GREY, linestyle=":", label="this report's checkpoint")
     _scale(axes, metric)
     axes.legend()
+    return figure
+
+
+def learning_rate_curve(metrics: "pd.DataFrame") -> Figure | None:
+    """Draws the learning rate by epoch, from the recorded steps of `Run.metrics()`; None where there are none."""
+    if "learning_rate" not in metrics or not len(epochs := select_epochs(metrics)):
+        return None
+    steps = metrics[metrics.kind == "step"]
+    figure = new_figure()
+    axes = figure.add_subplot(xlabel="epoch", title="learning rate", ylim=(0, 1.05 * steps.learning_rate.max()))
+    axes.plot(steps.step * epochs.epoch.iloc[-1] / epochs.step.iloc[-1], steps.learning_rate, color=BLUE, **_markers(steps))
     return figure
 
 
@@ -69,8 +82,15 @@ def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]]) -> Figure:
 
 
 def _series(epochs: "pd.DataFrame", metric: str) -> Iterator[tuple[str, "pd.Series[float]"]]:
-    """Yields (key of SERIES, values by epoch) of what a run recorded."""
-    return ((series, epochs[f"{series}_{metric}"]) for series in SERIES if f"{series}_{metric}" in epochs)
+    """Yields (key of SERIES, values by epoch) of what a run recorded.
+
+    The loss of training images is their cross-entropy, as that of validation images is; the loss that was optimised, with label
+    smoothing and class weights, only where a run recorded no other.
+    """
+    columns = {series: f"{series}_{metric}" for series in SERIES}
+    if metric == "loss" and "train_cross_entropy" in epochs:
+        columns["train"] = "train_cross_entropy"
+    return ((series, epochs[column]) for series, column in columns.items() if column in epochs)
 
 
 def _markers(epochs: "pd.DataFrame") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures of a page: drawn by matplotlib, saved as PNG files and inlined as data URIs."""
+"""Pictures of a page: drawn by matplotlib, or images as they are; saved as PNG files and inlined as data URIs."""
 
 import base64
 import io
@@ -12,7 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from cifar_flax.analysis.fonts import fonts_for
 from cifar_flax.files.atomic import write_bytes
@@ -31,6 +33,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "text.parse_math": False,  # class names are users' and may hold dollar signs
 }
+WIDTH = round(CARD * CSS_DPI)  # of a card, in CSS pixels
 _REPLACED: ContextVar[Mapping[str, str]] = ContextVar("replaced", default=MappingProxyType({}))  # by the innermost style
 
 
@@ -43,6 +46,7 @@ class Picture:
       uri: the PNG as a data URI.
       width, height: size on the page, in CSS pixels.
       alt: description for readers who do not see it.
+      kind: "chart", which a page inverts in dark mode; "photographs", which it never does; "pixels", enlarged unsmoothed.
     """
 
     file: str
@@ -50,48 +54,59 @@ class Picture:
     width: int
     height: int
     alt: str
+    kind: str = "chart"
 
 
-class FigureWriter:
-    """Saves the figures of one page as FOLDER/PREFIX_NAME.png."""
+@contextmanager
+def drawing_style(names: Sequence[str] = ()) -> Iterator[None]:
+    """Draws in the style of reports within the context, whatever the user's matplotlibrc says.
 
-    def __init__(self, folder: Path, prefix: str) -> None:
-        self.folder, self.prefix = folder, prefix
+    Args:
+      names: of classes or runs, as `short` gets them; drawn in any font that has their characters, else as "#7".
+    """
+    families, replaced = fonts_for(names)
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE | {"font.family": families})
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # in names that nobody has announced
+        token = _REPLACED.set(replaced)
+        try:
+            yield
+        finally:
+            _REPLACED.reset(token)
 
-    @contextmanager
-    def style(self, names: Sequence[str] = ()) -> Iterator[None]:
-        """Draws in the style of reports within the context, whatever the user's matplotlibrc says.
+
+class PictureWriter:
+    """Saves the pictures of one page as FOLDER/NAME.png."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI, kind: str = "chart") -> Picture:
+        """Writes a figure and returns it for the page.
 
         Args:
-          names: of classes or runs, as `short` gets them; drawn in any font that has their characters, else as "#7".
-        """
-        families, replaced = fonts_for(names)
-        with mpl.rc_context(), warnings.catch_warnings():
-            mpl.rcdefaults()
-            mpl.rcParams.update(STYLE | {"font.family": families})
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # in names that nobody has announced
-            token = _REPLACED.set(replaced)
-            try:
-                yield
-            finally:
-                _REPLACED.reset(token)
-
-    def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI) -> Picture:
-        """Writes PREFIX_NAME.png and returns it for the page.
-
-        Args:
-          name: what follows the prefix in the file name.
+          name: file name without its ending.
           figure: the figure to save.
           alt: description for readers who do not see it.
           dpi: pixels per inch of the file; the page shows 96 pixels per inch, so that 192 are sharp on any screen.
+          kind: as in `Picture`.
         """
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
-        content = buffer.getvalue()
-        path = self.folder / f"{self.prefix}_{name}.png"
-        write_bytes(path, content)
         width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
-        return Picture(path.name, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height, alt)
+        return self._write(name, buffer.getvalue(), width, height, alt, kind)
+
+    def add_image(self, name: str, image: np.ndarray, alt: str, width: int) -> Picture:
+        """Writes an image, uint8 [H, W, C] with C 1, 3 or 4, pixel by pixel; the page shows it `width` CSS pixels wide."""
+        buffer = io.BytesIO()
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", optimize=True)
+        return self._write(name, buffer.getvalue(), width, round(width * image.shape[0] / image.shape[1]), alt, "pixels")
+
+    def _write(self, name: str, content: bytes, width: int, height: int, alt: str, kind: str) -> Picture:
+        path = self.folder / f"{name}.png"
+        write_bytes(path, content)
+        return Picture(path.name, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height, alt, kind)
 
 
 def new_figure(width: float = CARD, height: float = 3.0) -> Figure:
@@ -103,6 +118,18 @@ def show_image(axes: Any, image: Any) -> None:
     """Draws an image, uint8 [H, W, C] with C 1 or 3, or a map [H, W], with sharp pixels and no axes."""
     axes.imshow(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image, cmap="gray", interpolation="nearest")
     axes.set_axis_off()
+
+
+def tile(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
+    """Tiles images, uint8 [N, H, W, C] with C 1 or 3, in rows of `columns`: uint8 [H', W', 4], transparent between them."""
+    n, height, width, channels = images.shape
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    cells = np.zeros((rows * columns, height + gap, width + gap, 4), np.uint8)
+    cells[:n, :height, :width, :3] = images if channels == 3 else images[..., :1]
+    cells[:n, :height, :width, 3] = 255
+    tiled = cells.reshape(rows, columns, height + gap, width + gap, 4).swapaxes(1, 2)
+    return tiled.reshape(rows * (height + gap), columns * (width + gap), 4)[:-gap, :-gap]
 
 
 def short(name: str, length: int = 22) -> str:

@@ -1,4 +1,4 @@
-"""Predictions of a checkpoint on a split, and their files: RUN/report/SPLIT.json and those beside it."""
+"""Predictions of a checkpoint on a split, and their files: RUN/report/NAME.json and those beside it, NAME as `Predictions`."""
 
 import hashlib
 import io
@@ -39,6 +39,20 @@ class Predictions:
     ema: bool = True
 
     @property
+    def name(self) -> str:
+        """The name of its files: "test", or with what differs from the plain view, "test_flip", "test_raw"."""
+        return "_".join([self.split, *[self.tta] * (self.tta != "none"), *["raw"] * (not self.ema)])
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of split, checkpoint and test-time augmentation, and of dtype, shape and bytes of both arrays."""
+        sha = hashlib.sha256(str(self.about).encode())
+        for array in (self.logits, self.labels):
+            sha.update(f"{array.dtype} {array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
+    @property
     def about(self) -> dict[str, Any]:
         """Split, checkpoint, test-time augmentation and weights, as the JSON files of a report name them."""
         return {"split": self.split, "checkpoint": self.step, "tta": self.tta, "ema": self.ema}
@@ -58,7 +72,7 @@ def predict_split(
 
 
 def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any], folder: Path | None = None) -> Path:
-    """Writes SPLIT_predictions.npz, SPLIT_confusion.npy (int64 [C, C], a row per true class) and, last, SPLIT.json.
+    """Writes NAME_predictions.npz, NAME_confusion.npy (int64 [C, C], a row per true class) and, last, NAME.json.
 
     Args:
       run: the run that predicted.
@@ -67,12 +81,12 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
       folder: they go to, RUN/report by default.
 
     Returns:
-      The path of SPLIT.json.
+      The path of NAME.json.
     """
-    arrays = predictions_path(run, predictions.split)
+    arrays = predictions_path(run, predictions.name)
     if folder is not None:
         arrays = folder / arrays.name
-    confusion = arrays.with_name(f"{predictions.split}_confusion.npy")
+    confusion = arrays.with_name(f"{predictions.name}_confusion.npy")
     save_predictions(arrays, predictions)
     logits, labels = predictions.logits, predictions.labels
     buffer = io.BytesIO()
@@ -80,14 +94,14 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     write_bytes(confusion, buffer.getvalue())
     finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in scores.items()}
     files = {"confusion": confusion.name, "predictions": arrays.name}
-    path = arrays.with_name(f"{predictions.split}.json")
+    path = arrays.with_name(f"{predictions.name}.json")
     write_text(path, json.dumps(with_checksum({**predictions.about, **files, **finite}), indent=2, allow_nan=False) + "\n")
     return path
 
 
-def predictions_path(run: Run, split: str) -> Path:
-    """The file in which `write_predictions` saves the logits."""
-    return run.workdir / "report" / f"{split}_predictions.npz"
+def predictions_path(run: Run, name: str) -> Path:
+    """The file in which `write_predictions` saves the logits; the name of a split is that of its plain view."""
+    return run.workdir / "report" / f"{name}_predictions.npz"
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
@@ -95,7 +109,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     # Through memory: np.savez itself, cut short by a full disk, raises an OSError that does not say so.
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {"logits": predictions.logits, "labels": predictions.labels}
-    np.savez(buffer, **arrays, sha256=_digest(predictions), **predictions.about)
+    np.savez(buffer, **arrays, sha256=predictions.sha256, **predictions.about)
     make_folder(path.parent)
     write_bytes(path, buffer.getvalue())
 
@@ -108,16 +122,7 @@ def read_predictions(path: Path) -> Predictions | None:
             ema = bool(arrays["ema"]) if "ema" in arrays else True
             predictions = Predictions(split, step, tta, arrays["logits"], arrays["labels"], ema)
             # The zip's own CRC is checked only by readers that reach the end, which a damaged shape can prevent.
-            intact = "sha256" not in arrays or str(arrays["sha256"]) == _digest(predictions)
+            intact = "sha256" not in arrays or str(arrays["sha256"]) == predictions.sha256
             return predictions if intact else None
     except Exception:  # a damaged archive surfaces as whatever the layer that read it raises
         return None
-
-
-def _digest(predictions: Predictions) -> str:
-    """SHA-256 of split, checkpoint and test-time augmentation, and of dtype, shape and bytes of both arrays."""
-    sha = hashlib.sha256(str(predictions.about).encode())
-    for array in (predictions.logits, predictions.labels):
-        sha.update(f"{array.dtype} {array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()

@@ -37,29 +37,30 @@ def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype
 
 
 def occlusion(
-    probabilities: Callable[[np.ndarray], np.ndarray], image: np.ndarray, label: int, size: int, stride: int
+    probabilities: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray, size: int, stride: int
 ) -> np.ndarray:
     """The probability that a class loses while a grey square covers a part of the image.
 
     Args:
       probabilities: from uint8 [N, H, W, C] to float32 [N, num_classes].
-      image: uint8 [H, W, C].
-      label: the class.
+      images: uint8 [N, H, W, C].
+      labels: int [N], the class of each.
       size: side of the square, in pixels.
       stride: distance between neighbouring squares, in pixels.
 
     Returns:
-      float32 [rows, columns], a value a square; negative where the class is likelier without what is covered.
+      float32 [N, rows, columns], a value a square; negative where the class is likelier without what is covered.
 
     References:
       Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
     """
-    rows, columns = (range(0, side - size + 1, stride) for side in image.shape[:2])
-    covered = np.repeat(image[None], len(rows) * len(columns) + 1, axis=0)  # the first stays as it is
+    rows, columns = (range(0, side - size + 1, stride) for side in images.shape[1:3])
+    covered = np.repeat(images[:, None], len(rows) * len(columns) + 1, axis=1)  # the first of each stays as it is
     for k, (row, column) in enumerate(((i, j) for i in rows for j in columns), 1):
-        covered[k, row : row + size, column : column + size] = GREY
-    probs = probabilities(covered)[:, label]
-    return (probs[0] - probs[1:]).reshape(len(rows), len(columns))
+        covered[:, k, row : row + size, column : column + size] = GREY
+    probs = probabilities(covered.reshape(-1, *images.shape[1:]))
+    of_label = np.take_along_axis(probs.reshape(*covered.shape[:2], -1), np.asarray(labels)[:, None, None], axis=2)[..., 0]
+    return (of_label[:, :1] - of_label[:, 1:]).reshape(len(images), len(rows), len(columns))
 
 
 def squares_to_pixels(values: np.ndarray, height: int, width: int, size: int, stride: int) -> np.ndarray:

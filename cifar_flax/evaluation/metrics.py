@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from clu import metrics
 from flax import struct
 
@@ -12,26 +13,29 @@ from cifar_flax.evaluation.scores import TOP_K, ClassScores, batch_f1, label_ran
 
 @struct.dataclass
 class Metrics(metrics.Collection):
-    """Means over the training images since the epoch began: the loss, and the shares whose label is in the top k."""
+    """Means over the training images since the epoch began: losses, and the shares whose label is in the top k."""
 
     loss: metrics.Average.from_output("loss")  # type: ignore[valid-type]
+    cross_entropy: metrics.Average.from_output("cross_entropy")  # type: ignore[valid-type]
     top1: metrics.Average.from_output("top1")  # type: ignore[valid-type]
     top2: metrics.Average.from_output("top2")  # type: ignore[valid-type]
     top3: metrics.Average.from_output("top3")  # type: ignore[valid-type]
     top5: metrics.Average.from_output("top5")  # type: ignore[valid-type]
 
 
-def batch_metrics(losses: jax.Array, logits: jax.Array, labels: jax.Array) -> Metrics:
+def batch_metrics(losses: jax.Array, logits: jax.Array, labels: jax.Array, targets: jax.Array) -> Metrics:
     """The metrics of one training batch; `compute()` of the result gives its means, float32 [].
 
     Args:
-      losses: float32 [N].
+      losses: float32 [N], as optimised.
       logits: float32 [N, C].
       labels: int32 [N].
+      targets: float32 [N, C], each row a distribution: one-hot, or mixed by mixup or CutMix; not smoothed.
     """
     rank = label_rank(logits, labels)
     hits = {f"top{k}": (rank < min(k, logits.shape[1])).astype(jnp.float32) for k in TOP_K}
-    return Metrics.single_from_model_output(loss=losses, **hits)
+    cross_entropies = optax.softmax_cross_entropy(logits, targets)
+    return Metrics.single_from_model_output(loss=losses, cross_entropy=cross_entropies, **hits)
 
 
 def means(metrics: Metrics) -> dict[str, float]:

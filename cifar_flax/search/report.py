@@ -9,9 +9,12 @@ from typing import Any
 
 import matplotlib as mpl
 import optuna
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import PercentFormatter
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization.matplotlib import plot_parallel_coordinate, plot_param_importances
+from optuna.visualization.matplotlib import plot_parallel_coordinate
 
+from cifar_flax.analysis.figures import BLUE, drawing_style, new_figure, percent
 from cifar_flax.config.fields import missing_field
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import differences, validated
@@ -83,12 +86,12 @@ def draw(search: Search, study: Study) -> list[str]:
         return [f"no pictures: {len(complete)} trial{'s'[: len(complete) != 1]} came to an end, in {varied} values different"]
     mpl.use("Agg")
     paths = []
-    with mpl.style.context("default"), warnings.catch_warnings(), exclusive_lock(search.workdir / ".lock"):
+    with drawing_style(), warnings.catch_warnings(), exclusive_lock(search.workdir / ".lock"):
         warnings.simplefilter("ignore")  # Optuna's experimental-API and too-few-trials warnings
         for name, plot in (("parallel_coordinates", _parallel_coordinates), ("importances", _importances)):
             figure, buffer = plot(study.optuna, list(search.space.domains)), io.BytesIO()
-            figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-            mpl.pyplot.close(figure)
+            figure.savefig(buffer, format="png", dpi=192, bbox_inches="tight")
+            mpl.pyplot.close("all")
             paths.append(search.workdir / f"{name}.png")
             write_bytes(paths[-1], buffer.getvalue())
     return [f"picture: {path}" for path in paths]
@@ -143,8 +146,14 @@ def _parallel_coordinates(study: optuna.Study, names: list[str]) -> Any:
     axes: Any = plot_parallel_coordinate(study, target_name="validation top-1")
     axes.set_title("Trials that came to their end")
     axes.set_xticks(range(len(names) + 1), ["validation top-1", *sorted(names)], rotation=330, ha="left")  # Optuna cuts them
-    axes.collections[0].set(cmap="viridis_r", alpha=0.8)  # in Optuna's colours the worst trials are white on white
-    for axis in axes.figure.axes[1:]:
+    # In Optuna's colours the worst trials are white on white.
+    axes.collections[0].set(cmap=LinearSegmentedColormap.from_list("grey to blue", ["#d8d8d8", BLUE]), alpha=0.9)
+    bar, *others = axes.figure.axes[1:]
+    for axis in (axes.yaxis, bar.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    for axis in (axes, *others):
+        axis.grid(visible=False)
+    for axis in others:
         for label in axis.get_yticklabels():
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})  # lines pass behind it
     axes.figure.set_size_inches(3.0 + 1.8 * len(names), 4.5)
@@ -152,9 +161,14 @@ def _parallel_coordinates(study: optuna.Study, names: list[str]) -> Any:
 
 
 def _importances(study: optuna.Study, names: list[str]) -> Any:
-    axes: Any = plot_param_importances(study, target_name="validation top-1")
+    rows = sorted(optuna.importance.get_param_importances(study).items(), key=lambda row: row[1])
+    figure = new_figure(7.0, 0.9 + 0.28 * len(rows))
+    axes = figure.add_subplot(xlim=(0, 1.1), xlabel="importance (PED-ANOVA)")
     axes.set_title("What the best tenth of the trials have in common", loc="left")
-    axes.set(xlabel="importance (PED-ANOVA)", ylabel="")
-    axes.get_legend().remove()
-    axes.figure.set_size_inches(7.0, 1.2 + 0.5 * len(names))
-    return axes.figure
+    axes.barh([name for name, _ in rows], [share for _, share in rows], color=BLUE)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="y", visible=False)
+    for place, (_, share) in enumerate(rows):
+        axes.text(share + 0.01, place, percent(share), va="center")
+    return figure

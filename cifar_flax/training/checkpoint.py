@@ -251,6 +251,8 @@ class Checkpoints:
             info = restored["info"]
             intact = all(digest(restored[name]) == info["sha256"][name] for name in like)
         except Exception as e:  # a damaged file surfaces as whatever the layer that read it raises
+            if "tree structures do not match" in str(e):
+                raise UserError(f"checkpoint {step} in {self.directory} is of another version of cifar_flax") from e
             raise UserError(f"checkpoint {step} in {self.directory} is damaged ({_reason(e)})") from e
         if not intact:
             raise UserError(f"checkpoint {step} in {self.directory} is damaged (its checksum differs)")

@@ -23,16 +23,17 @@ from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.state import TrainState, run_key
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
-METRICS = ("loss", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of `TrainStep`'s second result
+METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, as jit needs
 class TrainStep:
     """The pure function (state, batch) -> (state, metrics), to be called within jit, scan and vmap.
 
-    Metrics are float32 [len(METRICS)]: the loss of the config, label smoothing included; the shares of images whose label is
-    among the k highest logits; the norm of the gradient. They, and the statistics of BatchNorm, come from the parameters before
-    the step, with sharpness-aware minimisation too.
+    Metrics are float32 [len(METRICS)]: the loss of the config, with label smoothing and class weights; the cross-entropy
+    without either, which is the loss that validation images have (of mixed images, with their mixed targets); the shares of
+    images whose label is among the k highest logits; the norm of the gradient. They, and the statistics of BatchNorm, come from
+    the parameters before the step, with sharpness-aware minimisation too.
 
     With `config.train.microbatches` the batch is augmented as a whole and then computed in as many parts, one after another, to
     need less memory; the gradient is the mean over all images, each counted once. BatchNorm normalises each part by its own
@@ -70,8 +71,10 @@ class TrainStep:
             updates = optax.tree.scale(state.learning_rate_scale, updates)
         params = optax.apply_updates(state.params, updates)
 
-        labels = _parts(batch.labels, self.config.train.microbatches).reshape(-1)  # in the order of the logits
-        metrics = batch_metrics(losses, logits, labels)
+        count, classes = self.config.train.microbatches, logits.shape[1]
+        labels, targets = _parts(batch.labels, count).reshape(-1), _parts(targets, count).reshape(-1, classes)  # as the logits
+        # The barrier keeps them out of the loss, whose bits would otherwise depend on what else is measured.
+        metrics = batch_metrics(losses, jax.lax.optimization_barrier(logits), labels, targets)
         empty = Metrics.empty()
         new_epoch = state.step % self.steps_per_epoch == 0
         so_far = jax.tree.map(lambda empty, old: jnp.where(new_epoch, empty, old), empty, state.metrics)

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from cifar_flax.analysis.curves import learning_curve, overlaid_curves, select_epochs
+from cifar_flax.analysis.curves import learning_curve, learning_rate_curve, overlaid_curves, select_epochs
 
 
 def epochs(count=3, validation=True, raw_weights=False):
@@ -28,6 +28,15 @@ def test_a_curve_has_training_validation_and_the_checkpoint():
     assert checkpoint.get_xdata() == [2, 2]
 
 
+def test_the_loss_of_training_images_is_that_of_validation_images_where_it_is_recorded():
+    recorded = epochs()
+    optimised = learning_curve(recorded, "loss", step=20).axes[0].lines[0]
+    assert (optimised.get_label(), optimised.get_ydata()[0]) == ("train, the loss that was optimised", 2)
+    recorded["train_cross_entropy"] = [1.5, 0.9, 0.5]
+    plain = learning_curve(recorded, "loss", step=20).axes[0].lines[0]
+    assert (plain.get_label(), plain.get_ydata().tolist()) == ("train", [1.5, 0.9, 0.5])
+
+
 def test_a_run_without_validation_has_one_curve():
     axes = learning_curve(epochs(validation=False), "top1", step=25).axes[0]
     assert [line.get_label() for line in axes.lines] == ["train"]
@@ -35,7 +44,7 @@ def test_a_run_without_validation_has_one_curve():
 
 def test_a_run_with_ema_has_a_curve_of_the_raw_weights_too():
     axes = learning_curve(epochs(raw_weights=True), "loss", step=25).axes[0]
-    assert [line.get_label() for line in axes.lines] == ["train", "validation, EMA weights", "validation, raw weights"]
+    assert [line.get_label() for line in axes.lines][1:] == ["validation, EMA weights", "validation, raw weights"]
     assert axes.lines[2].get_ydata().tolist() == [4, 2, 4 / 3]
 
 
@@ -71,3 +80,11 @@ def test_overlaid_runs_have_a_colour_each_and_a_line_style_per_split():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
     styles = [(line.get_color(), line.get_linestyle()) for line in drawn(figure.axes[0])]
     assert styles == [("C0", ":"), ("C0", "-"), ("C0", "--"), ("C1", ":")]
+
+
+def test_the_learning_rate_is_drawn_over_the_epochs_of_its_steps():
+    steps = [{"kind": "step", "step": step, "epoch": 1, "learning_rate": rate} for step, rate in ((5, 0.1), (10, 0.2))]
+    ends = [{"kind": "epoch", "step": 10, "epoch": 1, "train_loss": 1.0}]
+    line = learning_rate_curve(pd.DataFrame(steps + ends)).axes[0].lines[0]
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.5, 1], [0.1, 0.2])
+    assert learning_rate_curve(pd.DataFrame(steps)) is None

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.figures import drawing_style
 from cifar_flax.analysis.fonts import fonts_for
 from cifar_flax.analysis.report.confusion import heat_map
 
@@ -11,7 +11,7 @@ LYDIAN = "\N{LYDIAN LETTER A}\N{LYDIAN LETTER B}"  # in none
 
 
 def drawn(names, folder):
-    with FigureWriter(folder, "").style(names):
+    with drawing_style(names):
         figure = heat_map(np.eye(len(names), dtype=int), names, "")
         return [label.get_text() for label in figure.axes[0].get_yticklabels()], figure
 

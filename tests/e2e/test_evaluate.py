@@ -17,7 +17,8 @@ def test_averaged_and_raw_weights_are_both_scored(launch, tiny_run, tiny_data, t
     assert scores["loss"] == pytest.approx(load_network(run).evaluate("test")["loss"])
     assert scores["raw_weights"]["loss"] == pytest.approx(raw["loss"])
     assert launch("evaluate", f"--run={run}", "--noreport", "--weights=raw").returncode == 0
-    scores = read_checksummed(run / "report" / "test.json")
+    assert read_checksummed(run / "report" / "test.json") == scores
+    scores = read_checksummed(run / "report" / "test_raw.json")
     assert (scores["ema"], scores["loss"]) == (False, pytest.approx(raw["loss"]))
     assert "raw_weights" not in scores
 
@@ -31,7 +32,7 @@ def test_scores_are_printed_though_no_report_can_be_written_and_go_where_output_
     assert "give another folder by --output" in done.stderr
     done = launch("evaluate", f"--run={run}", f"--output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "report.html").exists()
+    assert (tmp_path / "out" / "test.html").exists()
     assert read_checksummed(tmp_path / "out" / "test.json")["n"] == 103
     assert not (run / "report").exists()
 

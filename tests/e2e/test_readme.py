@@ -81,7 +81,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
                 [*SHORT, f"--workdir=runs/{name}"] if "finetune" not in " ".join(command) else [*SHORT, "--workdir=runs/pets"]
             )
         run([sys.executable, *command, *short])
-    assert (folder / "runs" / "quickstart" / "report" / "report.html").is_file()
+    assert (folder / "runs" / "quickstart" / "report" / "test.html").is_file()
     scores = json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())
     assert scores["n"] == 5000
     assert 0.7 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"

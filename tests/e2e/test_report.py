@@ -1,4 +1,3 @@
-import html
 import json
 import os
 import runpy
@@ -8,8 +7,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from jinja2 import Environment, FileSystemLoader
+from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from cifar_flax.analysis.config_diff import changed_fields
 from cifar_flax.config.flags import load_config
@@ -26,12 +28,13 @@ def workdir(tiny_run, tmp_path):
 def test_evaluate_writes_scores_and_the_report_they_are_in(launch, workdir):
     done = launch("evaluate", f"--run={workdir}", "--split=validation", "--tta=flip")
     assert done.returncode == 0, done.stderr
-    scores = json.loads((workdir / "report" / "validation.json").read_text())
-    page = (workdir / "report" / "report.html").read_text()
+    scores = json.loads((workdir / "report" / "validation_flip.json").read_text())
+    page = (workdir / "report" / "validation_flip.html").read_text()
     assert (scores["split"], scores["tta"], scores["n"]) == ("validation", "flip", 30)
     assert f"run: {scores['top1']:.1%}".replace("%", " %") + " top-1 on validation" in page
     assert "test-time augmentation flip" in page
-    assert str(workdir / "report" / "report.html") in done.stdout
+    assert str(workdir / "report" / "validation_flip.html") in done.stdout
+    assert not (workdir / "report" / "validation.json").exists()  # which is of the plain view
 
 
 def test_without_report_there_are_the_numbers_alone(launch, workdir):
@@ -46,7 +49,7 @@ def test_a_truncated_metrics_file_costs_one_line_and_the_rest_is_drawn(launch, w
     done = launch("evaluate", f"--run={workdir}")
     assert done.returncode == 0
     assert "metrics.jsonl: line 21 cut short or damaged, left out; the other 20 are read" in one_line(done, 0)
-    assert (workdir / "report" / "test_curve_loss.png").exists()
+    assert (workdir / "report" / "test" / "curve_loss.png").exists()
 
 
 def test_a_run_without_checkpoint_costs_one_line(launch, workdir):
@@ -71,7 +74,7 @@ def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp
     finally:
         training.send_signal(signal.SIGTERM)
     assert training.wait(timeout=60) == 75
-    assert "of 100000" in (run / "report" / "report.html").read_text()
+    assert "of 100000" in (run / "report" / "test.html").read_text()
 
 
 def test_a_run_and_its_metrics_open_without_what_trains_or_draws(tiny_run):
@@ -92,8 +95,8 @@ def test_robustness_has_its_split_checkpoint_and_test_time_augmentation_beside_i
     asked = ["--split=validation", "--checkpoint=latest", "--tta=flip", "--probe=color", "--noreport"]
     done = launch("evaluate", f"--run={workdir}", *asked)
     assert done.returncode == 0, done.stderr
-    colors = json.loads((workdir / "report" / "validation_color.json").read_text())
-    scores = json.loads((workdir / "report" / "validation.json").read_text())
+    colors = json.loads((workdir / "report" / "validation_flip_color.json").read_text())
+    scores = json.loads((workdir / "report" / "validation_flip.json").read_text())
     assert (colors["split"], colors["checkpoint"], colors["tta"], colors["n"]) == ("validation", 9, "flip", 30)
     assert colors["clean"] == scores["top1"]
 
@@ -109,50 +112,61 @@ def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(tiny_run):
     assert done.stdout == "[]\n"
 
 
-MEASURE = """
-<body style="margin:0"><iframe srcdoc="{page}" style="border:0;width:{width}px;height:900px"></iframe>
-<script>
-addEventListener("load", () => {{
-  const page = document.querySelector("iframe").contentDocument, root = page.documentElement
-  const out = [...page.body.querySelectorAll("*")].filter(
-    e => e.getBoundingClientRect().right > {width} && !e.closest(".wide, .zoom, details:not([open])"))
-  const blank = [...page.images].filter(i => !i.complete || !i.naturalWidth)
-  const cut = [...page.querySelectorAll(".zoom")].filter(e => e.scrollHeight > e.clientHeight || e.scrollWidth > e.clientWidth)
-  out.push(...cut)
-  document.title = JSON.stringify([root.scrollWidth, out.map(e => e.outerHTML.slice(0, 80)), blank.length, page.images.length])
-}})
-</script>
-"""
+MEASURE = """() => {
+  const root = document.documentElement
+  const wide = e => e.getBoundingClientRect().right > innerWidth && !e.closest(".wide, .zoom, details:not([open])")
+  const cut = e => e.scrollHeight > e.clientHeight || e.scrollWidth > e.clientWidth
+  const out = [...document.body.querySelectorAll("*")].filter(wide).concat([...document.querySelectorAll(".zoom")].filter(cut))
+  const blank = [...document.images].filter(i => !i.complete || !i.naturalWidth)
+  return [root.scrollWidth, out.map(e => e.outerHTML.slice(0, 80)), blank.length, document.images.length]
+}"""
 
 
-def browse(chromium, page, width, folder):
-    """Opens a page so wide: (scroll width, what sticks out or is cut off, pictures that do not show, pictures, console)."""
-    (folder / "measure.html").write_text(MEASURE.format(page=html.escape(page), width=width))
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    flags += f" --disable-sync --user-data-dir={folder / 'browser'} --window-size=1400,1000 --hide-scrollbars"
-    command = [chromium, *flags.split(), "--enable-logging=stderr", "--dump-dom", f"file://{folder / 'measure.html'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    title = html.unescape(done.stdout.partition("<title>")[2].partition("</title>")[0])
-    return *json.loads(title), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 400])
-def test_a_report_fits_its_window_and_says_nothing_on_the_console(chromium, hundred_classes, width, tmp_path):
-    page = (hundred_classes / "report" / "report.html").read_text()
-    scroll_width, sticking_out, blank, pictures, console = browse(chromium, page, width, tmp_path)
-    assert (scroll_width, sticking_out, blank, console) == (width, [], 0, [])
-    assert pictures == len(list((hundred_classes / "report").glob("test_*.png")))
+def browse(browser, html, width, folder, scheme="light"):
+    """Opens a page so wide: (scroll width, what sticks out or is cut off, pictures that do not show, pictures, complaints)."""
+    said, page = [], browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+    (folder / "page.html").write_text(html)
+    page.goto(f"file://{folder / 'page.html'}")
+    page.screenshot(path=folder / "screenshot.png", full_page=True)
+    measured = page.evaluate(MEASURE)
+    page.close()
+    return *measured, said
 
 
 @pytest.mark.slow
-def test_the_browser_would_see_what_sticks_out(chromium, tmp_path):
-    page = '<body><div style="width:500px">wide</div><img src="nothing.png"><script>console.log("said")</script></body>'
-    scroll_width, sticking_out, blank, pictures, console = browse(chromium, page, 400, tmp_path)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 500, 390])
+def test_a_report_fits_its_window_fetches_nothing_and_says_nothing(browser, hundred_classes, width, scheme, tmp_path):
+    report = hundred_classes / "report"
+    scroll_width, sticking_out, blank, pictures, said = browse(
+        browser, (report / "test.html").read_text(), width, tmp_path, scheme
+    )
+    assert (scroll_width, sticking_out, blank, said) == (width, [], 0, [])
+    assert pictures == len(list((report / "test").glob("*.png")))
+    pixels = np.asarray(Image.open(tmp_path / "screenshot.png").convert("L"))
+    values, counts = np.unique(pixels, return_counts=True)
+    assert values[counts.argmax()] == {"light": 255, "dark": 0x14}[scheme]  # of the page, and of most charts on it
+
+
+@pytest.mark.slow
+def test_the_browser_would_see_what_sticks_out(browser, tmp_path):
+    page = """<body><div style="width:500px">wide</div><img src="nothing.png"><script>console.log("said")</script>
+    <img src="http://127.0.0.1:9/a.png"></body>"""
+    scroll_width, sticking_out, blank, pictures, said = browse(browser, page, 400, tmp_path)
     assert scroll_width > 400
     assert sticking_out[0].startswith("<div")
-    assert (blank, pictures) == (1, 1)
-    assert "said" in " ".join(console)
+    assert (blank, pictures) == (2, 2)
+    assert {"said", "http://127.0.0.1:9/a.png"} <= set(said)
 
 
 TABLES = Environment(loader=FileSystemLoader(ROOT / "cifar_flax" / "analysis" / "templates"), autoescape=True).from_string(
@@ -162,7 +176,7 @@ TABLES = Environment(loader=FileSystemLoader(ROOT / "cifar_flax" / "analysis" / 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 801, 400])
-def test_the_changed_fields_of_every_config_fit(chromium, width, tmp_path):
+def test_the_changed_fields_of_every_config_fit(browser, width, tmp_path):
     configs = [
         f"{path}:{variant}"
         for path in sorted((ROOT / "configs").glob("*.py"))
@@ -171,8 +185,8 @@ def test_the_changed_fields_of_every_config_fit(chromium, width, tmp_path):
     tables = [changed_fields(validated(load_config(name.removesuffix(":")))) for name in configs]
     assert len(tables) > 20
     page = TABLES.render(title="fields", tables=tables).replace("</style>", "td { min-width: 9rem }</style>")  # or words break
-    scroll_width, sticking_out, *_, console = browse(chromium, page, width, tmp_path)
-    assert (scroll_width, sticking_out, console) == (width, [], [])
+    scroll_width, sticking_out, *_, said = browse(browser, page, width, tmp_path)
+    assert (scroll_width, sticking_out, said) == (width, [], [])
 
 
 @pytest.fixture(scope="module")
@@ -191,5 +205,5 @@ def hundred_classes(shapes100_cache, tmp_path_factory):
 @pytest.mark.slow
 def test_the_report_of_a_hundred_classes_stays_small(hundred_classes):
     report = hundred_classes / "report"
-    assert (report / "report.html").stat().st_size < 6e6
-    assert (report / "test_confusion_coarse.png").exists()
+    assert (report / "test.html").stat().st_size < 6e6
+    assert (report / "test" / "confusion_coarse.png").exists()

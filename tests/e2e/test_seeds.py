@@ -17,7 +17,7 @@ def test_three_seeds_from_one_command_make_one_report(launch, tmp_path):
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "seeds" / "report" / "test.json").read_text())
     assert list(report["seeds"]) == ["seed0", "seed1", "seed2"]
-    assert (tmp_path / "seeds" / "report" / "report.html").is_file()
+    assert (tmp_path / "seeds" / "report" / "test.html").is_file()
     result = launch("evaluate", "--run=seeds", "--tta=flip")
     assert result.returncode == 2
     assert "give one of the folders in it" in result.stderr

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,16 +30,18 @@ def test_batches_accumulate_to_the_means_over_all_images(predictions):
     metrics, add = Metrics.empty(), jax.jit(lambda so_far, *batch: so_far.merge(batch_metrics(*batch)))
     for rows in np.split(np.arange(50), [16, 32, 48]):
         losses = optax.softmax_cross_entropy_with_integer_labels(logits[rows], labels[rows])
-        metrics = add(metrics, losses, logits[rows], labels[rows])
+        metrics = add(metrics, 2 * losses, logits[rows], labels[rows], jax.nn.one_hot(labels[rows], CLASSES))
     actual = means(metrics)
     assert all(isinstance(value, float) for value in actual.values())
     probs = scipy.special.softmax(logits.astype(np.float64), 1)
-    assert actual.pop("loss") == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-6)
+    assert actual["cross_entropy"] == pytest.approx(log_loss(labels, probs, labels=range(CLASSES)), rel=1e-6)
+    assert actual.pop("loss") == pytest.approx(2 * actual.pop("cross_entropy"), rel=1e-6)
     assert actual == {f"top{k}": top_k_accuracy_score(labels, logits, k=k, labels=range(CLASSES)) for k in TOP_K}
 
 
 def test_a_batch_of_a_diverged_network_is_never_right():
-    actual = means(batch_metrics(jnp.zeros(4), jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3))
+    actual = means(batch_metrics(jnp.zeros(4), jnp.full((4, 3), jnp.nan), jnp.arange(4) % 3, jnp.eye(4, 3)))
+    assert math.isnan(actual.pop("cross_entropy"))
     assert {name: value for name, value in actual.items() if value} == {}
 
 

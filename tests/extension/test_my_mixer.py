@@ -103,7 +103,7 @@ def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
 def test_it_is_evaluated_and_reported(mixer_run):
     out = succeed("evaluate", "--run=run")
     assert "297 images" in out
-    page = (mixer_run / "report" / "report.html").read_text()
+    page = (mixer_run / "report" / "test.html").read_text()
     assert "my_mixer:Mixer" in page
     assert "mix_patches0_in" in page  # in the table of layers
 

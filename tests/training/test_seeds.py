@@ -63,7 +63,7 @@ def test_seeds_one_after_another_are_the_runs_that_each_would_be(config, single,
     top1 = [seed["top1"] for seed in report["seeds"].values()]
     np.testing.assert_allclose([report["top1_mean"], report["top1_sd"]], [np.mean(top1), np.std(top1, ddof=1)])
     assert f"{report['top1_mean']:.2%}" in text
-    assert f"{report['top1_mean']:.2%}" in (tmp_path / "run" / "report" / "report.html").read_text()
+    assert f"{report['top1_mean']:.2%}" in (tmp_path / "run" / "report" / "test.html").read_text()
 
 
 @pytest.mark.slow

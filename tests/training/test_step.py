@@ -110,6 +110,8 @@ def test_updates_losses_and_norms_equal_numpy(rho, trained):
         for name in before:
             np.testing.assert_allclose(after[name], before[name] - RATE * descent[name], atol=2e-5)
         np.testing.assert_allclose(metrics["loss"], -(target * np.log(probabilities)).sum(1).mean(), rtol=1e-4)
+        unsmoothed = -np.log(probabilities[range(32), labels[rows]]).mean()
+        np.testing.assert_allclose(metrics["cross_entropy"], unsmoothed, rtol=1e-4)
         np.testing.assert_allclose(metrics["grad_norm"], norm(grads), rtol=1e-4)
         assert metrics["top1"] == (probabilities.argmax(1) == labels[rows]).mean()
 

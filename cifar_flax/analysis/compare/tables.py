@@ -1,6 +1,6 @@
 """A comparison of runs as tables of text."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from cifar_flax.analysis.compare.runs import (
@@ -20,16 +20,26 @@ NONE = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; a table without rows is its title alone."""
+    """Rows of text under a header; a table without rows is its title alone.
+
+    Attributes:
+      title: above it.
+      columns: the header.
+      rows: the cells of each.
+      note: below it.
+      words: the columns of text, which are aligned to the left; all others are of numbers.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    words: Collection[str] = ()
 
     def text(self) -> str:
         """Formats the table for a terminal."""
-        rows = [format_table([self.columns, *self.rows], indent=2)] if self.rows else []
+        right = [i for i, column in enumerate(self.columns) if column not in self.words]
+        rows = [format_table([self.columns, *self.rows], indent=2, right=right)] if self.rows else []
         return "\n".join([self.title, *rows, *([f"  {self.note}"] if self.note else [])])
 
 
@@ -55,13 +65,13 @@ def _runs_table(results: Sequence[RunResult], split: str) -> Table:
         scores = (_percent(result.scores["top1"]), interval, *difference, _percent(result.scores["top5"]))
         more = (f"{result.scores['loss']:.4f}", _percent(result.scores["ece"]), speed, time, f"{result.step:,}")
         rows.append((str(i), result.name, *scores, *more))
-    columns = ("", "run", "top-1", "95 % interval", "to run 1", "p", "top-5", "loss", "ECE", "images/s", "time", "checkpoint")
+    columns = ("#", "run", "top-1", "95 % interval", "to run 1", "p", "top-5", "loss", "ECE", "images/s", "time", "checkpoint")
     note = "p: McNemar's exact test against run 1 on the same images; it ignores chance in training, such as the seed"
-    return Table(f"{split}, {results[0].scores['n']:,} images", columns, rows, note)
+    return Table(f"{split}, {results[0].scores['n']:,} images", *_without_empty(columns, rows), note, words=("run",))
 
 
 def _seeds_table(results: Sequence[RunResult], groups: Sequence[SeedGroup]) -> Table:
-    rows, notes = [], ["p: Welch's t-test against the first group"]
+    rows, notes = [], ["p: Welch's t-test against the first group"] * any(group.p is not None for group in groups)
     for group in groups:
         scores = (_percent(group.mean), _percent(group.sd), str(len(group.top1)), _p_value(group.p))
         rows.append((_numbers(group.members), *scores))
@@ -69,7 +79,8 @@ def _seeds_table(results: Sequence[RunResult], groups: Sequence[SeedGroup]) -> T
             notes.append(
                 f"runs {_numbers(repeated)} share a seed: if they are one training twice, n is too high and sd too low"
             )
-    return Table("top-1 of runs of one config, over seeds", ("runs", "mean", "sd", "n", "p"), rows, "; ".join(notes))
+    columns = _without_empty(("runs", "mean", "sd", "n", "p"), rows)
+    return Table("top-1 of runs of one config, over seeds", *columns, "; ".join(notes), words=("runs",))
 
 
 def _config_table(results: Sequence[RunResult]) -> Table:
@@ -78,7 +89,13 @@ def _config_table(results: Sequence[RunResult]) -> Table:
         for path, values in config_differences(results).items()
     ]
     columns = ("field", *(str(i) for i in range(1, len(results) + 1)))
-    return Table("config fields that differ" if rows else "their configs do not differ", columns, rows)
+    return Table("config fields that differ" if rows else "their configs do not differ", columns, rows, words=columns)
+
+
+def _without_empty(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The columns, and the cells of the rows in them, that are not empty in all rows."""
+    shown = [i for i in range(len(columns)) if any(row[i] != NONE for row in rows)]
+    return [columns[i] for i in shown], [[row[i] for i in shown] for row in rows]
 
 
 def _numbers(indices: Sequence[int]) -> str:

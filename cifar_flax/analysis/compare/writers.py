@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar_flax.analysis.compare.runs import RunResult, config_differences, group_by_config, load_results, paired_tests
 from cifar_flax.analysis.compare.tables import comparison_tables
 from cifar_flax.analysis.curves import overlaid_curves, select_epochs
-from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.figures import PictureWriter, drawing_style
 from cifar_flax.analysis.html import write_page
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.folder import make_folder
@@ -59,24 +59,24 @@ def write_html(path: Path, results: Sequence[RunResult], split: str) -> Path:
       The path of the picture.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = FigureWriter(path.parent, path.stem)
-    with writer.style([result.name for result in results]):
+    writer = PictureWriter(path.parent)
+    with drawing_style([result.name for result in results]):
         figure = overlaid_curves([(result.name, select_epochs(result.metrics)) for result in results])
-        curves = writer.add("curves", figure, "Loss and accuracy of the runs by epoch")
+        curves = writer.add(f"{path.stem}_curves", figure, "Loss and accuracy of the runs by epoch")
     title = f"{len(results)} runs compared on {split}"
     write_page(path, "compare.html", title=title, tables=comparison_tables(results, split), curves=curves)
     return path.parent / curves.file
 
 
 def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:
-    """Evaluates the seeds of one config; writes SPLIT.json with mean and sd, and report.html if `page`.
+    """Evaluates the seeds of one config; writes SPLIT.json with mean and sd, and SPLIT.html if `page`.
 
     Args:
       folder: they go to.
       seed_workdirs: the run directory of each seed.
       split: "train", "validation" or "test".
       which: the checkpoint of each, as in `Run.variables`.
-      page: whether to write report.html.
+      page: whether to write SPLIT.html.
 
     Returns:
       The tables and the paths, to print.
@@ -92,7 +92,7 @@ def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, w
     paths = [folder / f"{split}.json"]
     write_text(paths[0], json.dumps(summary, indent=2) + "\n")
     if page:
-        paths.append(folder / "report.html")
+        paths.append(folder / f"{split}.html")
         write_html(paths[1], results, split)
     runs, seeds_table, *_ = comparison_tables(results, split)
     return f"{runs.text()}\n\n{seeds_table.text()}\n-> {', '.join(map(str, paths))}"

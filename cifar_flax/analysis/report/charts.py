@@ -1,12 +1,15 @@
-"""Bar charts of a report: top-k accuracy, the best and the worst classes, and confidence against accuracy."""
+"""Charts of a report: bars of accuracies, all on one scale, and confidence against accuracy."""
 
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from cifar_flax.analysis.figures import BLUE, GREY, ORANGE, new_figure, percent, short
+from cifar_flax.analysis.figures import BLUE, CARD, GREY, ORANGE, new_figure, percent, short
 from cifar_flax.evaluation.scores import TOP_K, Reliability
+
+NAMES, NUMBERS = 1.75, 0.55  # inches beside the bars, of the longest name and of a percentage
 
 
 def topk_chart(scores: dict[str, Any]) -> Figure:
@@ -18,12 +21,7 @@ def topk_chart(scores: dict[str, Any]) -> Figure:
     rows = [(f"top-{k}", scores[f"top{k}"]) for k in TOP_K]
     if "superclass_top1" in scores:
         rows.append(("superclass", scores["superclass_top1"]))
-    return _bar_chart(rows, "accuracy")
-
-
-def class_chart(rows: list[tuple[str, float]], title: str) -> Figure:
-    """Draws the accuracies of classes, (name, share in [0, 1]) each, from the top down."""
-    return _bar_chart([(short(name), share) for name, share in rows], title)
+    return bar_chart(rows, "accuracy")
 
 
 def ranked_classes(per_class: dict[str, dict[str, float]]) -> list[tuple[str, float]]:
@@ -36,35 +34,72 @@ def ranked_classes(per_class: dict[str, dict[str, float]]) -> list[tuple[str, fl
     return sorted(occurring, key=lambda row: -row[1])
 
 
-def reliability_diagram(reliability: Reliability) -> Figure:
-    """Draws accuracy by confidence against the diagonal of a calibrated network, and below the images in each bin."""
+def reliability_diagram(reliability: Reliability, before: Reliability | None = None) -> Figure:
+    """Draws accuracy by confidence against the diagonal of a calibrated network, and below the images in each bin.
+
+    Args:
+      reliability: of the probabilities.
+      before: of those before calibration, where there was one: drawn as outlines.
+    """
     figure = new_figure(height=4.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
+    _draw_bins(upper, lower, reliability, {"color": BLUE, "edgecolor": "white"}, "accuracy")
+    title = f"expected calibration error {percent(reliability.ece)}"
+    if before is not None:
+        _draw_bins(upper, lower, before, {"facecolor": "none", "edgecolor": ORANGE}, "before calibration")
+        title += f", before calibration {percent(before.ece)}"
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
+    lower.set(xlabel="confidence", ylabel="images")
+    for axis in (upper.yaxis, lower.xaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.5)
+    return figure
+
+
+def coverage_curve(probs: np.ndarray, labels: np.ndarray) -> Figure:
+    """Draws the accuracy on the most confident images by their share: what a network is good for that may say "I do not know".
+
+    Args:
+      probs: float32 [N, C].
+      labels: int32 [N].
+
+    References:
+      Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017.
+    """
+    right = (probs.argmax(1) == labels)[np.argsort(-probs.max(1), kind="stable")]
+    answered = np.arange(1, len(right) + 1)
+    figure = new_figure(height=4.5)
+    axes = figure.add_subplot(
+        xlabel="share of the images, the most confident first", title="accuracy on the most confident images"
+    )
+    axes.plot(answered / len(right), np.cumsum(right) / answered, color=BLUE)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    return figure
+
+
+def bar_chart(rows: list[tuple[str, float]], title: str) -> Figure:
+    """Draws (name, share in [0, 1]) each as a bar with its percentage; the bars of all such charts are on one scale."""
+    height = 0.7 + 0.24 * len(rows)
+    figure = Figure(figsize=(CARD, height))
+    axes = figure.add_axes((NAMES / CARD, 0.35 / height, (CARD - NAMES - NUMBERS) / CARD, 1 - 0.65 / height), xlim=(0, 1))
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / height, va="top")
+    axes.barh(range(len(rows)), [share for _, share in rows], color=BLUE, height=0.75)
+    axes.set_yticks(range(len(rows)), [short(name, 20) for name, _ in rows])
+    axes.set_xticks(np.linspace(0, 1, 5))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(axis="y", visible=False)
+    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    for place, (_, share) in enumerate(rows):
+        axes.text(share + 0.02, place, percent(share), va="center")
+    return figure
+
+
+def _draw_bins(upper: Any, lower: Any, reliability: Reliability, style: dict[str, str], label: str) -> None:
     bins = len(reliability.count)
     filled = reliability.count > 0
     left, count = np.linspace(0, 1, bins + 1)[:-1][filled], reliability.count[filled]
-    confidence, accuracy = reliability.confidence[filled], reliability.accuracy[filled]
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
-    upper.bar(left, accuracy, 1 / bins, align="edge", color=BLUE, edgecolor="white", label="accuracy")
-    upper.plot(confidence, accuracy, "o", color=ORANGE, markersize=3, label="at mean confidence")
-    title = f"expected calibration error {percent(reliability.ece)}"
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
-    figure.legend(loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.5)
-    lower.bar(left, count, 1 / bins, align="edge", color=GREY, edgecolor="white")
-    lower.set(xlabel="confidence", ylabel="images")
-    return figure
-
-
-def _bar_chart(rows: list[tuple[str, float]], title: str) -> Figure:
-    """Draws (name, share in [0, 1]) each as a bar with its percentage."""
-    figure = new_figure(height=0.7 + 0.24 * len(rows))
-    axes = figure.add_subplot(title=title, xlim=(0, 1.15))
-    axes.barh(range(len(rows)), [share for _, share in rows], color=BLUE, height=0.75)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    axes.set_xticks(np.linspace(0, 1, 6))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.grid(axis="y", visible=False)
-    axes.invert_yaxis()
-    for place, (_, share) in enumerate(rows):
-        axes.text(share + 0.01, place, percent(share), va="center")
-    return figure
+    upper.bar(left, reliability.accuracy[filled], 1 / bins, align="edge", label=label, **style)
+    lower.bar(left, count, 1 / bins, align="edge", **(style | {"color": GREY} if "color" in style else style))

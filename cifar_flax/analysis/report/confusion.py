@@ -11,6 +11,7 @@ from cifar_flax.analysis.figures import new_figure, percent, short
 
 LABELLED = 200  # with more classes there is no room for their names
 NUMBERED = 25  # with at most so many there is room for numbers
+BAR = 1.8  # inches of a colour bar
 
 
 class Pair(NamedTuple):
@@ -67,11 +68,11 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
       boundaries: rows and columns before which to draw a line.
     """
     classes = len(names)
-    cell = max(0.125, min(0.4, 6 / classes)) if classes <= LABELLED else 25 / classes
+    cell = max(0.125, min(0.4, 5.4 / classes)) if classes <= LABELLED else 25 / classes
     size = 9 if classes <= NUMBERED else 7
     shown = [short(name, 32) for name in names] if classes <= LABELLED else []
     label = 0.0085 * size * max(map(len, shown), default=0)
-    figure = new_figure(classes * cell + label + 1.8, classes * cell + label + 0.65)
+    figure = new_figure(1.045 * classes * cell + label + 1.25, classes * cell + label + 0.65)
     axes = figure.add_subplot(title=title, xlabel="predicted class", ylabel="true class")
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     # The square root tells one image in a hundred from none.
@@ -86,8 +87,9 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
         for (i, j), share in np.ndenumerate(shares):
             if share >= 0.005:
                 axes.text(j, i, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color="w" if share > 0.3 else "k")
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.5, aspect=30, format=lambda value, _: f"{value:.0%}")
-    bar.set_label("share of the true class" + (", % in the cells" if classes <= NUMBERED else ""))
+    share = min(1, max(0.5, BAR / (classes * cell)))  # of the matrix' height: long enough for the label
+    bar = figure.colorbar(drawn, ax=axes, shrink=share, aspect=60 * share, format=lambda value, _: f"{value:.0%}")
+    bar.set_label("% of the true class")
     return figure
 
 

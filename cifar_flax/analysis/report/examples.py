@@ -1,13 +1,49 @@
-"""Figures of single images: with their five most likely classes, and of pairs of classes that are confused."""
+"""Single images with their most likely classes and what the prediction rests on, and pairs of classes that are confused."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cifar_flax.analysis.figures import BLUE, GREEN, ORANGE, new_figure, percent, short, show_image
+from cifar_flax.analysis.figures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    WIDTH,
+    Picture,
+    PictureWriter,
+    new_figure,
+    percent,
+    short,
+    show_image,
+    tile,
+)
 from cifar_flax.analysis.report.confusion import Pair, describe_pair
 from cifar_flax.data.dataset import Dataset
 
 BARS = 5
+IMAGE = 76  # CSS pixels of an image beside bars
+SHOWN = 4, 2  # images of a pair: confused ones, and others of the predicted class
+COLORS = {"right": GREEN, "wrong": ORANGE, "other": BLUE}
+
+
+@dataclass(frozen=True)
+class Card:
+    """An image in a page with its most likely classes.
+
+    Attributes:
+      image: the image.
+      label: name of the true class.
+      bars: (class name, probability, "right", "wrong" or "other") each, the likeliest first.
+      evidence: the image with what its prediction rests on, where that was computed.
+      lost: probability that the predicted class loses under the square that costs it most.
+    """
+
+    image: Picture
+    label: str
+    bars: list[tuple[str, float, str]]
+    evidence: Picture | None = None
+    lost: float = 0.0
 
 
 def confident_mistakes(probs: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
@@ -22,6 +58,48 @@ def confident_mistakes(probs: np.ndarray, labels: np.ndarray, count: int) -> np.
     return wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:count]
 
 
+def likeliest(label: int, probs: np.ndarray) -> list[tuple[int, str]]:
+    """The five most likely classes of an image, the likeliest first: (class, key of COLORS) each.
+
+    Args:
+      label: the true class.
+      probs: float32 [C].
+    """
+    order = np.argsort(-probs, kind="stable")[:BARS].tolist()
+    return [(k, "right" if k == label else "wrong" if place == 0 else "other") for place, k in enumerate(order)]
+
+
+def image_card(
+    writer: PictureWriter,
+    name: str,
+    dataset: Dataset,
+    row: int,
+    probs: np.ndarray,
+    evidence: np.ndarray | None = None,
+    lost: float = 0.0,
+) -> Card:
+    """Writes an image, and with `evidence`, uint8 [H, W, 3], NAME_evidence.png beside it.
+
+    Args:
+      writer: of the page.
+      name: of the file.
+      dataset: all images.
+      row: the image.
+      probs: float32 [N, C].
+      evidence: of `explanations.overlay`.
+      lost: as in `Card`.
+    """
+    names, label = dataset.class_names, int(dataset.labels[row])
+    bars = [(names[k], float(probs[row, k]), kind) for k, kind in likeliest(label, probs[row])]
+    image = writer.add_image(
+        name, np.asarray(dataset.images[row]), f"Image {row}: {names[label]}, predicted as {bars[0][0]}", IMAGE
+    )
+    if evidence is None:
+        return Card(image, names[label], bars)
+    shown = writer.add_image(f"{name}_evidence", evidence, f"What the prediction {bars[0][0]} rests on", IMAGE)
+    return Card(image, names[label], bars, shown, lost)
+
+
 def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tuple[str, ...]) -> Figure:
     """Draws an image and its five most likely classes: the true one green, a wrong prediction orange.
 
@@ -31,13 +109,13 @@ def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tup
       probs: float32 [C].
       names: class names, [C].
     """
-    order = np.argsort(-probs, kind="stable")[:BARS]
+    bars = likeliest(label, probs)
+    order = [k for k, _ in bars]
     figure = new_figure(height=1.55)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     show_image(left, image)
     left.set_title(short(names[label], 20), fontsize=9, color=GREEN)
-    colors = [GREEN if k == label else ORANGE if place == 0 else BLUE for place, k in enumerate(order)]
-    right.barh(range(len(order)), probs[order], color=colors)
+    right.barh(range(len(order)), probs[order], color=[COLORS[kind] for _, kind in bars])
     right.set_yticks(range(len(order)), [short(names[k], 18) for k in order])
     right.set(xlim=(0, 1.42), xticks=[])
     right.invert_yaxis()
@@ -49,23 +127,27 @@ def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tup
     return figure
 
 
-def pair_card(pair: Pair, dataset: Dataset, predicted: np.ndarray) -> Figure:
-    """Draws up to four images of a class that were predicted as another, and two of that other class.
+def pair_pictures(writer: PictureWriter, name: str, pair: Pair, dataset: Dataset, predicted: np.ndarray) -> dict[str, object]:
+    """Writes up to four images of a class that were predicted as another, and two of that other class.
 
     Args:
+      writer: of the page.
+      name: of the files, NAME.png and NAME_others.png.
       pair: the two classes.
       dataset: all images.
       predicted: int [N], the predicted class of each image.
+
+    Returns:
+      text: the pair in a line; sides: (class name, "right" or "wrong", picture) each.
     """
-    confused = np.flatnonzero((dataset.labels == pair.true) & (predicted == pair.predicted))[:4]
-    others = np.flatnonzero(dataset.labels == pair.predicted)[:2]
-    figure = new_figure(height=1.25)
-    figure.suptitle(describe_pair(pair, dataset.class_names), fontsize=8.5, x=0.01, ha="left")
-    axes = figure.subplots(1, 7, width_ratios=(1, 1, 1, 1, 0.15, 1, 1))
-    for ax in axes:
-        ax.set_axis_off()
-    for ax, row in zip((*axes[: len(confused)], *axes[5 : 5 + len(others)]), (*confused, *others), strict=True):
-        show_image(ax, np.asarray(dataset.images[row]))
-    axes[0].set_title(short(dataset.class_names[pair.true], 26), fontsize=7, color=GREEN, loc="left")
-    axes[5].set_title(short(dataset.class_names[pair.predicted], 14), fontsize=7, color=ORANGE, loc="left")
-    return figure
+    confused = np.flatnonzero((dataset.labels == pair.true) & (predicted == pair.predicted))[: SHOWN[0]]
+    others = np.flatnonzero(dataset.labels == pair.predicted)[: SHOWN[1]]
+    text, sides = describe_pair(pair, dataset.class_names), []
+    rows_of = ((pair.true, "right", name, confused), (pair.predicted, "wrong", f"{name}_others", others))
+    for class_index, kind, file, rows in rows_of:
+        if len(rows):
+            tiles = tile(np.asarray(dataset.images[rows]), len(rows))
+            width = WIDTH * len(rows) // (sum(SHOWN) + 1)
+            alt = f"{text}: images of {dataset.class_names[class_index]}"
+            sides.append((dataset.class_names[class_index], kind, writer.add_image(file, tiles, alt, width)))
+    return {"text": text, "sides": sides}

@@ -1,68 +1,56 @@
-"""Pictures of the kernels of the first layer, and of activations for one image."""
+"""Images of the kernels of the first layer, and of activations for one image, with captions."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from cifar_flax.analysis.figures import CARD, new_figure, short, show_image
+from cifar_flax.analysis.figures import tile
 from cifar_flax.analysis.report.layers import Layer, format_shape
 from cifar_flax.models.first_layer import COLUMNS, SHOWN, kernel_grid
 
 MAPS = 16  # feature maps shown of a layer
 UNITS = 64  # units in a row
+MAP_PIXELS, UNIT_PIXELS = 32, 6  # of a side, at least
 
 
-def draw_kernels(kernels: np.ndarray) -> Figure:
+def kernel_picture(kernels: np.ndarray) -> tuple[str, np.ndarray]:
     """Draws up to 64 kernels of the first layer, those of the largest norm first.
 
     Args:
       kernels: float32 [F, h, w, C] from `first_layer_kernels`.
+
+    Returns:
+      A caption and uint8 [H', W', C], as `kernel_grid` draws them.
     """
     order = np.argsort(-np.square(kernels).sum((1, 2, 3)), kind="stable")
     shown = kernels[order[:SHOWN]]
-    figure = new_figure(height=0.5 * -(-len(shown) // COLUMNS) + 0.3)
     more = f", the {SHOWN} largest of {len(kernels)}" if len(kernels) > SHOWN else ""
-    figure.suptitle(f"{len(shown)} of {format_shape(shown.shape[1:])} each{more}", fontsize=8.5)
-    show_image(figure.add_subplot(), kernel_grid(shown))
-    return figure
+    return f"{len(shown)} of {format_shape(shown.shape[1:])} each{more}", kernel_grid(shown)
 
 
-def draw_activations(layer: Layer) -> Figure:
+def activation_picture(layer: Layer) -> tuple[str, np.ndarray]:
     """Draws the output of a layer for the first image, black for its lowest value and white for its highest.
 
     Of feature maps [H, W, F] the sixteen that vary most are shown; of tokens [T, F] and units [F] all.
+
+    Returns:
+      A caption and uint8 [H', W', 4], transparent between maps and where there is no unit.
     """
     values = layer.output[0]
-    name = short(layer.name, 30)
     if values.ndim == 3:
         order = np.argsort(-values.std((0, 1)), kind="stable")[:MAPS]
-        title = f"{name}: {len(order)} of {values.shape[-1]} maps of {format_shape(values.shape[:2])}"
-        return _draw_maps(np.moveaxis(values[..., order], -1, 0), title)
+        caption = f"{layer.name}: {len(order)} of {values.shape[-1]} maps of {format_shape(values.shape[:2])}"
+        maps = _grey(np.moveaxis(values[..., order], -1, 0))
+        scale = -(-MAP_PIXELS // max(values.shape[:2]))
+        return caption, tile(maps.repeat(scale, 1).repeat(scale, 2), COLUMNS)
     if values.ndim == 2:
-        return _draw_units(values, f"{name}: {len(values)} tokens of {values.shape[1]} units")
-    units = values.reshape(-1)
-    strip = np.full((-(-len(units) // UNITS), min(len(units), UNITS)), np.nan)
-    strip.flat[: len(units)] = units
-    return _draw_units(strip, f"{name}: {len(units)} units")
+        return f"{layer.name}: {len(values)} tokens of {values.shape[1]} units", tile(
+            _grey(values).reshape(1, *values.shape, 1), 1
+        )
+    units = _grey(values.reshape(-1, 1, 1)).repeat(UNIT_PIXELS, 1).repeat(UNIT_PIXELS, 2)
+    return f"{layer.name}: {len(units)} units", tile(units, UNITS, gap=1)
 
 
-def _draw_maps(maps: np.ndarray, title: str) -> Figure:
-    columns = min(COLUMNS, len(maps))
-    rows = -(-len(maps) // columns)
-    figure = new_figure(height=0.5 * rows + 0.3)
-    figure.suptitle(title, fontsize=8.5)
-    low, high = np.nanmin(maps, initial=np.inf), np.nanmax(maps, initial=-np.inf)
-    for i, axes in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
-        axes.set_axis_off()
-        if i < len(maps):
-            show_image(axes, maps[i])
-            if low < high:
-                axes.images[0].set_clim(low, high)
-    return figure
-
-
-def _draw_units(values: np.ndarray, title: str) -> Figure:
-    rows, columns = values.shape
-    figure = new_figure(height=min(max(0.55, 0.35 + CARD * rows / max(columns, UNITS)), CARD))
-    figure.suptitle(title, fontsize=8.5)
-    show_image(figure.add_subplot(), values)
-    return figure
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Values [...] as uint8 [..., 1], from black for the lowest to white; one that is NaN is black."""
+    low, high = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=-np.inf)
+    scaled = (values - low) / (high - low) if low < high < np.inf else np.zeros(values.shape)
+    return np.rint(255 * np.nan_to_num(scaled)).astype(np.uint8)[..., None]

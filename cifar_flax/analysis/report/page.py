@@ -1,4 +1,4 @@
-"""report.html: scores, learning curves, mistakes and layers of a run on one split, in one file."""
+"""The page of a report: scores, learning curves, mistakes and layers of a run on one split, in one file."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,16 @@ import numpy as np
 from cifar_flax._version import __version__
 from cifar_flax.analysis import curves
 from cifar_flax.analysis.config_diff import changed_fields, format_value
-from cifar_flax.analysis.figures import FigureWriter, Picture, percent
+from cifar_flax.analysis.figures import WIDTH, Picture, PictureWriter, drawing_style, percent
 from cifar_flax.analysis.html import write_page
 from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.analysis.report import charts, confusion, examples, filters
 from cifar_flax.analysis.report.architecture import draw_network, side_lanes
+from cifar_flax.analysis.report.explanations import occlusion_pictures
 from cifar_flax.analysis.report.graph import network_graph
 from cifar_flax.analysis.report.layers import Layer, call_layers, count_parameters, leaf_layers
+from cifar_flax.analysis.robustness.accuracy import corruption_figure, read_robustness
+from cifar_flax.analysis.robustness.corruptions import SEVERITIES
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability
@@ -30,7 +33,7 @@ from cifar_flax.runtime.progress import format_duration
 if TYPE_CHECKING:
     import pandas as pd
 
-MISTAKES, PAIRS, CLASSES, ACTIVATIONS = 12, 10, 10, 12  # how many are shown of each
+MISTAKES, PAIRS, CLASSES, ACTIVATIONS = 12, 12, 10, 11  # how many are shown of each
 SECTIONS = (
     ("summary", "Summary"),
     ("curves", "Learning curves"),
@@ -39,9 +42,12 @@ SECTIONS = (
     ("pairs", "Confused pairs"),
     ("calibration", "Calibration"),
     ("mistakes", "Confident mistakes"),
+    ("corruptions", "Corrupted images"),
+    ("color", "Colour"),
     ("filters", "First layer"),
     ("activations", "Activations"),
     ("architecture", "Architecture"),
+    ("config", "Config"),
     ("environment", "Environment"),
 )
 
@@ -49,7 +55,9 @@ SECTIONS = (
 def write_report(
     run: Run, predictions: Predictions, dataset: Dataset, scores: dict[str, Any], folder: Path | None = None
 ) -> Path:
-    """Writes report.html, and each of its pictures as SPLIT_NAME.png.
+    """Writes NAME.html, and each of its pictures as a file in the folder NAME, which are those of `Predictions.name`.
+
+    Scores on corrupted images and without colour are in it where the folder has them for these predictions.
 
     Args:
       run: the run to report on.
@@ -59,35 +67,39 @@ def write_report(
       folder: they go to, RUN/report by default.
 
     Returns:
-      The path of report.html.
+      The path of NAME.html.
     """
     folder = folder or run.workdir / "report"
-    make_folder(folder)
-    writer = FigureWriter(folder, predictions.split)
+    pictures = folder / predictions.name
+    make_folder(pictures)
+    writer = PictureWriter(pictures)
     network = run.network(predictions.step, ema=predictions.ema)
     predicted = predicted_classes(predictions.logits)
-    probs = probabilities(predictions.logits)
-    epochs = curves.select_epochs(run.metrics())
+    probs = probabilities(predictions.logits / np.float32(network.temperature))
+    metrics = run.metrics()
     matrix = confusion_matrix(predicted, predictions.labels, predictions.logits.shape[1])
-    with writer.style((*run.class_names, *run.preprocessing.coarse_names)):
+    with drawing_style((*run.class_names, *run.preprocessing.coarse_names)):
+        robustness = _robustness(writer, folder, predictions, dataset)
         return write_page(
-            folder / "report.html",
+            folder / f"{predictions.name}.html",
             "report.html",
             title=f"{run.workdir.absolute().name}: {percent(scores['top1'])} top-1 on {predictions.split}",
             workdir=str(run.workdir),
             version=__version__,
-            sections=SECTIONS,
+            sections=[(id, text) for id, text in SECTIONS if robustness.get(id, True)],
             num_classes=run.preprocessing.num_classes,
             averaged=run.has_ema and predictions.ema,
             predictions=predictions,
             scores=scores,
             topk=writer.add("topk", charts.topk_chart(scores), "Bars of top-1, 2, 3 and 5 accuracy"),
-            **_summary(run, network, scores, epochs),
-            **_curves(writer, epochs, predictions.step),
+            **_summary(run, network, scores, curves.select_epochs(metrics)),
+            **_curves(writer, metrics, predictions.step),
             **_classes(run, writer, scores, matrix),
-            **_images(writer, dataset, probs, predicted, matrix),
+            **_images(writer, network, predictions, dataset, probs),
             **_network(writer, network, dataset, probs, predicted),
-            reliability=_reliability(writer, probs, predictions.labels),
+            **robustness,
+            reliability=_reliability(writer, probs, predictions, network.temperature),
+            calibration=network.calibration,
             environment=_environment(run.workdir / "environment.json"),
         )
 
@@ -111,16 +123,19 @@ def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.Dat
     return {"facts": facts, "changed": changed_fields(run.config), "config": json.dumps(to_dict(run.config), indent=2)}
 
 
-def _curves(writer: FigureWriter, epochs: "pd.DataFrame", step: int) -> dict[str, Any]:
+def _curves(writer: PictureWriter, metrics: "pd.DataFrame", step: int) -> dict[str, Any]:
+    epochs = curves.select_epochs(metrics)
     pictures = [
         writer.add(f"curve_{metric}", curves.learning_curve(epochs, metric, step), f"Learning curve: {name} by epoch")
         for metric, name in curves.METRICS.items()
         if len(epochs)
     ]
+    if rates := curves.learning_rate_curve(metrics):
+        pictures.append(writer.add("curve_learning_rate", rates, "Learning rate by epoch"))
     return {"curves": pictures, "validated": "validation_loss" in epochs}
 
 
-def _classes(run: Run, writer: FigureWriter, scores: dict[str, Any], matrix: np.ndarray) -> dict[str, Any]:
+def _classes(run: Run, writer: PictureWriter, scores: dict[str, Any], matrix: np.ndarray) -> dict[str, Any]:
     """Confusion matrices, charts of the best and worst classes, and tables of all classes."""
     preprocessing = run.preprocessing
     names, coarse_of_fine = preprocessing.class_names, preprocessing.coarse_of_fine
@@ -129,64 +144,102 @@ def _classes(run: Run, writer: FigureWriter, scores: dict[str, Any], matrix: np.
     fine = confusion.heat_map(matrix[np.ix_(order, order)], tuple(names[i] for i in order), f"{len(names)} classes", boundaries)
     heading = f"{len(names)} classes" + (", in the order of their superclasses" if coarse_of_fine else "")
     matrices = [(heading, writer.add("confusion", fine, "Confusion matrix of the classes", dpi=144))]
-    tables = [(f"all {len(names)} classes", _table(scores["per_class"]))]
+    tables, beside = [(f"all {len(names)} classes", _table(scores["per_class"]))], None
     if coarse_of_fine:
         coarse = confusion.coarse_confusion(matrix, coarse_of_fine, len(preprocessing.coarse_names))
         heading = f"{len(coarse)} superclasses"
         figure = confusion.heat_map(coarse, preprocessing.coarse_names, heading)
         matrices.insert(0, (heading, writer.add("confusion_coarse", figure, "Confusion matrix of the superclasses")))
         tables.append((f"all {len(coarse)} superclasses", _table(scores["per_superclass"])))
+        ranked = charts.ranked_classes(scores["per_superclass"])
+        figure = charts.bar_chart(ranked, "accuracy of each superclass")
+        beside = writer.add("superclasses", figure, "Bars: accuracy of each superclass")
     ranked = charts.ranked_classes(scores["per_class"])
     parts = {"classes": ranked} if len(ranked) <= 2 * CLASSES else {"best": ranked[:CLASSES], "worst": ranked[-CLASSES:]}
     titles = {"classes": "accuracy of each class", "best": "the best classes", "worst": "the worst classes"}
-    pictures = [writer.add(key, charts.class_chart(rows, titles[key]), f"Bars: {titles[key]}") for key, rows in parts.items()]
-    return {"matrices": matrices, "classes": pictures, "tables": tables}
+    pictures = [writer.add(key, charts.bar_chart(rows, titles[key]), f"Bars: {titles[key]}") for key, rows in parts.items()]
+    return {"matrices": matrices, "beside": beside, "classes": pictures, "tables": tables}
 
 
 def _images(
-    writer: FigureWriter, dataset: Dataset, probs: np.ndarray, predicted: np.ndarray, matrix: np.ndarray
+    writer: PictureWriter, network: Network, predictions: Predictions, dataset: Dataset, probs: np.ndarray
 ) -> dict[str, Any]:
-    """Images of the most confused pairs of classes, and of the most confident mistakes."""
-    names = dataset.class_names
+    """Images of the most confused pairs of classes, and of the most confident mistakes, with what they rest on."""
+    predicted = predicted_classes(predictions.logits)
+    matrix = confusion_matrix(predicted, predictions.labels, probs.shape[1])
     pairs = [
-        writer.add(f"pair_{i:02}", examples.pair_card(pair, dataset, predicted), confusion.describe_pair(pair, names))
+        examples.pair_pictures(writer, f"pair_{i:02}", pair, dataset, predicted)
         for i, pair in enumerate(confusion.most_confused(matrix, PAIRS), 1)
     ]
-    mistakes = []
-    for i, row in enumerate(examples.confident_mistakes(probs, dataset.labels, MISTAKES), 1):
-        alt = f"Image {row}: {names[dataset.labels[row]]}, predicted as {names[predicted[row]]}"
-        mistakes.append(writer.add(f"mistake_{i:02}", _card(dataset, row, probs), alt))
+    rows = examples.confident_mistakes(probs, dataset.labels, MISTAKES)
+    explained = occlusion_pictures(network, np.asarray(dataset.images[rows]), predicted[rows], predictions.tta)
+    mistakes = [
+        examples.image_card(writer, f"mistake_{i:02}", dataset, int(row), probs, *evidence)
+        for i, (row, evidence) in enumerate(zip(rows, explained, strict=True), 1)
+    ]
     return {"pairs": pairs, "mistakes": mistakes}
 
 
 def _network(
-    writer: FigureWriter, network: Network, dataset: Dataset, probs: np.ndarray, predicted: np.ndarray
+    writer: PictureWriter, network: Network, dataset: Dataset, probs: np.ndarray, predicted: np.ndarray
 ) -> dict[str, Any]:
     """Kernels of the first layer, activations of the first image with a correct prediction, and the drawing of the network."""
     row = int(np.argmax(predicted == dataset.labels))
     model, variables, preprocessing = network.model, network.variables, network.preprocessing
-    kernels = first_layer_kernels(variables["params"], preprocessing.image_shape)
-    first_layer = kernels is not None and writer.add("filters", filters.draw_kernels(kernels), "Kernels of the first layer")
+    kernels, first_layer = first_layer_kernels(variables["params"], preprocessing.image_shape), None
+    if kernels is not None:
+        caption, picture = filters.kernel_picture(kernels)
+        first_layer = caption, writer.add_image("filters", picture, "Kernels of the first layer", WIDTH)
     image = preprocessing.normalize(jnp.asarray(dataset.images[row : row + 1]))
-    activations = [writer.add("activations_image", _card(dataset, row, probs), "The image, with its most likely classes")]
+    activations = []
     for i, layer in enumerate(_evenly(leaf_layers(call_layers(model, variables, image, network.dtype))), 1):
-        activations.append(writer.add(f"activations_{i:02}", filters.draw_activations(layer), f"Output of {layer.name}"))
+        caption, picture = filters.activation_picture(layer)
+        activations.append((caption, writer.add_image(f"activations_{i:02}", picture, f"Output of {layer.name}", WIDTH)))
     nodes = network_graph(model, variables, preprocessing.image_shape)
-    figure = draw_network(nodes, count_parameters(variables["params"]))
-    drawing = writer.add("architecture", figure, "The layers with shapes and parameters", dpi=144)
-    branches = bool(side_lanes(nodes))
-    return {"filters": first_layer, "activations": activations, "architecture": drawing, "branches": branches}
+    drawings = [
+        writer.add(f"architecture_{i}", figure, f"The layers with shapes and parameters, part {i}", dpi=144)
+        for i, figure in enumerate(draw_network(nodes), 1)
+    ]
+    return {
+        "filters": first_layer,
+        "activations_image": examples.image_card(writer, "activations_image", dataset, row, probs),
+        "activations": activations,
+        "architecture": drawings,
+        "parameters": count_parameters(variables["params"]),
+        "branches": bool(side_lanes(nodes)),
+    }
 
 
-def _reliability(writer: FigureWriter, probs: np.ndarray, labels: np.ndarray) -> Picture | None:
+def _robustness(writer: PictureWriter, folder: Path, predictions: Predictions, dataset: Dataset) -> dict[str, Any]:
+    """Tables and pictures of the scores on corrupted images and without colour; None for what was not measured."""
+    corruptions, color = (read_robustness(folder, predictions, kind) for kind in ("corruptions", "color"))
+    sections: dict[str, Any] = {"corruptions": None, "color": None}
+    if corruptions:
+        columns = ["top-1, %", *map(str, SEVERITIES), "mean"]
+        means = [(name.replace("_", " "), [*row, float(np.mean(row))]) for name, row in corruptions["corruptions"].items()]
+        cells = [[name, *(f"{100 * share:.1f}" for share in row)] for name, row in means]
+        figure = corruption_figure(np.asarray(dataset.images[0]), corruptions)
+        picture = writer.add("corruptions", figure, "One image under each corruption and severity", dpi=144, kind="photographs")
+        sections["corruptions"] = {**corruptions, "table": {"columns": columns, "rows": cells}, "picture": picture}
+    if color:
+        hues = [(f"hue {degrees}\N{DEGREE SIGN}", share) for degrees, share in color["hue"].items()]
+        rows = [("clean", color["clean"]), ("grayscale", color["grey"]), *hues]
+        picture = writer.add("color", charts.bar_chart(rows, "accuracy"), "Bars: accuracy without colour and with turned hues")
+        sections["color"] = {**color, "picture": picture}
+    return sections
+
+
+def _reliability(writer: PictureWriter, probs: np.ndarray, predictions: Predictions, temperature: float) -> list[Picture]:
+    """The reliability diagram and the coverage curve; none where the network has diverged."""
     if not np.isfinite(probs).all():
-        return None
-    figure = charts.reliability_diagram(reliability(probs, labels))
-    return writer.add("reliability", figure, "Reliability diagram: accuracy by confidence")
-
-
-def _card(dataset: Dataset, row: int, probs: np.ndarray) -> Any:
-    return examples.prediction_card(np.asarray(dataset.images[row]), int(dataset.labels[row]), probs[row], dataset.class_names)
+        return []
+    labels = predictions.labels
+    before = reliability(probabilities(predictions.logits), labels) if temperature != 1 else None
+    diagram, coverage = charts.reliability_diagram(reliability(probs, labels), before), charts.coverage_curve(probs, labels)
+    return [
+        writer.add("reliability", diagram, "Reliability diagram: accuracy by confidence"),
+        writer.add("coverage", coverage, "Accuracy on the most confident images by their share"),
+    ]
 
 
 def _evenly(layers: list[Layer]) -> list[Layer]:

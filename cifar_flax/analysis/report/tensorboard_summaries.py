@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cifar_flax.analysis.config_diff import differing_fields, format_value
-from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.figures import drawing_style
 from cifar_flax.analysis.report.confusion import by_superclass, heat_map
 from cifar_flax.analysis.report.examples import prediction_card
 from cifar_flax.config import Config
@@ -71,10 +71,10 @@ def _pictures(run: Run) -> Iterator[tuple[str, np.ndarray]]:
     """Yields names and pictures, uint8 [H, W, 3]: the confusion matrix, then predictions."""
     dataset, names, coarse_of_fine = run.dataset("validation"), run.class_names, run.preprocessing.coarse_of_fine
     logits = run.predict(dataset)
-    probs = probabilities(logits)
+    probs = probabilities(logits / np.float32(run.calibration().temperature))
     matrix = confusion_matrix(predicted_classes(logits), dataset.labels, len(names))
     order = by_superclass(coarse_of_fine) if coarse_of_fine else np.arange(len(names))
-    with FigureWriter(run.workdir, "").style(names):
+    with drawing_style(names):
         yield "confusion", _pixels(heat_map(matrix[np.ix_(order, order)], tuple(names[i] for i in order), "validation"))
         for k, i in enumerate(np.linspace(0, len(dataset) - 1, min(EXAMPLES, len(dataset))).astype(int)):
             yield f"prediction/{k}", _pixels(prediction_card(dataset.images[i], int(dataset.labels[i]), probs[i], names))

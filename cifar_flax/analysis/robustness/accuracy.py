@@ -1,15 +1,14 @@
-"""Accuracy under corruptions, in grayscale and with shifted hues: scores, text tables, JSON files and a picture."""
+"""Accuracy under corruptions, in grayscale and with shifted hues: scores kept in JSON files, text tables and a picture."""
 
-import dataclasses
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
-from cifar_flax.analysis.figures import FigureWriter
+from cifar_flax.analysis.figures import new_figure, percent
 from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from cifar_flax.analysis.robustness.image_filters import shift_hue, to_grayscale
@@ -17,64 +16,94 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
 from cifar_flax.files.atomic import write_text
-from cifar_flax.files.checksum import dumps_checksummed
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.files.tables import format_table
-from cifar_flax.run import Run
+from cifar_flax.network import Network
+from cifar_flax.runtime.progress import Progress
 
-T = TypeVar("T")
 HUE_SHIFTS = (60, 120, 180, 240, 300)  # degrees of the colour circle
 
 
 def corruption_accuracy(
-    run: Run, dataset: Dataset, which: str | int, tta: str = "none", names: Iterable[str] = CORRUPTIONS
+    network: Network, dataset: Dataset, predictions: Predictions, folder: Path, names: Iterable[str] = CORRUPTIONS
 ) -> dict[str, Any]:
-    """Top-1 of a checkpoint under every corruption and severity.
+    """Top-1 under every corruption and severity, kept in FOLDER/NAME_corruptions.json score by score.
+
+    What is there of the same predictions on clean images is not computed again: interrupted and called again, it goes on.
 
     Args:
-      run: a run on images with three channels.
-      dataset: clean images of the run's shape.
-      which: the checkpoint, as in `Run.predict`.
-      tta: test-time augmentation, as in `Run.predict`.
+      network: for images with three channels.
+      dataset: clean images of its shape.
+      predictions: of the network on them, which scores belong to; their test-time augmentation is used.
+      folder: the report folder; made where it is missing.
       names: keys of CORRUPTIONS.
 
     Returns:
-      n: number of images; clean: top-1 on the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all
-        corruptions and severities.
+      split, checkpoint, tta, ema: as in `Predictions.about`; predictions_sha256: theirs; n: number of images; clean: top-1 on
+        the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all corruptions and severities, None
+        before all are there.
 
     Raises:
       UserError: the images have no colour.
     """
     _check_color(dataset)
-    corruptions = {
-        name: [_top1(run, dataset, corrupt(dataset.images, name, severity), which, tta) for severity in SEVERITIES]
-        for name in _shown(names, "corruptions")
-    }
-    clean, mean = _top1(run, dataset, dataset.images, which, tta), float(np.mean(list(corruptions.values())))
-    return {"n": len(dataset), "clean": clean, "corruptions": corruptions, "mean": mean}
+    names, path, progress = list(names), _path(folder, predictions, "corruptions"), Progress()
+    kept = (_read(path, predictions) or {}).get("corruptions", {})
+    scores: dict[str, list[float]] = {name: kept.get(name, []) for name in names}
+    make_folder(folder)
+
+    def summary() -> dict[str, Any]:
+        values = list(itertools.chain.from_iterable(scores.values()))
+        mean = float(np.mean(values)) if len(values) == len(names) * len(SEVERITIES) else None
+        return {**_header(predictions), "corruptions": scores, "mean": mean}
+
+    for i, (name, severity) in enumerate(itertools.product(names, SEVERITIES), 1):
+        if len(scores[name]) < severity:
+            if progress.due():
+                progress.show(f"corruptions: {i} of {len(names) * len(SEVERITIES)}, {name} {severity}")
+            scores[name].append(_top1(network, dataset, corrupt(dataset.images, name, severity), predictions.tta))
+            write_text(path, dumps_checksummed(summary()))
+    progress.clear()
+    return summary()
 
 
-def color_accuracy(run: Run, dataset: Dataset, which: str | int, tta: str = "none") -> dict[str, Any]:
-    """Top-1 of a checkpoint on clean images, in grayscale, and with shifted hues.
+def color_accuracy(network: Network, dataset: Dataset, predictions: Predictions, folder: Path) -> dict[str, Any]:
+    """Top-1 on clean images, in grayscale, and with shifted hues; written to FOLDER/NAME_color.json.
 
     Args:
-      run: a run on images with three channels.
-      dataset: clean images of the run's shape.
-      which: the checkpoint, as in `Run.predict`.
-      tta: test-time augmentation, as in `Run.predict`.
+      network: for images with three channels.
+      dataset: clean images of its shape.
+      predictions: as in `corruption_accuracy`.
+      folder: the report folder; made where it is missing.
 
     Returns:
-      n: number of images; clean, grey: top-1; hue: degrees -> top-1; mean_hue: over those.
+      split, checkpoint, tta, ema, predictions_sha256, n: as there; clean, grey: top-1; hue: degrees -> top-1; mean_hue: over
+        those.
 
     Raises:
       UserError: the images have no colour.
     """
     _check_color(dataset)
-    hue = {
-        str(shift): _top1(run, dataset, shift_hue(dataset.images, shift), which, tta) for shift in _shown(HUE_SHIFTS, "hues")
-    }
-    clean, grey = (_top1(run, dataset, images, which, tta) for images in (dataset.images, to_grayscale(dataset.images)))
-    return {"n": len(dataset), "clean": clean, "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
+    changed = {"grey": to_grayscale(dataset.images)} | {str(shift): shift_hue(dataset.images, shift) for shift in HUE_SHIFTS}
+    hue = {name: _top1(network, dataset, images, predictions.tta) for name, images in changed.items()}
+    grey = hue.pop("grey")
+    colors = {**_header(predictions), "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
+    make_folder(folder)
+    write_text(_path(folder, predictions, "color"), dumps_checksummed(colors))
+    return colors
+
+
+def read_robustness(folder: Path, predictions: Predictions, kind: str) -> dict[str, Any] | None:
+    """Reads the scores of these very predictions from a report folder; None where they are missing, damaged or incomplete.
+
+    Args:
+      folder: the report folder.
+      predictions: on the clean images.
+      kind: "corruptions" or "color".
+    """
+    scores = _read(_path(folder, predictions, kind), predictions)
+    return None if scores is None or scores.get("mean", 0) is None else scores
 
 
 def corruption_table(accuracies: dict[str, Any]) -> str:
@@ -95,29 +124,6 @@ def color_table(accuracies: dict[str, Any]) -> str:
     return f"{format_table(rows, right={1})}  ({accuracies['n']:,} images)"
 
 
-def write_robustness(folder: Path, name: str, predictions: Predictions, accuracies: dict[str, Any]) -> Path:
-    """Writes FOLDER/SPLIT_NAME.json and returns its path.
-
-    Args:
-      folder: the report folder; made where it is missing.
-      name: "corruptions" or "color".
-      predictions: those on the clean images: their split, checkpoint and test-time augmentation are recorded.
-      accuracies: from `corruption_accuracy` or `color_accuracy`.
-    """
-    make_folder(folder)
-    path = folder / f"{predictions.split}_{name}.json"
-    write_text(path, dumps_checksummed({**predictions.about, **accuracies}))
-    return path
-
-
-def draw_corruptions(folder: Path, split: str, dataset: Dataset, accuracies: dict[str, Any]) -> Path:
-    """Writes FOLDER/SPLIT_corruptions.png, one image under each corruption and severity, and returns its path."""
-    writer = FigureWriter(folder, split)
-    with writer.style():
-        figure = corruption_figure(dataset.images[0], accuracies)
-        return folder / writer.add("corruptions", figure, "One image under each corruption and severity, with the top-1").file
-
-
 def corruption_figure(image: np.ndarray, accuracies: dict[str, Any]) -> Figure:
     """Draws an image under each corruption, a row each, and severity, a column each, with the top-1 below.
 
@@ -126,27 +132,40 @@ def corruption_figure(image: np.ndarray, accuracies: dict[str, Any]) -> Figure:
       accuracies: from `corruption_accuracy`.
     """
     names = list(accuracies["corruptions"])
-    figure = Figure((1.2 * (1 + len(SEVERITIES)), 1.25 * len(names)), layout="constrained")
+    figure = new_figure(0.3 + 1.0 * (1 + len(SEVERITIES)), 0.3 + 1.2 * len(names))
     grid = figure.subplots(len(names), 1 + len(SEVERITIES), squeeze=False)
     for row, name in zip(grid, names, strict=True):
         images = [image, *(corrupt(image[None], name, severity)[0] for severity in SEVERITIES)]
         for axes, shown, top1 in zip(row, images, (accuracies["clean"], *accuracies["corruptions"][name]), strict=True):
-            axes.imshow(shown)
-            axes.set(xticks=[], yticks=[], xlabel=f"{top1:.1%}")
+            axes.imshow(shown, interpolation="nearest")
+            axes.set(xticks=[], yticks=[], xlabel=percent(top1))
+            axes.grid(visible=False)
         row[0].set_ylabel(name.replace("_", " "))
     for axes, title in zip(grid[0], ("clean", *(f"severity {severity}" for severity in SEVERITIES)), strict=True):
         axes.set_title(title)
     return figure
 
 
-def _shown(items: Iterable[T], what: str) -> "tqdm[T]":
-    """The same items, with their progress on a terminal."""
-    return tqdm(list(items), desc=what, unit="", disable=None, leave=False)
+def _path(folder: Path, predictions: Predictions, kind: str) -> Path:
+    return folder / f"{predictions.name}_{kind}.json"
 
 
-def _top1(run: Run, dataset: Dataset, images: np.ndarray, which: str | int, tta: str) -> float:
-    logits = run.predict(dataclasses.replace(dataset, images=images), which, tta)
-    return float((predicted_classes(logits) == dataset.labels).mean())
+def _header(predictions: Predictions) -> dict[str, Any]:
+    clean = float((predicted_classes(predictions.logits) == predictions.labels).mean())
+    about = {**predictions.about, "predictions_sha256": predictions.sha256}
+    return {**about, "n": len(predictions.labels), "clean": clean}
+
+
+def _read(path: Path, predictions: Predictions) -> dict[str, Any] | None:
+    try:
+        scores = read_checksummed(path)
+    except (OSError, ValueError):
+        return None
+    return scores if _header(predictions).items() <= scores.items() else None
+
+
+def _top1(network: Network, dataset: Dataset, images: np.ndarray, tta: str) -> float:
+    return float((predicted_classes(network.logits(images, tta)) == dataset.labels).mean())
 
 
 def _check_color(dataset: Dataset) -> None:

@@ -81,18 +81,19 @@ def test_runs_are_compared_with_the_first_by_mcnemars_test(results):
 def test_tables_list_runs_seed_groups_and_config_differences(results):
     runs, groups, fields = comparison_tables(results, "test")
     low, high = results[1].interval
-    assert runs.rows[1] == (
+    assert runs.rows[1] == [
         *("2", "b", "54.00%", f"{low:.2%} to {high:.2%}", "+4.00", "0.12"),
         *("90.00%", "1.5000", "5.00%", "200", "1:01:01", "7"),
-    )
-    assert groups.rows == [("1, 2", "52.00%", "2.83%", "2", "-"), ("3", "70.00%", "-", "1", "-")]
+    ]
+    assert groups.columns == ["runs", "mean", "sd", "n"]  # without p, which neither group has
+    assert groups.rows == [["1, 2", "52.00%", "2.83%", "2"], ["3", "70.00%", "-", "1"]]
     assert fields.rows[2] == ("model.blocks[0].pool", "-", "-", "2")
     assert len(comparison_tables(results[1:], "test")) == 2  # no group of seeds
 
 
-def test_the_text_of_a_table_is_aligned_under_its_title():
-    text = Table("title", ("a", "bb"), [("long", "1"), ("x", "22")], "note").text()
-    assert text.splitlines() == ["title", "  a     bb", "  long  1", "  x     22", "  note"]
+def test_the_text_of_a_table_is_aligned_under_its_title_numbers_to_the_right():
+    text = Table("title", ("a", "bb"), [("long", "1"), ("x", "22")], "note", words=("a",)).text()
+    assert text.splitlines() == ["title", "  a     bb", "  long   1", "  x     22", "  note"]
     assert Table("nothing", ("a",), []).text() == "nothing"
 
 

@@ -1,7 +1,10 @@
 import numpy as np
+from PIL import Image
 
+from cifar_flax.analysis.figures import PictureWriter
 from cifar_flax.analysis.report.confusion import Pair
-from cifar_flax.analysis.report.examples import confident_mistakes, pair_card, prediction_card
+from cifar_flax.analysis.report.examples import confident_mistakes, pair_pictures, prediction_card
+from cifar_flax.analysis.report.explanations import overlay
 from tests.conftest import tiny_split
 
 
@@ -24,10 +27,26 @@ def test_a_card_shows_the_image_and_its_five_most_likely_classes():
     assert len({colors[0], colors[1], colors[2]}) == 3  # wrong, true, any other
 
 
-def test_a_pair_shows_confused_images_and_images_of_the_other_class():
+def test_a_pair_shows_confused_images_and_images_of_the_other_class(tmp_path):
     data = tiny_split(60, 0)
     predicted = data.labels.copy()
     wrong = np.flatnonzero(data.labels == 4)[:3]
     predicted[wrong] = 7
-    drawn = [axes.images[0].get_array() for axes in pair_card(Pair(4, 7, 3, 6), data, predicted).axes if axes.images]
-    np.testing.assert_array_equal(drawn, data.images[[*wrong, *np.flatnonzero(data.labels == 7)[:2]]])
+    pair = pair_pictures(PictureWriter(tmp_path), "pair", Pair(4, 7, 3, 6), data, predicted)
+    assert "3 of 6 (50.0 %)" in pair["text"]
+    for (name, kind, picture), rows in zip(pair["sides"], (wrong, np.flatnonzero(data.labels == 7)[:2]), strict=True):
+        assert (name, kind) in {(data.class_names[4], "right"), (data.class_names[7], "wrong")}
+        pixels = np.asarray(Image.open(tmp_path / picture.file))
+        side = data.images.shape[1]
+        shown = [pixels[:, k * (side + 2) :][:, :side, :3] for k in range(len(rows))]
+        np.testing.assert_array_equal(shown, data.images[rows])
+
+
+def test_evidence_is_orange_where_covering_costs_and_blue_where_it_helps():
+    image = np.full((8, 8, 3), 100, np.uint8)
+    drop = np.zeros((3, 3))
+    drop[0, 0], drop[2, 2] = 0.5, -0.25
+    shown = overlay(image, drop, size=4, stride=2).astype(int)
+    assert shown[0, 0, 0] - shown[0, 0, 2] > 2 * (shown[7, 7, 2] - shown[7, 7, 0]) > 20
+    np.testing.assert_array_equal(shown[0, 7], (100, 100, 100))
+    np.testing.assert_array_equal(overlay(image, np.zeros((3, 3)), 4, 2), image)

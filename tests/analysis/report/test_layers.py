@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.analysis.report.filters import draw_activations, draw_kernels
+from cifar_flax.analysis.report.filters import activation_picture, kernel_picture
 from cifar_flax.analysis.report.layers import Layer, call_layers, leaf_layers
 from cifar_flax.config import Config
 from cifar_flax.models import BlockConfig, DenseConfig, create_model, initialize
@@ -61,24 +61,29 @@ def test_layers_with_submodules_are_no_leaves():
 def test_the_kernel_of_the_largest_norm_is_drawn_first():
     kernels = np.full((3, 2, 2, 3), 0.1, np.float32)
     kernels[2, 0, 0] = (5, 0, -5)
-    picture = draw_kernels(kernels).axes[0].images[0].get_array()
+    caption, picture = kernel_picture(kernels)
+    assert caption == "3 of 2 \N{MULTIPLICATION SIGN} 2 \N{MULTIPLICATION SIGN} 3 each"
     np.testing.assert_array_equal(picture[0, 0], (255, 128, 0))
 
 
 def test_activations_are_the_feature_maps_that_vary_most_first():
-    output = np.random.default_rng(0).normal(size=(1, 8, 8, 5)) * (1, 3, 9, 2, 1)
-    axes = draw_activations(Layer(("conv",), output, 0)).axes
-    assert len(axes) == 5
-    np.testing.assert_array_equal(axes[0].images[0].get_array(), output[0, ..., 2])
+    output = np.random.default_rng(0).normal(size=(1, 32, 32, 5)) * (1, 3, 9, 2, 1)
+    caption, picture = activation_picture(Layer(("conv",), output, 0))
+    assert caption.startswith("conv: 5 of 5 maps of 32")
+    assert picture.shape == (32, 5 * 32 + 4 * 2, 4)
+    assert not picture[:, 32, 3].any()  # transparent between maps
+    first = output[0, ..., 2]
+    assert np.unravel_index(picture[:, :32, 0].argmax(), first.shape) == np.unravel_index(first.argmax(), first.shape)
 
 
-@pytest.mark.parametrize(("shape", "drawn"), [((6,), (1, 6)), ((130,), (3, 64)), ((16, 12), (16, 12))])
+@pytest.mark.parametrize(("shape", "drawn"), [((6,), (6, 41)), ((130,), (20, 447)), ((16, 12), (16, 12))])
 def test_units_and_tokens_are_drawn_in_full(shape, drawn):
     output = np.random.default_rng(0).normal(size=(1, *shape))
-    shown = draw_activations(Layer(("dense",), output, 0)).axes[0].images[0].get_array()
-    assert shown.shape == drawn
-    np.testing.assert_array_equal(shown.ravel()[: output.size], output.ravel())
+    _, picture = activation_picture(Layer(("dense",), output, 0))
+    assert picture.shape == (*drawn, 4)
+    assert {picture[..., 0].min(), picture[..., 0].max()} == {0, 255}
 
 
 def test_activations_that_are_not_finite_are_drawn():
-    assert len(draw_activations(Layer(("conv",), np.full((1, 8, 8, 5), np.nan), 0)).axes) == 5
+    _, picture = activation_picture(Layer(("conv",), np.full((1, 8, 8, 5), np.nan), 0))
+    assert picture.shape == (32, 5 * 32 + 4 * 2, 4)

@@ -12,6 +12,7 @@ from PIL import Image
 from cifar_flax import Run
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import SECTIONS, write_report
+from cifar_flax.analysis.robustness import accuracy
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import DenseConfig
 from tests.analysis.conftest import train_tiny
@@ -49,7 +50,7 @@ class Page(HTMLParser):
 def report_of(run, tmp_path, names=None, **preprocessing):
     """Writes the report of a run, whose classes are renamed after it was evaluated, into a copy of its folder.
 
-    Returns the page and the folder.
+    Returns the page and the folder of its pictures.
     """
     workdir = tmp_path / "copy"
     if not workdir.exists():
@@ -59,12 +60,12 @@ def report_of(run, tmp_path, names=None, **preprocessing):
     run = Run(workdir, run.config, dataclasses.replace(run.preprocessing, **(names or {})))
     dataset = dataclasses.replace(dataset, class_names=run.class_names)
     path = write_report(run, predictions, dataset, run.score(predictions.logits, predictions.labels))
-    return Page(path.read_text()), path.parent
+    return Page(path.read_text()), path.parent / path.stem
 
 
 @pytest.fixture(scope="module")
 def report(tiny_workdir, tiny_cache, tmp_path_factory):
-    """The page and the folder of the report on a run."""
+    """The page on a run and the folder of its pictures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", str(tiny_cache))
         return report_of(Run.open(tiny_workdir), tmp_path_factory.mktemp("report"))
@@ -72,18 +73,20 @@ def report(tiny_workdir, tiny_cache, tmp_path_factory):
 
 def test_a_report_has_every_section_and_each_picture_as_a_file_too(report):
     page, folder = report
-    assert {attrs["id"] for attrs in page.all("h2")} == {name for name, _ in SECTIONS}
-    assert {attrs["href"].removeprefix("#") for attrs in page.all("a")} == {name for name, _ in SECTIONS}
+    asked_for = {"corruptions", "color"}  # which this report was not
+    assert {attrs["id"] for attrs in page.all("h2")} == {name for name, _ in SECTIONS} - asked_for
+    assert {attrs["href"].removeprefix("#") for attrs in page.all("a")} == {name for name, _ in SECTIONS} - asked_for
     sources = [attrs["src"] for attrs in page.all("img")]
     inline = [base64.b64decode(source.removeprefix("data:image/png;base64,"), validate=True) for source in sources]
-    assert set(inline) == {path.read_bytes() for path in folder.glob("test_*.png")}
+    assert set(inline) == {path.read_bytes() for path in folder.glob("*.png")}
     for attrs, content in zip(page.all("img"), inline, strict=True):
         width, height = Image.open(io.BytesIO(content)).size
         assert width / height == pytest.approx(int(attrs["width"]) / int(attrs["height"]), rel=0.02)
         assert attrs["alt"]
-    names = {path.stem.removeprefix("test_") for path in folder.glob("*.png")}
-    expected = {"topk", "curve_loss", "curve_top1", "confusion", "classes", "reliability", "filters", "architecture"}
-    assert expected | {"pair_01", "mistake_01", "activations_image", "activations_01"} <= names
+    names = {path.stem for path in folder.glob("*.png")}
+    expected = {"topk", "curve_loss", "curve_top1", "confusion", "classes", "reliability", "filters", "architecture_1"}
+    examples = {"pair_01", "pair_01_others", "mistake_01", "mistake_01_evidence", "activations_image", "activations_01"}
+    assert expected | examples | {"coverage", "curve_learning_rate"} <= names
     assert "confusion_coarse" not in names  # no superclasses
     assert "the network branches" not in page.text
 
@@ -94,7 +97,7 @@ def test_a_report_fetches_nothing(report):
         assert tag not in ("script", "iframe", "object", "embed")
         for name in ("src", "href", "srcset", "action"):
             assert attrs.get(name, "#").startswith(("#", "data:")), (tag, attrs)
-    assert not re.search(r"url\(|@import|https?:", (folder / "report.html").read_text())
+    assert not re.search(r"url\(|@import|https?:", folder.with_suffix(".html").read_text())
 
 
 def test_the_numbers_of_a_report_are_the_scores(report, run):
@@ -127,7 +130,7 @@ def test_names_are_escaped_and_earlier_processes_counted(run, tmp_path):
     )
     superclasses = {"coarse_names": ("<i>even", "odd"), "coarse_of_fine": (0, 1) * 5}
     page, folder = report_of(run, tmp_path, {"class_names": names, **superclasses})
-    assert (folder / "test_confusion_coarse.png").exists()
+    assert (folder / "confusion_coarse.png").exists()
     assert "all 2 superclasses" in page.text
     assert not page.all("script") + page.all("i")
     assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
@@ -152,7 +155,7 @@ def test_a_dense_network_without_validation_or_ema_has_a_report(tiny_data, tmp_p
     page, folder = report_of(Run.open(workdir), tmp_path)
     assert "held out no images for validation" in page.text
     assert "EMA" not in page.text
-    assert (folder / "test_filters.png").exists()
+    assert (folder / "filters.png").exists()
 
 
 def test_a_report_says_that_a_run_diverged_and_lacks_records(run, tmp_path):
@@ -161,6 +164,20 @@ def test_a_report_says_that_a_run_diverged_and_lacks_records(run, tmp_path):
     (workdir / "environment.json").write_text("{")
     page, folder = report_of(run, tmp_path, std=(0.0, 0.0, 0.0))  # divided by which, all logits are NaN
     assert "the network has diverged" in page.text
-    assert not [*folder.glob("test_mistake_*"), *folder.glob("test_pair_*")]
+    assert not [*folder.glob("mistake_*"), *folder.glob("pair_*")]
     assert "No epoch is recorded" in page.text
     assert "environment.json is missing or damaged" in page.text
+
+
+def test_a_report_has_the_scores_on_corrupted_images_and_without_colour_that_are_there(run, tmp_path):
+    workdir = shutil.copytree(run.workdir, tmp_path / "copy")
+    predictions, dataset = predict_split(run, "test")
+    network, folder = run.network(predictions.step), workdir / "report"
+    corrupted = accuracy.corruption_accuracy(network, dataset, predictions, folder, ["contrast"])
+    colors = accuracy.color_accuracy(network, dataset, predictions, folder)
+    page, pictures = report_of(run, tmp_path)
+    assert {"corruptions", "color"} <= {attrs["id"] for attrs in page.all("h2")}
+    assert {f"{100 * top1:.1f}" for top1 in corrupted["corruptions"]["contrast"]} <= page.cells
+    assert f"{colors['grey']:.1%}".replace("%", " %") in page.text
+    assert (pictures / "corruptions.png").exists()
+    assert (pictures / "color.png").exists()
