@@ -9,7 +9,7 @@ from cifar_flax.network import Network
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """Name, architecture, number of parameters, data set and accuracy, in the JSON of /api/model.
+    """Name, architecture, number of parameters, data set, accuracy and calibration, in the JSON of /api/model.
 
     The accuracy is {"split", "top1", "n"}, or None where it was not measured.
     """
@@ -21,6 +21,7 @@ def describe(network: Network) -> dict[str, Any]:
         "parameters": network.num_parameters,
         "data_set": _data_set(network.config.data.name),
         "accuracy": {key: figures[key] for key in ("split", "top1", "n")} if measured else None,
+        "calibrated": bool(network.calibration.source),
     }
 
 

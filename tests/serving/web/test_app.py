@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.serving.fetch.client import FetchLimits
 from cifar_flax.serving.web import reading
 from tests.serving.api import OPENAPI, Api, encoded, picture, refused
@@ -98,11 +99,15 @@ def test_the_model_describes_itself(api, make_network):
     measured.figures = {"split": "test", "top1": 0.75, "n": 10000, "loss": 1.0}
     measured.config = copy.deepcopy(measured.config)
     measured.config.data.name = "folder:/home/someone/pets"
+    assert not model["calibrated"]
+    measured.calibration = Calibration(0.5, "its validation images")
     site = Api(measured)
     model = site.open("/api/model").json
+    assert model["calibrated"]
     assert (model["data_set"], model["accuracy"]) == ("pets", {"split": "test", "top1": 0.75, "n": 10000})
     page = " ".join(site.open("/").text.split())
     assert f"a convnet of {measured.num_parameters:,} parameters trained on pets, is right about 75.0% of 10,000 test" in page
+    assert "of answers with 80 %, about four in five are right" in page
     assert "someone" not in page
     model = api.open("/api/model").json
     assert model["classes"][0] == {"class": "line_0", "superclass": "rows"}
