@@ -91,7 +91,7 @@ def draw(search: Search, study: Study) -> list[str]:
         for name, plot in (("parallel_coordinates", _parallel_coordinates), ("importances", _importances)):
             figure, buffer = plot(study.optuna, list(search.space.domains)), io.BytesIO()
             figure.savefig(buffer, format="png", dpi=192, bbox_inches="tight")
-            mpl.pyplot.close("all")
+            mpl.pyplot.close(figure)
             paths.append(search.workdir / f"{name}.png")
             write_bytes(paths[-1], buffer.getvalue())
     return [f"picture: {path}" for path in paths]
