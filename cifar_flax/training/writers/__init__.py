@@ -24,6 +24,8 @@ class Writer(Protocol):
     """Takes what is measured of a run. Steps are numbers of updates.
 
     One that has something to resume by calls it `id`, a str attribute: the next process of the run finds it in `Session.id`.
+    One that would lose what it was given if it were killed before `close` has an attribute `buffered` that is True: it is then
+    given that again.
     """
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -89,9 +91,8 @@ WRITERS: Registry[OpenWriter] = Registry("writer")
 def _tensorboard(session: Session) -> Writer:
     from cifar_flax.training.writers import tensorboard
 
-    keep = tensorboard.recorded_while_training
-    if not session.finished:
-        keep = tensorboard.recorded_by(session.step, session.epoch_step)
+    training = tensorboard.recorded_by(session.step, session.epoch_step)
+    keep = tensorboard.recorded_while_training if session.finished else training
     return tensorboard.TensorBoard(session.workdir, keep)
 
 

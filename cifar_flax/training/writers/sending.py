@@ -46,7 +46,7 @@ class Sender:
             raise
         except Exception as e:  # of any package, and of a user's own file
             raise UserError(f"{FIELD}: {name} cannot start: {_reason(e)}") from e
-        self._id = getattr(self._writer, "id", "")
+        self._id, self._buffered = getattr(self._writer, "id", ""), getattr(self._writer, "buffered", False)
         make_folder(self._path.parent)
         self._write_state()
         self._failed = False
@@ -105,14 +105,16 @@ class Sender:
         try:
             while (send := self._queue.get()) is not None:
                 send()
-                if self._queue.empty():
+                if self._queue.empty() and not self._buffered:
                     self._write_state()
             self._writer.close()
+            self._write_state()
         except Exception as e:  # of any package, and of a user's own file
             self._failed = True
             logging.warning("%s: %s; training goes on without it, the same command sends the rest", self._name, _reason(e))
-        with contextlib.suppress(OSError):  # a full disk has ended the training, or is about to
-            self._write_state()
+            with contextlib.suppress(OSError):  # a full disk has ended the training, or is about to
+                if not self._buffered:
+                    self._write_state()
 
     def _write_state(self) -> None:
         write_text(self._path, dumps_checksummed({"id": self._id, "sent": dict(sorted(self._sent.items()))}))

@@ -23,6 +23,8 @@ class WandB:
       id: of the run.
     """
 
+    buffered = True  # its process writes its file in blocks of 32 KB; online it leaves out the steps that the server has
+
     def __init__(self, session: Session) -> None:
         """Raises UserError where nobody is logged in: a prompt would wait for an answer that a job on a cluster cannot give."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read when it is imported: its crashes are not sent
@@ -37,6 +39,7 @@ class WandB:
         self._run = wandb.init(
             id=session.id or None,
             resume="allow",
+            reinit="create_new",  # seeds of one program have a run each, at the same time
             dir=session.workdir,
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             group=session.group,
