@@ -44,6 +44,16 @@ HUGGINGFACE = [
     "pyarrow>=20",  # reads Parquet and Arrow files
 ]
 
+WANDB = [
+    "wandb>=0.31",  # sends metrics to Weights & Biases, or keeps them for it: config.log.writers = ("wandb",)
+]
+
+MLFLOW = [
+    "mlflow-skinny>=3.17",  # sends metrics to an MLflow server: config.log.writers = ("mlflow",)
+    "alembic>=1.16",  # with SQLAlchemy makes the database that MLflow keeps in the run directory where there is no server
+    "sqlalchemy>=2.0",  # which it keeps them in
+]
+
 DEMO = [
     "flask>=3.1",  # routes, templates and forms of the demo
     "mpld3>=0.5.10",  # ships D3 5, which draws its bars
@@ -106,15 +116,19 @@ setup(
         "tfds": TFDS,
         "search": SEARCH,
         "postgresql": POSTGRESQL,
+        "wandb": WANDB,
+        "mlflow": MLFLOW,
         "demo": DEMO,
         "onnx": ONNX,
         "huggingface": HUGGINGFACE,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
             *DEMO,
+            *MLFLOW,
             *ONNX,
             *POSTGRESQL,
             *TFDS,  # the data tests compare TFDS with the tarballs
+            *WANDB,
             "bandit>=1.9",  # finds calls that are often unsafe
             "hypothesis>=6.120",  # inputs that nobody thinks of
             "ipykernel>=6.29",  # runs the notebook, ...

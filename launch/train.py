@@ -64,8 +64,8 @@ def main() -> None:
         return
     elif not distributed.supervise():
         return
-    if experiment.config.log.tensorboard:
-        from cifar_flax.analysis.report.tensorboard_summaries import write_summaries  # imports matplotlib
+    if experiment.config.log.writers:
+        from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib
 
         for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
             write_summaries(folder)

@@ -144,8 +144,8 @@ class LogConfig(ConfigBase):
     """Records of the training."""
 
     every_steps: Count = 50  # steps between the training records in metrics.jsonl
-    tensorboard: bool = True
-    pictures: bool = True  # in TensorBoard: first-layer weights each epoch, confusion and predictions at the end
+    writers: tuple[str, ...] = ("tensorboard",)  # besides metrics.jsonl: tensorboard, wandb, mlflow, module:name of your own
+    pictures: bool = True  # for the writers: first-layer weights each epoch, confusion and predictions at the end
 
 
 def _default_model() -> ModelSpec:

@@ -2,13 +2,14 @@
 
 from fnmatch import fnmatchcase
 
-from cifar_flax.config.imports import import_object
+from cifar_flax.config.imports import import_object, is_import_path
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.schema import Config, TrainConfig
 from cifar_flax.config.specs import Spec
 from cifar_flax.errors import ConfigError
 
 LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
+WRITERS = "cifar_flax.training.writers:WRITERS"
 
 
 def validate(config: Config) -> None:
@@ -45,6 +46,9 @@ def _check_names(config: Config) -> None:
     """Looks up what the config names, so that a misspelt name is refused before there is anything to train."""
     named = [(LOSSES, config.loss, "config.loss")]
     named += [(AUGMENTATIONS, name, f"config.augment.custom[{i}]") for i, name in enumerate(config.augment.custom)]
+    named += [
+        (WRITERS, name, f"config.log.writers[{i}]") for i, name in enumerate(config.log.writers) if not is_import_path(name)
+    ]
     for registry_path, name, field in named:
         registry: Registry[object] = import_object(registry_path, field)
         if not callable(registry.resolve(name, field)):

@@ -1,4 +1,4 @@
-"""The records of one run while it trains: metrics.jsonl, TensorBoard, and the watch for NaN."""
+"""What is measured of one run while it trains: its records, the writers that show them, and the watch for NaN."""
 
 import math
 from pathlib import Path
@@ -10,11 +10,11 @@ import optax
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
 from cifar_flax.models.first_layer import first_layer_kernels, kernel_grid
-from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.records import Records
+from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
+from cifar_flax.training.records import Records, curves
 from cifar_flax.training.step import METRICS
-from cifar_flax.training.tensorboard import TensorBoard, recorded_by
 from cifar_flax.training.timing import StepTimer
+from cifar_flax.training.writers import Session, open_writers
 
 
 class MetricLogger:
@@ -23,12 +23,15 @@ class MetricLogger:
     def __init__(
         self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, step: int, epochs_done: int
     ) -> None:
-        """Opens the files and drops from them what a resumed run writes again."""
+        """Opens records and writers, and drops from them what a resumed run writes again.
+
+        Raises:
+          UserError: a writer cannot start.
+        """
         self._workdir, self._config, self._schedule, self._steps_per_epoch = workdir, config, schedule, steps_per_epoch
-        main = is_main_process()
-        self._records = Records(workdir, step, epochs_done) if main else None
-        keep = recorded_by(step, epochs_done * steps_per_epoch)
-        self._tensorboard = TensorBoard(workdir, keep) if config.log.tensorboard and main else None
+        self._records = Records(workdir, step, epochs_done) if is_main_process() else None
+        session = Session(workdir, config, step, epochs_done * steps_per_epoch)
+        self._writers = run_on_main_process(lambda: open_writers(session)) or []
 
     @property
     def last(self) -> dict[str, Any]:
@@ -67,36 +70,35 @@ class MetricLogger:
           seconds: it took.
           timer: of the training.
         """
-        if self._records:
-            values = {f"{split}_{name}": value for split, row in scores.items() for name, value in row.items()}
-            self._records.append({"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, **timer.times})
-        if self._tensorboard:
-            curves = {f"{split}/{name}": value for split, row in scores.items() for name, value in row.items()}
-            self._tensorboard.scalars(step, curves)
+        values = {f"{split}_{name}": value for split, row in scores.items() for name, value in row.items()}
+        self._append({"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, **timer.times})
 
     def first_layer(self, step: int, params: Any, image_shape: tuple[int, int, int]) -> None:
-        """Shows TensorBoard the weights that see the image, after update number `step`."""
-        if self._tensorboard and self._config.log.pictures:
+        """Shows the weights that see the image, after update number `step`."""
+        if self._writers and self._config.log.pictures:
             kernels = first_layer_kernels(params, image_shape)
             if kernels is not None:
-                self._tensorboard.picture(step, "first layer", kernel_grid(kernels))
+                for writer in self._writers:
+                    writer.picture(step, "first layer", kernel_grid(kernels))
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes records and writers."""
         if self._records:
             self._records.close()
-        if self._tensorboard:
-            self._tensorboard.close()
+        for writer in self._writers:
+            writer.close()
 
     def _epoch_of(self, step: int) -> int:
         return (step - 1) // self._steps_per_epoch + 1
 
     def _step(self, step: int, values: dict[str, float], learning_rate_scale: float, timer: StepTimer) -> None:
         rate = float(self._schedule(step - 1)) * learning_rate_scale
+        line = {"kind": "step", "step": step, "epoch": self._epoch_of(step), **values, "learning_rate": rate}
         speed = timer.steps_per_second * self._config.train.batch_size
+        self._append({**line, "images_per_second": speed, **timer.times})
+
+    def _append(self, record: dict[str, Any]) -> None:
         if self._records:
-            line = {"kind": "step", "step": step, "epoch": self._epoch_of(step), **values, "learning_rate": rate}
-            self._records.append({**line, "images_per_second": speed, **timer.times})
-        if self._tensorboard:
-            curves = {f"step/{name}": value for name, value in {**values, "learning_rate": rate}.items()}
-            self._tensorboard.scalars(step, {**curves, "step/images_per_second": speed})
+            self._records.append(record)
+        for writer in self._writers:
+            writer.scalars(record["step"], curves(record))

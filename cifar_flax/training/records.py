@@ -15,6 +15,7 @@ from cifar_flax.files.folder import open_regular, open_to_append, parse_json
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ between runs that are bitwise equal
 KINDS = ("step", "epoch")
+SPLITS = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
 LONGEST_LINE = 1 << 20  # characters
 
 
@@ -81,6 +82,19 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
         shown = ", ".join([*damaged[:3], *(["..."] if damaged[3:] else [])])
         logging.warning("%s: line %s cut short or damaged, left out; the other %d are read", path, shown, len(records))
     return records
+
+
+def curves(record: dict[str, Any]) -> dict[str, float]:
+    """The points that a record adds to curves, by the curves' names: `step/loss`, `train/top1`, `validation_raw/loss`.
+
+    Numbers that are null or not finite are left out, and so are times but for the speed.
+    """
+    numbers = {name: x for name, x in record.items() if isinstance(x, int | float) and math.isfinite(x)}
+    if record["kind"] == "step":
+        unnamed = {"step", "epoch", *TIMES} - {"images_per_second"}
+        return {f"step/{name}": x for name, x in numbers.items() if name not in unnamed}
+    splits = {name: next((split for split in SPLITS if name.startswith(f"{split}_")), None) for name in numbers}
+    return {f"{split}/{name.removeprefix(f'{split}_')}": numbers[name] for name, split in splits.items() if split}
 
 
 def _parse(line: str) -> dict[str, Any] | None:

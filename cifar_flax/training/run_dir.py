@@ -20,6 +20,7 @@ from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.environment import describe_environment
 
+WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
 
 
@@ -99,8 +100,8 @@ def may_differ(path: str, config: Config) -> bool:
 
 
 def _refuse_links(workdir: Path) -> None:
-    """Refuses links in place of what Orbax and TensorBoard write and delete."""
-    for path in (workdir / "checkpoints", workdir / "tensorboard", *(workdir / "checkpoints").glob("*")):
+    """Refuses links in place of what Orbax and the writers of metrics write and delete."""
+    for path in (*(workdir / name for name in WRITTEN), *(workdir / "checkpoints").glob("*")):
         if path.is_symlink():
             raise UserError(f"{path}: a link, through which no run is written; put the folder itself there")
 

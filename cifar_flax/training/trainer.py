@@ -40,6 +40,7 @@ from cifar_flax.training.programs import Programs
 from cifar_flax.training.seed_layout import SeedLayout
 from cifar_flax.training.state import TrainState, initial_state
 from cifar_flax.training.step import TrainStep
+from cifar_flax.training.writers import check_writers
 
 FIRST_IMAGES = 5000  # for layers that are computed from data; the number that the CIFAR speed runs whiten with
 
@@ -82,9 +83,10 @@ class Trainer:
         """Loads the training split and builds the rest; `seeds` is the config's own by default.
 
         Raises:
-          UserError: the data are missing, or batch size and devices, images and network, or network and the patterns of
-            `config.optim`, do not go together.
+          UserError: the data or the package of a writer are missing; or batch size and devices, images and network, or network
+            and the patterns of `config.optim`, do not go together.
         """
+        check_writers(config.log.writers)
         config = replace(config, data=with_absolute_path(config.data))
         train_set, validation_set = training_splits(config.data)
         seeds = seeds or (config.seed,)

@@ -13,8 +13,8 @@ from cifar_flax import Run
 from cifar_flax.config.serialize import read_config
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import TIMES, read_records
-from cifar_flax.training.tensorboard import read_events
 from cifar_flax.training.trainer import Trainer
+from cifar_flax.training.writers.tensorboard import read_events
 from tests.conftest import ROOT, TINY_CONFIG
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends

@@ -20,7 +20,7 @@ def get_config():
     c.data.name = "tiny"
     c.optim = SGD()
     c.train.epochs, c.train.batch_size, c.train.eval_batch_size = {EPOCHS}, 32, 40
-    c.log.every_steps, c.log.tensorboard = 1, False
+    c.log.every_steps, c.log.writers = 1, ()
     return c
 """
 ARGS = ("--config=linear.py", "--space=space.py", "--strategy=random", "--workdir=search", "--heartbeat=1")

@@ -21,7 +21,7 @@ from cifar_flax.training.loop import train
 from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.trainer import Trainer
-from tests.training.test_tensorboard import events
+from tests.training.writers.test_tensorboard import events
 
 NEVER = 1e3  # no score gets better by as much
 
@@ -57,7 +57,7 @@ def test_training_ends_early_says_why_and_does_not_begin_again(config, training,
 
 
 def test_every_epoch_is_validated_recorded_and_shown(config, training):
-    config.log.tensorboard = config.log.pictures = True
+    config.log.pictures = True
     for workdir in training(config):
         epochs = of_kind("epoch", workdir)
         assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]

@@ -19,7 +19,7 @@ from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.seed_folders import seed_folders
-from cifar_flax.training.tensorboard import TensorBoard
+from cifar_flax.training.writers.tensorboard import TensorBoard
 from tests.training.test_checkpoint import like, progress, state
 
 PREPROCESSING = Preprocessing((8, 8, 3), ("cat", "dog"), ("pet",), (0, 0), (0.5,) * 3, (0.2,) * 3, {"images": "1"})
@@ -182,6 +182,7 @@ LINKS = [
     "metrics.jsonl",
     ".lock",
     "tensorboard",
+    "trackers",
     "checkpoints",
     "report",
     "checkpoints/7",

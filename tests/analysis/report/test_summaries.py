@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from cifar_flax import Run
-from cifar_flax.analysis.report.tensorboard_summaries import hyperparameters, write_summaries
+from cifar_flax.analysis.report.summaries import hyperparameters, write_summaries
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
@@ -19,7 +19,7 @@ from cifar_flax.models import BlockConfig
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
-from tests.training.test_tensorboard import events
+from tests.training.writers.test_tensorboard import events
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from cifar_flax.training.tensorboard import TensorBoard, read_events, recorded_by, recorded_while_training
+from cifar_flax.training.writers.tensorboard import TensorBoard, read_events, recorded_by, recorded_while_training
 
 
 def events(folder):

@@ -1,5 +1,6 @@
-"""TensorBoard summaries at the end of a run: hyperparameters, the confusion matrix, and predictions with their images."""
+"""What writers get at the end of a run: hyperparameters, the confusion matrix, and predictions with their images."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cifar_flax.config.serialize import differences, flatten_config, to_dict
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
 from cifar_flax.training.records import read_records
-from cifar_flax.training.tensorboard import TensorBoard, recorded_while_training
+from cifar_flax.training.writers import Session, open_writers
 
 EXAMPLES = 6  # images with predictions, evenly over the validation split
 DPI = 110
@@ -24,7 +25,7 @@ SCORES = ("top1", "top5", "f1", "loss")
 
 
 def write_summaries(workdir: Path) -> None:
-    """Adds hyperparameters and final scores to WORKDIR/tensorboard, and pictures where config.log.pictures asks for them.
+    """Adds hyperparameters and final scores to what `config.log.writers` names, and pictures where config.log.pictures says so.
 
     The pictures are of the best checkpoint on the validation split; without such a split there are none.
 
@@ -32,15 +33,18 @@ def write_summaries(workdir: Path) -> None:
       UserError: as `Run.open` and `Run.predict`.
     """
     run = Run.open(workdir)
-    step = run.step("best")
-    tensorboard = TensorBoard(workdir, recorded_while_training)
-    try:
-        tensorboard.hyperparameters(step, hyperparameters(run.config), _scores(workdir, step))
-        if run.config.log.pictures and (run.config.data.folds is not None or run.config.data.validation_fraction > 0):
+    best, last = run.step("best"), run.step("latest")
+    writers = open_writers(Session(workdir, run.config, last, last, finished=True))
+    with contextlib.ExitStack() as stack:
+        for writer in writers:
+            stack.callback(writer.close)
+        for writer in writers:
+            writer.hyperparameters(best, hyperparameters(run.config), _scores(workdir, best))
+        validated = run.config.data.folds is not None or run.config.data.validation_fraction > 0
+        if writers and run.config.log.pictures and validated:
             for name, picture in _pictures(run):
-                tensorboard.picture(step, name, picture)
-    finally:
-        tensorboard.close()
+                for writer in writers:
+                    writer.picture(best, name, picture)
 
 
 def hyperparameters(config: Config) -> dict[str, str | bool | float]:

@@ -1,0 +1,140 @@
+"""A writer behind a thread of its own, which knows what was sent: experiment trackers, and writers of a user's own."""
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from cifar_flax.errors import CifarFlaxError, UserError
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.files.folder import make_folder
+from cifar_flax.files.redact import redact_passwords, visible
+from cifar_flax.training.records import curves, read_records
+from cifar_flax.training.writers import FIELD, OpenWriter, Session
+
+FOLDER = "trackers"
+CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
+LONGEST_REASON = 200  # characters
+
+
+class Sender:
+    """Sends each point of a curve once, in the order of steps, whatever becomes of the processes that train.
+
+    What was sent is in WORKDIR/trackers/NAME.json: the run's id in the tracker, and of each curve the last step. What a resumed
+    run repeats is left out; what the tracker has missed, because it failed or was not named before, is sent from metrics.jsonl.
+    """
+
+    def __init__(self, name: str, open_writer: OpenWriter, session: Session) -> None:
+        """Opens the writer, and begins with what it has missed.
+
+        Raises:
+          UserError: it cannot start, or the record of what was sent is damaged.
+        """
+        self._name, self._path = name, session.workdir / FOLDER / f"{name.replace(':', '.')}.json"
+        session_id, self._sent = _read_state(self._path)
+        try:
+            self._writer = open_writer(replace(session, id=session_id))
+        except CifarFlaxError:
+            raise
+        except Exception as e:  # of any package, and of a user's own file
+            raise UserError(f"{FIELD}: {name} cannot start: {_reason(e)}") from e
+        self._id, self._buffered = getattr(self._writer, "id", ""), getattr(self._writer, "buffered", False)
+        make_folder(self._path.parent)
+        self._write_state()
+        self._failed = False
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        for record in read_records(session.workdir):
+            self.scalars(record["step"], curves(record))
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Sends a point of each of the named curves, but for those that were sent and values that are not finite."""
+
+        def send() -> None:
+            if new := self._new(step, {name: value for name, value in values.items() if math.isfinite(value)}):
+                self._writer.scalars(step, new)
+                self._sent |= dict.fromkeys(new, step)
+
+        self._put(send)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Sends a picture, uint8 [H, W, C], if it was not sent before."""
+
+        def send() -> None:
+            if self._new(step, {name: picture}):
+                self._writer.picture(step, name, picture)
+                self._sent[name] = step
+
+        self._put(send)
+
+    def hyperparameters(self, step: int, values: dict[str, Any], scores: dict[str, float]) -> None:
+        """Sends what was chosen and what came of it, again if need be, and the scores of another checkpoint than before."""
+
+        def send() -> None:
+            new = self._new(step, scores)
+            self._writer.hyperparameters(step, values, new)
+            self._sent |= dict.fromkeys(new, step)
+
+        self._put(send)
+
+    def close(self) -> None:
+        """Waits until all is sent, but not for long."""
+        self._queue.put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            logging.warning("%s: not all was sent within %.0f s; the same command sends the rest", self._name, CLOSE_SECONDS)
+
+    def _new(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if step > self._sent.get(name, -1)}
+
+    def _put(self, send: Callable[[], None]) -> None:
+        if not self._failed:
+            self._queue.put(send)
+
+    def _run(self) -> None:
+        """The thread: one warning, and nothing more is sent."""
+        try:
+            while (send := self._queue.get()) is not None:
+                send()
+                if self._queue.empty() and not self._buffered:
+                    self._write_state()
+            self._writer.close()
+            self._write_state()
+        except Exception as e:  # of any package, and of a user's own file
+            self._failed = True
+            logging.warning("%s: %s; training goes on without it, the same command sends the rest", self._name, _reason(e))
+            with contextlib.suppress(OSError):  # a full disk has ended the training, or is about to
+                if not self._buffered:
+                    self._write_state()
+
+    def _write_state(self) -> None:
+        write_text(self._path, dumps_checksummed({"id": self._id, "sent": dict(sorted(self._sent.items()))}))
+
+
+def _read_state(path: Path) -> tuple[str, dict[str, int]]:
+    """The id of the run in the tracker, and of each curve the last step that was sent."""
+    try:
+        state = read_checksummed(path)
+        session_id, sent = state["id"], state["sent"]
+        if not isinstance(session_id, str) or not all(type(step) is int for step in sent.values()):
+            raise ValueError("not a record of what was sent")
+    except FileNotFoundError:
+        return "", {}
+    except (ValueError, KeyError, AttributeError) as e:
+        raise UserError(f"{path}: damaged: {e}; remove it, and all is sent again to another run of the tracker") from None
+    return session_id, sent
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line, without passwords."""
+    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return visible(redact_passwords(text))[:LONGEST_REASON]

@@ -1,0 +1,124 @@
+"""Weights & Biases and MLflow without a server: what they wrote, read with their own classes, is what metrics.jsonl says."""
+
+import json
+import re
+import struct
+
+import pytest
+
+from cifar_flax.analysis.report.summaries import write_summaries
+from cifar_flax.config.serialize import validated
+from cifar_flax.errors import Diverged, UserError
+from cifar_flax.training.loop import train
+from cifar_flax.training.records import curves, read_records
+from cifar_flax.training.writers import Session, open_writers
+
+BLOCK, HEADER = 32768, 7  # of the log format of LevelDB, in which wandb keeps records
+
+
+def wandb_records(path):
+    """The records of a .wandb file; wandb itself reads them in its Go program alone."""
+    pb = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    content, at, whole = path.read_bytes(), HEADER, b""  # a header of the file, of the same length, comes first
+    while at + HEADER <= len(content):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", content[at : at + HEADER])
+        whole += content[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (1, 4):  # full, or last
+            yield pb.Record.FromString(whole)
+            whole = b""
+
+
+def wandb_points(run):
+    """The points (name, step, value) of all sessions of a run, in order, and the names of its pictures."""
+    points, pictures = [], []
+    for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        for record in wandb_records(path):
+            if record.WhichOneof("record_type") == "history":
+                items = {tuple(item.nested_key) or (item.key,): json.loads(item.value_json) for item in record.history.item}
+                step = items["_step",]
+                points += [(*key, step, x) for key, x in items.items() if len(key) == 1 and not key[0].startswith("_")]
+                pictures += [key[0] for key in items if key[1:] == ("_type",)]
+    return points, pictures
+
+
+def mlflow_points(run, client):
+    run_id = json.loads((run / "trackers" / "mlflow.json").read_text())["id"]
+    names = client.get_run(run_id).data.metrics
+    return [(name, point.step, point.value) for name in names for point in client.get_metric_history(run_id, name)]
+
+
+def recorded(run):
+    return without_speed((name, r["step"], value) for r in read_records(run) for name, value in curves(r).items())
+
+
+def without_speed(points):
+    """In order; the speed differs where steps are repeated, the rest to the last bit is the same."""
+    return sorted(point for point in points if point[0] != "step/images_per_second")
+
+
+def train_in_two_parts(config, run):
+    """Stops after the first epoch, loses its last checkpoint, and trains on: steps 6 to 9 are made twice."""
+
+    def stop(epoch, scores):
+        raise Diverged("stopped")
+
+    with pytest.raises(Diverged):
+        train(config, run, after_epoch=stop)
+    (run / "checkpoints" / "9").rename(run.parent / "9")
+    train(config, run)
+    write_summaries(run)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_each_point_once_in_wandb_offline(tmp_path, tiny_data, tiny_config, monkeypatch, capfd):
+    pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "HTTPS_PROXY": "http://127.0.0.1:9"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    tiny_config.log.writers, tiny_config.log.pictures = ("wandb",), True
+    run = tmp_path / "group" / "run"
+    train_in_two_parts(validated(tiny_config), run)
+    points, pictures = wandb_points(run)
+    assert len({point[:2] for point in points}) == len(points)
+    assert without_speed(points) == recorded(run)
+    assert sorted(pictures) == ["confusion", "first layer", "first layer", *(f"prediction/{k}" for k in range(6))]
+    ids = {re.sub(r".*-", "", path.name) for path in (run / "wandb").glob("offline-run-*")}
+    assert ids == {json.loads((run / "trackers" / "wandb.json").read_text())["id"]}
+    assert "wandb" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_each_point_once_in_mlflow(tmp_path, tiny_data, tiny_config, monkeypatch, capfd):
+    mlflow = pytest.importorskip("mlflow")
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    tiny_config.log.writers, tiny_config.log.pictures = ("mlflow",), True
+    run = tmp_path / "group" / "run"
+    train_in_two_parts(validated(tiny_config), run)
+    client = mlflow.MlflowClient(f"sqlite:///{run}/mlflow/mlflow.db")
+    points = mlflow_points(run, client)
+    assert len({point[:2] for point in points}) == len(points)
+    assert without_speed(point for point in points if not point[0].startswith("best/")) == recorded(run)
+    assert sum(name == "best/top1" for name, _, _ in points) == 1
+    (tracked,) = client.search_runs([client.get_experiment_by_name("group").experiment_id])
+    assert (tracked.info.run_name, tracked.info.status) == ("run", "FINISHED")
+    assert tracked.data.params["train.batch_size"] == "32"
+    assert {file.path for file in client.list_artifacts(tracked.info.run_id, "pictures/first layer")} == {
+        f"pictures/first layer/{step:08d}.png" for step in (9, 18)
+    }
+    assert capfd.readouterr().err == ""
+
+
+def test_without_a_login_wandb_asks_no_question(tmp_path, tiny_config, monkeypatch):
+    pytest.importorskip("wandb").teardown()  # it has read the environment of the tests before
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny_config.log.writers = ("wandb",)
+    with pytest.raises(UserError, match="nobody is logged in to wandb; type wandb login, or set WANDB_MODE=offline"):
+        open_writers(Session(tmp_path, tiny_config, 0, 0))
