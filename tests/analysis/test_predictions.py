@@ -19,14 +19,14 @@ def test_predictions_are_read_back_as_written(run):
     assert read_predictions(predictions_path(run, "test")) is None
     predictions, dataset = predict_split(run, "test", tta="flip")
     path = write_predictions(run, predictions, run.score(predictions.logits, predictions.labels))
-    again = read_predictions(predictions_path(run, "test"))
+    again = read_predictions(path.with_name("test_flip_predictions.npz"))
     assert (again.split, again.step, again.tta) == ("test", run.step("best"), "flip")
     np.testing.assert_array_equal(again.logits, run.predict(dataset, tta="flip"))
     np.testing.assert_array_equal(again.labels, dataset.labels)
     report = json.loads(path.read_text())
     assert (report["split"], report["checkpoint"], report["tta"]) == ("test", again.step, "flip")
     assert report["top1"] == (again.logits.argmax(1) == again.labels).mean()
-    assert read_predictions(predictions_path(run, "validation")) is None
+    assert read_predictions(predictions_path(run, "test")) is None  # which is the plain view
 
 
 @pytest.mark.parametrize("content", [b"", b"half of a zip file", b"PK\x03\x04"])
