@@ -45,10 +45,10 @@ def reliability_diagram(reliability: Reliability, before: Reliability | None = N
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
     _draw_bins(upper, lower, reliability, {"color": BLUE, "edgecolor": "white"}, "accuracy")
-    title = f"expected calibration error {percent(reliability.ece)}"
+    title = f"calibration error {percent(reliability.ece)}"
     if before is not None:
         _draw_bins(upper, lower, before, {"facecolor": "none", "edgecolor": ORANGE}, "before calibration")
-        title += f", before calibration {percent(before.ece)}"
+        title += f", before {percent(before.ece)}"
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=title)
     lower.set(xlabel="confidence", ylabel="images")
     for axis in (upper.yaxis, lower.xaxis):
