@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 CONTEXT = multiprocessing.get_context("forkserver")
-IMPORTED = ["cifar_flax.training.loop", "cifar_flax.run", "cifar_flax.analysis.report.tensorboard_summaries"]
+IMPORTED = ["cifar_flax.training.loop", "cifar_flax.run", "cifar_flax.analysis.report.summaries"]
 CONTEXT.set_forkserver_preload(IMPORTED)
 
 
