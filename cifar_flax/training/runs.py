@@ -60,6 +60,7 @@ class Runs:
                 config = replace(trainer.config, seed=seed)
                 lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing, restart))  # type: ignore[misc]
                 stack.enter_context(lock or contextlib.nullcontext())
+                run_on_main_process(lambda w=workdir: _record_teacher(w, trainer))  # type: ignore[misc]
                 checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))
                 self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
             self._stack = stack.pop_all()
@@ -233,6 +234,13 @@ class Runs:
         if common:
             raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
         return [], 0
+
+
+def _record_teacher(workdir: Path, trainer: Trainer) -> None:
+    if trainer.teacher is not None:
+        from cifar_flax.training.distillation import record_teacher
+
+        record_teacher(workdir, trainer.teacher)
 
 
 def _selecting(scores: Mapping[str, Scores]) -> Scores:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,9 @@ from cifar_flax.optim.losses import create_loss
 from cifar_flax.optim.norms import tree_norm
 from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.state import TrainState, run_key
+
+if TYPE_CHECKING:
+    from cifar_flax.training.distillation import Teacher
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
 METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
@@ -48,6 +51,7 @@ class TrainStep:
       image_size: pixels a side that images are resized to after augmentation, bilinearly and with antialiasing; None leaves
         them as they are.
       class_weights: float32 [num_classes], by which losses are multiplied; None: by nothing.
+      teacher: whose answers are a part of the targets; None: there is none.
     """
 
     config: Config
@@ -57,12 +61,15 @@ class TrainStep:
     steps_per_epoch: int
     image_size: int | None = None
     class_weights: np.ndarray | None = None
+    teacher: "Teacher | None" = None
 
-    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        """One update; `state` is not changed."""
+    def __call__(
+        self, state: TrainState, batch: Batch, teacher_variables: Variables | None = None
+    ) -> tuple[TrainState, jax.Array]:
+        """One update; `state` is not changed. The variables are those of the teacher, where there is one."""
         key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch)
+        images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
         gradient = self._gradient_of(images, targets, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
         dtype = compute_dtype(self.config.train.dtype)
@@ -89,11 +96,15 @@ class TrainStep:
         values = {**metrics.compute(), "grad_norm": grad_norm}
         return new, jnp.stack([values[name].astype(jnp.float32) for name in METRICS])
 
-    def _inputs(self, key: jax.Array, batch: Batch, epoch: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inputs(
+        self, key: jax.Array, batch: Batch, epoch: jax.Array, teacher_variables: Variables | None
+    ) -> tuple[jax.Array, jax.Array]:
         """The network's inputs and the targets: float32 [B, H, W, C] and [B, num_classes]."""
         targets = jax.nn.one_hot(batch.labels, self.preprocessing.num_classes)
         augment = create_augmentation(self.config.augment)
         images, targets = augment(key, to_unit(batch.images), targets, batch.indices, epoch)
+        if self.teacher is not None and teacher_variables is not None:
+            targets = self.teacher.targets(teacher_variables, images, targets)
         return self.preprocessing.standardize(_resize(images, self.image_size)), targets
 
     def _gradient_of(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
-from cifar_flax.models import check_module, check_sizes, create_model, describe
+from cifar_flax.models import Variables, check_module, check_sizes, create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
@@ -41,6 +41,9 @@ from cifar_flax.training.seed_layout import SeedLayout
 from cifar_flax.training.state import TrainState, initial_state
 from cifar_flax.training.step import TrainStep
 from cifar_flax.training.writers import check_writers
+
+if TYPE_CHECKING:
+    from cifar_flax.training.distillation import Teacher
 
 FIRST_IMAGES = 5000  # for layers that are computed from data; the number that the CIFAR speed runs whiten with
 
@@ -117,6 +120,7 @@ class Trainer:
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
         check_patterns(config.optim, trainer.abstract_state.params)
+        _ = trainer._teacher_variables  # before there are threads
         return trainer
 
     @property
@@ -211,7 +215,25 @@ class Trainer:
         Returns:
           The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
         """
-        return self._programs.get((chunk.image_size, chunk.length), check)(state, self.source.resident, loaded)
+        return self._programs.get((chunk.image_size, chunk.length), check)(state, self._held, loaded)
+
+    @cached_property
+    def teacher(self) -> "Teacher | None":
+        """Loaded where the config names one; raises as `load_teacher`."""
+        if not self.config.train.teacher:
+            return None
+        from cifar_flax.training.distillation import load_teacher  # readers of other networks, for those who have a teacher
+
+        return load_teacher(self.config, self.preprocessing)
+
+    @cached_property
+    def _teacher_variables(self) -> Variables | None:
+        return put_global(self.teacher.variables, self.layout.replicated) if self.teacher else None
+
+    @property
+    def _held(self) -> tuple[Any, Variables | None]:
+        """What stays on the devices beside the state: images that are resident, and the variables of the teacher."""
+        return self.source.resident, self._teacher_variables
 
     def compile_ahead(self, first: int) -> None:
         """Starts compiling the programs of all steps from update number `first` on, in the order in which they are needed."""
@@ -259,17 +281,18 @@ class Trainer:
         if self.config.data.class_weights is Balance.BALANCED:
             weights = balanced_weights(self.train_set.labels, self.preprocessing.num_classes)
         args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size, weights
-        source, layout = self.source, self.layout
-        train_steps = layout.over_seeds(TrainStep(*args))
+        source, layout, one_step = self.source, self.layout, TrainStep(*args, self.teacher)
 
-        def step(state: TrainState, resident: Any, loaded: Any) -> tuple[TrainState, jax.Array]:
-            return cast(tuple[TrainState, jax.Array], train_steps(state, source.batch(resident, loaded)))
+        def step(state: TrainState, held: Any, loaded: Any) -> tuple[TrainState, jax.Array]:
+            resident, teacher_variables = held
+            steps = layout.over_seeds(lambda state, batch: one_step(state, batch, teacher_variables))
+            return cast(tuple[TrainState, jax.Array], steps(state, source.batch(resident, loaded)))
 
-        def train_step(state: TrainState, resident: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
+        def train_step(state: TrainState, held: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
             if length == 1:
-                state, metrics = step(state, resident, jax.tree.map(lambda x: x[0], chunk))
+                state, metrics = step(state, held, jax.tree.map(lambda x: x[0], chunk))
                 return state, metrics[None]
-            return jax.lax.scan(lambda state, loaded: step(state, resident, loaded), state, chunk)
+            return jax.lax.scan(lambda state, loaded: step(state, held, loaded), state, chunk)
 
         jitted = compilation.jit(
             train_step,
@@ -280,7 +303,7 @@ class Trainer:
         )
         shapes = source.shapes(layout.shape(self.config.train.batch_size))
         chunk = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype, sharding=layout.chunk), shapes)
-        return jitted.lower(layout.abstract(self.abstract_state), source.resident, chunk).compile()
+        return jitted.lower(layout.abstract(self.abstract_state), self._held, chunk).compile()
 
 
 def _check_batch_size(config: Config, images: int, devices: int) -> None:

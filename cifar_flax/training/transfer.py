@@ -46,7 +46,7 @@ def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Nor
       UserError: there is no such run or network, the run has no intact checkpoint, none of its parameters fits, or it was
         trained on pixels of another normalisation.
     """
-    network, origin = _load(source)
+    network, origin = load_source(source, "config.train.init_from")
     there = flatten_dict(dict(network.variables))
     here: dict[tuple[str, ...], Any] = flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
     fitting = {path: there[path] for path, x in here.items() if path in there and there[path].shape == x.shape}
@@ -74,13 +74,17 @@ def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Nor
     return dataclasses.replace(state, **variables, ema=ema), line
 
 
-def _load(source: str) -> tuple[Network, str]:
-    """The other network, and its name for people."""
+def load_source(source: str, field: str) -> tuple[Network, str]:
+    """The network that a field of the config names, and its name for people; of a run the best checkpoint.
+
+    Raises:
+      UserError: there is no such run or network, or it is damaged.
+    """
     if (bare := load_weights(source)) is not None:
         return bare, source
     workdir = Path(source)
     if not workdir.is_dir():
-        raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME, in config.train.init_from")
+        raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME, in {field}")
     config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
     network, _ = restore_networks(workdir, config, preprocessing)
     return network, f"{workdir}, checkpoint {network.step}"
