@@ -91,13 +91,14 @@ def assert_report_is_scikit_learns(report):
     assert scores["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, logits.argmax(1), average="macro"))
     confusion = np.load(report / scores["confusion"])
     np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(10)))
-    assert_calibration_is_scikit_learns(scores, logits, labels)
+    for key, temperature in (("ece", scores["temperature"]), ("ece_uncalibrated", 1.0)):
+        assert_calibration_is_scikit_learns(scores[key], logits / temperature, labels)
     accuracies = [row["accuracy"] for row in scores["per_class"].values()]
     np.testing.assert_allclose(accuracies, np.diag(confusion) / confusion.sum(1))
     return scores, logits
 
 
-def assert_calibration_is_scikit_learns(scores, logits, labels):
+def assert_calibration_is_scikit_learns(ece, logits, labels):
     probs = scipy.special.softmax(logits.astype(float), 1)
     confidence, right = probs.max(1), probs.argmax(1) == labels
     actual = reliability(probs.astype(np.float32), labels)
@@ -106,7 +107,7 @@ def assert_calibration_is_scikit_learns(scores, logits, labels):
     np.testing.assert_allclose(actual.accuracy[filled], accuracy)
     np.testing.assert_allclose(actual.confidence[filled], mean_confidence, rtol=1e-5)
     expected = (actual.count[filled] * np.abs(accuracy - mean_confidence)).sum() / len(labels)
-    assert scores["ece"] == pytest.approx(expected, abs=1e-6)
+    assert ece == pytest.approx(expected, abs=1e-6)
 
 
 def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monkeypatch):
@@ -153,7 +154,7 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, tmp_path, args, expect
         ("train", [], "--config"),
         ("train", ["--config=nowhere.py"], "nowhere.py: no such file"),
         ("train", [f"--config={TINY_CONFIG}:nonsense"], "no variant 'nonsense'"),
-        ("evaluate", ["--run=nowhere"], "nowhere: no such run directory"),
+        ("evaluate", ["--run=nowhere"], "nowhere: no such network; expected a run directory"),
         ("evaluate", ["--run=."], "config.json: no such file"),
     ],
 )

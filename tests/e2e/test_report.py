@@ -97,7 +97,7 @@ def test_robustness_has_its_split_checkpoint_and_test_time_augmentation_beside_i
     assert done.returncode == 0, done.stderr
     colors = json.loads((workdir / "report" / "validation_flip_color.json").read_text())
     scores = json.loads((workdir / "report" / "validation_flip.json").read_text())
-    assert (colors["split"], colors["checkpoint"], colors["tta"], colors["n"]) == ("validation", 9, "flip", 30)
+    assert (colors["split"], colors["checkpoint"], colors["tta"], colors["n"]) == ("validation", 18, "flip", 30)
     assert colors["clean"] == scores["top1"]
 
 

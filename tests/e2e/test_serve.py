@@ -230,7 +230,7 @@ def test_a_page_of_another_site_gets_nothing_unless_its_name_is_allowed(address,
     ("args", "expected"),
     [
         (["--run=x", "--port=0", "--allowed_hosts=http://x"], "--allowed_hosts=http://x"),
-        (["--run=nowhere", "--port=0"], "nowhere: no such run directory"),
+        (["--run=nowhere", "--port=0"], "nowhere: no such network; expected a run directory"),
         (["--run=x", "--host=no.such.host.invalid"], "--host=no.such.host.invalid"),
         (["--run=x", "--port=65536"], "--port"),
         (["--run=x", "stray"], "stray: unexpected argument"),

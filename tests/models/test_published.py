@@ -17,6 +17,7 @@ PARAMETERS = {
     "narrow": 1_297_028,
     "narrow:short": 1_297_028,
     "deep": 600_964,
+    "deep:short": 600_964,
     "three_conv": 1_193_636,
     "three_conv:short": 1_193_636,
     "three_conv:lr_1e-3": 1_193_636,
