@@ -12,7 +12,8 @@ from cifar_flax.models import MODELS
 from cifar_flax.optim.optimizers import OPTIMIZERS
 
 VARIABLE = "CIFAR_FLAX_TRUST"  # modules, separated by commas
-NOT_IMPORTED = {"config.train.init_from": ("",), "config.data.name": (PICTURES, HUB)}  # field -> what its values begin with
+# Field -> what its values begin with.
+NOT_IMPORTED = {"config.train.init_from": ("",), "config.train.teacher": ("",), "config.data.name": (PICTURES, HUB)}
 
 
 def check_imports(config: Any) -> None:

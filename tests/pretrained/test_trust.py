@@ -66,6 +66,10 @@ def test_a_module_that_the_user_trusts_is_imported(written, tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["folder:pets", "hf:cifar100", "cifar10:3.0.2", "shapes100"])
 def test_data_sets_that_only_look_like_code_are_allowed(written, name):
     def change(config):
-        config["data"]["name"], config["train"]["init_from"] = name, "pretrained:fast"
+        config["data"]["name"], config["train"]["init_from"], config["train"]["teacher"] = (
+            name,
+            "pretrained:fast",
+            "pretrained:fast",
+        )
 
     assert read_weights(written(change)).config.data.name == name

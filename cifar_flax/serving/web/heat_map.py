@@ -22,36 +22,18 @@ GREY_SHARE = 0.3  # of the picture under the colours
 # Nunez et al., "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13(7), 2018.
 CIVIDIS = np.array(
     [
-        0,
-        34,
-        78,
-        26,
-        56,
-        111,
-        67,
-        78,
-        108,
-        97,
-        101,
-        111,
-        125,
-        124,
-        120,
-        155,
-        148,
-        118,
-        188,
-        174,
-        108,
-        222,
-        201,
-        88,
-        254,
-        232,
-        56,
+        (0, 34, 78),
+        (26, 56, 111),
+        (67, 78, 108),
+        (97, 101, 111),
+        (125, 124, 120),
+        (155, 148, 118),
+        (188, 174, 108),
+        (222, 201, 88),
+        (254, 232, 56),
     ],
     np.float32,
-).reshape(9, 3)
+)
 
 
 @dataclass(frozen=True)
