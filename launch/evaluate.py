@@ -20,7 +20,7 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.runtime.command_line import NETWORK
+from cifar_flax.runtime.command_line import NETWORK, typed
 from cifar_flax.training.seed_folders import SUMMARY, seed_folders
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ def _evaluate_run() -> None:
         figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
         scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
-    superclass = f"superclass {scores['superclass_top1']:.2%}  " if "superclass_top1" in scores else ""
+    superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
     origin = f"checkpoint {predictions.step}" if predictions.step else _RUN.value
     print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, {origin})")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
-    print(f"macro F1 {scores['macro_f1']:.2%}  {superclass}calibration error {_calibration(scores)}", flush=True)
+    print(f"macro F1 {scores['macro_f1']:.2%}{superclass}\ncalibration error {_calibration(scores)}", flush=True)
     with _writing(report):
         print(f"-> {write_predictions(run, predictions, scores, report)}")
         if _CORRUPTIONS.value or _PROBE.value != "none":
@@ -112,10 +112,10 @@ def _evaluate_run() -> None:
 
 
 def _calibration(scores: dict[str, Any]) -> str:
-    """The calibration error, and what it was without the temperature."""
+    """The calibration error, and what it was without the temperature, or how to get one."""
     if scores["temperature"] == 1:
-        return f"{scores['ece']:.2%} (no temperature)"
-    return f"{scores['ece']:.2%} ({scores['ece_uncalibrated']:.2%} without its temperature of {scores['temperature']:.2f})"
+        return f"{scores['ece']:.2%}, no temperature ({typed('calibrate')} fits one)"
+    return f"{scores['ece']:.2%} at its temperature of {scores['temperature']:.2f}, {scores['ece_uncalibrated']:.2%} without"
 
 
 def _evaluate_robustness(network: "Network", predictions: "Predictions", dataset: "Dataset", folder: Path) -> None:
