@@ -78,7 +78,7 @@ def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[
 
 
 def _seconds(line: Mapping[str, Any]) -> float:
-    return float(line["seconds"]) - float(line.get("compilation") or 0)
+    return max(0.5, float(line["seconds"]) - float(line.get("compilation") or 0))  # recorded in whole seconds
 
 
 def _images(config: Config) -> int:

@@ -119,7 +119,10 @@ class Run:
         """The temperature of a checkpoint's probabilities, and where it comes from; arguments and errors as in `network`."""
         from cifar_flax.training.restore import find_calibration
 
-        return find_calibration(self.workdir, self.step(which), ema or not self.has_ema)
+        step = self.step(which) if isinstance(which, str) else which
+        if self._cached is not None and self._cached[0].step == step:  # which a running training may have removed by now
+            return self._cached[0 if ema else 1].calibration
+        return find_calibration(self.workdir, step, ema or not self.has_ema)
 
     def score(self, logits: np.ndarray, labels: np.ndarray, which: str | int = "best", ema: bool = True) -> dict[str, Any]:
         """Scores logits of a checkpoint, float32 [N, C], against labels, int32 [N], by `evaluation.scores.scores`."""

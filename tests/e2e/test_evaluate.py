@@ -49,7 +49,7 @@ def test_weights_without_their_run_are_scored_and_reported(launch, tiny_run, tin
     scores = read_checksummed(tmp_path / "net-report" / "test.json")
     assert (scores["network"], scores["n"], scores["top1"]) == ("net.safetensors", 103, expected["top1"])
     assert scores["loss"] == pytest.approx(expected["loss"])
-    page = (tmp_path / "net-report" / "report.html").read_text()
+    page = (tmp_path / "net-report" / "test.html").read_text()
     assert "They need the run directory." in page
     assert "Confident mistakes" in page
     assert read_checksummed(tmp_path / "net-report" / "test_color.json")["clean"] == expected["top1"]

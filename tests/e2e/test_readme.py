@@ -85,7 +85,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
     scores = json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())
     assert scores["n"] == 5000
     assert 0.7 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"
-    assert (folder / "runs" / "fast" / "report" / "test.json").is_file()
+    assert (folder / "runs" / "fast" / "report" / "test_flip.json").is_file()
 
 
 def test_the_demo_starts(folder, environment):
