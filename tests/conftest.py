@@ -1,3 +1,4 @@
+import copy
 import os
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def make_network():
         )
         images = jax.random.normal(jax.random.key(1), (4, *image_shape), jnp.float32)
         variables = initialize(create_model(config.model, classes), jax.random.key(0), images)
-        return Network(config, preprocessing, variables, "tiny")
+        return Network(copy.deepcopy(config), preprocessing, variables, "tiny")  # a test may change it
 
     return make
 
