@@ -214,6 +214,8 @@ class Server(TcpWSGIServer):
             most = min(SECONDS_IN_THE_WAY, self._client_seconds) if number < in_the_way else self._client_seconds
             if time.monotonic() - channel.waiting_since > most:
                 channel.will_close = True
+                if channel.total_outbufs_len:  # it would be closed when the client takes more, which may be never
+                    channel.handle_close()
 
     def readable(self) -> bool:
         """Whether to accept connections."""
