@@ -21,10 +21,10 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
-from cifar_flax.evaluation.explain import make_gradient_saliency, occlusion
+from cifar_flax.evaluation.explain import default_squares, make_gradient_saliency, occlusion
 from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
 from cifar_flax.evaluation.scores import probabilities, scores
-from cifar_flax.models import Variables, create_model
+from cifar_flax.models import Variables, count_parameters, create_model
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import data_parallel_mesh, inference_dtype, replicated
 
@@ -103,7 +103,7 @@ class Network:
     @property
     def num_parameters(self) -> int:
         """Number of trained numbers; the statistics of batch normalisation are none."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
+        return count_parameters(self.variables["params"])
 
     @cached_property
     def model(self) -> nn.Module:
@@ -167,7 +167,7 @@ class Network:
         with self._lock:
             forward, variables = self._program("flip" if flip else "none", self._one_device, self._picture_dtype)
             logits = [predict(forward, variables, part, size, self._one_device) for part, size in parts if len(part)]
-        probs = probabilities(np.concatenate(logits)[:count] / np.float32(self.temperature))
+        probs = probabilities(np.concatenate(logits)[:count], self.temperature)
         if not np.isfinite(probs).all():
             raise UserError(
                 f"{self.name}: the network's outputs are not finite: its training diverged; choose another checkpoint"
@@ -258,8 +258,8 @@ class Network:
                 return np.asarray(self._saliency(self.variables, image, label))
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
-        size = size or max(1, min(image.shape[:2]) // 4)
-        return occlusion(self.probabilities, image[None], np.array([label]), size, stride or max(1, size // 2))[0]
+        side, distance = default_squares(image.shape, size)
+        return occlusion(self.probabilities, image[None], np.array([label]), side, stride or distance)[0]
 
     @standard_arithmetic()
     def compile_explanation(self, method: str) -> None:

@@ -11,7 +11,7 @@ from cifar_flax.evaluation.scores import probabilities, reliability
 from cifar_flax.run import Run
 
 # Fields in which two runs of one recipe may differ: what is held out, the seed, and what changes no weights but by rounding.
-BESIDE_THE_RECIPE = (
+NOT_THE_RECIPE = (
     "config.seed",
     "config.data.validation_fraction",
     "config.data.folds",
@@ -54,13 +54,13 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
         raise UserError(f"{validated.workdir}: its outputs are not finite: its training diverged")
     temperature = fit_temperature(logits, images.labels)
     source = f"{len(images):,} validation images of {validated.workdir.resolve().name}"
-    before, after = (reliability(probabilities(logits / np.float32(t)), images.labels).ece for t in (1.0, temperature))
+    before, after = (reliability(probabilities(logits, t), images.labels).ece for t in (1.0, temperature))
     return Fit(Calibration(temperature, source), before, after)
 
 
 def _check_same_recipe(run: Run, validated: Run) -> None:
     for path, (mine, other) in differences(run.config, validated.config).items():
-        if not path.startswith(BESIDE_THE_RECIPE):
+        if not path.startswith(NOT_THE_RECIPE):
             raise UserError(
                 f"{validated.workdir} has another recipe than {run.workdir}: {path} is {other}, not {mine}; "
                 "train the same config with --config.data.validation_fraction=0.1"

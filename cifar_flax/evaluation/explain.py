@@ -63,6 +63,12 @@ def occlusion(
     return (of_label[:, :1] - of_label[:, 1:]).reshape(len(images), len(rows), len(columns))
 
 
+def default_squares(image_shape: tuple[int, ...], size: int | None = None) -> tuple[int, int]:
+    """Side and distance of squares, in pixels: a quarter of an image [H, W, C], or `size`; and half of that."""
+    size = size or max(1, min(image_shape[:2]) // 4)
+    return size, max(1, size // 2)
+
+
 def squares_to_pixels(values: np.ndarray, height: int, width: int, size: int, stride: int) -> np.ndarray:
     """The mean over the squares that cover a pixel.
 

@@ -201,9 +201,9 @@ def batch_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(2 * precision * recall / (precision + recall + KERAS_EPSILON))
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of float32 [N, C], row by row: float32 [N, C]; NaN where a row holds NaN or +inf."""
-    return np.exp(log_softmax(logits)).astype(np.float32)
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Softmax of float32 [N, C] over a temperature, row by row: float32 [N, C]; NaN where a row holds NaN or +inf."""
+    return np.exp(log_softmax(logits / np.float32(temperature))).astype(np.float32)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import yaml  # type: ignore[import-untyped]
 
 from cifar_flax._version import __version__
@@ -80,13 +79,12 @@ def _metadata(network: Network, license_id: str | None) -> dict[str, Any]:
 def _text(network: Network, dtype: KernelDtype) -> str:
     preprocessing, model = network.preprocessing, network.config.model.name
     height, width, channels = preprocessing.image_shape
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(network.variables["params"]))
     classes = ", ".join(f"{i} `{name}`" for i, name in enumerate(preprocessing.class_names))
     mean, std = (", ".join(f"{value:.4f}" for value in of) for of in (preprocessing.mean, preprocessing.std))
     bfloat16 = "import ml_dtypes  # bfloat16 for NumPy\n" if dtype is KernelDtype.BFLOAT16 else ""
     return f"""# {network.name}
 
-An image classifier of the JAX package cifar_flax {__version__}: `{model}`, {parameters:,} parameters, trained on
+An image classifier of the JAX package cifar_flax {__version__}: `{model}`, {network.num_parameters:,} parameters, trained on
 {_data_name(network)}, {preprocessing.num_classes} classes. Kernels are stored in {dtype}, all else in float32.
 
 ## Figures

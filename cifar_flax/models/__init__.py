@@ -2,7 +2,15 @@
 
 from cifar_flax.models.convnet import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.models.convolution import Conv
-from cifar_flax.models.modules import Variables, check_module, check_sizes, create_model, describe, initialize
+from cifar_flax.models.modules import (
+    Variables,
+    check_module,
+    check_sizes,
+    count_parameters,
+    create_model,
+    describe,
+    initialize,
+)
 from cifar_flax.models.registry import MODELS
 from cifar_flax.models.resnet import ResNet
 from cifar_flax.models.speednet import SpeedNet, StageConfig
@@ -19,6 +27,7 @@ __all__ = [
     "Variables",
     "check_module",
     "check_sizes",
+    "count_parameters",
     "create_model",
     "describe",
     "initialize",

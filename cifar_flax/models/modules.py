@@ -122,6 +122,11 @@ def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapp
             )
 
 
+def count_parameters(params: Any) -> int:
+    """Number of parameters in a tree of arrays, or of their shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
     """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C].
 

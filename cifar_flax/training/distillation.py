@@ -1,6 +1,7 @@
 """A teacher: a trained network whose answers are a part of the targets of another."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from cifar_flax.config import Config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.atomic import write_text
-from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_arrays
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
 from cifar_flax.runtime.devices import compute_dtype
+from cifar_flax.training.checkpoint_info import digest
 from cifar_flax.training.transfer import load_source
 
 FIELD = "config.train.teacher"
@@ -65,11 +67,10 @@ class Teacher:
         answers = jax.nn.softmax(jnp.asarray(logits, jnp.float32)[:, self.order] / self.temperature)
         return (1 - self.weight) * targets + self.weight * answers
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the variables."""
-        leaves = jax.tree_util.tree_leaves_with_path(self.variables)
-        return sha256_of_arrays({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+        return digest(self.variables)
 
 
 def load_teacher(config: Config, student: Preprocessing) -> Teacher:

@@ -245,5 +245,7 @@ def _record_teacher(workdir: Path, trainer: Trainer) -> None:
 
 def _selecting(scores: Mapping[str, Scores]) -> Scores:
     """What a checkpoint is chosen by, with the temperature of the weights of the last update beside that of the average."""
-    raw = scores.get("validation_raw", scores.get("validation", {}))
-    return {**scores.get("validation", {}), **{f"raw_{name}": raw[name] for name in ("temperature",) if name in raw}}
+    if "validation" not in scores:
+        return {}
+    validation = scores["validation"]
+    return {**validation, "raw_temperature": scores.get("validation_raw", validation)["temperature"]}

@@ -20,7 +20,7 @@ from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
-from cifar_flax.models import Variables, check_module, check_sizes, create_model, describe
+from cifar_flax.models import Variables, check_module, check_sizes, count_parameters, create_model, describe
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
@@ -130,7 +130,7 @@ class Trainer:
 
     def summary(self) -> str:
         """A line on the network: its name, the number of its parameters, the shape of its images."""
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.abstract_state.params))
+        parameters = count_parameters(self.abstract_state.params)
         height, width, channels = self.preprocessing.image_shape
         return (
             f"{self.config.model.name}: {parameters:,} parameters, {height}x{width}x{channels} images, "

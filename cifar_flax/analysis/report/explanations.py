@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cifar_flax.evaluation.explain import occlusion, squares_to_pixels
+from cifar_flax.evaluation.explain import default_squares, occlusion, squares_to_pixels
 from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.network import Network
 
@@ -31,10 +31,9 @@ def occlusion_pictures(network: Network, images: np.ndarray, classes: np.ndarray
     def shown(covered: np.ndarray) -> np.ndarray:
         # In batches of an evaluation, for which the program is there already.
         filled = np.pad(covered, [(0, -len(covered) % batch)] + [(0, 0)] * (covered.ndim - 1))
-        return probabilities(network.logits(filled, tta)[: len(covered)] / np.float32(network.temperature))
+        return probabilities(network.logits(filled, tta)[: len(covered)], network.temperature)
 
-    size = max(1, min(images.shape[1:3]) // 4)
-    stride = max(1, size // 2)
+    size, stride = default_squares(images.shape[1:])
     drops = occlusion(shown, images, classes, size, stride)
     return [(overlay(image, drop, size, stride), float(drop.max())) for image, drop in zip(images, drops, strict=True)]
 

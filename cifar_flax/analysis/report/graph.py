@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, JaxprEqn, Var
 
-from cifar_flax.analysis.report.layers import Path, count_parameters, is_layer, subtree
-from cifar_flax.models import Variables
+from cifar_flax.analysis.report.layers import Path, is_layer, subtree
+from cifar_flax.models import Variables, count_parameters
 
 FUNCTIONS = {"logistic": "sigmoid", "tanh": "tanh"}
 POOLS = {"reduce_max": "maximum", "reduce_sum": "mean"}  # over rows and columns, or over tokens

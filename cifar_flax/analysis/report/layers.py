@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from cifar_flax.models import Variables
+from cifar_flax.models import Variables, count_parameters
 from cifar_flax.runtime import compilation
 
 Path = tuple[str, ...]  # names of the modules that contain a module, and its own
@@ -81,11 +81,6 @@ def leaf_layers(layers: list[Layer]) -> list[Layer]:
     """Selects the layers without submodules."""
     parents = {layer.path[:depth] for layer in layers for depth in range(len(layer.path))}
     return [layer for layer in layers if layer.path not in parents]
-
-
-def count_parameters(params: Any) -> int:
-    """Number of parameters in a tree of arrays."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def subtree(tree: Any, path: Path) -> Any:

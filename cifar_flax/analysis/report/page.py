@@ -17,7 +17,7 @@ from cifar_flax.analysis.report import charts, confusion, examples, filters
 from cifar_flax.analysis.report.architecture import draw_network, side_lanes
 from cifar_flax.analysis.report.explanations import occlusion_pictures
 from cifar_flax.analysis.report.graph import network_graph
-from cifar_flax.analysis.report.layers import Layer, call_layers, count_parameters, leaf_layers
+from cifar_flax.analysis.report.layers import Layer, call_layers, leaf_layers
 from cifar_flax.analysis.robustness.accuracy import corruption_figure, read_robustness
 from cifar_flax.analysis.robustness.corruptions import SEVERITIES
 from cifar_flax.config.serialize import to_dict
@@ -75,7 +75,7 @@ def write_report(
     writer = PictureWriter(pictures)
     network = run.network(predictions.step, ema=predictions.ema)
     predicted = predicted_classes(predictions.logits)
-    probs = probabilities(predictions.logits / np.float32(network.temperature))
+    probs = probabilities(predictions.logits, network.temperature)
     metrics = run.metrics()
     matrix = confusion_matrix(predicted, predictions.labels, predictions.logits.shape[1])
     with drawing_style((*run.class_names, *run.preprocessing.coarse_names)):
@@ -111,7 +111,7 @@ def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.Dat
     facts += [("calibration error", percent(scores["ece"])), ("loss", f"{scores['loss']:.4f} nats")]
     if "raw_weights" in scores:
         facts += [("top-1, raw weights", percent(scores["raw_weights"]["top1"]))]
-    facts += [("parameters", f"{count_parameters(network.variables['params']):,}")]
+    facts += [("parameters", f"{network.num_parameters:,}")]
     if len(epochs):
         facts += [
             ("epochs", f"{min(len(epochs), run.config.train.epochs):g} of {run.config.train.epochs:g}"),
@@ -144,7 +144,7 @@ def _classes(run: Run, writer: PictureWriter, scores: dict[str, Any], matrix: np
     fine = confusion.heat_map(matrix[np.ix_(order, order)], tuple(names[i] for i in order), f"{len(names)} classes", boundaries)
     heading = f"{len(names)} classes" + (", in the order of their superclasses" if coarse_of_fine else "")
     matrices = [(heading, writer.add("confusion", fine, "Confusion matrix of the classes", dpi=144))]
-    tables, beside = [(f"all {len(names)} classes", _table(scores["per_class"]))], None
+    tables, superclasses = [(f"all {len(names)} classes", _table(scores["per_class"]))], None
     if coarse_of_fine:
         coarse = confusion.coarse_confusion(matrix, coarse_of_fine, len(preprocessing.coarse_names))
         heading = f"{len(coarse)} superclasses"
@@ -153,12 +153,12 @@ def _classes(run: Run, writer: PictureWriter, scores: dict[str, Any], matrix: np
         tables.append((f"all {len(coarse)} superclasses", _table(scores["per_superclass"])))
         ranked = charts.ranked_classes(scores["per_superclass"])
         figure = charts.bar_chart(ranked, "accuracy of each superclass")
-        beside = writer.add("superclasses", figure, "Bars: accuracy of each superclass")
+        superclasses = writer.add("superclasses", figure, "Bars: accuracy of each superclass")
     ranked = charts.ranked_classes(scores["per_class"])
     parts = {"classes": ranked} if len(ranked) <= 2 * CLASSES else {"best": ranked[:CLASSES], "worst": ranked[-CLASSES:]}
     titles = {"classes": "accuracy of each class", "best": "the best classes", "worst": "the worst classes"}
     pictures = [writer.add(key, charts.bar_chart(rows, titles[key]), f"Bars: {titles[key]}") for key, rows in parts.items()]
-    return {"matrices": matrices, "beside": beside, "classes": pictures, "tables": tables}
+    return {"matrices": matrices, "superclasses": superclasses, "classes": pictures, "tables": tables}
 
 
 def _images(
@@ -205,7 +205,7 @@ def _network(
         "activations_image": examples.image_card(writer, "activations_image", dataset, row, probs),
         "activations": activations,
         "architecture": drawings,
-        "parameters": count_parameters(variables["params"]),
+        "parameters": network.num_parameters,
         "branches": bool(side_lanes(nodes)),
     }
 

@@ -75,7 +75,7 @@ def _pictures(run: Run) -> Iterator[tuple[str, np.ndarray]]:
     """Yields names and pictures, uint8 [H, W, 3]: the confusion matrix, then predictions."""
     dataset, names, coarse_of_fine = run.dataset("validation"), run.class_names, run.preprocessing.coarse_of_fine
     logits = run.predict(dataset)
-    probs = probabilities(logits / np.float32(run.calibration().temperature))
+    probs = probabilities(logits, run.calibration().temperature)
     matrix = confusion_matrix(predicted_classes(logits), dataset.labels, len(names))
     order = by_superclass(coarse_of_fine) if coarse_of_fine else np.arange(len(names))
     with drawing_style(names):

@@ -94,11 +94,11 @@ def _take_pictures(app: Flask, network: Network, reader: PictureReader, explaine
         def answer(picture: Image.Image) -> Response:
             seen = network.view(picture, options.fit)
             label = chosen if chosen is not None else int(network.probabilities(seen[None], options.flip)[0].argmax())
-            found = explainer.heat_map(seen, label, method)
+            explanation = explainer.heat_map(seen, label, method)
             superclass = network.preprocessing.superclass(label)
             return jsonify(
-                {"class": class_names[label], "superclass": superclass, "method": method, "values": found.values.tolist()}
-                | {"heat_map": _data_url(found.picture, "PNG")}
+                {"class": class_names[label], "superclass": superclass, "method": method, "values": explanation.values.tolist()}
+                | {"heat_map": _data_url(explanation.picture, "PNG")}
             )
 
         received = reader.receive(request)

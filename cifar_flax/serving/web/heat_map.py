@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from cifar_flax.data.pictures.fit import to_picture
-from cifar_flax.evaluation.explain import squares_to_pixels
+from cifar_flax.evaluation.explain import default_squares, squares_to_pixels
 from cifar_flax.network import METHODS, Network
 from cifar_flax.runtime import background
 
@@ -65,8 +65,7 @@ class Explainer:
         """Explains the class `label` of an image, uint8 [H, W, C], by a method of `Network.explain`, once that is compiled."""
         self._begin(method).result()
         height, width = image.shape[:2]
-        size = max(1, min(height, width) // 4)
-        stride = max(1, size // 2)
+        size, stride = default_squares(image.shape)
         values = self._network.explain(image, label, method, size, stride)
         if method == "occlusion":
             heat = gaussian_filter(squares_to_pixels(values, height, width, size, stride), stride / 2)
