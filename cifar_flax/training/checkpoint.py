@@ -50,7 +50,7 @@ class _Write(NamedTuple):
     """A checkpoint that a thread hands to Orbax, which writes it in threads of its own."""
 
     done: Future[None]
-    scored: bool
+    score: float  # that selects the best; -inf without scores
 
 
 class Checkpoints:
@@ -104,7 +104,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Copies `state` on its devices and returns; a thread fetches and writes the copy, and reads the first one back.
 
-        Where states come faster than they are written, one without scores that the next ones would displace is left out.
+        Where states come faster than they are written, those that the next ones would displace are left out.
 
         Args:
           step: updates made.
@@ -126,7 +126,7 @@ class Checkpoints:
         else:
             copy = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
             write = self._writer.submit(lambda: self._write(step, copy, jax.device_get(copy), *rest))
-            self._unwritten.append(_Write(write, bool(scores)))
+            self._unwritten.append(_Write(write, _selection(scores or {})))
 
     def wait(self) -> None:
         """Returns once all that was saved is on disk; raises as `save` does."""
@@ -260,9 +260,9 @@ class Checkpoints:
 
     def _make_room(self, size: int) -> None:
         """Has all but so few states written that another one of `size` bytes can wait too."""
-        displaced = list(self._unwritten)[: -self._keep_latest + 1 or None]
-        for write in displaced:
-            if not write.scored:
+        best = max(reversed(self._unwritten), key=lambda write: write.score, default=None)  # of equal ones the latest
+        for write in list(self._unwritten)[: -self._keep_latest + 1 or None]:
+            if write is not best or write.score == -math.inf:
                 write.done.cancel()  # which does nothing to one that is being written
         while self._unwritten and (self._unwritten[0].done.done() or (len(self._unwritten) + 1) * size > UNWRITTEN_BYTES):
             self._await_oldest()

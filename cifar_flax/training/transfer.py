@@ -80,13 +80,16 @@ def load_source(source: str, field: str) -> tuple[Network, str]:
     Raises:
       UserError: there is no such run or network, or it is damaged.
     """
-    if (bare := load_weights(source)) is not None:
-        return bare, source
-    workdir = Path(source)
-    if not workdir.is_dir():
-        raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME, in {field}")
-    config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
-    network, _ = restore_networks(workdir, config, preprocessing)
+    try:
+        if (bare := load_weights(source)) is not None:
+            return bare, source
+        workdir = Path(source)
+        if not workdir.is_dir():
+            raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME")
+        config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
+        network, _ = restore_networks(workdir, config, preprocessing)
+    except UserError as e:
+        raise UserError(f"{field}: {e}") from None
     return network, f"{workdir}, checkpoint {network.step}"
 
 

@@ -32,10 +32,10 @@ def serving(*flags):
     try:
         ready = server.stdout.readline()
         match = re.search(r"ready on (http://\S+/)", ready)
-        assert match, ready + server.communicate(timeout=60)[1]
+        assert match, ready + server.communicate(timeout=600)[1]
         yield server, match[1]
         server.send_signal(signal.SIGTERM)
-        out, err = server.communicate(timeout=60)
+        out, err = server.communicate(timeout=600)
         assert (server.returncode, out, err) == (0, "", "")
     finally:
         server.kill()

@@ -118,7 +118,7 @@ def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monke
         f"runpy.run_path({str(ROOT / 'launch' / 'train.py')!r}, run_name='__main__')\n"
     )
     monkeypatch.syspath_prepend(str(ROOT))
-    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=300)
+    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=600)
     assert result.stdout.splitlines()[-1] == "False True", result.stdout + result.stderr
 
 

@@ -27,7 +27,7 @@ def execute(after_first=""):
     """Runs it, with more code after its first cell; returns what it prints, which is nothing on stderr, and its code cells."""
     notebook = nbformat.read(PATH, as_version=4)
     notebook.cells.insert(2, nbformat.v4.new_code_cell(after_first))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(PATH.parent)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(PATH.parent)}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     texts = [output for cell in cells for output in cell.outputs if output.output_type == "stream"]
     assert not [output.text for output in texts if output.name == "stderr"]

@@ -38,7 +38,7 @@ def test_sigterm_at_any_moment_is_an_exit_code_and_a_line_that_says_how_to_go_on
             time.sleep(0.01)
         time.sleep(seconds)
         process.send_signal(signal.SIGTERM)
-        _, stderr = process.communicate(timeout=100)
+        _, stderr = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 75, stderr
@@ -64,7 +64,7 @@ def test_a_command_that_is_still_being_imported_answers_as_later(app, number):
     while not handles(process, signal.SIGTERM):
         time.sleep(0.001)
     process.send_signal(number)
-    assert process.communicate(timeout=100)[1] == f"{number.name}; run the same command to go on\n"
+    assert process.communicate(timeout=600)[1] == f"{number.name}; run the same command to go on\n"
     assert process.returncode == 75
 
 

@@ -95,7 +95,7 @@ def test_the_demo_starts(folder, environment):
     )
     try:
         address = re.search(r"http://\S+/", server.stdout.readline())[0]
-        with urllib.request.urlopen(address, timeout=60) as page:
+        with urllib.request.urlopen(address, timeout=600) as page:
             assert b"<html" in page.read()
     finally:
         server.terminate()

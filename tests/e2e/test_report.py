@@ -73,7 +73,7 @@ def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp
         assert training.poll() is None
     finally:
         training.send_signal(signal.SIGTERM)
-    assert training.wait(timeout=60) == 75
+    assert training.wait(timeout=600) == 75
     assert "of 100000" in (run / "report" / "test.html").read_text()
 
 
@@ -108,7 +108,7 @@ def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(tiny_run):
         "run.metrics()\n"
         "print([name for name in ('matplotlib', 'jinja2', 'sklearn', 'tensorflow', 'optuna') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == "[]\n"
 
 

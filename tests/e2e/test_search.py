@@ -28,7 +28,7 @@ def test_a_search_of_two_processes_survives_the_death_of_one(search, launch, tmp
     second = search("--trials=4", "--noprune")
     first.kill()
     assert first.wait() == -signal.SIGKILL
-    stdout, stderr = second.communicate(timeout=300)
+    stdout, stderr = second.communicate(timeout=600)
     assert second.returncode == 0, stderr
     assert attempts(tmp_path) == {(0, "FAIL"): 1, **{(index, "COMPLETE"): 1 for index in range(4)}}
 
@@ -63,7 +63,7 @@ def test_a_silent_process_keeps_its_trial_and_holds_no_other_back(search, tmp_pa
     assert any("trial 1: validation top-1" in line for line in said), "it waited before there was nothing else to run"
     first.send_signal(signal.SIGCONT)
     for process in (first, second):
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=600)
         assert process.returncode == 0, stderr
     ended = attempts(tmp_path)
     assert (ended[0, "COMPLETE"], ended[1, "COMPLETE"]) == (1, 1)
@@ -81,7 +81,7 @@ def get_space():
 @pytest.mark.slow
 def test_a_trial_that_cannot_be_set_up_fails_and_the_others_are_run(search, tmp_path):
     (tmp_path / "space.py").write_text(BATCHES.format((999, 32)))
-    stdout, stderr = search("--strategy=grid").communicate(timeout=300)
+    stdout, stderr = search("--strategy=grid").communicate(timeout=600)
     assert stderr == ""
     assert "trial 0: config.train.batch_size: 999 is more than the 290 training images" in stdout
     with (tmp_path / "search" / "trials.csv").open(newline="") as file:
@@ -91,7 +91,7 @@ def test_a_trial_that_cannot_be_set_up_fails_and_the_others_are_run(search, tmp_
 def test_a_search_of_which_no_trial_can_be_set_up_ends_in_a_line(search, tmp_path):
     (tmp_path / "space.py").write_text(BATCHES.format((998, 999)))
     process = search("--strategy=grid")
-    _, stderr = process.communicate(timeout=300)
+    _, stderr = process.communicate(timeout=600)
     assert (process.returncode, stderr.count("\n")) == (1, 1)
     assert "all 2 trials failed, trial 0 with: config.train.batch_size: 998 is more than the 290 training images" in stderr
 
@@ -102,14 +102,14 @@ def test_a_search_that_is_told_to_stop_resumes_where_it_was(search, tmp_path):
     first = search("--trials=2", "--folds=2")
     wait_for_step(trials / "0000" / "fold1", STEPS + 1, first)
     first.send_signal(signal.SIGTERM)
-    _, stderr = first.communicate(timeout=100)
+    _, stderr = first.communicate(timeout=600)
     assert first.returncode == 75
     assert len(stderr.splitlines()) == 1
     assert "run the same command to go on" in stderr
     assert attempts(tmp_path) == {(0, "FAIL"): 1}
 
     second = search("--trials=2", "--folds=2")
-    stdout, stderr = second.communicate(timeout=300)
+    stdout, stderr = second.communicate(timeout=600)
     assert second.returncode == 0, stderr
     assert attempts(tmp_path) == {(0, "FAIL"): 1, (0, "COMPLETE"): 1, (1, "COMPLETE"): 1}
     assert "importances.png" in stdout
@@ -139,7 +139,7 @@ def test_a_search_that_is_told_to_stop_resumes_where_it_was(search, tmp_path):
 )
 def test_mistakes_end_in_a_line_before_anything_trains(search, tmp_path, args, said):
     process = search(*args)
-    _, stderr = process.communicate(timeout=100)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 2, stderr
     assert said in stderr
     assert "Traceback" not in stderr

@@ -65,7 +65,7 @@ def test_a_search_whose_server_goes_away_ends_in_a_line_and_resumes(search, post
     wait_for_step(tmp_path / "search" / "trials" / "0000", 2 * STEPS + 1, first)
     postgresql.stop()
     try:
-        _, stderr = first.communicate(timeout=200)
+        _, stderr = first.communicate(timeout=600)
     finally:
         postgresql.start()
     assert first.returncode == 1

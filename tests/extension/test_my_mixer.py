@@ -43,7 +43,7 @@ def command(name, *args):
 
 
 def run(name, *args, cwd=None, env=None):
-    return subprocess.run(command(name, *args), check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(name, *args), check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 
 def succeed(name, *args):
@@ -92,7 +92,7 @@ def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
             process.send_signal(signal.SIGKILL)
             break
         time.sleep(0.002)
-    assert process.wait(timeout=120) == -signal.SIGKILL
+    assert process.wait(timeout=600) == -signal.SIGKILL
     succeed("train", *TRAIN, f"--workdir={killed}")
     assert records(killed) == records(mixer_run)
     for ema in (True, False):
@@ -129,7 +129,7 @@ def test_it_is_served(project, mixer_run):
             + b"\r\n--m--\r\n"
         )
         headers = {"Content-Type": "multipart/form-data; boundary=m"}
-        with urllib.request.urlopen(urllib.request.Request(f"{url}api/predict", body, headers), timeout=60) as response:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}api/predict", body, headers), timeout=600) as response:
             assert json.load(response)["predictions"][0]["class"].startswith("digit ")
 
 

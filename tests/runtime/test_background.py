@@ -46,11 +46,11 @@ def test_calls_run_beside_the_caller():
 
 
 def test_a_command_that_is_told_to_stop_does_not_wait_for_a_call():
-    done = subprocess.run([sys.executable, "-c", STOPPED], check=False, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", STOPPED], check=False, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (75, "told to stop\n")
 
 
 def test_a_process_ends_after_calls_that_have_begun_without_the_others():
-    done = subprocess.run([sys.executable, "-c", ENDED], check=True, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ENDED], check=True, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert "ended\n" in done.stdout
     assert done.stdout.count("a later one") < background.AT_ONCE

@@ -32,7 +32,7 @@ def run(tmp_path):
     def run(setting="on", **environment):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         kept |= {"CIFAR_FLAX_CACHE": str(tmp_path), "CIFAR_FLAX_COMPILATION_CACHE": setting, **environment}
-        done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, cwd=ROOT, env=kept, capture_output=True, timeout=200)
+        done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, cwd=ROOT, env=kept, capture_output=True, timeout=600)
         cached, compiled, loaded, result = done.stdout.decode().split()
         return cached == "True", int(compiled), int(loaded), result
 

@@ -28,7 +28,7 @@ def run(**environment):
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        timeout=100,
+        timeout=600,
     )
 
 

@@ -17,7 +17,7 @@ def test_too_little_memory_costs_a_line_before_anything_is_loaded(megabytes, eno
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),  # no threads hold locks here
     )
     assert (done.returncode == 0, "started" in done.stdout) == (enough, enough), done.stderr

@@ -84,7 +84,7 @@ def keras_says():
         env={**os.environ, "KERAS_BACKEND": "numpy"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert child.returncode == 0, child.stderr
     return dict(zip(places, json.loads(child.stdout), strict=True))

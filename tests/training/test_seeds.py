@@ -127,7 +127,7 @@ config.plateau.patience, config.plateau.factor, config.plateau.min_delta = 1, 0.
 train_seeds(validated(config), Path("run"))
 """
     environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=300)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=600)
     for name in SEEDS:
         losses = (values(folder / name, "step", "loss") for folder in (tmp_path / "run", single))
         np.testing.assert_allclose(*losses, rtol=1e-4)

@@ -90,7 +90,7 @@ def test_a_run_begins_with_the_others_parameters_but_goes_on_with_its_own(tiny_d
 
 def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_data, tmp_path):
     with pytest.raises(
-        UserError, match=r"nowhere: no such run directory; expected one, .* in config\.train\.init_from$"
+        UserError, match=r"^config\.train\.init_from: .*nowhere: no such run directory; expected one, or pretrained:NAME$"
     ) as error:
         train(validated(config(tmp_path / "nowhere")), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -228,7 +228,7 @@ def test_a_process_that_may_open_few_files_takes_fewer_connections(serve_with_fe
 
 def test_a_process_that_may_open_too_few_files_for_a_server_is_told_so(serve_with_few_files):
     process = serve_with_few_files(24)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "ulimit -n" in stderr.splitlines()[-1]
 
