@@ -6,9 +6,7 @@ import re
 import shutil
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -29,11 +27,11 @@ from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.state import TrainState
+from cifar_flax.training.write_queue import WriteQueue
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
 STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
 NOTHING = (-1, -1)  # saved yet: step and epochs done
-UNWRITTEN_BYTES = 1 << 29  # of states that wait on a device until they are written, if more than one does
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
 _begin_alone = threading.Lock()  # Orbax numbers saves by a global that the threads of another save's beginning would read
@@ -44,13 +42,6 @@ class Restored(NamedTuple):
 
     state: TrainState
     progress: Progress
-
-
-class _Write(NamedTuple):
-    """A checkpoint that a thread hands to Orbax, which writes it in threads of its own."""
-
-    done: Future[None]
-    score: float  # that selects the best; -inf without scores
 
 
 class Checkpoints:
@@ -81,9 +72,7 @@ class Checkpoints:
         )
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._unwritten: deque[_Write] = deque()
-        self._keep_latest = config.keep_latest
+        self._queue = WriteQueue(config.keep_latest)
         self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
         self._saved_at = time.monotonic()
         self._saved, self._wrote_none = NOTHING, True
@@ -118,20 +107,18 @@ class Checkpoints:
         if self._saved == (step, progress.epochs_done):
             return
         self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
-        self._make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
+        self._queue.make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
         rest = progress, dict(scores or {})
         if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs
             items = _items(state)
             self._write(step, items, _copied_to_host(items) if is_main_process() else {}, *rest)
         else:
             copy = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
-            write = self._writer.submit(lambda: self._write(step, copy, jax.device_get(copy), *rest))
-            self._unwritten.append(_Write(write, _selection(scores or {})))
+            self._queue.submit(lambda: self._write(step, copy, jax.device_get(copy), *rest), _selection(scores or {}))
 
     def wait(self) -> None:
         """Returns once all that was saved is on disk; raises as `save` does."""
-        while self._unwritten:
-            self._await_oldest()
+        self._queue.wait()
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as e:
@@ -149,7 +136,7 @@ class Checkpoints:
             if error is None:
                 raise
         finally:
-            self._writer.shutdown()
+            self._queue.close()
 
     def steps(self) -> list[int]:
         """The steps on disk, rising."""
@@ -258,20 +245,6 @@ class Checkpoints:
             raise UserError(f"checkpoint {step} in {self.directory} is damaged (its checksum differs)")
         return {name: restored[name] for name in like}, info
 
-    def _make_room(self, size: int) -> None:
-        """Has all but so few states written that another one of `size` bytes can wait too."""
-        best = max(reversed(self._unwritten), key=lambda write: write.score, default=None)  # of equal ones the latest
-        for write in list(self._unwritten)[: -self._keep_latest + 1 or None]:
-            if write is not best or write.score == -math.inf:
-                write.done.cancel()  # which does nothing to one that is being written
-        while self._unwritten and (self._unwritten[0].done.done() or (len(self._unwritten) + 1) * size > UNWRITTEN_BYTES):
-            self._await_oldest()
-
-    def _await_oldest(self) -> None:
-        write = self._unwritten.popleft()
-        if not write.done.cancelled():
-            write.done.result()
-
     def _write(
         self, step: int, items: dict[str, Any], on_host: dict[str, Any], progress: Progress, scores: dict[str, float]
     ) -> None:
@@ -353,7 +326,7 @@ def _copied_to_host(items: Any) -> Any:
     return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(items))
 
 
-def _selection(scores: dict[str, Any]) -> float:
+def _selection(scores: Mapping[str, Any]) -> float:
     return float(scores.get(SELECTION_METRIC, -math.inf))
 
 

@@ -1,6 +1,5 @@
 import shutil
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ from flax.training.early_stopping import EarlyStopping
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.metrics import Metrics
-from cifar_flax.training import checkpoint
 from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.state import TrainState
@@ -105,42 +103,6 @@ def test_training_waits_for_no_disk_and_what_is_written_is_the_state_of_then(tmp
         checkpoints.wait()
         for number in (1, 2):
             assert digest(checkpoints.restore(number, like()).state) == digest(state(number))
-
-
-@pytest.mark.parametrize(
-    ("top1", "kept"),
-    [
-        ([], [1, 5, 6]),
-        ([0.5, 0.6, 0.9, 0.7, 0.8, 0.8], [1, 3, 5, 6]),
-        ([0.5, 0.9, 0.6, 0.9, 0.7, 0.8], [1, 4, 5, 6]),  # as the policy has it, of equal ones the latest is the best
-        ([0.9, 0.5, 0.6, 0.7, 0.8, 0.8], [1, 5, 6]),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [1, 5, 6]),
-    ],
-)
-def test_states_that_come_faster_than_they_are_written(tmp_path, slow_disk, top1, kept):
-    """The first is being written; of those between it and the last two, all but the best are left out."""
-    written, write = [], Checkpoints._write
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoints, "_write", lambda self, step, *rest: (write(self, step, *rest), written.append(step)))
-        with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-            for step in range(1, 7):
-                checkpoints.save(step, state(step), progress(step), {"top1": top1[step - 1]} if top1 else {})
-                while checkpoints._unwritten[0].done.running() is False:
-                    time.sleep(0.001)
-            slow_disk.set()
-        assert written == kept
-    if top1:
-        with Checkpoints(tmp_path, CheckpointConfig(), read_only=True) as checkpoints:
-            assert top1[checkpoints.find("best") - 1] == max(top1)
-
-
-def test_states_wait_for_room_in_memory(tmp_path, slow_disk, monkeypatch):
-    monkeypatch.setattr(checkpoint, "UNWRITTEN_BYTES", 1000)
-    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-        checkpoints.save(1, state(1), progress(1), {"top1": 0.5})
-        threading.Timer(0.2, slow_disk.set).start()
-        checkpoints.save(2, state(2), progress(2), {"top1": 0.5})
-        assert slow_disk.is_set()
 
 
 def damage(path, how):
