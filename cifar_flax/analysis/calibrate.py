@@ -4,28 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cifar_flax.config.recipe import is_recipe
 from cifar_flax.config.serialize import differences
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration, fit_temperature
 from cifar_flax.evaluation.scores import probabilities, reliability
 from cifar_flax.run import Run
-
-# Fields in which two runs of one recipe may differ: what is held out, the seed, and what changes no weights but by rounding.
-NOT_THE_RECIPE = (
-    "config.seed",
-    "config.data.validation_fraction",
-    "config.data.folds",
-    "config.data.fold",
-    "config.data.split_seed",
-    "config.data.source",
-    "config.train.eval_batch_size",
-    "config.train.steps_per_dispatch",
-    "config.train.vmap_seeds",
-    "config.train.num_seeds",
-    "config.train.dtype",
-    "config.log.",
-    "config.checkpoint.",
-)
 
 
 class Fit(NamedTuple):
@@ -60,7 +44,7 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
 
 def _check_same_recipe(run: Run, validated: Run) -> None:
     for path, (mine, other) in differences(run.config, validated.config).items():
-        if not path.startswith(NOT_THE_RECIPE):
+        if is_recipe(path):
             raise UserError(
                 f"{validated.workdir} has another recipe than {run.workdir}: {path} is {other}, not {mine}; "
                 "train the same config with --config.data.validation_fraction=0.1"

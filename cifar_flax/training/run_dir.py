@@ -8,6 +8,7 @@ from typing import Any, TextIO
 from absl import logging
 
 from cifar_flax.config import Config, Dtype
+from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import differences, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
@@ -96,7 +97,7 @@ def may_differ(path: str, config: Config) -> bool:
     """Whether a run may go on with another value of this field: it leaves the sequence of updates as it is."""
     if path == "config.train.epochs":
         return not (needs_horizon(config.optim.schedule) or config.train.resolutions)
-    return path.startswith(("config.log.", "config.checkpoint.")) or path == "config.train.eval_batch_size"
+    return path.startswith(BOOKKEEPING) or path == "config.train.eval_batch_size"
 
 
 def _refuse_links(workdir: Path) -> None:

@@ -14,6 +14,7 @@ from absl import logging
 from cifar_flax.analysis.compare.statistics import Interval, accuracy_interval, mcnemar, welch
 from cifar_flax.analysis.config_diff import differing_fields
 from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
+from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
@@ -21,8 +22,6 @@ from cifar_flax.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
-
-IRRELEVANT = ("config.log.", "config.checkpoint.")  # fields that do not change what is learnt
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
 
 
 def _result(name: str, run: Run, predictions: Predictions) -> RunResult:
-    config = {path: value for path, value in flatten_config(to_dict(run.config)) if not path.startswith(IRRELEVANT)}
+    config = {path: value for path, value in flatten_config(to_dict(run.config)) if not path.startswith(BOOKKEEPING)}
     correct = predicted_classes(predictions.logits) == predictions.labels
     scores = run.score(predictions.logits, predictions.labels, predictions.step)
     return RunResult(name, config, predictions.step, scores, correct, accuracy_interval(correct), run.metrics())
