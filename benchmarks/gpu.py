@@ -53,6 +53,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "tiny networks and images: whethe
 NETWORKS = ("fast:published", "wide", "three_conv", "vgg_bn", "resnet18", "wrn_28_10")
 CHUNK, ROUNDS = 32, 3  # updates a dispatch, as on accelerators by default; times that each variant is timed
 SEEDS = 5
+DRY_NETWORKS, DRY_SEEDS = ("fast:published", "three_conv", "resnet18"), 3  # one of each kind
 IMPORTED = "cifar100_for_gpu"  # the name of what --archive gives: cifar100 itself is that of the official archives
 TESTS = ("tests/models", "tests/optim", "tests/augment", "tests/training/test_step.py")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -103,10 +104,11 @@ def commands(machine: Machine) -> dict[str, Any]:
 
 def seeds(machine: Machine) -> dict[str, Any]:
     """Further seeds one after another, five in one program, and what five of a small network cost beside one."""
+    count = DRY_SEEDS if machine.dry else SEEDS
     alone = {
-        f"seed{seed}": machine.train(f"seed{seed}", "fast.py:published", f"--config.seed={seed}") for seed in range(2, SEEDS)
+        f"seed{seed}": machine.train(f"seed{seed}", "fast.py:published", f"--config.seed={seed}") for seed in range(2, count)
     }
-    many = (f"--config.train.num_seeds={SEEDS}", "--config.train.vmap_seeds=true")
+    many = (f"--config.train.num_seeds={count}", "--config.train.vmap_seeds=true")
     vmapped = machine.train("vmapped", "fast.py:published", *many)
     small = {
         "one": machine.train("three_conv", "three_conv.py", "--config.train.epochs=2"),
@@ -125,16 +127,17 @@ def steps(machine: Machine) -> dict[str, Any]:
     """Seconds a step of each network, ours in chunks and one by one, and PyTorch's."""
     settings = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     frameworks = {"jax_device": True, "torch_device": _has_torch()}
-    configs = {name: (tiny if machine.dry else common_recipe)(_config(name)) for name in NETWORKS}
+    names = DRY_NETWORKS if machine.dry else NETWORKS
+    configs = {name: (tiny if machine.dry else common_recipe)(_config(name)) for name in names}
     seconds: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         workers = {
             (name, module): stack.enter_context(Worker(module, settings))
-            for name in NETWORKS
+            for name in names
             for module, installed in frameworks.items()
             if installed
         }
-        first = {module: worker for (name, module), worker in workers.items() if name == NETWORKS[0]}
+        first = {module: worker for (name, module), worker in workers.items() if name == names[0]}
         environment = {module: worker.call("environment") for module, worker in first.items()}
 
         def build(name: str) -> tuple[dict[str, Worker], list[str]]:
@@ -149,8 +152,8 @@ def steps(machine: Machine) -> dict[str, Any]:
                     remarks += [f"{name}: {line}" for line in more]
             return made, remarks
 
-        with ThreadPoolExecutor(len(NETWORKS)) as pool:
-            built = dict(zip(NETWORKS, pool.map(build, NETWORKS), strict=True))
+        with ThreadPoolExecutor(len(names)) as pool:
+            built = dict(zip(names, pool.map(build, names), strict=True))
         machine.seconds_left()
         for name, (variants, _) in built.items():
             measured = in_turns(

@@ -163,7 +163,21 @@ def real_tfds_dir():
     if not REAL_TFDS_DIR or not os.path.isdir(os.path.join(REAL_TFDS_DIR, "cifar100")):
         missing = "TFDS_DATA_DIR is not set to a directory with cifar100 in it"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-    return REAL_TFDS_DIR
+    return os.path.abspath(REAL_TFDS_DIR)
+
+
+@pytest.fixture(scope="session")
+def cifar100_cache(pytestconfig, real_tfds_dir):
+    """A cache folder that keeps the real CIFAR-100 from test to test, because TFDS takes most of a minute to read it."""
+    from cifar_flax.data.sources import tfds
+
+    folder = str(pytestconfig.cache.mkdir("data"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", folder)
+        patch.setenv("TFDS_DATA_DIR", real_tfds_dir)
+        if cache.read("cifar100", "test") is None:
+            tfds.prepare("cifar100", allow_download=False)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -182,6 +182,21 @@ def test_a_folder_that_changes_while_it_is_listed_is_listed_again(run, monkeypat
     assert run.step("latest") == 18
 
 
+def test_checkpoints_that_are_all_replaced_while_they_are_listed_are_listed_again(run, tmp_path, monkeypatch):
+    steps, listed = Checkpoints.steps, []
+
+    def none_at_first(self):
+        listed.append([] if not listed else steps(self))
+        return listed[-1]
+
+    monkeypatch.setattr(Checkpoints, "steps", none_at_first)
+    assert run.step("latest") == 18
+    assert listed[0] == []
+    empty = Run(tmp_path, run.config, run.preprocessing)
+    with pytest.raises(UserError, match="holds no checkpoint yet; has it trained"):
+        empty.step("latest")
+
+
 def test_folders_that_never_stay_are_given_up(run, monkeypatch):
     def fail(self, which):
         raise FileNotFoundError("checkpoints/20")

@@ -90,5 +90,7 @@ def _read_checkpoints(workdir: Path, read: Callable[[Checkpoints], T]) -> T:
     """Opens them anew for each attempt: a run that is still training writes new ones, and removes old ones meanwhile."""
     for _ in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
-            return read(Checkpoints(workdir, CheckpointConfig(), read_only=True))
+            checkpoints = Checkpoints(workdir, CheckpointConfig(), read_only=True)
+            if checkpoints.steps() or not Checkpoints.any_in(workdir):  # else all that it listed were removed while it opened
+                return read(checkpoints)
     raise UserError(f"{workdir}: its checkpoints are replaced faster than they can be read; try again")

@@ -55,6 +55,7 @@ def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
 def test_every_network_has_a_tiny_form_of_its_kind():
     kinds = {type(gpu.tiny(gpu._config(name)).model) for name in gpu.NETWORKS}
     assert kinds == {ConvNet, ResNet, SpeedNet}
+    assert {type(gpu._config(name).model) for name in gpu.DRY_NETWORKS} == kinds
 
 
 def test_a_command_that_does_not_end_in_time_is_killed(tmp_path):
@@ -91,6 +92,6 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
     assert set(results) == {*gpu.PARTS, "dry_run"}
     assert results["resume"]["bitwise_equal"]
     assert results["tests"]["exit_code"] == 0
-    assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu.SEEDS
-    assert set(results["steps"]["seconds_per_step"]) == set(gpu.NETWORKS)
+    assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu.DRY_SEEDS
+    assert set(results["steps"]["seconds_per_step"]) == set(gpu.DRY_NETWORKS)
     assert (tmp_path / "gpu.md").read_text(encoding="utf-8") == done.stdout

@@ -19,7 +19,7 @@ from tests.data.conftest import python_members, write_tar
 pytestmark = pytest.mark.slow
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHORT = ["--config.train.epochs=0.02"]  # the commands that train take minutes
-SHORTER = ["--config.train.epochs=3"]  # but learns
+SHORTER = ["--config.train.epochs=2"]  # but learns
 
 
 def blocks(language):
@@ -50,11 +50,10 @@ def environment(folder):
 
 
 @pytest.fixture(scope="module")
-def archive(folder, real_tfds_dir):
+def archive(folder, cifar100_cache):
     """The real rows, as the official archive has them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFAR_FLAX_CACHE", str(folder / "prepared"))
-        patch.setenv("TFDS_DATA_DIR", os.path.abspath(real_tfds_dir))
+        patch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
         splits = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     names = splits["train"].class_names, splits["train"].coarse_names
     return write_tar(folder / "cifar-100-python.tar.gz", python_members(splits, names=names))
@@ -84,7 +83,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
     assert (folder / "runs" / "quickstart" / "report" / "test.html").is_file()
     scores = json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())
     assert scores["n"] == 5000
-    assert 0.7 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"
+    assert 0.6 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"
     assert (folder / "runs" / "fast" / "report" / "test_flip.json").is_file()
 
 

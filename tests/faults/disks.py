@@ -62,6 +62,7 @@ def test_full_under_the_cache(scene, mounted):
         scene.assert_resumes_exactly(workdir, cache)
 
 
+@pytest.mark.thorough
 def test_full_at_the_start(scene, mounted):
     with mounted() as disk:
         fill(disk, 0)
@@ -70,7 +71,10 @@ def test_full_at_the_start(scene, mounted):
         scene.assert_resumes_exactly(disk / "run", scene.undisturbed.cache)
 
 
-@pytest.mark.parametrize(("left", "every_steps"), [(48 << 10, 5), (0, 1000)], ids=["checkpoints", "records and TensorBoard"])
+RECORDS_AND_TENSORBOARD = pytest.param(0, 1000, marks=pytest.mark.thorough, id="records and TensorBoard")
+
+
+@pytest.mark.parametrize(("left", "every_steps"), [pytest.param(48 << 10, 5, id="checkpoints"), RECORDS_AND_TENSORBOARD])
 def test_full_while_training(scene, mounted, left, every_steps):
     with mounted() as disk:
         workdir, cache = disk / "run", scene.undisturbed.cache
@@ -89,7 +93,7 @@ def test_full_while_training(scene, mounted, left, every_steps):
         scene.assert_resumes_exactly(workdir, cache)
 
 
-@pytest.mark.parametrize("left", [0, 64 << 10, 512 << 10])
+@pytest.mark.parametrize("left", [pytest.param(left, marks=pytest.mark.thorough) for left in (0, 512 << 10)] + [64 << 10])
 def test_full_under_a_report(scene, mounted, left):
     with mounted() as disk:
         workdir = scene.undisturbed.copy(disk / "run")
@@ -115,6 +119,7 @@ def test_read_only_run_directory(scene, mounted):
         scene.assert_evaluates_exactly(workdir)
 
 
+@pytest.mark.thorough
 def test_read_only_cache_without_and_with_the_data(scene, mounted):
     with mounted() as cache:
         workdir = scene.fresh("run")

@@ -9,7 +9,7 @@ from cifar_flax.models import convolution
 from cifar_flax.models.convolution import add_bias, convolve
 from cifar_flax.runtime import compilation
 
-ONEDNN = pytest.mark.skipif(not compilation.uses_onednn(jnp.bfloat16), reason="no AMX here, or no oneDNN in this jaxlib")
+ONEDNN = pytest.mark.skipif(not compilation.uses_onednn(jnp.bfloat16), reason="no fast bfloat16, or no oneDNN in this jaxlib")
 
 
 def reference(x, kernel, padding, stride, g):

@@ -26,9 +26,8 @@ def test_a_bundled_network_is_complete_and_small(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fast"])  # of CIFAR-10 there are no images where the tests run
-def test_its_figures_are_those_of_the_real_test_split(name, monkeypatch, tmp_path, real_tfds_dir):
-    monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
-    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path))
+def test_its_figures_are_those_of_the_real_test_split(name, monkeypatch, cifar100_cache):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     network = load_network(name)
     actual = network.evaluate("test")
     for figure in ("top1", "top2", "top3", "top5", "superclass_top1"):

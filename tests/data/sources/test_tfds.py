@@ -218,9 +218,8 @@ def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(
 
 
 @pytest.mark.slow
-def test_real_cifar100(real_tfds_dir, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", real_tfds_dir)
-    tfds.prepare("cifar100", allow_download=False)
+def test_real_cifar100(cifar100_cache, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     train = cache.read("cifar100", "train")
     test = cache.read("cifar100", "test")
     for data, count in ((train, 50_000), (test, 10_000)):
