@@ -127,6 +127,6 @@ class DataSource(enum.StrEnum):
 class Dtype(enum.StrEnum):
     """Compute dtype: that of activations and gradients."""
 
-    AUTO = "auto"  # bfloat16 where the hardware multiplies it fast: accelerators, CPUs with AMX; else float32
+    AUTO = "auto"  # bfloat16 where the hardware multiplies it fast: accelerators, CPUs with AMX or AVX-512 BF16; else float32
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

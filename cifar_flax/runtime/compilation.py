@@ -21,14 +21,15 @@ from cifar_flax.runtime.processor import cpu_flags
 CPU_OPTIONS: Mapping[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 # oneDNN, in jaxlib's wheels for Linux on x86-64 from 0.11 on, runs convolutions and matrix products in bfloat16 on the matrix
-# units of the processor (Intel's AMX). In float32 it gains nothing over a whole training step.
+# units of the processor (Intel's AMX) or by its vector units (AVX-512 with bfloat16, which AMD has too). In float32 it gains
+# nothing over a whole training step.
 ONEDNN_OPTIONS: Mapping[str, Any] = {
     **CPU_OPTIONS,
     "xla_cpu_experimental_onednn_custom_call": True,
     "xla_cpu_use_xnnpack": False,
 }
 ONEDNN_SINCE = (0, 11)  # jaxlib
-FAST_BFLOAT16 = "amx_bf16"  # the instructions with which it pays
+FAST_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})  # the instructions with either of which it pays
 
 COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's event for each program, loaded from the cache or compiled
 LOADED = "/jax/compilation_cache/cache_hits"
@@ -90,7 +91,7 @@ def _reaches_onednn() -> bool:
 
     Nothing but a compiled program tells for sure, and none that calls it can be kept on disk: each process would compile one.
     """
-    return FAST_BFLOAT16 in cpu_flags() and jax.__version_info__ >= ONEDNN_SINCE and bool(supported(ONEDNN_OPTIONS))
+    return bool(FAST_BFLOAT16 & set(cpu_flags())) and jax.__version_info__ >= ONEDNN_SINCE and bool(supported(ONEDNN_OPTIONS))
 
 
 def compile_in_background(jitted: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> Future[jax.stages.Compiled]:
