@@ -186,8 +186,8 @@ def _first(runs: Path, names: Sequence[str]) -> "Run | None":
     """The first of these runs that is there."""
     from cifar_flax.run import Run  # imports JAX
 
-    found = (runs / name for name in names if (runs / name / "report" / "test.json").exists())
-    return next((Run.open(path) for path in found), None)
+    evaluated = (runs / name for name in names if (runs / name / "report" / "test.json").exists())
+    return next((Run.open(path) for path in evaluated), None)
 
 
 def _page(made: Sequence[tuple[str, str]]) -> str:
