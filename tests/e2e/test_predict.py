@@ -107,12 +107,12 @@ def foreground():
 def test_ctrl_c_ends_it_without_a_word(tiny_run):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        command = [sys.executable, str(ROOT / "launch" / "predict.py"), f"--run={tiny_run}", "--allow_private", *[url] * 400]
+        command = [sys.executable, str(ROOT / "launch" / "predict.py"), f"--run={tiny_run}", "--allow_private", *[url] * 4000]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         silent.settimeout(60)
         connection, _ = silent.accept()
         process.send_signal(signal.SIGINT)
-        # one fetch may take 10 s, and those that have not begun do not begin: all 400 would outlast this patience
+        # one fetch may take 10 s, and those that have not begun do not begin: all 4,000 would outlast this patience
         assert process.communicate(timeout=600) == (b"", b"")
         connection.close()
     assert process.returncode == 130

@@ -105,6 +105,18 @@ def test_training_waits_for_no_disk_and_what_is_written_is_the_state_of_then(tmp
             assert digest(checkpoints.restore(number, like()).state) == digest(state(number))
 
 
+def test_of_the_states_that_wait_only_the_latest_and_the_best_are_written(tmp_path, slow_disk, monkeypatch):
+    written, write = [], Checkpoints._write
+    monkeypatch.setattr(Checkpoints, "_write", lambda self, step, *rest: (write(self, step, *rest), written.append(step)))
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        for step, top1 in enumerate((0.5, 0.9, 0.6, 0.7, 0.8), start=1):
+            checkpoints.save(step, state(step), progress(step), {"top1": top1})
+        slow_disk.set()
+        checkpoints.wait()
+        assert set(written) - {1} == {2, 4, 5}  # the first may have been taken up before the others came
+        assert (checkpoints.find("best"), checkpoints.find("latest")) == (2, 5)
+
+
 def damage(path, how):
     content = path.read_bytes()
     if how == "truncate":
