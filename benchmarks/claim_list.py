@@ -20,14 +20,14 @@ class Training:
       epochs: in place of those of the config.
       seeds: how many.
       color: whether it is scored in grey and with turned hues as well.
-      views: whether it is scored with test-time augmentation as well.
+      tta: whether it is scored with test-time augmentation as well.
     """
 
     config: str
     epochs: int | None = None
     seeds: int = 1
     color: bool = False
-    views: bool = False
+    tta: bool = False
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class Search:
       options: further flags.
       epochs: in place of those of the config.
       folds: runs a trial.
-      begins_with: the training with whose weights each trial begins.
+      init_from: the training with whose weights each trial begins.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Search:
     options: tuple[str, ...]
     epochs: int | None = None
     folds: int = 1
-    begins_with: str | None = None
+    init_from: str | None = None
     seeds: int = 1
 
     def arguments(self) -> list[str]:
@@ -105,15 +105,15 @@ GROUPS: Mapping[str, tuple[Claim, ...]] = {
             for name in ("base", "augment", "dropout", "two_dense", "one_block", "five_blocks", "baseline")
         ),
         Search(
-            "vgg_bn_random", "vgg_bn:search", 20, ("--strategy=random", "--noprune"), folds=5, begins_with="vgg_bn"
+            "vgg_bn_random", "vgg_bn:search", 20, ("--strategy=random", "--noprune"), folds=5, init_from="vgg_bn"
         ),
     ),
     "ours": (
         Training("quickstart", seeds=5),
-        Training("fast:sprint", seeds=5, views=True),
-        Training("fast", seeds=5, views=True),
-        Training("fast:long", views=True),
-        Training("fast10", views=True),
+        Training("fast:sprint", seeds=5, tta=True),
+        Training("fast", seeds=5, tta=True),
+        Training("fast:long", tta=True),
+        Training("fast10", tta=True),
     ),
 }  # fmt: skip
 

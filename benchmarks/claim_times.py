@@ -13,9 +13,11 @@ from benchmarks.plan import layers_of, multiply_adds
 from cifar_flax.config import Config, Dtype
 
 TRAIN_IMAGES = {"shapes100": 25_000}  # else 50,000
-START = 20.0  # seconds until the first step, and for the scores
+STARTUP_SECONDS = 20.0  # seconds until the first step, and for the scores
 SECONDS_A_STEP = 5e-4  # what a step of no work takes
-SHARE = 0.35  # of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores
+MATMUL_EFFICIENCY = (
+    0.35  # of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores
+)
 PASSES = 3  # a step's multiply-adds in those of a forward pass
 
 _PROBE = """
@@ -68,13 +70,13 @@ def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[
     else:
         work = _work(claim.config)
         works = {line["config"]: _work(line["config"]) for line in here}
-        speed, source = SHARE * machine["multiply_adds_a_second"], "multiply-adds, by a matrix product"
+        speed, source = MATMUL_EFFICIENCY * machine["multiply_adds_a_second"], "multiply-adds, by a matrix product"
         if works:
             nearest = min(works, key=lambda name: abs(math.log(works[name] / work)))
             speeds = [line["images"] * works[nearest] / _seconds(line) for line in here if line["config"] == nearest]
             speed, source = statistics.median(speeds), f"multiply-adds, at the rate of {nearest} here"
         seconds = images * work / speed + images / config.train.batch_size * SECONDS_A_STEP
-    return runs * (seconds + START), source
+    return runs * (seconds + STARTUP_SECONDS), source
 
 
 def _seconds(line: Mapping[str, Any]) -> float:

@@ -113,18 +113,18 @@ def _train(claim: Training, seed: int, workdir: Path) -> tuple[str, dict[str, An
     memory = _launch(workdir, "train", *_changed(arguments, claim), f"--workdir={workdir}")
     score = (f"--run={workdir}", "--split=test", "--noreport")
     _launch(workdir, "evaluate", *score, *(["--probe=color"] if claim.color else []))
-    for view in ("flip", "flip+shift") if claim.views else ():
+    for view in ("flip", "flip+shift") if claim.tta else ():
         _launch(workdir, "evaluate", *score, f"--tta={view}", f"--output={workdir / view}")
     return f"python launch/train.py {' '.join(arguments)}", {**figures(workdir), "peak_memory_gb": memory}
 
 
 def _search(claim: Search, workdir: Path) -> tuple[str, dict[str, Any]]:
     arguments = claim.arguments()
-    if claim.begins_with:
-        start = output() / claim.begins_with
+    if claim.init_from:
+        start = output() / claim.init_from
         if not (start / "config.json").exists():
             raise RunFailed(f"begins with the run {start}, which is not there; python launch/train.py "
-                            f"--config=configs/{claim.begins_with}.py --workdir={start}")  # fmt: skip
+                            f"--config=configs/{claim.init_from}.py --workdir={start}")  # fmt: skip
         arguments.append(f"--config.train.init_from={start}")
     given = [f"--trials={2}" if _DRY_RUN.value and a.startswith("--trials=") else a for a in arguments]
     _launch(workdir, "search", *_changed(given, claim), f"--workdir={workdir}")

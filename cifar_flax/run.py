@@ -154,7 +154,7 @@ class BareRun(Run):
         return pd.DataFrame()
 
     def calibration(self, which: str | int = "best", ema: bool = True) -> Calibration:
-        """That of the network; raises as `network`."""
+        """The calibration of the network; raises as `network`."""
         return self.network(which, ema or not self.has_ema).calibration
 
     def step(self, which: str | int = "best") -> int:

@@ -1,6 +1,6 @@
 """ResNet-18 for CIFAR-100, 11.2 M parameters, for one GPU: the usual 200 epochs of SGD with a cosine schedule.
 
-python launch/train.py --config=configs/resnet18.py
+    python launch/train.py --config=configs/resnet18.py
 
 Pixels are padded by 4 before random crops; the stem is a 3x3 convolution without pooling, as is usual on images of 32x32.
 """

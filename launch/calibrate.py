@@ -31,7 +31,7 @@ def main() -> None:
     validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
     averaged = fit(run, validated)
     raw = fit(run, validated, ema=False) if run.has_ema else averaged
-    path = write_calibration(run.workdir, averaged.calibration, raw.calibration)
+    path = write_calibration(run.workdir, run.step(), averaged.calibration, raw.calibration)
     temperature, source = averaged.calibration.temperature, averaged.calibration.source
     print(f"temperature {temperature:.3f}, fitted to {source}")
     print(f"calibration error on these {averaged.ece_before:.2%}, with the temperature {averaged.ece_after:.2%}\n-> {path}")

@@ -1,6 +1,6 @@
 """Searches hyper-parameters, or goes on with a search.
 
-    python launch/search.py --config=quickstart --space=learning_rate
+    python launch/search.py --config=quickstart --space=learning_rate --strategy=tpe --trials=20
 
 Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
 """

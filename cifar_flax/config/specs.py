@@ -75,7 +75,7 @@ class ModelSpec(Spec):
       true); its random numbers come from `make_rng("dropout")`. Initialisation may look at `x`: it is given training images.
     A module with statistics is frozen with its parameters if `use_running_average` is an attribute or an argument of its call,
     as with flax.linen.BatchNorm. Muon leaves a last layer called `logits` or `head` to Adam; a config names others in
-    `config.optim.adam`. Reports show the input of a layer called `logits` as the features of an image.
+    `config.optim.adam`. Reports show the input of the last layer with parameters as the features of an image.
 
     Attributes:
       initialized_from_data: patterns of parameters that initialisation computes from the training images, so that they may be

@@ -91,7 +91,7 @@ class ResidentSource:
         return put_global(indices, self._sharding)
 
     def shapes(self, batch: tuple[int, ...]) -> Any:
-        """Those of the indices."""
+        """Shape and dtype of the indices of a batch."""
         return jax.ShapeDtypeStruct(batch, np.int32)
 
     def batch(self, resident: Any, loaded: Any) -> Batch:
@@ -123,7 +123,7 @@ class StreamedSource:
         return Batch(gather(self._dataset.images), gather(self._dataset.labels), put_global(indices, self._sharding))
 
     def shapes(self, batch: tuple[int, ...]) -> Any:
-        """Those of a batch."""
+        """Shapes and dtypes of a batch."""
         images = jax.ShapeDtypeStruct((*batch, *self._dataset.images.shape[1:]), np.uint8)
         labels = jax.ShapeDtypeStruct(batch, np.int32)
         return Batch(images, labels, labels)  # type: ignore[arg-type]  # shapes, in the place of arrays

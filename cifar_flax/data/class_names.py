@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from cifar_flax.errors import UserError
 
 MAX_CLASSES = 100_000
-LONGEST = 200  # characters; a folder's name has at most 255 bytes
+MAX_NAME_LENGTH = 200  # characters; a folder's name has at most 255 bytes
 REFUSED_KINDS = ("Cc", "Cs", "Zl", "Zp")  # characters that steer a terminal or end a line, and bytes that are no text
 TURNING = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")  # those that turn the order of their neighbours
 
@@ -55,8 +55,8 @@ def _problem(name: str) -> str:
     """What keeps a name from being that of a class; "" where nothing does."""
     if not name.strip():
         return "a class has an empty name"
-    if len(name) > LONGEST:
-        return f"a class has a name of {len(name):,} characters, expected at most {LONGEST}"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"a class has a name of {len(name):,} characters, expected at most {MAX_NAME_LENGTH}"
     if holds_control_characters(name):
         return f"the name {name!a} holds control characters"
     return ""

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-HOTTEST = 100.0  # temperature of a network that is no better than chance; 1 / HOTTEST is the coldest
+MAX_TEMPERATURE = 100.0  # temperature of a network that is no better than chance; 1 / MAX_TEMPERATURE is the coldest
 TOLERANCE = 1e-5  # of the logarithm of a temperature
 
 
@@ -19,7 +19,7 @@ class Calibration:
       source: for people, the images that it was fitted to; empty where it was not.
     """
 
-    temperature: Annotated[float, Ge(1 / HOTTEST), Le(HOTTEST)] = 1.0
+    temperature: Annotated[float, Ge(1 / MAX_TEMPERATURE), Le(MAX_TEMPERATURE)] = 1.0
     source: str = ""
 
 
@@ -27,7 +27,7 @@ UNCALIBRATED = Calibration()
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature at which the labels are likeliest, in [1 / HOTTEST, HOTTEST].
+    """The temperature at which the labels are likeliest, in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE].
 
     It is fitted as if there were one image more, of every class in equal parts: few images that are all classified rightly are
     no reason for a confidence of 100 %.
@@ -47,14 +47,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     of_label, mean = z[np.arange(len(z)), labels].sum(), z.mean()
 
     def slope(log_temperature: float) -> float:
-        """Of the negative log likelihood, which is convex in 1 / temperature, by that."""
+        """Derivative of the negative log likelihood by 1 / temperature, in which it is convex."""
         weights = np.exp(z / np.exp(log_temperature))
         expected = (weights * z).sum(1) / weights.sum(1)
         return float(expected.sum() - of_label + expected.mean() - mean)
 
-    high = float(np.log(HOTTEST))
+    high = float(np.log(MAX_TEMPERATURE))
     if slope(high) >= 0:
-        return HOTTEST if slope(-high) > 0 else 1.0  # 1 where all logits are equal
+        return MAX_TEMPERATURE if slope(-high) > 0 else 1.0  # 1 where all logits are equal
     if slope(-high) <= 0:
-        return 1 / HOTTEST
+        return 1 / MAX_TEMPERATURE
     return float(np.exp(optimize.brentq(slope, -high, high, xtol=TOLERANCE)))

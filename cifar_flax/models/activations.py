@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config.types import Activation
-from cifar_flax.models.loops import computed, widened
+from cifar_flax.runtime.loops import in_float32, materialized
 
 Function = Callable[[jax.Array], jax.Array]
 
@@ -15,21 +15,21 @@ Function = Callable[[jax.Array], jax.Array]
 @jax.custom_jvp
 def elu(x: jax.Array) -> jax.Array:
     """Exponential linear unit: x above 0, exp(x) - 1 below. Its gradient is read off its value, with no second exponential."""
-    values = widened(x)
+    values = in_float32(x)
     return jnp.where(values > 0, values, jnp.exp(jnp.minimum(values, 0)) - 1).astype(x.dtype)
 
 
 @elu.defjvp
 def _elu_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    y = computed(elu(primals[0]))
-    values = widened(y)
-    return y, (widened(tangents[0]) * jnp.where(values > 0, 1, values + 1)).astype(y.dtype)
+    y = materialized(elu(primals[0]))
+    values = in_float32(y)
+    return y, (in_float32(tangents[0]) * jnp.where(values > 0, 1, values + 1)).astype(y.dtype)
 
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
     """Gaussian error linear unit, x times the normal distribution function of x."""
-    return _gelu(widened(x)).astype(x.dtype)
+    return _gelu(in_float32(x)).astype(x.dtype)
 
 
 def _gelu(x: jax.Array) -> jax.Array:
@@ -37,15 +37,15 @@ def _gelu(x: jax.Array) -> jax.Array:
 
 
 def _gelu_backward(x: jax.Array, g: jax.Array) -> tuple[jax.Array]:
-    _, vjp = jax.vjp(_gelu, widened(computed(x)))  # computed anew: XLA would keep a float32 map of the forward pass
-    return (vjp(widened(g))[0].astype(x.dtype),)
+    _, vjp = jax.vjp(_gelu, in_float32(materialized(x)))  # computed anew: XLA would keep a float32 map of the forward pass
+    return (vjp(in_float32(g))[0].astype(x.dtype),)
 
 
 gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 def _rounded_once(function: Function) -> Function:
-    return lambda x: function(widened(x)).astype(x.dtype)
+    return lambda x: function(in_float32(x)).astype(x.dtype)
 
 
 ACTIVATIONS: dict[Activation, Function] = {

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.models.loops import computed, grouped
+from cifar_flax.runtime.loops import materialized, row_groups
 
 
 class BatchNormalization(nn.Module):
@@ -68,7 +68,7 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -
 
 
 def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
-    x = computed(x)  # XLA takes several times as long within the loop of a sum
+    x = materialized(x)  # XLA takes several times as long within the loop of a sum
     values = x.astype(jnp.float32)
     mean, square = (total / (x.size // x.shape[-1]) for total in sums(values, values * values))
     var = jnp.maximum(square - mean * mean, 0)
@@ -79,7 +79,7 @@ def _normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) 
 
 def _normalize_backward(epsilon: float, saved: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, mean, inverse = saved
-    g = computed(gradients[0]).astype(jnp.float32)
+    g = materialized(gradients[0]).astype(jnp.float32)
     centred, count = x.astype(jnp.float32) - mean, x.size // x.shape[-1]
     bias_gradient, product = sums(g, g * centred)
     scale_gradient = product * inverse
@@ -98,5 +98,5 @@ def sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         axes = tuple(range(a.ndim - 1))
         return a.sum(axes), b.sum(axes)
     zero = jnp.zeros((), a.dtype)
-    short = jax.lax.reduce((grouped(a), grouped(b)), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (1,))
+    short = jax.lax.reduce((row_groups(a), row_groups(b)), (zero, zero), lambda x, y: (x[0] + y[0], x[1] + y[1]), (1,))
     return short[0].sum(0), short[1].sum(0)

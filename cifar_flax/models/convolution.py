@@ -16,9 +16,9 @@ ONES = 16  # rows of a matrix of ones, as many as a tile of AMX has
 STACK_BYTES = 6 << 20  # of the pixels that a kernel's gradient stacks at a time: much more does not stay in the cache
 # Where products for each place of a map are faster than a convolution by oneDNN. On 5x5 maps, or with 64 channels, they take
 # twice as long.
-PLACES = 3  # pixels a side of the map, at most
-MANY_IMAGES = 64  # at least
-MANY_CHANNELS = 256  # at least, of the map and of the result
+MAX_MAP_SIDE = 3  # pixels a side of the map, at most
+MIN_IMAGES = 64  # at least
+MIN_CHANNELS = 256  # at least, of the map and of the result
 
 
 class Conv(nn.Module):
@@ -54,7 +54,7 @@ class Conv(nn.Module):
 
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """X [..., C] + bias [C]. The bias' gradient is a matrix product: XLA's own reduction over rows is slow on a CPU."""
+    """Adds bias [C] to x [..., C]. The bias' gradient is a matrix product: XLA's own reduction over rows is slow on a CPU."""
     return x + bias
 
 
@@ -97,15 +97,15 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
     pixels = _pixels(padding, size, stride)
     if not compilation.uses_onednn(x.dtype):
         return _correlate(x, kernel, pixels, stride)
-    many = len(x) >= MANY_IMAGES and min(kernel.shape[2:]) >= MANY_CHANNELS
-    if stride == 1 and padding == "SAME" and max(height, width) <= min(size, PLACES) and many:
+    many = len(x) >= MIN_IMAGES and min(kernel.shape[2:]) >= MIN_CHANNELS
+    if stride == 1 and padding == "SAME" and max(height, width) <= min(size, MAX_MAP_SIDE) and many:
         return _correlate_by_place(x, kernel)
     return _correlate_by_onednn(x, kernel, pixels, stride)
 
 
 @jax.custom_vjp
 def _multiply(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """X [..., C] @ matrix [C, features], for oneDNN: of the matrix' gradient as autodiff writes it, XLA copies a factor."""
+    """The product of x [..., C] and matrix [C, features], for oneDNN: in autodiff's gradient of it, XLA copies a factor."""
     return x @ matrix
 
 
@@ -159,14 +159,14 @@ _correlate_by_onednn.defvjp(_forward, _backward)
 def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], padding: Padding, stride: int) -> jax.Array:
     """The gradient of a map of `shape`, [N, H, W, C], given that of the result, [N, H', W', features]."""
     size = len(kernel)
-    turned = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))  # or XLA would make it part of the convolution
+    flipped = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))  # or XLA would make it part of the convolution
     if stride > 1:
         g = jax.lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, stride - 1), (0, 0, stride - 1), (0, 0, 0)])
     around = [
-        (size - 1 - before, whole + before - part)
-        for (before, _), whole, part in zip(padding, shape[1:3], g.shape[1:3], strict=True)
+        (size - 1 - before, in_size + before - out_size)
+        for (before, _), in_size, out_size in zip(padding, shape[1:3], g.shape[1:3], strict=True)
     ]
-    return _correlate(g, turned, (around[0], around[1]), 1)
+    return _correlate(g, flipped, (around[0], around[1]), 1)
 
 
 def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:

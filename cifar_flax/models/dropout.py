@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.models.loops import widened
-from cifar_flax.runtime.hashing import hash_bits
+from cifar_flax.runtime.hashing import counter_bits
+from cifar_flax.runtime.loops import in_float32
 
 
 class Dropout(nn.Module):
@@ -27,18 +27,9 @@ class Dropout(nn.Module):
         if self.rate == 0 or self.deterministic:
             return inputs
         kept = random_mask(self.make_rng("dropout"), inputs.shape, 1 - self.rate)
-        return jnp.where(kept, widened(inputs) / (1 - self.rate), 0).astype(inputs.dtype)
+        return jnp.where(kept, in_float32(inputs) / (1 - self.rate), 0).astype(inputs.dtype)
 
 
 def random_mask(key: jax.Array, shape: tuple[int, ...], probability: float) -> jax.Array:
-    """Bools of a shape, each true with a probability, to within 2^-32.
-
-    The counters are hashed twice, with a word of the key each time: one hash of counter + word would give masks that are the
-    same sequence from different starts.
-    """
-    first, second = jax.random.bits(key, (2,))
-    counters = jnp.zeros(shape, jnp.uint32)
-    for axis, size in enumerate(shape):  # not one iota reshaped, which several devices could not share
-        counters = counters * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    bits = hash_bits(hash_bits(counters + first) ^ second)
-    return bits < jnp.uint32(min(round(probability * 2**32), 2**32 - 1))
+    """Bools of a shape, each true with a probability, to within 2^-32."""
+    return counter_bits(key, shape) < jnp.uint32(min(round(probability * 2**32), 2**32 - 1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_flax.config.types import GlobalPool
-from cifar_flax.models.loops import widened
+from cifar_flax.runtime.loops import in_float32
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -23,7 +23,7 @@ def max_pool(x: jax.Array, window: int) -> jax.Array:
         return x
     if min(x.shape[1:3]) < window:
         raise ValueError(f"a {x.shape[1]}x{x.shape[2]} map is too small for {window}x{window} pooling")
-    return functools.reduce(jnp.maximum, map(widened, _corners(_windows(x, window)))).astype(x.dtype)
+    return functools.reduce(jnp.maximum, map(in_float32, _corners(_windows(x, window)))).astype(x.dtype)
 
 
 def _max_pool_forward(x: jax.Array, window: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -36,10 +36,10 @@ def _max_pool_backward(window: int, saved: tuple[jax.Array, jax.Array], g: jax.A
     x, y = saved
     if window == 1:
         return (g,)
-    (_, h, w, _), blocks, largest = x.shape, widened(_windows(x, window)), widened(y)
+    (_, h, w, _), blocks, largest = x.shape, in_float32(_windows(x, window)), in_float32(y)
     maxima = sum((corner == largest).astype(largest.dtype) for corner in _corners(blocks))
     # A barrier, or it would be computed again for each place of the window.
-    share = widened(jax.lax.optimization_barrier((widened(g) / maxima).astype(g.dtype)))
+    share = in_float32(jax.lax.optimization_barrier((in_float32(g) / maxima).astype(g.dtype)))
     spread = jnp.where(blocks == largest[:, :, None, :, None], share[:, :, None, :, None], 0).astype(g.dtype)
     n, rows, _, columns, _, c = spread.shape
     rest = ((0, 0), (0, h - rows * window), (0, w - columns * window), (0, 0))
@@ -60,7 +60,7 @@ def _as_rounded(x: jax.Array) -> jax.Array:
 
 def global_pool(x: jax.Array, how: GlobalPool) -> jax.Array:
     """Maps a feature map [N, H, W, C] to a vector an image: [N, C], or [N, H * W * C] where it is flattened."""
-    values = widened(_as_rounded(x) if how in (GlobalPool.MAX, GlobalPool.MAX_PLUS_MEAN) else x)
+    values = in_float32(_as_rounded(x) if how in (GlobalPool.MAX, GlobalPool.MAX_PLUS_MEAN) else x)
     match how:
         case GlobalPool.FLATTEN:
             return x.reshape(x.shape[0], -1)

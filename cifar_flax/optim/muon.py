@@ -120,9 +120,15 @@ class MuonSGD(OptimizerSpec):
             raise ConfigError("nesterov: needs config.optim.momentum above 0")
 
     def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuses groups that give a convolution another learning rate, which would scale what keeps its norm, too."""
+        """Refuses groups that give a convolution another learning rate or weight decay: its norm is kept whatever they are."""
         for path, shape in shapes.items():
-            if len(shape) == 4 and group_of(self, path).learning_rate != 1:
+            group = group_of(self, path)
+            if len(shape) == 4 and group.weight_decay:
+                raise ConfigError(
+                    f"config.optim.groups: {path} has a weight decay, and muon_sgd keeps the norm of every convolution; "
+                    "decay other parameters"
+                )
+            if len(shape) == 4 and group.learning_rate != 1:
                 raise ConfigError(
                     f"config.optim.groups: {path} has a learning rate of its own, and muon_sgd one for all convolutions: "
                     "set config.optim.muon.learning_rate, and groups for other parameters"
@@ -156,8 +162,8 @@ def scale_by_orthogonalized_momentum(momentum: float, steps: int) -> optax.Gradi
         grads: Any, state: MuonState, params: Any = None, *, compute_dtype: Any = jnp.float32, **_: Any
     ) -> tuple[Any, MuonState]:
         new = jax.tree.map(lambda m, g: momentum * m + g, state.momentum, grads)
-        ahead = jax.tree.map(lambda m, g: momentum * m + g, new, grads)
-        return jax.tree.map(lambda kernel: orthogonalize(kernel, steps, compute_dtype), ahead), MuonState(new)
+        nesterov = jax.tree.map(lambda m, g: momentum * m + g, new, grads)
+        return jax.tree.map(lambda kernel: orthogonalize(kernel, steps, compute_dtype), nesterov), MuonState(new)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -198,7 +204,7 @@ def orthogonalize(kernel: jax.Array, steps: int, dtype: Any = jnp.float32) -> ja
 
 
 def _sum(a: float, x: jax.Array, b: float, y: jax.Array) -> jax.Array:
-    """A x + b y, rounded once."""
+    """Returns a x + b y, rounded once."""
     return (a * x.astype(jnp.float32) + b * y.astype(jnp.float32)).astype(x.dtype)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cifar_flax.models.loops import computed, grouped
+from cifar_flax.runtime.loops import materialized, row_groups
 
 
 def norm(x: jax.Array) -> jax.Array:
@@ -22,4 +22,4 @@ def _sum_of_squares(x: jax.Array) -> jax.Array:
     """On a CPU in two steps: XLA takes five times as long there over one sum of a large kernel."""
     if jax.default_backend() != "cpu":
         return jnp.square(x).sum()
-    return computed(jnp.square(grouped(x)).sum(1)).sum()
+    return materialized(jnp.square(row_groups(x)).sum(1)).sum()

@@ -1,8 +1,7 @@
-"""The one way of compiling: `jit` with the XLA options of this backend, compilation ahead of time, and a count of programs."""
+"""The one way of compiling: `jit` with the XLA options of this backend, and a count of programs."""
 
 import functools
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from cifar_flax.runtime import background
 from cifar_flax.runtime.compilation_cache import enable_persistent_cache as enable_persistent_cache
 from cifar_flax.runtime.processor import cpu_flags
 
@@ -58,19 +56,15 @@ def compiler_options(dtype: Any = jnp.float32) -> dict[str, Any]:
 
 @functools.cache
 def _cpu_options() -> dict[str, Any]:
-    return supported(CPU_OPTIONS)
+    return supported(CPU_OPTIONS, "slow, and some wrong (jax-ml/jax#39103)")
 
 
-def supported(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options if this jaxlib knows all of them; otherwise none, with a warning."""
+def supported(options: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
+    """The options if this jaxlib knows all of them; otherwise none, with a warning that says what programs are without them."""
     try:
         jax.jit(lambda: 0, compiler_options=dict(options)).lower().compile()  # not called, or it would fail inside of a trace
     except jax.errors.JaxRuntimeError as e:
-        logging.warning(
-            "this jaxlib does not know %s, so programs are compiled without: slower, and wrong in some (jax-ml/jax#39103): %s",
-            ", ".join(options),
-            e,
-        )
+        logging.warning("this jaxlib does not know %s; programs run without, %s: %s", ", ".join(options), otherwise, e)
         return {}
     return dict(options)
 
@@ -91,24 +85,9 @@ def _reaches_onednn() -> bool:
 
     Nothing but a compiled program tells for sure, and none that calls it can be kept on disk: each process would compile one.
     """
-    return bool(FAST_BFLOAT16 & set(cpu_flags())) and jax.__version_info__ >= ONEDNN_SINCE and bool(supported(ONEDNN_OPTIONS))
-
-
-def compile_in_background(jitted: jax.stages.Wrapped, *args: Any, **kwargs: Any) -> Future[jax.stages.Compiled]:
-    """Traces and compiles a program in a thread while others run.
-
-    XLA compiles without Python's lock; tracing and lowering hold it, and take turns with the caller.
-
-    Args:
-      jitted: from `jit`.
-      *args: what the program will be called with, as arrays or as `jax.ShapeDtypeStruct` with shardings.
-      **kwargs: the same, by name.
-
-    Returns:
-      The program, to be called with arrays of exactly these shapes, dtypes and shardings. `result()` waits for it, and raises
-      what tracing or compilation raised.
-    """
-    return background.submit(lambda: jitted.lower(*args, **kwargs).compile())
+    if not FAST_BFLOAT16 & set(cpu_flags()) or jax.__version_info__ < ONEDNN_SINCE:
+        return False
+    return bool(supported(ONEDNN_OPTIONS, "slowly in bfloat16"))
 
 
 class CompilationCounter:

@@ -1,38 +1,17 @@
 """The mesh of devices, the arrays on it, and the memory for them."""
 
-import os
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cifar_flax.config import Dtype
-from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.errors import ConfigError
 from cifar_flax.runtime.compilation import multiplies_bfloat16_fast
-
-
-class HostData(Protocol):
-    """A split on the host; `data.dataset.Dataset` is one."""
-
-    @property
-    def images(self) -> np.ndarray:
-        """uint8 [N, H, W, C]."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int32 [N]."""
-
-
-@struct.dataclass
-class DeviceData:
-    """A split on every device: images uint8 [N, H, W, C] and labels int32 [N], replicated."""
-
-    images: jax.Array
-    labels: jax.Array
+from cifar_flax.runtime.memory import usable_memory
 
 
 def data_parallel_mesh() -> Mesh:
@@ -80,37 +59,31 @@ def fastest_dtype() -> Dtype:
     return Dtype.BFLOAT16 if multiplies_bfloat16_fast() else Dtype.FLOAT32
 
 
-def put_dataset(dataset: HostData, mesh: Mesh) -> DeviceData:
-    """Copies a split to every device.
-
-    Raises:
-      UserError: the images take more than half of a device's memory; training needs the rest.
-    """
-    needed, available = dataset.images.nbytes, device_memory()
-    if needed > available / 2:
-        raise UserError(
-            f"the images take {needed / 2**30:.1f} GiB, more than half of the {available / 2**30:.1f} GiB of a device; "
-            "set --config.data.image_size lower"
-        )
-    images, labels = put_global((np.asarray(dataset.images), dataset.labels), replicated(mesh))
-    return DeviceData(images, labels)
-
-
-def check_fits_in_memory(state: Any) -> None:
-    """Checks that a training state fits in each device's memory, beside its gradient and a copy on its way to a checkpoint.
+def check_fits_in_memory(state: Any, count: int = 1) -> None:
+    """Checks that training states fit in each device's memory, beside their gradients and copies on their way to checkpoints.
 
     Args:
       state: a tree of arrays or `jax.ShapeDtypeStruct`.
+      count: how many such states a device holds.
 
     Raises:
       ConfigError: it takes more than two fifths of that memory.
     """
-    needed, available = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), device_memory()
+    needed, available = count * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)), device_memory()
     if needed > available * 2 / 5:
         raise ConfigError(
             f"config.model: the weights and the optimizer's state take {needed / 2**30:.1f} GiB, more than two fifths of "
             f"the {available / 2**30:.1f} GiB of a device; make the network smaller"
+            + (f", or train its {count} seeds one after another (config.train.vmap_seeds=false)" if count > 1 else "")
         )
+
+
+def host_device() -> jax.Device:
+    """The CPU as a device; the first accelerator where JAX_PLATFORMS leaves out the CPU."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 def device_memory() -> int:
@@ -118,4 +91,4 @@ def device_memory() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
+    return usable_memory() // jax.local_device_count()

@@ -14,3 +14,16 @@ def hash_bits(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
+
+
+def counter_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Random bits, uint32 of a shape, from a PRNG key.
+
+    The counters are hashed twice, with a word of the key each time: one hash of counter + word would give arrays that are the
+    same sequence from different starts.
+    """
+    first, second = jax.random.bits(key, (2,))
+    counters = jnp.zeros(shape, jnp.uint32)
+    for axis, size in enumerate(shape):  # not one iota reshaped, which several devices could not share
+        counters = counters * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    return hash_bits(hash_bits(counters + first) ^ second)

@@ -24,11 +24,16 @@ def check_memory() -> None:
             f"memory: this process may map {addresses >> 20} MB, and no less than {ADDRESSES_NEEDED >> 20} MB will do; "
             "raise the limit (ulimit -v)"
         )
-    limit = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *cgroup_limits(CGROUP, MOUNT)])
+    limit = usable_memory()
     if limit < NEEDED:
         raise UserError(
             f"memory: this process may use {limit >> 20} MB, and no less than {NEEDED >> 20} MB will do; give it more"
         )
+
+
+def usable_memory() -> int:
+    """Bytes that the processes of this container, or of this machine, may use."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *cgroup_limits(CGROUP, MOUNT)])
 
 
 def cgroup_limits(cgroup: Path, mount: Path) -> Iterator[int]:

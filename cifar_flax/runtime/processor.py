@@ -14,7 +14,7 @@ def cpu_model() -> str:
 
 
 def cpu_flags() -> list[str]:
-    """Those of `ARITHMETIC` that the processor has; none where there is no /proc/cpuinfo."""
+    """The instruction sets of `ARITHMETIC` that the processor has; none where there is no /proc/cpuinfo."""
     flags = set((_field("flags") or _field("Features")).split())
     return [flag for flag in ARITHMETIC if flag in flags]
 

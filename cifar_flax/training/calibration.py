@@ -11,11 +11,12 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 FILE = "calibration.json"  # of a run without validation images
 
 
-def calibration_of(workdir: Path, scores: Mapping[str, float], ema: bool) -> Calibration:
+def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: bool) -> Calibration:
     """The calibration of a checkpoint.
 
     Args:
-      workdir: the run directory, whose calibration.json comes first.
+      workdir: the run directory, whose calibration.json comes first where it is of this checkpoint.
+      step: of the checkpoint.
       scores: of the checkpoint on the validation split; {} without one.
       ema: whether it is of the averaged weights, or of those of a run that keeps no average.
 
@@ -26,21 +27,25 @@ def calibration_of(workdir: Path, scores: Mapping[str, float], ema: bool) -> Cal
     path = workdir / FILE
     try:
         saved = read_checksummed(path)
-        return Calibration(float(saved[name]), str(saved["source"]))
+        if saved["step"] == step:
+            return Calibration(float(saved[name]), str(saved["source"]))
     except FileNotFoundError:
-        return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
+        pass
     except (ValueError, TypeError, KeyError, OSError) as e:
         raise UserError(f"{path}: damaged ({e}); write it again with launch/calibrate.py, or remove it") from None
+    return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
 
 
-def write_calibration(workdir: Path, averaged: Calibration, raw: Calibration) -> Path:
+def write_calibration(workdir: Path, step: int, averaged: Calibration, raw: Calibration) -> Path:
     """Writes RUN/calibration.json and returns its path.
 
     Args:
       workdir: the run directory.
+      step: of the checkpoint that is calibrated; others of the run are not.
       averaged: of the averaged weights where the run keeps an average.
       raw: of the weights of the last update; the same where there is no average.
     """
-    values = {"temperature": averaged.temperature, "raw_temperature": raw.temperature, "source": averaged.source}
+    temperatures = {"temperature": averaged.temperature, "raw_temperature": raw.temperature}
+    values = {"step": step, **temperatures, "source": averaged.source}
     write_text(workdir / FILE, dumps_checksummed(values))
     return workdir / FILE

@@ -131,12 +131,12 @@ class Checkpoints:
         """Waits for the write that is under way and releases the threads; an earlier error is not replaced by another."""
         try:
             self.wait()
-            self._manager.close()
         except RunFailed:
             if error is None:
                 raise
         finally:
             self._queue.close()
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps on disk, rising."""
@@ -213,14 +213,15 @@ class Checkpoints:
             if i:
                 logging.warning("falling back to checkpoint %d", step)
                 self.quarantine(*steps[:i])
-            self._saved, self._wrote_none = (step, restored.progress.epochs_done), False
+            self.resume_after(step, restored.progress)
             return restored
         if steps:
             raise UserError(f"no checkpoint in {self.directory} is intact; --restart begins again and keeps this run beside")
         return None
 
-    def delete_after(self, step: int) -> None:
-        """Deletes the checkpoints after `step`, which a run that goes back to it makes again."""
+    def resume_after(self, step: int, progress: Progress) -> None:
+        """Goes on from the checkpoint `step`: does not save it again, and deletes later ones, which the run makes again."""
+        self._saved, self._wrote_none = (step, progress.epochs_done), False
         for later in [later for later in self.steps() if later > step]:
             self._manager.delete(later)
 

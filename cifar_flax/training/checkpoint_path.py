@@ -8,7 +8,7 @@ from etils import epath  # type: ignore[import-untyped]
 
 from cifar_flax.errors import UserError
 
-LONGEST = 3800  # bytes of a run's path: Linux opens paths of 4095, and those below it are 150 longer
+MAX_PATH_BYTES = 3800  # bytes of a run's path: Linux opens paths of 4095, and those below it are 150 longer
 
 _LocalPath: type[epath.Path] = type(epath.Path("/"))
 
@@ -39,8 +39,8 @@ def checkpoint_folder(workdir: Path) -> epath.Path:
         reason = "holds a backslash"
     elif str(path) != str(folder) or "gs:/" in str(folder):  # a folder /s3, or gs:
         reason = "looks like an address in a cloud"
-    elif len(os.fsencode(folder)) > LONGEST:
-        reason = f"is longer than {LONGEST} bytes"
+    elif len(os.fsencode(folder)) > MAX_PATH_BYTES:
+        reason = f"is longer than {MAX_PATH_BYTES} bytes"
     if reason:
         raise UserError(f"{workdir}: its path {reason}, and no checkpoint can be written or read there; choose another folder")
     return path

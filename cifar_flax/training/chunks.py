@@ -8,7 +8,7 @@ import jax
 
 from cifar_flax.config import Config
 
-LONGEST = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
+MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
 
 
 class Chunk(NamedTuple):
@@ -44,7 +44,7 @@ class ChunkPlan:
         self._resolutions = config.train.resolutions
         self._save_every = config.checkpoint.every_steps
         wanted = config.train.steps_per_dispatch
-        automatic = 1 if jax.default_backend() == "cpu" else LONGEST
+        automatic = 1 if jax.default_backend() == "cpu" else MAX_CHUNK_STEPS
         self.longest = automatic if wanted == "auto" else wanted
 
     def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
@@ -61,12 +61,10 @@ class ChunkPlan:
         """The (image_size, length) of all chunks from update number `first` on, each once, in the order of their first use."""
         seen: dict[tuple[int | None, int], None] = {}
         epochs = range(first // self.steps_per_epoch, math.ceil(self.total_steps / self.steps_per_epoch))
-        if self._save_every is None:  # all epochs without a change of resolution are alike, but for a last one that is cut off
-            changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
-            chosen = sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs), *epochs[-1:]})
-        else:
-            chosen = [*epochs[:2]]
-        for epoch in chosen:
+        # All epochs without a change of resolution are alike, but for a last one that is cut off, and for saves within epochs:
+        # where there are any, two epochs of each resolution have nearly all lengths.
+        changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
+        for epoch in sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs), *epochs[-1:]}):
             for chunk in self.epoch(epoch, max(first, epoch * self.steps_per_epoch)):
                 seen[chunk.image_size, chunk.length] = None
         return list(seen)

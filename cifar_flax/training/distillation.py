@@ -69,7 +69,7 @@ class Teacher:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the variables."""
+        """SHA-256 of the variables, hexadecimal."""
         return digest(self.variables)
 
 

@@ -4,12 +4,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
 from cifar_flax.models.first_layer import first_layer_kernels, kernel_grid
+from cifar_flax.runtime.devices import host_device
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.records import Records, curves
 from cifar_flax.training.step import METRICS
@@ -92,7 +94,8 @@ class MetricLogger:
         return (step - 1) // self._steps_per_epoch + 1
 
     def _step(self, step: int, values: dict[str, float], learning_rate_scale: float, timer: StepTimer) -> None:
-        rate = float(self._schedule(step - 1)) * learning_rate_scale
+        with jax.default_device(host_device()):  # an accelerator would first end the steps before it
+            rate = float(self._schedule(step - 1)) * learning_rate_scale
         line = {"kind": "step", "step": step, "epoch": self._epoch_of(step), **values, "learning_rate": rate}
         speed = timer.steps_per_second * self._config.train.batch_size
         self._append({**line, "images_per_second": speed, **timer.times})

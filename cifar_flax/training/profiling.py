@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import jax
 
+from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.chunks import Chunk
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Profiler:
         if self._workdir is None:
             return
         self._stop()
+        if not is_main_process():
+            return
         if self._steps:
             folder = self._workdir / "tensorboard" / "plugins" / "profile"
             print(f"traced {self._steps} step{'s' * (self._steps > 1)} into {folder}", flush=True)

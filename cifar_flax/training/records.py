@@ -32,7 +32,7 @@ class Records:
                 "%s: there are no records of %d of %d epochs, the first of them %d", self.path, len(lost), epochs_done, lost[0]
             )
         write_text(self.path, "".join(_line(r) for r in kept))
-        self.last: dict[str, Any] = max(kept, key=lambda r: r["step"], default={})
+        self.last: dict[str, Any] = max(kept, key=lambda r: (r["step"], r["kind"] == "epoch"), default={})
         self._file: TextIO = open_to_append(self.path)
 
     def append(self, record: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def find_step(workdir: Path, which: str | int) -> int:
 def find_calibration(workdir: Path, step: int, ema: bool) -> Calibration:
     """The calibration of a checkpoint; see `calibration.calibration_of`."""
     scores = _read_checkpoints(workdir, lambda checkpoints: checkpoints.scores(step))
-    return calibration_of(workdir, scores, ema)
+    return calibration_of(workdir, step, scores, ema)
 
 
 @standard_arithmetic()
@@ -69,7 +69,7 @@ def restore_networks(
     step, scores, (averaged, raw) = _read_checkpoints(workdir, restore)
 
     def network(variables: Variables, ema: bool) -> Network:
-        calibration = calibration_of(workdir, scores, ema)
+        calibration = calibration_of(workdir, step, scores, ema)
         return Network(config, preprocessing, variables, workdir.resolve().name, step=step, calibration=calibration)
 
     return network(averaged, True), network(raw, config.optim.ema_decay is None)

@@ -93,10 +93,11 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
     return replace(config, train=replace(config.train, dtype=Dtype.BFLOAT16 if bfloat16 else Dtype.FLOAT32))
 
 
-def may_differ(path: str, config: Config) -> bool:
-    """Whether a run may go on with another value of this field: it leaves the sequence of updates as it is."""
-    if path == "config.train.epochs":
-        return not (needs_horizon(config.optim.schedule) or config.train.resolutions)
+def may_differ(path: str, saved: Config) -> bool:
+    """Whether a run with this config may go on with another value of a field: it leaves the sequence of updates as it is."""
+    if path == "config.train.epochs":  # its last epoch, if cut off, is recorded as one that is over
+        whole = float(saved.train.epochs).is_integer()
+        return whole and not (needs_horizon(saved.optim.schedule) or saved.train.resolutions)
     return path.startswith(BOOKKEEPING) or path == "config.train.eval_batch_size"
 
 
@@ -120,13 +121,13 @@ def _move_aside(workdir: Path) -> None:
 
 
 def _check_same(saved: Config, config: Config, workdir: Path) -> None:
-    changed = {path: values for path, values in differences(saved, config).items() if not may_differ(path, config)}
+    changed = {path: values for path, values in differences(saved, config).items() if not may_differ(path, saved)}
     if all(str(name).startswith(FOLDER) for name in changed.get("config.data.name", [""])):
         del changed["config.data.name"]  # a folder may have been moved; whether it is the same, its hashes tell
     if changed:
         lines = "\n".join(f"  {path}: {old!r} there, {new!r} now" for path, (old, new) in changed.items())
         longer = ""
-        if set(changed) == {"config.train.epochs"}:  # which its schedule or its growing images depend on
+        if set(changed) == {"config.train.epochs"}:  # which its schedule, its growing images or a part of an epoch depend on
             longer = f"\n  to train on from its weights: --config.train.init_from={workdir} with another --workdir"
         raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
 

@@ -1,6 +1,5 @@
 """The runs in a folder, as a table."""
 
-import time
 from pathlib import Path
 
 from cifar_flax.config.serialize import read_config
@@ -21,7 +20,12 @@ def describe_runs(folder: Path) -> str:
 
 def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
     name = str(run.relative_to(folder)) if run != folder else run.name
-    began = time.strftime("%Y-%m-%d %H:%M", time.localtime((run / "config.json").stat().st_mtime))
+    began = ""
+    try:
+        environment = read_checksummed(run / "environment.json")
+        began = [*environment.get("earlier", []), environment][0]["time"][:16].replace("T", " ")
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
     try:
         config = read_config(run / "config.json")
         epochs = [record for record in read_records(run) if record["kind"] == "epoch"]

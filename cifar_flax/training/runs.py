@@ -107,6 +107,11 @@ class Runs:
         return not any(run.training for run in self._runs)
 
     @property
+    def _first_training(self) -> _Run:
+        """The first run that still trains, which the console shows; the first of all once none does."""
+        return next((run for run in self._runs if run.training), self._runs[0])
+
+    @property
     def epochs_done(self) -> int:
         """Epochs that are validated and recorded."""
         return max(run.progress.epochs_done for run in self._runs)
@@ -129,11 +134,11 @@ class Runs:
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
-        return self._runs[0].checkpoints.due_by_step(step)
+        return self._first_training.checkpoints.due_by_step(step)
 
     def due_by_time(self) -> bool:
         """Whether it wants one by now, by this process' clock."""
-        return self._runs[0].checkpoints.due_by_time()
+        return self._first_training.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving each run; raises as `Checkpoints.save`."""
@@ -160,14 +165,14 @@ class Runs:
         self.flush()
         self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
-        training = [run.training for run in self._runs]
+        training, shown = [run.training for run in self._runs], self._first_training
         for run, trains, validation in zip(self._runs, training, scores, strict=True):
             if trains:
                 run.progress = run.progress.end_epoch(run.config, validation.get("validation", {}))
         state = self._with_learning_rates(state)
         for i, single in enumerate(self._trainer.layout.unstack(state)):
             if training[i]:
-                self._end_epoch_of(i, step, single, scores[i], seconds)
+                self._end_epoch_of(i, step, single, scores[i], seconds, self._runs[i] is shown)
         return state
 
     def finish(self, step: int) -> None:
@@ -182,12 +187,14 @@ class Runs:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
+    def _end_epoch_of(
+        self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float, shown: bool
+    ) -> None:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
         assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
         run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
         run.logger.first_layer(step, state.params, self._trainer.preprocessing.image_shape)
-        if i == 0:
+        if shown:
             self._console.epoch(run.progress.epochs_done, rows, seconds)
             self._console.learning_rate_scale(run.progress.learning_rate_scale)
         run.checkpoints.save(step, state, run.progress, _selecting(scores))
@@ -208,7 +215,8 @@ class Runs:
         for i, run in enumerate(self._runs):
             if run.training and run.logger is not None:
                 run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
-        self._console.step(chunk.end, values[-1, 0].tolist(), self.timer)
+        shown = self._runs.index(self._first_training)
+        self._console.step(chunk.end, values[-1, shown].tolist(), self.timer)
 
     def _restore_latest(self) -> tuple[list[TrainState], int]:
         """The states of the newest step that all runs have intact, and that step; [], 0 where there is none."""
@@ -220,17 +228,28 @@ class Runs:
                 return [], 0
             run.progress = restored.progress
             return [restored.state], int(restored.state.step)
+        return self._restore_common(like)
+
+    def _restore_common(self, like: TrainState) -> tuple[list[TrainState], int]:
         common = set.intersection(*(set(run.checkpoints.steps()) for run in self._runs))
+        damaged: list[tuple[_Run, int]] = []
         for step in sorted(common, reverse=True):
-            try:
-                checkpoints = [run.checkpoints.restore(step, like) for run in self._runs]
-            except UserError as e:
-                logging.warning("%s; all seeds fall back to an earlier checkpoint", e)
-                continue
-            for run, restored in zip(self._runs, checkpoints, strict=True):
-                run.checkpoints.delete_after(step)
+            states = []
+            for run in self._runs:
+                try:
+                    restored = run.checkpoints.restore(step, like)
+                except UserError as e:
+                    logging.warning("%s; all seeds fall back to an earlier checkpoint", e)
+                    damaged.append((run, step))
+                    break
+                states.append(restored.state)
                 run.progress = restored.progress
-            return [restored.state for restored in checkpoints], step
+            else:
+                for run, later in damaged:
+                    run.checkpoints.quarantine(later)
+                for run in self._runs:
+                    run.checkpoints.resume_after(step, run.progress)
+                return states, step
         if common:
             raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
         return [], 0

@@ -25,13 +25,14 @@ class SeedLayout:
 
     Attributes:
       seeds: number of runs.
+      devices_per_seed, seeds_per_device: how the grid is shared out; one of them is 1.
       mesh: all devices along one axis, "data": for evaluation, and for the state of one run.
     """
 
     def __init__(self, seeds: int) -> None:
         self.seeds, self.mesh = seeds, data_parallel_mesh()
         rows = 1 if seeds == 1 else math.gcd(seeds, jax.device_count())
-        self.devices_per_seed = jax.device_count() // rows
+        self.devices_per_seed, self.seeds_per_device = jax.device_count() // rows, seeds // rows
         grid, axes = (rows, self.devices_per_seed), ("seed", "data")
         self._step_mesh: Mesh = (
             self.mesh if seeds == 1 else jax.make_mesh(grid, axes, axis_types=(AxisType.Auto, AxisType.Auto))
@@ -39,22 +40,22 @@ class SeedLayout:
 
     @property
     def state(self) -> NamedSharding:
-        """Of the state that a step takes: replicated, or spread by seeds."""
+        """Sharding of the state that a step takes: replicated, or spread by seeds."""
         return NamedSharding(self._step_mesh, P() if self.seeds == 1 else P("seed"))
 
     @property
     def chunk(self) -> NamedSharding:
-        """Of arrays [steps, (seeds,) B, ...]: batches are spread over the devices of their seed."""
+        """Sharding of arrays [steps, (seeds,) B, ...]: batches are spread over the devices of their seed."""
         return NamedSharding(self._step_mesh, P(None, "data") if self.seeds == 1 else P(None, "seed", "data"))
 
     @property
     def metrics(self) -> NamedSharding:
-        """Of arrays [steps, (seeds,) ...] with a value a step."""
+        """Sharding of arrays [steps, (seeds,) ...] with a value a step."""
         return NamedSharding(self._step_mesh, P() if self.seeds == 1 else P(None, "seed"))
 
     @property
     def replicated(self) -> NamedSharding:
-        """Of arrays that every device holds as a whole, such as the training images."""
+        """Sharding of arrays that every device holds as a whole, such as the training images."""
         return NamedSharding(self._step_mesh, P())
 
     def over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:

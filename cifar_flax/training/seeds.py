@@ -49,8 +49,8 @@ def train_seeds(
 ) -> None:
     """Trains all of `config.train.num_seeds` runs, resuming those that were begun, and writes their mean and sd.
 
-    They are trained by one vmapped program where `config.train.vmap_seeds` says so and all have a checkpoint of the same step,
-    or none has any; else one after another.
+    They are trained by one vmapped program where `config.train.vmap_seeds` says so and all can go on from one step; else one
+    after another.
 
     Args:
       config: a checked config.
@@ -83,9 +83,12 @@ def train_seeds(
 
 
 def can_vmap_seeds(workdirs: Sequence[Path]) -> bool:
-    """Whether the runs can be resumed in one program: there is a step of which all have a checkpoint, or none has any."""
-    steps = [{path.name for path in (d / "checkpoints").glob("*") if STEP.fullmatch(path.name)} for d in workdirs]
-    return not any(steps) or bool(set.intersection(*steps))
+    """Whether the runs can be resumed in one program: none has a checkpoint, or the last two of each have a step in common.
+
+    A kill between the writes of two seeds leaves one behind. Where one was stopped early and others trained on, none goes back.
+    """
+    steps = [sorted(int(p.name) for p in (d / "checkpoints").glob("*") if STEP.fullmatch(p.name)) for d in workdirs]
+    return not any(steps) or bool(set.intersection(*(set(of_one[-2:]) for of_one in steps)))
 
 
 def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:

@@ -66,7 +66,10 @@ class TrainStep:
     def __call__(
         self, state: TrainState, batch: Batch, teacher_variables: Variables | None = None
     ) -> tuple[TrainState, jax.Array]:
-        """One update; `state` is not changed. The variables are those of the teacher, where there is one."""
+        """One update; `state` is not changed. The variables are those of the teacher, where there is one.
+
+        A teacher answers for the whole batch at once, whatever `microbatches` is: it keeps nothing for a gradient.
+        """
         key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FORGETTING_SECONDS = 10  # in which the mean speed forgets
+FORGETTING_SECONDS = 10  # time constant of the exponential average
 
 
 class StepTimer:
     """Runs from its construction on, and continues what an earlier process recorded.
 
     Attributes:
-      steps_per_second: of late, without compilation and validation; 0 until two steps have finished.
+      steps_per_second: an average that forgets, without compilation and validation; 0 until two steps have finished.
     """
 
     def __init__(self, before: Mapping[str, Any], compilation_seconds: Callable[[], float]) -> None:

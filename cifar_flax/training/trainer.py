@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cifar_flax.training.distillation import Teacher
 
 FIRST_IMAGES = 5000  # for layers that are computed from data; the number that the CIFAR speed runs whiten with
+FIRST_BYTES = 1 << 27  # of them; at 32 pixels a side, 5000 take a ninth of that
 
 Scores = dict[str, float]
 Program = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
@@ -157,7 +158,7 @@ class Trainer:
           UserError: the state does not fit a device; or the run to start from is missing, damaged, of another network, or of
             pixels normalised in another way.
         """
-        check_fits_in_memory(self.abstract_state)
+        check_fits_in_memory(self.abstract_state, self.layout.seeds_per_device)
         images = put_global(self._first_images, replicated(self.layout.mesh))
         init = compilation.jit(self._init, out_shardings=replicated(self.layout.mesh))
         init_all = standard_arithmetic()(lambda: [init(np.uint32(seed), images) for seed in self.seeds])
@@ -166,10 +167,9 @@ class Trainer:
         if source:
             from cifar_flax.training.transfer import init_from_run  # readers of other networks, for those who start from one
 
-            started = [init_from_run(state, source, self.layout.mesh, self.config.data.normalization) for state in states]
-            states = [state for state, _ in started]
+            states, line = init_from_run(states, source, self.layout.mesh, self.config.data.normalization)
             if is_main_process():
-                print(started[0][1], flush=True)
+                print(line, flush=True)
         return states
 
     def _init(self, seed: jax.Array, first_images: jax.Array) -> TrainState:
@@ -177,7 +177,8 @@ class Trainer:
 
     @property
     def _first_images(self) -> np.ndarray:
-        return np.asarray(self.train_set.images[:FIRST_IMAGES])
+        images = self.train_set.images
+        return np.asarray(images[: min(FIRST_IMAGES, max(1, FIRST_BYTES // images[0].nbytes))])
 
     # Batches.
 
@@ -208,14 +209,14 @@ class Trainer:
     # Programs.
 
     def step(
-        self, state: TrainState, chunk: Chunk, loaded: Any, check: Callable[[], None] = lambda: None
+        self, state: TrainState, chunk: Chunk, chunk_data: Any, check: Callable[[], None] = lambda: None
     ) -> tuple[TrainState, jax.Array]:
-        """Makes the steps of a chunk; `state` is donated, unless `check` raises, which is called while a program is compiled.
+        """Runs the steps of a chunk and donates `state`; if `check` raises, which is called during compilation, it is intact.
 
         Returns:
           The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
         """
-        return self._programs.get((chunk.image_size, chunk.length), check)(state, self._held, loaded)
+        return self._programs.get((chunk.image_size, chunk.length), check)(state, self._device_constants, chunk_data)
 
     @cached_property
     def teacher(self) -> "Teacher | None":
@@ -231,12 +232,13 @@ class Trainer:
         return put_global(self.teacher.variables, self.layout.replicated) if self.teacher else None
 
     @property
-    def _held(self) -> tuple[Any, Variables | None]:
+    def _device_constants(self) -> tuple[Any, Variables | None]:
         """What stays on the devices beside the state: images that are resident, and the variables of the teacher."""
         return self.source.resident, self._teacher_variables
 
     def compile_ahead(self, first: int) -> None:
         """Starts compiling the programs of all steps from update number `first` on, in the order in which they are needed."""
+        _ = self.source  # which threads would otherwise build once each
         self._programs.compile_ahead(self.plan.programs(first))
 
     @property
@@ -283,16 +285,16 @@ class Trainer:
         args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size, weights
         source, layout, one_step = self.source, self.layout, TrainStep(*args, self.teacher)
 
-        def step(state: TrainState, held: Any, loaded: Any) -> tuple[TrainState, jax.Array]:
-            resident, teacher_variables = held
+        def step(state: TrainState, device_constants: Any, chunk_data: Any) -> tuple[TrainState, jax.Array]:
+            resident, teacher_variables = device_constants
             steps = layout.over_seeds(lambda state, batch: one_step(state, batch, teacher_variables))
-            return cast(tuple[TrainState, jax.Array], steps(state, source.batch(resident, loaded)))
+            return cast(tuple[TrainState, jax.Array], steps(state, source.batch(resident, chunk_data)))
 
-        def train_step(state: TrainState, held: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
+        def train_step(state: TrainState, device_constants: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
             if length == 1:
-                state, metrics = step(state, held, jax.tree.map(lambda x: x[0], chunk))
+                state, metrics = step(state, device_constants, jax.tree.map(lambda x: x[0], chunk))
                 return state, metrics[None]
-            return jax.lax.scan(lambda state, loaded: step(state, held, loaded), state, chunk)
+            return jax.lax.scan(lambda state, chunk_data: step(state, device_constants, chunk_data), state, chunk)
 
         jitted = compilation.jit(
             train_step,
@@ -303,7 +305,7 @@ class Trainer:
         )
         shapes = source.shapes(layout.shape(self.config.train.batch_size))
         chunk = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype, sharding=layout.chunk), shapes)
-        return jitted.lower(layout.abstract(self.abstract_state), self._held, chunk).compile()
+        return jitted.lower(layout.abstract(self.abstract_state), self._device_constants, chunk).compile()
 
 
 def _check_batch_size(config: Config, images: int, devices: int) -> None:

@@ -1,6 +1,7 @@
 """Parameters of another run, or of a pretrained network, as a starting point."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +24,41 @@ from cifar_flax.training.state import TrainState
 PARAMS = "params"
 
 
-def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Normalization) -> tuple[TrainState, str]:
+def init_from_run(
+    states: Sequence[TrainState], source: str, mesh: Mesh, normalization: Normalization
+) -> tuple[list[TrainState], str]:
     """Replaces parameters and batch statistics by those of another network, where path and shape agree.
 
-    A run gives the weights that it is evaluated with: the averaged ones where it kept an average. The average of `state` starts
-    from them too.
+    A run gives the weights that it is evaluated with: the averaged ones where it kept an average. The average of each state
+    starts from them too.
 
     Both networks must normalise pixels the same way. Where that is standardising, each uses the mean and the deviation of its
     own training images: frozen layers then see inputs distributed as those that they were trained on.
 
     Args:
-      state: before the first update.
+      states: of the same network, before the first update.
       source: the directory of the other run, of which the best checkpoint is taken; or what
         `pretrained.load_weights` takes: `pretrained:NAME`, FILE.safetensors, `hf:USER/NAME`.
       mesh: the devices.
-      normalization: of the pixels that `state` will be trained on.
+      normalization: of the pixels that they will be trained on.
 
     Returns:
-      The new state, and a line that says how many parameters were taken over.
+      The new states, and a line that says how many parameters were taken over.
 
     Raises:
       UserError: there is no such run or network, the run has no intact checkpoint, none of its parameters fits, or it was
         trained on pixels of another normalisation.
     """
     network, origin = load_source(source, "config.train.init_from")
-    there = flatten_dict(dict(network.variables))
-    here: dict[tuple[str, ...], Any] = flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
-    fitting = {path: there[path] for path, x in here.items() if path in there and there[path].shape == x.shape}
-    sizes = {path: x.size for path, x in here.items() if path[0] == PARAMS}
-    taken = {path: size for path, size in sizes.items() if path in fitting}
+    source_variables = flatten_dict(dict(network.variables))
+    target = _flat(states[0])
+    matching = {p: x for p, x in source_variables.items() if p in target and x.shape == target[p].shape}
+    sizes = {path: x.size for path, x in target.items() if path[0] == PARAMS}
+    taken = {path: size for path, size in sizes.items() if path in matching}
     if not taken:
         raise ConfigError(
             f"config.train.init_from: no parameter of {source} has the name and shape of one of this network's; "
-            f"expected a similar network (there: {_names(there)}; here: {_names(here)})"
+            f"expected a similar network (there: {_names(source_variables)}; here: {_names(target)})"
         )
     expected = network.config.data.normalization
     if normalization is not expected:
@@ -63,15 +66,23 @@ def init_from_run(state: TrainState, source: str, mesh: Mesh, normalization: Nor
             f"config.data.normalization: {source} was trained on {expected} pixels, which these parameters expect; "
             f"use --config.data.normalization={expected}"
         )
-    merged = unflatten_dict({**here, **fitting})
-    variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
-    # A copy: the step donates its input, and one buffer cannot be given away twice.
-    ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
     line = (
         f"took over {len(taken)} of {len(sizes)} parameter tensors, {sum(taken.values()):,} of {sum(sizes.values()):,} "
         f"parameters, from {origin}"
     )
-    return dataclasses.replace(state, **variables, ema=ema), line
+    return [_with(state, matching, mesh) for state in states], line
+
+
+def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:
+    return flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
+
+
+def _with(state: TrainState, matching: Mapping[tuple[str, ...], Any], mesh: Mesh) -> TrainState:
+    merged = unflatten_dict({**_flat(state), **matching})
+    variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
+    # A copy: the step donates its input, and one buffer cannot be given away twice.
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
+    return dataclasses.replace(state, **variables, ema=ema)
 
 
 def load_source(source: str, field: str) -> tuple[Network, str]:

@@ -38,8 +38,8 @@ def test_a_run_with_validation_images_is_calibrated_by_them(tiny_run, tiny_data)
 def test_the_temperature_of_another_run_takes_the_place_of_its_own(tiny_run, other, tiny_data):
     fitted = fit(Run.open(other), Run.open(tiny_run)).calibration
     assert f"validation images of {tiny_run.name}" in fitted.source
-    write_calibration(other, replace(fitted, temperature=2.5), replace(fitted, temperature=3.5))
     run = Run.open(other)
+    write_calibration(other, run.step(), replace(fitted, temperature=2.5), replace(fitted, temperature=3.5))
     assert (run.network("best").temperature, run.network("best", ema=False).temperature) == (2.5, 3.5)
     assert run.score(np.eye(10, dtype=np.float32), np.arange(10))["temperature"] == 2.5
     assert run.network("best").calibration == Calibration(2.5, fitted.source)
@@ -53,11 +53,19 @@ def test_a_run_of_another_recipe_is_refused_by_the_field_that_differs(tiny_run, 
         fit(Run.open(tiny_run), Run.open(other))
 
 
+def test_a_temperature_is_of_one_checkpoint(tmp_path):
+    fitted = Calibration(2.5, "others")
+    write_calibration(tmp_path, 9, fitted, fitted)
+    assert calibration_of(tmp_path, 9, {}, ema=True) == fitted
+    assert calibration_of(tmp_path, 18, {}, ema=True) == UNCALIBRATED
+    assert calibration_of(tmp_path, 18, {"temperature": 1.5}, ema=True).temperature == 1.5
+
+
 def test_a_run_without_validation_images_is_not_calibrated(tmp_path):
-    assert calibration_of(tmp_path, {}, ema=True) == UNCALIBRATED
+    assert calibration_of(tmp_path, 9, {}, ema=True) == UNCALIBRATED
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path):
     (tmp_path / FILE).write_text('{"temperature": 2.0}')
     with pytest.raises(UserError, match=r"calibration\.json: damaged .* write it again"):
-        calibration_of(tmp_path, {}, ema=True)
+        calibration_of(tmp_path, 9, {}, ema=True)

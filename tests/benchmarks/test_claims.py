@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.claim_lines import curves, read_lines, table
 from benchmarks.claim_list import GROUPS, Search, Training, loaded, select
-from benchmarks.claim_times import START, estimate
+from benchmarks.claim_times import STARTUP_SECONDS, estimate
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
@@ -31,7 +31,7 @@ def test_everything_that_is_listed_has_a_config_a_tiny_one_and_a_space():
 
 
 def test_names_and_groups_are_chosen_together_each_once():
-    assert select(["D", "mlp", "fast"]) == [*GROUPS["D"], Training("fast", seeds=5, views=True)]
+    assert select(["D", "mlp", "fast"]) == [*GROUPS["D"], Training("fast", seeds=5, tta=True)]
     with pytest.raises(UserError, match=r"--only: no 'MLP'; expected some of A, .*, mlp@100, "):
         select(["MLP"])
 
@@ -39,14 +39,14 @@ def test_names_and_groups_are_chosen_together_each_once():
 def test_a_time_is_that_of_its_like_here():
     twice = Training("wide", epochs=2)  # of 703 steps each
     lines = [line("wide"), line("wide", dtype="bfloat16", seconds=1), line("wide", cpu="Other", seconds=1)]
-    assert estimate(twice, lines, MACHINE) == (pytest.approx(2 * 703 * 64 / 45_000 * 90 + START), "its like here")
+    assert estimate(twice, lines, MACHINE) == (pytest.approx(2 * 703 * 64 / 45_000 * 90 + STARTUP_SECONDS), "its like here")
 
 
 def test_a_time_without_its_like_is_by_the_work_of_the_nearest():
     lines = [line("wide"), line("mlp", seconds=11)]
     seconds, source = estimate(Training("wide:published", epochs=1), lines, MACHINE)
     assert source == "multiply-adds, at the rate of wide here"
-    assert seconds == pytest.approx(90 + START, abs=2)
+    assert seconds == pytest.approx(90 + STARTUP_SECONDS, abs=2)
     seconds, source = estimate(Training("wide", epochs=1), [], MACHINE)
     assert source == "multiply-adds, by a matrix product"
     assert seconds == pytest.approx(45_000 * 3 * 384_700_416 / 35e9, rel=0.02)

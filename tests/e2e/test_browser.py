@@ -224,6 +224,30 @@ def test_the_last_click_counts(visit):
     assert_bars_show(page, answer)
 
 
+def test_a_complaint_is_not_replaced_by_an_answer_that_comes_later(visit, tmp_path):
+    page, release = visit.page, hold(visit.page, "**/api/predict**")
+    page.get_by_role("button", name="Sample: apple").click()
+    (tmp_path / "b.png").write_bytes(bytes(11 * 2**20))
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "b.png")
+    expect(page.get_by_role("alert")).to_have_text("The file is too large. At most 10 MB are taken.")
+    release()
+    page.wait_for_timeout(500)
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator("#result")).to_be_hidden()
+    assert page.locator("#answer").get_attribute("aria-busy") == "false"
+
+
+def test_an_explanation_of_many_pixels_is_shown(visit):
+    page, side = visit.page, 512
+    pixel = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    answer = {"class": "x", "method": "saliency", "values": [[0.0] * side] * side, "heat_map": pixel}
+    page.route("**/api/explain**", lambda route: route.fulfill(json=answer))
+    page.get_by_role("button", name="Sample: apple").click()
+    expect(page.locator("#explanation")).to_contain_text("its score changes most")
+
+
 @pytest.mark.parametrize("fail", ["abort", "fulfill"])
 def test_a_sample_that_cannot_be_had_gets_a_clear_message(visit, fail):
     page = visit.page

@@ -10,6 +10,7 @@ import pytest
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
 from cifar_flax.errors import UserError
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.installation import CONFIGS
 from cifar_flax.runtime.command_line import ORDER
 from tests.conftest import ROOT
@@ -92,6 +93,8 @@ def test_runs_are_listed_with_their_scores(tiny_run):
     header, row = cifar_flax("list", tiny_run.parent).stdout.splitlines()
     assert header.split() == ["run", "began", "network", "data", "epochs", "validation", "test"]
     assert row.split()[0] == tiny_run.name
+    began = read_checksummed(tiny_run / "environment.json")["time"]
+    assert row.split()[1:3] == began[:16].split("T")
     assert row.split()[3:6] == ["convnet", "tiny", "2/2"]
     assert row.rstrip().endswith("%")
     missing = cifar_flax("list", tiny_run / "nowhere")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from cifar_flax.evaluation.calibration import HOTTEST, fit_temperature
+from cifar_flax.evaluation.calibration import MAX_TEMPERATURE, fit_temperature
 from cifar_flax.evaluation.scores import log_softmax, probabilities, reliability
 
 
@@ -46,7 +46,7 @@ def test_few_images_that_are_all_right_do_not_make_a_network_certain():
 
 def test_a_network_that_is_worse_than_chance_becomes_undecided(rng):
     logits = rng.normal(size=(500, 5)).astype(np.float32)
-    assert fit_temperature(logits, logits.argmin(1)) == HOTTEST
+    assert fit_temperature(logits, logits.argmin(1)) == MAX_TEMPERATURE
 
 
 @pytest.mark.parametrize("logits", [np.zeros((3, 2), np.float32), np.full((3, 2), np.nan, np.float32)])

@@ -87,10 +87,10 @@ def test_the_forms_for_onednn_equal_numpy_in_float64_on_any_processor(case, coun
 def test_a_map_within_the_kernel_is_a_product_for_each_of_its_places_if_the_batch_is_large(size, side, monkeypatch):
     monkeypatch.setattr(compilation, "uses_onednn", lambda dtype: True)
     monkeypatch.setattr(compilation, "compiler_options", lambda dtype: {})
-    monkeypatch.setattr(convolution, "MANY_CHANNELS", 1)
+    monkeypatch.setattr(convolution, "MIN_CHANNELS", 1)
     case = (size, *side, "SAME", 1)
-    check(case, (convolution.MANY_IMAGES, 3, 4), jnp.float32, 1e-5)
-    x = jnp.zeros((convolution.MANY_IMAGES, *side, 3))
+    check(case, (convolution.MIN_IMAGES, 3, 4), jnp.float32, 1e-5)
+    x = jnp.zeros((convolution.MIN_IMAGES, *side, 3))
     text = str(jax.make_jaxpr(lambda x: convolve(x, jnp.zeros((size, size, 3, 4)), "SAME"))(x))
     assert "conv_general_dilated" not in text
 

@@ -69,5 +69,12 @@ def test_muon_sgd_has_one_rate_for_all_convolutions():
     check_patterns(MuonSGD(groups=convolutions_first), START)
 
 
+def test_muon_sgd_decays_no_convolution():
+    """Its norm is kept whatever the decay is."""
+    with pytest.raises(UserError, match=r"^config\.optim\.groups: block0_conv0/kernel has a weight decay, and muon_sgd keeps"):
+        check_patterns(MuonSGD(groups=(GroupConfig("*/kernel", weight_decay=0.1),)), START)
+    check_patterns(MuonSGD(groups=(GroupConfig("logits/kernel", weight_decay=0.1),)), START)
+
+
 def test_patterns_that_match_pass():
     check_patterns(Adam(groups=GROUPS, freeze=("block0_*", "*/b[ij]as")), START)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.errors import JaxRuntimeError
 
 from cifar_flax.runtime import compilation
 from tests.conftest import ROOT
@@ -58,33 +57,6 @@ def test_nothing_in_the_package_compiles_by_another_way():
             if isinstance(node, ast.Attribute) and node.attr in UNCHECKED and ast.unparse(node.value) in ("jax", "nn"):
                 actual.append((path.name, node.attr))
     assert actual == [("compilation.py", "jit")] * 2, "use runtime.compilation.jit"
-
-
-def test_a_program_compiled_in_the_background_donates_and_computes_as_usual():
-    step = compilation.jit(lambda state, x: state + x, donate_argnums=0)
-    shape = jax.ShapeDtypeStruct((3,), jnp.float32)
-    compiled = compilation.compile_in_background(step, shape, shape).result()
-    state = jnp.ones(3)
-    np.testing.assert_array_equal(compiled(state, jnp.ones(3)), [2, 2, 2])
-    assert state.is_deleted()
-
-
-@pytest.mark.parametrize("program", [lambda x: x.reshape(2), lambda x: undefined])  # noqa: F821
-def test_an_error_of_a_background_compilation_reaches_the_caller(program):
-    future = compilation.compile_in_background(compilation.jit(program), jax.ShapeDtypeStruct((3,), jnp.float32))
-    with pytest.raises((TypeError, NameError, JaxRuntimeError)):
-        future.result()
-
-
-def test_several_programs_compile_while_another_one_runs():
-    run = compilation.jit(lambda x: jax.lax.fori_loop(0, 50, lambda i, y: jnp.tanh(y @ y), x))
-    x = run(jnp.eye(100))
-    shape = jax.ShapeDtypeStruct((5,), jnp.float32)
-    futures = [compilation.compile_in_background(compilation.jit(lambda v, k=k: jnp.sin(v) * k), shape) for k in range(4)]
-    while not all(future.done() for future in futures):
-        x = run(x)
-    for k, future in enumerate(futures):
-        np.testing.assert_allclose(future.result()(jnp.ones(5)), np.full(5, np.sin(1) * k), rtol=1e-6)
 
 
 def test_programs_are_counted_until_the_counter_is_closed():

@@ -87,10 +87,10 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
 
 
 def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
-    gate, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
 
     def ask(client, round_=0):
-        with gate.place(client, round_):
+        with admission.place(client, round_):
             order.append(client)
             entered.set()
             assert leave.wait(30)
@@ -100,7 +100,7 @@ def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
         assert entered.wait(30)
         for number, client in enumerate("daaaabcb", 1):
             asking.append(threads.submit(ask, client, int(client == "d")))
-            while len(gate) < number:
+            while len(admission) < number:
                 time.sleep(0.001)
         leave.set()
         for each in asking:
@@ -109,17 +109,17 @@ def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
 
 
 def test_a_client_with_many_pictures_makes_room_for_others():
-    gate, leave = Admission(1, queue_size=3, queue_timeout=30), threading.Event()
+    admission, leave = Admission(1, queue_size=3, queue_timeout=30), threading.Event()
 
     def ask(client):
-        with gate.place(client):
+        with admission.place(client):
             return leave.wait(30)
 
     with ThreadPoolExecutor(10) as threads:
         greedy = [threads.submit(ask, "a") for _ in range(5)]
         with pytest.raises(Busy):
             next(as_completed(greedy)).result()
-        while len(gate) < 3:
+        while len(admission) < 3:
             time.sleep(0.001)
         other = threads.submit(ask, "b")
         refused = {each for each in greedy if each.done()} | {next(as_completed([e for e in greedy if not e.done()]))}

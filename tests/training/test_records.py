@@ -33,6 +33,11 @@ def test_a_run_that_goes_on_writes_no_step_twice(tmp_path):
     ]
 
 
+def test_the_last_record_of_an_epoch_has_the_time_that_its_validation_took(tmp_path):
+    fill(tmp_path)
+    assert write(tmp_path, 6, 2).last["elapsed"] == 6.5
+
+
 def test_an_epoch_whose_validation_was_lost_is_written_again(tmp_path):
     fill(tmp_path)
     write(tmp_path, 6, 1).close()

@@ -70,6 +70,16 @@ def test_the_path_of_a_folder_is_kept_absolute_and_may_change(tiny_config, tmp_p
     assert read_config(tmp_path / "run" / "config.json").data.name == f"folder:{tmp_path}/moved"
 
 
+def test_a_run_whose_last_epoch_is_cut_off_takes_no_further_epochs(tiny_data, tiny_config, tmp_path):
+    tiny_config.train.epochs = 1.5
+    config = validated(tiny_config)
+    preprocessing = Trainer.from_config(config).preprocessing
+    open_run_dir(tmp_path / "run", config, preprocessing).close()
+    longer = replace(config, train=replace(config.train, epochs=3))
+    with pytest.raises(UserError, match=r"config\.train\.epochs: 1\.5 there, 3 now(\n.*)+--config\.train\.init_from="):
+        open_run_dir(tmp_path / "run", longer, preprocessing)
+
+
 def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, monkeypatch, caplog):
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing

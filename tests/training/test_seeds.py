@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,8 @@ import pytest
 from cifar_flax.analysis.compare.writers import write_seed_report
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.errors import UserError
+from cifar_flax.errors import Preempted, UserError
+from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import seed_folders
@@ -86,11 +88,14 @@ def test_vmapped_seeds_equal_single_runs(config, single, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_vmapped_seed_that_stops_early_waits_for_the_others(config, tmp_path):
+def test_a_vmapped_seed_that_stops_early_waits_for_the_others(config, tmp_path, capsys):
     config.train.vmap_seeds, config.train.epochs = True, 8
     config.plateau.patience, config.early_stopping.patience, config.early_stopping.monitor = 0, 1, "top1"
     train_seeds(validated(config), tmp_path / "run")
     ended = {name: len(values(tmp_path / "run" / name, "epoch", "epoch")) for name in SEEDS}
+    shown = re.findall(r"^epoch (\d+)/8  loss", capsys.readouterr().out, re.M)
+    assert shown == [str(epoch) for epoch in range(1, max(ended.values()) + 1)], "the console followed a seed that had stopped"
+    assert ended["seed3"] < max(ended.values()), "the first seed has to stop before another"
     for name, epochs in ended.items():
         train_alone = tmp_path / "alone" / name
         train(next(run.config for run in seed_runs(config, tmp_path) if run.workdir.name == name), train_alone)
@@ -106,6 +111,45 @@ def test_seeds_without_a_common_checkpoint_are_trained_one_after_another(config,
     (folders[2] / "checkpoints" / "9").mkdir(parents=True)
     (folders[2] / "checkpoints" / "14").mkdir(parents=True)
     assert can_vmap_seeds(folders)
+
+
+def test_no_seed_goes_back_to_where_another_was_stopped_early(config, tmp_path):
+    folders = [run.workdir for run in seed_runs(config, tmp_path)]
+    for folder, steps in zip(folders, ((18, 27), (27, 81, 90), (27, 81, 90)), strict=True):
+        for step in steps:
+            (folder / "checkpoints" / str(step)).mkdir(parents=True)
+    assert not can_vmap_seeds(folders)
+
+
+def test_vmapped_seeds_that_are_stopped_before_their_first_step_keep_scores_and_records(config, tmp_path):
+    config.train.vmap_seeds, config.train.epochs = True, 2
+    train_seeds(validated(config), tmp_path / "run")
+    config.train.epochs = 4
+
+    def state(name):
+        checkpoints = Checkpoints(tmp_path / "run" / name, config.checkpoint, read_only=True)
+        steps = checkpoints.steps()
+        return steps, checkpoints.find("best"), [checkpoints.scores(step) for step in steps]
+
+    before = {name: state(name) for name in SEEDS}
+    assert all(scores for _, _, (*_, scores) in before.values())
+    with pytest.raises(Preempted):
+        train_seeds(validated(config), tmp_path / "run", max_minutes=0)
+    assert {name: state(name) for name in SEEDS} == before
+
+
+def test_vmapped_seeds_set_a_damaged_checkpoint_aside_and_go_on(config, tmp_path, caplog):
+    config.train.vmap_seeds, config.train.epochs = True, 2
+    train_seeds(validated(config), tmp_path / "run")
+    for path in (tmp_path / "run" / "seed4" / "checkpoints" / "18").rglob("d/*"):
+        path.write_bytes(b"")
+    config.train.epochs = 3
+    train_seeds(validated(config), tmp_path / "run")
+    assert "all seeds fall back to an earlier checkpoint" in caplog.text
+    assert [path.name.startswith("18-") for path in (tmp_path / "run" / "seed4" / "damaged_checkpoints").iterdir()] == [True]
+    assert not (tmp_path / "run" / "seed3" / "damaged_checkpoints").exists()
+    for name in SEEDS:
+        assert [epoch for (epoch,) in values(tmp_path / "run" / name, "epoch", "epoch")] == [1, 2, 3]
 
 
 def test_a_folder_without_its_summary_is_named(tmp_path):

@@ -100,7 +100,7 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
         Trainer.from_config(validated(config())).abstract_state, params={"stem": {"kernel": jnp.zeros((2, 3))}}
     )
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        init_from_run(other, str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
+        init_from_run([other], str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
 
 
 def test_pixels_of_another_normalisation_are_refused_and_the_donors_named(donor, tiny_data, tmp_path):

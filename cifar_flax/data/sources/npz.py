@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cifar_flax.data.class_names import LONGEST, MAX_CLASSES, checked_names
+from cifar_flax.data.class_names import MAX_CLASSES, MAX_NAME_LENGTH, checked_names
 from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.errors import UserError
 
@@ -107,8 +107,8 @@ def _check_headers(path: Path, headers: dict[str, Header]) -> None:
         elif name in LABELS:
             rows = headers.get(f"{name.partition('_')[0]}_images", Header((0,), dtype)).shape[0]
             expected = "" if dtype.kind in "iu" and shape in ((rows,), (rows, 1)) else f"integers ({rows},)"
-        elif dtype.kind not in "SU" or len(shape) != 1 or shape[0] > MAX_CLASSES or dtype.itemsize > 16 * LONGEST:
-            expected = f"text (N,), N at most {MAX_CLASSES:,}, of at most {LONGEST} characters"
+        elif dtype.kind not in "SU" or len(shape) != 1 or shape[0] > MAX_CLASSES or dtype.itemsize > 16 * MAX_NAME_LENGTH:
+            expected = f"text (N,), N at most {MAX_CLASSES:,}, of at most {MAX_NAME_LENGTH} characters"
         if expected:
             raise UserError(f"{path}: {name} are {_brief(dtype)} {shape}, expected {expected}")
 

@@ -9,7 +9,7 @@ from cifar_flax.serving.errors import FetchRefused
 
 PORTS = {"http": 80, "https": 443}
 LONGEST_HOST = 200  # characters; names may have 253, but errors repeat them
-LONGEST = 4096  # characters; servers rarely take more than 8,192 in a request line
+MAX_LENGTH = 4096  # characters; servers rarely take more than 8,192 in a request line
 
 
 class Url(NamedTuple):
@@ -44,8 +44,8 @@ def parse(text: str, any_port: bool = False) -> Url:
       FetchRefused: it is not an http or https address, names a user or a password, or another port.
     """
     text = text.strip()
-    if len(text) > LONGEST:
-        raise FetchRefused(f"The address is longer than {LONGEST:,} characters.", "bad_address", 400)
+    if len(text) > MAX_LENGTH:
+        raise FetchRefused(f"The address is longer than {MAX_LENGTH:,} characters.", "bad_address", 400)
     if re.match(r"(?!https?:)[a-z][a-z0-9+.-]*:(?!\d)", text, re.IGNORECASE):
         raise FetchRefused("Only http:// and https:// addresses are fetched.", "scheme_not_allowed", 400)
     if not re.match(r"https?://[^\\\x00-\x1f\x7f\ud800-\udfff]+$", text, re.IGNORECASE):

@@ -65,9 +65,9 @@ class PictureReader:
           RequestError: it is too small, or the server is busy.
         """
         rounds = ((QUICK, self._classifying, 0), (MODERATE, self._classifying, 1), (LARGE, self._classifying_large, 0))
-        for limits, gate, round_ in rounds:
+        for limits, admission, round_ in rounds:
             try:
-                with gate.place(received.client, round_):
+                with admission.place(received.client, round_):
                     return use(_large_enough(self._decoder.decode(_read(received.file), limits)))
             except UnreadableImage as e:
                 if e.code not in LIMIT_CODES or limits is LARGE:

@@ -35,7 +35,7 @@ FEWEST_CONNECTIONS = 8
 # Open files that a connection may need: itself, its body twice, and to have a picture fetched and decoded.
 FILES = 6
 ACCEPT_PAUSE = 0.2  # seconds
-SECONDS_IN_THE_WAY = 1.0
+OVERLOAD_TIMEOUT_SECONDS = 1.0
 
 
 class _DiscardBuffer(BytesIOBasedBuffer):
@@ -211,7 +211,7 @@ class Server(TcpWSGIServer):
         channels = sorted((c for c in self.active_channels.values() if not c.requests), key=lambda c: c.waiting_since)
         in_the_way = len(channels) // 2 if self.in_connection_overflow else 0
         for number, channel in enumerate(channels):
-            most = min(SECONDS_IN_THE_WAY, self._client_seconds) if number < in_the_way else self._client_seconds
+            most = min(OVERLOAD_TIMEOUT_SECONDS, self._client_seconds) if number < in_the_way else self._client_seconds
             if time.monotonic() - channel.waiting_since > most:
                 channel.will_close = True
                 if channel.total_outbufs_len:  # it would be closed when the client takes more, which may be never

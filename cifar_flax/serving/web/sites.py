@@ -33,7 +33,7 @@ class Hosts:
 
     @classmethod
     def of_server(cls, host: str, address: str, allowed: Sequence[str] = ()) -> Self:
-        """Those of a server on `address`, to which `host` resolves, that goes by the names `allowed` too.
+        """The sites of a server on `address`, to which `host` resolves, that goes by the names `allowed` too.
 
         Raises:
           UserError: something in `allowed` is not a host.

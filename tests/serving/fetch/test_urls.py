@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifar_flax.serving.fetch.client import FetchRefused
-from cifar_flax.serving.fetch.urls import LONGEST, parse
+from cifar_flax.serving.fetch.urls import MAX_LENGTH, parse
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_addresses_are_taken_apart(text, expected):
         ("http://127.0.0.1]/", "bad_address"),
         ("http://pictures.example:-80/", "bad_address"),
         ("http://pictures.example:\u0664\u0664\u0663/", "bad_address"),
-        ("http://pictures.example/" + "a" * LONGEST, "bad_address"),
+        ("http://pictures.example/" + "a" * MAX_LENGTH, "bad_address"),
         ("http://user:password@pictures.example/", "credentials_in_address"),
         ("http://user@pictures.example/", "credentials_in_address"),
         ("http://@pictures.example/", "credentials_in_address"),

@@ -107,7 +107,8 @@ async function explain(prediction) {
 function showExplanation({ class: name, method, values, heat_map: map }) {
   $("heat").src = map;
   $("heat").hidden = false;
-  const most = Math.max(...values.flat()), points = `${(100 * most).toFixed(1)} percentage points`;
+  const most = values.flat().reduce((a, b) => Math.max(a, b)); // as arguments, the pixels of a large picture are too many
+  const points = `${(100 * most).toFixed(1)} percentage points`;
   const strong = document.createElement("b");
   strong.textContent = readable(name);
   const how = method === "saliency" ? ": its score changes most with the bright yellow pixels."
@@ -124,7 +125,12 @@ function dropExplanation(message) {
 }
 
 function complain(message, aboutAddress = false) {
-  if (message) clear();
+  if (message) {
+    current?.abort(); // whose answer would replace the message
+    explaining?.abort();
+    $("answer").setAttribute("aria-busy", "false");
+    clear();
+  }
   $("problem").textContent = message;
   $("problem").hidden = !message;
   $("address").setAttribute("aria-invalid", String(aboutAddress));
