@@ -27,7 +27,7 @@ from benchmarks.workload import Workload
 from cifar_flax.config import AugmentConfig, Policy
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.runtime import app
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 
 define_config_flag()
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each variant", lower_bound=1)

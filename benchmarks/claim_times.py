@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.claim_list import Claim, Search, loaded
+from benchmarks.claim_list import Claim, Search, Training, loaded
 from benchmarks.plan import layers_of, multiply_adds
 from cifar_flax.config import Config, Dtype
 
@@ -22,7 +22,7 @@ PASSES = 3  # a step's multiply-adds in those of a forward pass
 
 _PROBE = """
 import json, time, jax, jax.numpy as jnp
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 environment = describe_environment()
 x = jnp.ones((2048, 2048), jnp.bfloat16 if environment["fast_bfloat16"] else jnp.float32)
 product = jax.jit(lambda x: x @ x)
@@ -92,8 +92,6 @@ def _images(config: Config) -> int:
 
 def _work(name: str) -> float:
     """Multiply-adds of an image in training, of the resolutions on average."""
-    from benchmarks.claim_list import Training
-
     config = loaded(Training(name))
     total, begin = 0.0, 0.0
     for until, size in [*((float(r.until), r.size) for r in config.train.resolutions), (1.0, 32)]:

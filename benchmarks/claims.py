@@ -126,7 +126,7 @@ def _search(claim: Search, workdir: Path) -> tuple[str, dict[str, Any]]:
             raise RunFailed(f"begins with the run {start}, which is not there; python launch/train.py "
                             f"--config=configs/{claim.init_from}.py --workdir={start}")  # fmt: skip
         arguments.append(f"--config.train.init_from={start}")
-    given = [f"--trials={2}" if _DRY_RUN.value and a.startswith("--trials=") else a for a in arguments]
+    given = ["--trials=2" if _DRY_RUN.value and a.startswith("--trials=") else a for a in arguments]
     _launch(workdir, "search", *_changed(given, claim), f"--workdir={workdir}")
     return f"python launch/search.py {' '.join(arguments)}", {"search": claim.name, **search_figures(workdir)}
 

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.jax_network import draw as draw
 from benchmarks.jax_network import training_step
 from benchmarks.workload import Workload
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 
 
 def steps(workload: Workload, chunk: int) -> tuple[dict[str, Callable[[], object]], list[str]]:

@@ -29,7 +29,7 @@ from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import compute_dtype, data_parallel_mesh, replicated
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 from cifar_flax.training.state import TrainState, initial_state
 from cifar_flax.training.step import TrainStep
 

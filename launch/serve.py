@@ -54,9 +54,9 @@ def main() -> None:
 
     options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
     explainer = Explainer(network)
-    app = create_app(network, IsolatedDecoder(options.decoding), explainer, options)
+    application = create_app(network, IsolatedDecoder(options.decoding), explainer, options)
     _allow_open_files(OPEN_FILES)
-    server = Server(app, listener, options.threads, options.upload_bytes, CONNECTIONS)
+    server = Server(application, listener, options.threads, options.upload_bytes, CONNECTIONS)
     logging.getLogger("waitress").setLevel(logging.ERROR)  # its warnings are one a request or a connection that has to wait
     _on_signals(server.stop)
     print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)

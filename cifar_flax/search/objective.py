@@ -19,12 +19,11 @@ from cifar_flax.errors import ConfigError, Diverged
 from cifar_flax.files.folder import make_folder, open_to_append
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, trial_index
-from cifar_flax.training.loop import train
+from cifar_flax.training.loop import AfterEpoch, train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.run_dir import in_use
 
 POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there is none to run here
-AfterEpoch = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"

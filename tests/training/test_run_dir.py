@@ -84,7 +84,7 @@ def test_going_on_on_another_backend_is_said(tiny_data, tiny_config, tmp_path, m
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing
     for backend in ("gpu", "gpu", "cpu", "cpu"):
-        monkeypatch.setattr("cifar_flax.training.environment.jax.default_backend", lambda backend=backend: backend)
+        monkeypatch.setattr("cifar_flax.training.run_environment.jax.default_backend", lambda backend=backend: backend)
         open_run_dir(tmp_path / "run", config, preprocessing).close()
     (message,) = caplog.messages
     assert "trained on gpu until now, and goes on on cpu" in message

@@ -1,6 +1,6 @@
 import sys
 
-from cifar_flax.training.environment import describe_environment
+from cifar_flax.training.run_environment import describe_environment
 
 
 def test_the_command_is_kept_without_the_password_in_it(monkeypatch):
