@@ -4,7 +4,7 @@ FROM python:3.13-slim
 WORKDIR /app
 COPY setup.py pyproject.toml constraints.txt README.md ./
 COPY cifar_flax cifar_flax
-RUN pip install --no-cache-dir --constraint constraints.txt '.[demo]' && rm -r cifar_flax
+RUN pip install --no-cache-dir --constraint constraints.txt . && rm -r cifar_flax
 COPY launch launch
 
 RUN useradd --no-create-home demo

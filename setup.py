@@ -54,12 +54,6 @@ MLFLOW = [
     "sqlalchemy>=2.0",  # which it keeps them in
 ]
 
-DEMO = [
-    "flask>=3.1",  # routes, templates and forms of the demo
-    "mpld3>=0.5.10",  # ships D3 5, which draws its bars
-    "waitress>=3.0",  # serves it
-]
-
 setup(
     name="cifar_flax",
     version=VERSION,
@@ -90,14 +84,17 @@ setup(
         "absl-py>=2.1",  # flags and logging of the apps in launch/
         "annotated-types>=0.7",  # ranges of config fields
         "clu>=0.0.12",  # metrics that accumulate over batches and devices
+        "flask>=3.1",  # routes, templates and forms of the demo
         "flax>=0.12",  # Linen modules
         "jax>=0.10",  # arrays, gradients, compilation, devices
         "jinja2>=3.1",  # the page that evaluate writes
         "matplotlib>=3.10",  # its pictures
         "ml-collections>=1.1",  # config files with overrides on the command line
+        "mpld3>=0.5.10",  # ships D3 5, which draws the bars of the demo
         "numpy>=2.0",  # images on the host
         "optax>=0.2.5",  # optimizers and schedules
         "orbax-checkpoint>=0.12",  # asynchronous, atomic checkpoints that open on any number of devices
+        "packaging>=24",  # reads which packages an extra needs, for messages
         "pandas>=2.2",  # Run.metrics() as a table
         "pillow>=13",  # decodes and resizes pictures; older ones let overlapping tags of a small TIFF fill the memory
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
@@ -106,6 +103,7 @@ setup(
         "scipy>=1.15",  # quantiles of the Beta distribution, for mixup
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
         "tqdm>=4.67",  # progress bar of predict
+        "waitress>=3.0",  # serves the demo
     ],
     extras_require={
         "bench": [
@@ -118,12 +116,10 @@ setup(
         "postgresql": POSTGRESQL,
         "wandb": WANDB,
         "mlflow": MLFLOW,
-        "demo": DEMO,
         "onnx": ONNX,
         "huggingface": HUGGINGFACE,
         "cuda": ["jax[cuda]>=0.10"],  # JAX for NVIDIA GPUs
         "test": [
-            *DEMO,
             *MLFLOW,
             *ONNX,
             *POSTGRESQL,

@@ -69,12 +69,19 @@ def _writing(report: Path) -> Iterator[None]:
 
 
 def _evaluate_seeds(folder: Path, report: Path) -> None:
-    """Evaluates each seed, prints the table of them and writes it, with mean and sd."""
+    """Evaluates each seed, writes its scores into its own folder, and the table of them, with mean and sd, which it prints."""
     if (_TTA.value, _WEIGHTS.value, _PROBE.value) != ("none", "ema", "none") or _CORRUPTIONS.value:
         options = "--tta, --weights, --corruptions and --probe"
         raise UserError(f"--run={folder}: {options} are for one run; give one of the folders in it")
     from cifar_flax.analysis.compare.writers import write_seed_report
+    from cifar_flax.analysis.predictions import predict_split, write_predictions
+    from cifar_flax.run import Run
 
+    for seed in seed_folders(folder):
+        run = Run.open(seed)
+        predictions, _ = predict_split(run, _SPLIT.value, _CHECKPOINT.value)
+        with _writing(run.report_folder):
+            write_predictions(run, predictions, run.score(predictions.logits, predictions.labels, predictions.step))
     with _writing(report):
         print(write_seed_report(report, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
@@ -97,7 +104,7 @@ def _evaluate_run() -> None:
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
     origin = f"checkpoint {predictions.step}" if predictions.step else _RUN.value
-    print(f"{split}: {top_k}  loss {scores['loss']:.4f}  ({scores['n']:,} images, {origin})")
+    print(f"{split}, {scores['n']:,} images, {origin}\n{top_k}  loss {scores['loss']:.4f}")
     if "raw_weights" in scores:
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
     print(f"macro F1 {scores['macro_f1']:.2%}{superclass}\ncalibration error {_calibration(scores)}", flush=True)

@@ -1,8 +1,8 @@
 """Imports a data set from a file or a folder into the cache.
 
-    python launch/import_data.py --name=cifar100 --archive=cifar-100-python.tar.gz
+    python launch/import_data.py --name=cifar100 --archive=cifar100.tar.gz
     python launch/import_data.py --name=flowers --archive=flowers.npz
-    python launch/import_data.py --name=flowers --archive=flowers/ --image_size=64
+    python launch/import_data.py --name=pets --archive=pets/ --image_size=64
 
 Archives, or folders into which they were unpacked: CIFAR-10 and CIFAR-100, python or binary version, tarball or zip; Parquet
 and Arrow files of Hugging Face; an .npz with train_images, train_labels, test_images and test_labels, or Keras' names for them;

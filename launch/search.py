@@ -1,6 +1,7 @@
-"""Searches hyper-parameters, or goes on with a search.
+r"""Searches hyper-parameters, or goes on with a search.
 
-    python launch/search.py --config=quickstart --space=learning_rate --strategy=tpe --trials=20
+    python launch/search.py --config=quickstart --space=learning_rate \
+        --strategy=tpe --trials=20
 
 Each trial is a run directory in WORKDIR/trials; the ranking is WORKDIR/trials.csv. docs/search.md says more.
 """
@@ -18,6 +19,7 @@ from ml_collections import config_flags
 
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.files.installation import install_command
 from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
 
@@ -53,7 +55,7 @@ def main() -> None:
             "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds"
         )
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{' and '.join(missing)} not installed; a search needs  pip install -c constraints.txt -e '.[search]'")
+        raise UserError(f"{' and '.join(missing)} not installed; a search needs  {install_command('search')}")
     name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 

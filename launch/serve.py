@@ -5,7 +5,6 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
-import importlib.util
 import logging
 import resource
 import signal
@@ -34,8 +33,6 @@ def main() -> None:
     """Serves until SIGTERM or Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)  # until there are requests to finish, they just end it
-    if missing := [name for name in ("flask", "mpld3", "waitress") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{', '.join(missing)} not installed; the demo needs  pip install -e '.[demo]'")
     listener = _bind(_HOST.value, _PORT.value)  # first: a port that is taken should not wait for JAX
     host, port = listener.getsockname()[:2]
     from cifar_flax.serving.web.sites import Hosts

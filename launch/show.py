@@ -11,12 +11,13 @@ from cifar_flax.config.catalog import describe_fields
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.runtime import app
+from cifar_flax.training.seed_folders import one_run
 
 
 def main(names: list[str]) -> None:
-    """Prints a line a field."""
+    """Prints a line a field; of a folder of seeds that of the best."""
     for name in names:
-        run = Path(name) / "config.json"
+        run = one_run(Path(name)) / "config.json"
         print(describe_fields(read_config(run) if run.is_file() else validated(load_config(name))))
 
 

@@ -1,6 +1,7 @@
 """Which configs there are, and what is in them, as text."""
 
 import ast
+import pprint
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,11 @@ def describe_fields(config: Config) -> str:
     lines = []
     for path, value in _flat(to_dict(config)):
         mark = "" if path not in default or default[path] == value else "  *"
-        lines.append(f"config.{path} = {value!r}{mark}")
+        line = f"config.{path} = {value!r}{mark}"
+        if len(line) > WIDTH:
+            text = pprint.pformat(value, width=WIDTH - 4, compact=True, sort_dicts=False)
+            line = f"config.{path} ={mark}\n{textwrap.indent(text, '    ')}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import from_dict, to_dict
-from cifar_flax.config.specs import Spec, specs_with, swap_class
+from cifar_flax.config.specs import ModelSpec, OptimizerSpec, Spec, specs_with, swap_class
 from cifar_flax.errors import ConfigError
 
 FIELD_PATH = re.compile(r"[A-Za-z_]\w*(\[-?\d+\])*(\.[A-Za-z_]\w*(\[-?\d+\])*)*", re.ASCII)
+ALIASES = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}  # of other libraries
 SWAPPING = ("model.name", "optim.name")  # setting one of them replaces the whole spec
 
 
@@ -81,18 +82,38 @@ def _hint(config: Any, section: Any, seen: str, name: str) -> str:
     """Suggests the same field of another class of spec, a similar one here or elsewhere; else lists the fields here."""
     if isinstance(section, Spec) and (owners := specs_with(section, name)):
         return f" of {section.name}; {', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it, see --{seen}.name"
-    if close := difflib.get_close_matches(name, _names(section), 1):
-        return f". Did you mean {seen}.{close[0]}?"
-    paths = dict(_sections(config))
-    similar = difflib.get_close_matches(name, {other for names in paths.values() for other in names}, 1)
-    if meant := [f"{path}.{similar[0]}" for path, names in paths.items() if similar and similar[0] in names]:
+    if meant := _similar(config, section, seen, name):
         return f". Did you mean {' or '.join(meant)}?"
     return f" (fields: {', '.join(_names(section))})"
 
 
+def _similar(config: Any, section: Any, seen: str, name: str) -> list[str]:
+    """Paths of the fields that a name may mean: those of this name elsewhere, else one like it, here before elsewhere."""
+    paths = dict(_sections(config))
+    name = ALIASES.get(name, name)
+    if exact := [f"{path}.{name}" for path, names in paths.items() if name in names]:
+        return exact
+    if close := difflib.get_close_matches(name, _names(section), 1):
+        return [f"{seen}.{close[0]}"]
+    elsewhere = difflib.get_close_matches(name, {other for names in paths.values() for other in names}, 1)
+    return [f"{path}.{elsewhere[0]}" for path, names in paths.items() if elsewhere and elsewhere[0] in names]
+
+
+def skeleton() -> Config:
+    """A config with the fields that all networks and optimizers have, for what is to be known before JAX is imported."""
+    return Config(model=ModelSpec(), optim=OptimizerSpec())
+
+
+def suggest_field(name: str) -> str | None:
+    """The path of the field, with "config.", that a flag of this name may have meant; None where nothing is like it."""
+    config = skeleton()
+    return next(iter(_similar(config, config, "config", name)), None)
+
+
 def _sections(value: Any, path: str = "config") -> Iterator[tuple[str, list[str]]]:
     """Yields (path, names of the fields that are no sections themselves) of a config and its sections."""
-    yield path, [name for name in _names(value) if not is_dataclass(getattr(value, name))]
+    sections = {f.name for f in fields(value) if is_dataclass(getattr(value, f.name))}
+    yield path, [name for name in _names(value) if name not in sections]
     for f in fields(value):
         if is_dataclass(section := getattr(value, f.name)):
             yield from _sections(section, f"{path}.{f.name}")

@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 from pydantic import TypeAdapter, ValidationError
 
-from cifar_flax.config.fields import SWAPPING, missing_field, swap_specs
+from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs
 from cifar_flax.config.imports import is_import_path, run_directory_of
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import validated
@@ -163,8 +163,11 @@ def _parse(config_path: str) -> Config:
     Raises:
       UserError: of `load_config`, or an override names no single field.
     """
-    config = load_config(config_path)
     overrides = list(_overrides(sys.argv))
+    for path, _, _ in overrides:  # those that are the same for all networks, before the file and JAX are imported
+        if not path.startswith(("model", "optim")) and (problem := missing_field(skeleton(), path)):
+            raise UserError(problem)
+    config = load_config(config_path)
     swap_specs(config, {path: value for path, value, _ in overrides})
     _argv[:] = [sys.argv[0], f"--config={config_path}", *(arg for path, _, arg in overrides if path not in SWAPPING)]
     for path, _, _ in overrides:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from cifar_flax.errors import UserError
 from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.atomic import write_bytes
+from cifar_flax.files.installation import install_command
 from cifar_flax.models import create_model
 from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import KernelDtype, write_weights
@@ -93,7 +94,7 @@ def onnx(network: Network) -> bytes:
       UserError: the package onnx is not installed, or the network uses an operation without a translation.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise UserError("onnx is not installed; this format needs  pip install -e '.[onnx]'")
+        raise UserError(f"onnx is not installed; this format needs  {install_command('onnx')}")
     from cifar_flax.export.onnx_writer import to_onnx  # a package that only this format needs
 
     metadata = {"class_names": json.dumps(network.class_names), "figures": json.dumps(network.figures)}

@@ -1,7 +1,19 @@
-"""Where the configs and apps are: beside the package in a checkout, within it where pip has installed it."""
+"""Where configs and apps are: beside the package in a checkout, within it where pip installed it; what to install besides."""
 
+import importlib.metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 _ROOT = PACKAGE if (PACKAGE / "launch").is_dir() else PACKAGE.parent
 CONFIGS, LAUNCH = _ROOT / "configs", _ROOT / "launch"
+
+
+def install_command(extra: str) -> str:
+    """What to type for the packages of an extra of setup.py: in a checkout the extra, elsewhere their names."""
+    if (_ROOT / "setup.py").is_file():
+        return f"pip install -c constraints.txt -e '.[{extra}]'"
+    from packaging.requirements import Requirement  # takes a while to import, for a message
+
+    requirements = map(Requirement, importlib.metadata.requires("cifar_flax") or ())
+    needed = [each for each in requirements if each.marker is not None and each.marker.evaluate({"extra": extra})]
+    return f"pip install {' '.join(sorted(repr(f'{each.name}{each.specifier}') for each in needed))}"

@@ -1,6 +1,8 @@
 """Flax modules from specs: built, held to the contract of `ModelSpec`, initialized, described."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,9 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.errors import FlaxError
+from flax.traverse_util import flatten_dict
 
 from cifar_flax.config.specs import ModelSpec
 from cifar_flax.errors import ConfigError
+from cifar_flax.files.tables import format_table
+from cifar_flax.runtime import compilation
 
 Variables = Mapping[str, Any]  # "params", and "batch_stats" where there are running statistics
 COLLECTIONS = {"params", "batch_stats"}
@@ -128,15 +133,36 @@ def count_parameters(params: Any) -> int:
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
-    """The table of layers, with output shapes, parameters and floating-point operations, for one image [H, W, C].
+    """The table of layers: each call of a module, its output for one image [H, W, C], its own parameters; and the sums.
 
     Raises:
       ConfigError: the images are too small for the network.
     """
-    image = jnp.zeros((1, *image_shape), jnp.float32)
-    table = nn.tabulate(model, jax.random.key(0), compute_flops=True, console_kwargs={"width": 200, "force_terminal": False})
+    calls: list[tuple[tuple[str, ...], str, str]] = []
+
+    def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        place, module = len(calls), context.module
+        output = call(*args, **kwargs)
+        if context.method_name == "__call__" and module.path and isinstance(output, jax.Array):
+            calls.insert(place, (tuple(module.path), type(module).__name__, "x".join(map(str, output.shape[1:]))))
+        return output
+
+    def init(image: jax.Array) -> Any:
+        with nn.intercept_methods(record):
+            return model.init(jax.random.key(0), image, train=False)
+
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     with _image_size(image_shape[:2]):
-        return table(image, train=False)
+        variables = jax.eval_shape(init, image)
+    own = Counter[tuple[str, ...]]()
+    for path, leaf in flatten_dict(variables["params"]).items():
+        own[path[:-1]] += leaf.size
+    forward = compilation.jit(lambda variables, image: model.apply(variables, image, train=False))
+    operations = (forward.lower(variables, image).cost_analysis() or {}).get("flops", math.nan)  # not known to all backends
+    rows = [("/".join(path), kind, shape, f"{own[path]:,}" if own[path] else "") for path, kind, shape in calls]
+    total = ("all", type(model).__name__, "", f"{own.total():,}")
+    table = format_table([("layer", "module", "output", "parameters"), *rows, total], right=(3,))
+    return f"{table}\n{operations / 1e6:,.1f} million operations an image, forward"
 
 
 @contextmanager

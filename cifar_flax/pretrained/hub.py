@@ -5,12 +5,12 @@ from pathlib import Path
 
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
+from cifar_flax.files.installation import install_command
 from cifar_flax.pretrained.weights import WEIGHTS
 
 PREFIX = "hf:"
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 LIBRARY, CONFIG = "cifar_flax", "config.json"  # whose `library_name` says that the weights are ours
-INSTALL = "python -m pip install 'cifar_flax[huggingface]'"
 
 
 def download(name: str) -> Path:
@@ -46,7 +46,7 @@ def _fetch(name: str, repository: str, revision: str | None, file: str) -> Path:
     try:
         from huggingface_hub import errors, hf_hub_download  # type: ignore[import-not-found]  # an extra
     except ImportError:
-        raise UserError(f"{name}: takes the library huggingface_hub; type  {INSTALL}") from None
+        raise UserError(f"{name}: takes the library huggingface_hub; type  {install_command('huggingface')}") from None
     try:
         return Path(hf_hub_download(repository, file, revision=revision))
     except errors.RevisionNotFoundError:

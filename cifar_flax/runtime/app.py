@@ -11,15 +11,17 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from logging import CRITICAL, Formatter, LogRecord, getLogger
+from pathlib import Path
 from types import CoroutineType
 from typing import Any, overload
 
 from absl import app, flags, logging
 
 from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
+from cifar_flax.files.installation import LAUNCH
 from cifar_flax.files.redact import visible
 from cifar_flax.runtime import background
-from cifar_flax.runtime.command_line import as_typed
+from cifar_flax.runtime.command_line import as_typed, typed
 
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
@@ -157,37 +159,61 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[:flags_end]):
         print(_help(argv[0], arguments))
         sys.exit(0)
+    _refuse_unknown(argv[1:flags_end])
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as e:
-        close = difflib.get_close_matches(e.flagname, list(flags.FLAGS), 1)
-        hint = f". Did you mean --{close[0]}?" if close else _field_hint(e.flagname)
-        raise UserError(f"--{e.flagname}: no such flag{hint}") from None
+        raise _unknown_flag(e.flagname) from None
     except flags.Error as e:
-        raise UserError(str(e).removeprefix("flag ").splitlines()[0]) from None
+        raise UserError(_flag_problem(str(e), argv)) from None
     if rest and not arguments:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
     if arguments and not rest and not arguments.startswith("["):
-        raise UserError(f"{arguments}: missing; expected  python {argv[0]} {arguments}")
+        file = Path(argv[0])
+        command = typed(file.stem) if file.parent == LAUNCH else f"{Path(sys.executable).name} {file}"
+        raise UserError(f"{arguments}: missing; expected  {command} {arguments}")
     return [argv[0], *rest]
 
 
-def _field_hint(name: str) -> str:
-    """Suggests the field of the config that a flag without "config." may have meant."""
-    if "config" not in flags.FLAGS:
-        return ""
-    from cifar_flax.config.fields import missing_field
+def _refuse_unknown(argv: list[str]) -> None:
+    """Refuses flags that there are not, before those that there are have a config read, and JAX with it."""
+    for arg in argv:
+        name = arg[2:].partition("=")[0]
+        of_config = name.startswith(("config.", "noconfig."))
+        if arg.startswith("--") and name and not of_config and not {name, name.removeprefix("no")} & set(flags.FLAGS):
+            raise _unknown_flag(name)
 
-    value = flags.FLAGS["config"].value
-    problem = missing_field(value, name) if hasattr(value, "optim") else None
-    hint = (problem or "").partition("Did you mean ")[2]
-    return f". Did you mean --{hint.replace(' or ', ' or --')}" if hint else ""
+
+def _unknown_flag(name: str) -> UserError:
+    close = difflib.get_close_matches(name, [other for other in flags.FLAGS if not other.startswith("config.")], 1)
+    hint = f". Did you mean --{close[0]}?" if close else ""
+    if not close and "config" in flags.FLAGS:
+        from cifar_flax.config.fields import suggest_field
+
+        hint = f". Did you mean --{path}?" if (path := suggest_field(name)) else ""
+    return UserError(f"--{name}: no such flag{hint}")
+
+
+def _flag_problem(message: str, argv: list[str]) -> str:
+    """What absl says of a flag, in a line; of one that is required, what it is for."""
+    line = message.removeprefix("flag ").splitlines()[0]
+    if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
+        return line
+    flag = flags.FLAGS[missing[1]]
+    given = next((arg for arg in argv[1:] if not arg.startswith("-")), "VALUE")
+    values = "|".join(getattr(flag.parser, "enum_values", None) or [given])
+    return f"--{flag.name}: missing; expected --{flag.name}={values}: {_about(flag)}"
+
+
+def _about(flag: flags.Flag[Any]) -> str:
+    """What a flag is for, without the values that absl puts before it."""
+    return re.sub(r"^<[^>]*>: ", "", str(flag.help))
 
 
 def _help(program: str, arguments: str) -> str:
     """What the app does, and its own flags; of the config the fields that are set most often."""
     paragraphs = as_typed((sys.modules["__main__"].__doc__ or "").strip()).split("\n\n")
-    about = [text if text.startswith(" ") else textwrap.fill(text, COLUMNS) for text in paragraphs]
+    about = [text if text.startswith(" ") else textwrap.fill(text, COLUMNS, break_on_hyphens=False) for text in paragraphs]
     lines = ["\n\n".join(about), "", *([arguments, ""] if arguments else [])]
     ours = [
         flag
@@ -195,10 +221,11 @@ def _help(program: str, arguments: str) -> str:
         for flag in defined
         if module == program or module.startswith("cifar_flax.")
     ]
-    for flag in sorted((flag for flag in ours if not flag.name.startswith("config.")), key=lambda flag: flag.name):
+    for flag in sorted((flag for flag in ours if flag.name.partition(".")[0] != "config"), key=lambda flag: flag.name):
         default = "" if flag.default in (None, False, "") else f" ({str(flag.default_as_str).strip(chr(39))})"
+        required = "; required" * any("other than None" in validator.message for validator in flag.validators)
         values = f"={'|'.join(flag.parser.enum_values)}" if hasattr(flag.parser, "enum_values") else ""
-        lines.append(_described(f"--{flag.name}{values}", f"{flag.help}{default}"))
+        lines.append(_described(f"--{flag.name}{values}", f"{_about(flag)}{required}{default}"))
     if "config" in flags.FLAGS:
         lines.append(_described("--config=NAME", flags.FLAGS["config"].help))
         lines += ["", "Fields of the config that are set most often; `show NAME` lists all:", ""]
@@ -209,7 +236,8 @@ def _help(program: str, arguments: str) -> str:
 def _described(name: str, text: str) -> str:
     """A line, or more, of at most COLUMNS."""
     start = f"  {name}".ljust(HELP_COLUMN) if len(name) + 3 < HELP_COLUMN else f"  {name}\n{'':{HELP_COLUMN}}"
-    return start + f"\n{'':{HELP_COLUMN}}".join(textwrap.wrap(" ".join(text.split()), COLUMNS - HELP_COLUMN))
+    lines = textwrap.wrap(" ".join(text.split()), COLUMNS - HELP_COLUMN, break_on_hyphens=False)
+    return start + f"\n{'':{HELP_COLUMN}}".join(lines)
 
 
 def _underscored(arg: str) -> str:

@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.files.installation import install_command
 from cifar_flax.files.redact import redact_passwords
 
 LOCK_SECONDS = 60.0  # how long SQLite waits for the transactions of other processes
@@ -104,7 +105,7 @@ def opening_explained(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as e:
-        install = "pip install -c constraints.txt -e '.[postgresql]'" if url.startswith("postgresql") else e.__cause__ or e
+        install = install_command("postgresql") if url.startswith("postgresql") else e.__cause__ or e
         raise UserError(f"--storage={redact_passwords(url)}: the database's driver is not installed: {install}") from None
     except (*ERRORS, ValueError) as e:  # the last: a port that is no number
         raise UserError(f"--storage={redact_passwords(url)}: cannot be opened: {reason(e)}") from None

@@ -48,11 +48,13 @@ class Console:
         if not self._line.due():
             return
         values, speed = dict(zip(METRICS, metrics, strict=True)), timer.steps_per_second
-        remaining = (self._total_steps - step) / speed if speed else 0
+        pace = ""
+        if speed:  # from the second step on
+            eta = format_duration((self._total_steps - step) / speed).removeprefix("0:")
+            pace = f"  {speed * self._config.train.batch_size:,.0f} images/s  ETA {eta}"
         self._line.show(
             f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._config.train.epochs:g}  step {step}/{self._total_steps}  "
-            f"loss {values['loss']:.2f}  top-1 {values['top1']:.1%}  {speed * self._config.train.batch_size:,.0f} images/s  "
-            f"ETA {format_duration(remaining).removeprefix('0:')}"
+            f"loss {values['loss']:.2f}  top-1 {values['top1']:.1%}{pace}"
         )
 
     def epoch(self, epoch: int, scores: dict[str, dict[str, float]], seconds: float) -> None:
@@ -73,7 +75,7 @@ class Console:
             self._line.print("nothing is left to train")
         if stopped_early and epochs_done < planned:
             self._line.print(
-                f"stopped early, after epoch {epochs_done} of {planned:g}: validation {stopping.monitor} has not improved "
+                f"stopped early, after epoch {epochs_done} of {planned:g}: no better validation {stopping.monitor}\n"
                 f"for {stopping.patience} epochs (config.early_stopping)"
             )
         times = timer.times
@@ -83,7 +85,7 @@ class Console:
         )
         if validated := _validated(self._workdir):
             best = max(validated, key=lambda epoch: (validated[epoch], epoch))  # as Checkpoints.find
-            text += f"; best validation top-1 {validated[best]:.2%} after epoch {best}"
+            text += f"\nbest validation top-1 {validated[best]:.2%}, after epoch {best}"
         self._line.print(text)
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """The runs in a folder, as a table."""
 
+import re
 from pathlib import Path
 
 from cifar_flax.config.serialize import read_config
@@ -8,24 +9,19 @@ from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.tables import format_table
 from cifar_flax.training.records import read_records
 
-HEADER = ("run", "began", "network", "data", "epochs", "validation", "test")
+HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
 NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
 
 
 def describe_runs(folder: Path) -> str:
-    """A table of the runs in a folder and below: when they began, network and data, epochs, best validation and test top-1."""
+    """A table of the runs in a folder and below: day, config and data, epochs, best validation and test top-1."""
     runs = [_describe_run(path.parent, folder) for path in sorted(folder.rglob("config.json"))]
     return format_table([HEADER, *runs], right=NUMBERS) if runs else f"{folder}: no run there"
 
 
 def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
     name = str(run.relative_to(folder)) if run != folder else run.name
-    began = ""
-    try:
-        environment = read_checksummed(run / "environment.json")
-        began = [*environment.get("earlier", []), environment][0]["time"][:16].replace("T", " ")
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    began, name_of_config = _first_session(run)
     try:
         config = read_config(run / "config.json")
         epochs = [record for record in read_records(run) if record["kind"] == "epoch"]
@@ -36,5 +32,16 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
         test = f"{read_checksummed(run / 'report' / 'test.json')['top1']:.2%}"
     except (OSError, ValueError, KeyError):
         test = ""
-    of = f"{len(epochs)}/{config.train.epochs:g}"
-    return name, began, config.model.name, config.data.name, of, f"{max(validated):.2%}" if validated else "", test
+    of, best = f"{len(epochs)}/{config.train.epochs:g}", f"{max(validated):.2%}" if validated else ""
+    return name, began, name_of_config or config.model.name, Path(config.data.name).name, of, best, test
+
+
+def _first_session(run: Path) -> tuple[str, str]:
+    """The day on which a run began, and the config that its command named; "" for what is not known."""
+    try:
+        environment = read_checksummed(run / "environment.json")
+        first = [*environment.get("earlier", []), environment][0]
+        flag = next((word for word in first["command"] if word.startswith("--config=")), "")
+        return first["time"][:10], re.sub(r"^.*/|\.py", "", flag.removeprefix("--config="))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""

@@ -131,7 +131,11 @@ def test_missing_set_without_tensorflow_names_the_command_that_installs_it(monke
     monkeypatch.setattr(tfds, "find_spec", lambda name: None)
     with pytest.raises(UserError) as error:
         load_dataset(DataConfig(name="cifar100"), "train")
-    for way in ("pip install -e '.[tfds]'", "launch/import_data.py --name=cifar100", "--config=configs/quickstart.py"):
+    for way in (
+        "pip install -c constraints.txt -e '.[tfds]'",
+        "launch/import_data.py --name=cifar100",
+        "--config=configs/quickstart.py",
+    ):
         assert way in str(error.value)
 
 

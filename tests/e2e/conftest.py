@@ -25,10 +25,10 @@ def chromium():
 
 
 @contextmanager
-def serving(*flags):
-    """A running `launch/serve.py`; yields its process and its address, and ends it as an operator would."""
-    command = [sys.executable, str(ROOT / "launch" / "serve.py"), "--port=0", *map(str, flags)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def serving(*flags, command=(sys.executable, str(ROOT / "launch" / "serve.py")), **where):
+    """A running server of the demo; yields its process and its address, and ends it as an operator would."""
+    command = [*command, "--port=0", *map(str, flags)]
+    server = subprocess.Popen(command, **where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         ready = server.stdout.readline()
         match = re.search(r"ready on (http://\S+/)", ready)

@@ -18,6 +18,11 @@ def test_three_seeds_from_one_command_make_one_report(launch, tmp_path):
     report = json.loads((tmp_path / "seeds" / "report" / "test.json").read_text())
     assert list(report["seeds"]) == ["seed0", "seed1", "seed2"]
     assert (tmp_path / "seeds" / "report" / "test.html").is_file()
+    for name, scores in report["seeds"].items():
+        own = json.loads((tmp_path / "seeds" / name / "report" / "test.json").read_text())
+        assert {key: own[key] for key in scores} == scores
+    assert launch("list", "seeds").stdout.count("%") == 6  # validation and test of each
+    assert "config.seed = " in launch("show", "seeds").stdout
     result = launch("evaluate", "--run=seeds", "--tta=flip")
     assert result.returncode == 2
     assert "give one of the folders in it" in result.stderr

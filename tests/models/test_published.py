@@ -55,6 +55,8 @@ PARAMETERS = {
     "fast10:select": 1_971_640,
     "resnet18": 11_220_132,
     "wrn_28_10": 36_536_884,
+    **dict.fromkeys(("summit", "summit:select", "summit:hour"), 36_536_884),  # wrn_28_10's
+    "summit:minute": 10_960_760,  # fast:long's
 }
 STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     **dict.fromkeys((name for name in PARAMETERS if name.startswith("vgg_bn")), 1_920),
@@ -74,6 +76,8 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "fast10:select": 2 * 1_152,
     "resnet18": 2 * 4_800,
     "wrn_28_10": 2 * 8_976,
+    **dict.fromkeys(("summit", "summit:select", "summit:hour"), 2 * 8_976),
+    "summit:minute": 2 * 3_392,
 }
 CLASSES = {"cifar10": 10, "cifar100": 100, "shapes100": 100}
 

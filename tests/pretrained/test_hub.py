@@ -87,4 +87,4 @@ def test_weights_of_others_are_not_even_downloaded(client, tmp_path):
 
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "python -m pip install 'cifar_flax[huggingface]'" in refusal("hf:me/lines")
+    assert "pip install -c constraints.txt -e '.[huggingface]'" in refusal("hf:me/lines")

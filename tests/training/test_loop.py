@@ -43,7 +43,7 @@ def of_kind(kind, workdir):
 def test_training_ends_early_says_why_and_does_not_begin_again(config, training, capsys):
     workdirs = training(config)
     output = capsys.readouterr().out
-    assert "stopped early, after epoch 3 of 6: validation loss has not improved for 2 epochs" in output
+    assert "stopped early, after epoch 3 of 6: no better validation loss\nfor 2 epochs (config.early_stopping)" in output
     assert re.search(r"trained 3 epochs in \d+:\d\d:\d\d", output)
     assert "nothing is left" not in output
     records = [(workdir / "metrics.jsonl").read_text() for workdir in workdirs]

@@ -15,6 +15,7 @@ from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.folders import DEFAULT_SIZE, as_test_split
 from cifar_flax.errors import UserError
+from cifar_flax.files.installation import install_command
 
 PREFIX = "hf:"  # of config.data.name
 SUFFIXES = (".parquet", ".arrow")
@@ -24,7 +25,6 @@ IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
 COARSE = ("coarse_label", "superclass")
 AT_ONCE = 4096  # pictures that are written to a temporary folder, from which child processes read them
-INSTALL = "python -m pip install 'cifar_flax[huggingface]'"
 
 
 class HubSource:
@@ -51,7 +51,7 @@ class HubSource:
         try:
             import datasets  # type: ignore[import-not-found]  # heavy, and an extra
         except ImportError:
-            raise UserError(f"{self.identity}: takes the library datasets; type  {INSTALL}") from None
+            raise UserError(f"{self.identity}: takes the library datasets; type  {install_command('huggingface')}") from None
         try:
             builder = datasets.load_dataset_builder(self._repository, self._config)
             builder.download_and_prepare()
@@ -129,7 +129,7 @@ def _open(file: Path) -> Any:
         import pyarrow  # type: ignore[import-untyped]
         from pyarrow import ipc, parquet
     except ImportError:
-        raise UserError(f"{file}: reading it takes pyarrow; type  {INSTALL}") from None
+        raise UserError(f"{file}: reading it takes pyarrow; type  {install_command('huggingface')}") from None
     try:
         if file.suffix == ".parquet":
             metadata = parquet.read_metadata(file)

@@ -20,7 +20,8 @@ from typing import Any
 
 from cifar_flax.data import cache
 from cifar_flax.errors import ConfigError, RunFailed, UserError
-from cifar_flax.runtime.command_line import typed
+from cifar_flax.files.installation import install_command
+from cifar_flax.runtime.command_line import as_typed, typed
 
 BUCKET = "storage.googleapis.com"  # hosts prepared data sets of TFDS
 PROBE_SECONDS = 8.0  # for a host to answer; a good connection takes well under one
@@ -33,7 +34,6 @@ QUIET = {
     "NO_GCE_CHECK": "true",  # do not look for Google Cloud credentials, the bucket is public
 }
 OFFICIAL_ARCHIVES = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}
-INSTALL = "pip install -e '.[tfds]'  and run the same command"
 PREPARE = "set TFDS_DATA_DIR to a directory where TFDS has prepared it"
 
 
@@ -71,7 +71,8 @@ class TfdsSource:
         try:
             prepare(self.name, self.image_size)
         except NotInstalled as e:
-            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, INSTALL)}") from None
+            install = f"{install_command('tfds')}  and run the same command"
+            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, install)}") from None
         except Unreachable as e:
             raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
 
@@ -87,7 +88,7 @@ def _how_to_get(name: str, size: int | None, first: str) -> str:
             "Any one of these helps:",
             f"  - {first}",
             f"  - {copy}  {typed('import')} --name={name} --archive={archive}{resize}",
-            "  - try the embedded data set:  --config=configs/quickstart.py",
+            f"  - try the embedded data set:  {as_typed('--config=configs/quickstart.py')}",
         )
     )
 

@@ -13,6 +13,7 @@ from absl import logging
 from cifar_flax.config import Config
 from cifar_flax.config.registry import Registry
 from cifar_flax.errors import UserError
+from cifar_flax.files.installation import install_command
 
 FIELD = "config.log.writers"
 TENSORBOARD = "tensorboard"
@@ -119,7 +120,7 @@ def check_writers(names: tuple[str, ...]) -> None:
     for i, name in enumerate(names):
         WRITERS.resolve(name, f"{FIELD}[{i}]")
         if name in PACKAGES and importlib.util.find_spec(name) is None:
-            raise UserError(f"{FIELD}: {name} is not installed; type pip install -c constraints.txt -e '.[{name}]'")
+            raise UserError(f"{FIELD}: {name} is not installed; type  {install_command(name)}")
 
 
 def open_writers(session: Session) -> list[Writer]:

@@ -161,7 +161,7 @@ def test_a_damaged_record_of_what_was_sent_is_refused(tmp_path, config):
 
 def test_a_missing_package_costs_one_line_that_says_what_to_type(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"wandb is not installed; type pip install .* -e '\.\[wandb\]'$"):
+    with pytest.raises(UserError, match=r"wandb is not installed; type  pip install .* -e '\.\[wandb\]'$"):
         check_writers(("tensorboard", "wandb"))
 
 
