@@ -234,7 +234,7 @@ def test_the_splits_of_a_table(tmp_path):
         assert huggingface._split_of(tmp_path / "a", tmp_path / name) == split
 
 
-REAL = ("zip of Kaggle", "Parquet of the Hub")  # the README's test imports the tarball; the others hold the same files
+REAL = ("the inner folder", "zip of Kaggle", "Parquet of the Hub", "cache of datasets", "repacked tarball")
 
 
 @pytest.mark.slow
