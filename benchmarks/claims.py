@@ -1,7 +1,7 @@
 """Measures what the five write-ups claim, and our own recipes: trains and scores them, and records a line per seed.
 
     python benchmarks/claims.py --list                              # what there is, and how long each takes here
-    python benchmarks/claims.py --only=B,mlp,vgg_bn:short           # groups A to E and `ours`, and single names; else all
+    python benchmarks/claims.py --only=B,mlp,vgg_bn:short           # groups A to E, `ours`, `summit`; single names; else all
     python benchmarks/claims.py --table                             # what has been measured, as Markdown
 
 Run directories are OUTPUT/NAME, and what a run prints is in OUTPUT/NAME.log; after an interruption the same command resumes. A
