@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import records
 from benchmarks.claim_lines import command, hardware, read_lines
 from tests.conftest import ROOT
 
@@ -52,6 +53,13 @@ def agrees(shown, values):
     mean, sd = re.fullmatch(rf"({NUMBER})(?: \(sd ({NUMBER})\))?", shown).groups()
     near = [(mean, statistics.mean(values))] + ([(sd, statistics.stdev(values))] if sd else [])
     return all(abs(float(text) - value) <= 0.5001 * 10.0 ** -len(text.partition(".")[2]) for text, value in near)
+
+
+def test_the_page_of_records_is_that_of_the_lines():
+    page = records.page(LINES)
+    assert (ROOT / "docs" / "records.md").read_text() == page, "python benchmarks/records.py > docs/records.md"
+    assert page.index("`fast.py:long` | 78.34") < page.index("`fast.py` | 75.43 | 0.21 | 5 |") < page.index("`three_conv.py`")
+    assert "--config.train.epochs" not in page
 
 
 @pytest.mark.parametrize("row", ROWS)

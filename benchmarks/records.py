@@ -1,0 +1,86 @@
+"""Every recipe that has been trained to its end, best first.
+
+    python benchmarks/records.py > docs/records.md
+
+The rows are of benchmarks/results/claims.jsonl, to which benchmarks/claims.py appends; a test holds the page to it.
+"""
+
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from benchmarks.claim_lines import Line, command, hardware, read_lines, spread
+from benchmarks.claim_list import ROOT
+from cifar_flax.config.flags import load_config
+
+SETS = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "shapes100": "shapes100"}
+LINES = ROOT / "benchmarks" / "results" / "claims.jsonl"
+HEAD = """# Records
+
+| question | section |
+| --- | --- |
+| what each recipe reaches, best first | [{sections}] |
+| what was chosen by which images | [results.md](results.md#notes) |
+| how fast a step is, beside other frameworks | [performance.md](performance.md) |
+
+Every recipe that was trained to its end, by dtype and hardware: top-1 of the official test images, each once and as it is, of
+the last checkpoint or of the best in validation. n counts seeds; minutes are all of a training, without compilation where that
+was measured. Log has the numbers of the lines in [claims.jsonl](../benchmarks/results/claims.jsonl), with curves, versions and
+the other scores. `python benchmarks/claims.py --only=CONFIG` trains and scores again; `python benchmarks/records.py` writes this
+page.
+"""
+COLUMNS = "| config | test top-1, % | sd | n | minutes | dtype, hardware | versions | commit | log |"
+
+
+def page(lines: Sequence[Line]) -> str:
+    """The page, as Markdown."""
+    groups: dict[tuple[str, ...], list[tuple[int, Line]]] = {}
+    for number, line in enumerate(lines, 1):
+        if "test" in line and line["planned"] is None and "--config.train.epochs" not in line["command"]:
+            groups.setdefault((_data(line), command(line), line["dtype"], hardware(line)), []).append((number, line))
+    sections = []
+    for data, title in SETS.items():
+        rows = [(_top1(members), key, members) for key, members in groups.items() if key[0] == data]
+        ranked = [_row(key[1], members) for _, key, members in sorted(rows, key=lambda row: row[0], reverse=True)]
+        sections.append("\n".join([f"## {title}\n", COLUMNS, "| --- " * (COLUMNS.count("|") - 1) + "|", *ranked]))
+    links = ", ".join(f"[{title}](#{title.lower()})" for title in SETS.values())
+    return "\n".join([HEAD.replace("[{sections}]", links), "\n\n".join(sections)]) + "\n"
+
+
+def _row(name: str, members: Sequence[tuple[int, Line]]) -> str:
+    lines = [line for _, line in members]
+    top1 = [100 * line["test"]["top1"] for line in lines]
+    sd = f"{statistics.stdev(top1):.2f}" if len(top1) > 1 else ""
+    minutes = spread([(line["seconds"] - (line.get("compilation") or 0)) / 60 for line in lines], with_sd=False)
+    versions = sorted({f"jaxlib {line['jaxlib']}" for line in lines})
+    commits = dict.fromkeys(line["commit"][:7] for line in lines if line["commit"])
+    dates = sorted({line["date"] for line in lines})
+    notes = dict.fromkeys(line["note"].partition(";")[0] for line in lines if "note" in line)
+    where = "; ".join((f"{lines[0]['dtype']}, {hardware(lines[0])}, {dates[-1]}", *notes))
+    numbers = ", ".join(str(number) for number, _ in members)
+    cells = (
+        f"`{name}`",
+        f"{statistics.mean(top1):.2f}",
+        sd,
+        str(len(top1)),
+        minutes,
+        where,
+        *map(", ".join, (versions, commits)),
+    )
+    return f"| {' | '.join((*cells, numbers))} |"
+
+
+def _top1(members: Sequence[tuple[int, Line]]) -> float:
+    return statistics.mean(line["test"]["top1"] for _, line in members)
+
+
+def _data(line: Line) -> str:
+    """The set, by its official name: some lines are from before it was written down, or from an import of another name."""
+    stem, _, variant = line["config"].partition(":")
+    return load_config(f"{ROOT}/configs/{stem}.py:{variant}").data.name
+
+
+if __name__ == "__main__":
+    print(page(read_lines(LINES)), end="")
