@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.claim_lines import Line, command, hardware, read_lines, spread
+from benchmarks.claim_lines import Line, command, read_lines, spread
 from benchmarks.claim_list import ROOT
+from benchmarks.claim_times import hardware
 from cifar_flax.config.flags import load_config
 
 SETS = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "shapes100": "shapes100"}
@@ -28,8 +29,8 @@ HEAD = """# Records
 Every recipe that was trained to its end, by dtype and hardware: top-1 of the official test images, each once and as it is, of
 the last checkpoint or of the best in validation. n counts seeds; minutes are all of a training, without compilation where that
 was measured. Log has the numbers of the lines in [claims.jsonl](../benchmarks/results/claims.jsonl), with curves, versions and
-the other scores. `python benchmarks/claims.py --only=CONFIG` trains and scores again; `python benchmarks/records.py` writes this
-page.
+the other scores. `python benchmarks/claims.py --only=CONFIG` trains and scores again; `python benchmarks/records.py` writes
+this page.
 """
 COLUMNS = "| config | test top-1, % | sd | n | minutes | dtype, hardware | versions | commit | log |"
 
@@ -60,16 +61,8 @@ def _row(name: str, members: Sequence[tuple[int, Line]]) -> str:
     notes = dict.fromkeys(line["note"].partition(";")[0] for line in lines if "note" in line)
     where = "; ".join((f"{lines[0]['dtype']}, {hardware(lines[0])}, {dates[-1]}", *notes))
     numbers = ", ".join(str(number) for number, _ in members)
-    cells = (
-        f"`{name}`",
-        f"{statistics.mean(top1):.2f}",
-        sd,
-        str(len(top1)),
-        minutes,
-        where,
-        *map(", ".join, (versions, commits)),
-    )
-    return f"| {' | '.join((*cells, numbers))} |"
+    figures = (f"{statistics.mean(top1):.2f}", sd, str(len(top1)), minutes)
+    return f"| {' | '.join((f'`{name}`', *figures, where, ', '.join(versions), ', '.join(commits), numbers))} |"
 
 
 def _top1(members: Sequence[tuple[int, Line]]) -> float:
