@@ -78,6 +78,11 @@ def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_
     """
     listing = _listed(path)
     if not listing.splits.get("train"):
+        if deep := sum(listing.outside.values()):
+            raise UserError(
+                f"{path}: {deep:,} pictures lie further down than {path}/CLASS/; move them up into one folder for each class, "
+                "or name the folder that the classes lie in"
+            )
         raise UserError(
             f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/, or in {path}/CLASS/, {OR_TABLE}"
         )
@@ -103,12 +108,16 @@ def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_
 
 def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
     """Divides a data set without splits into train and test, stratified, by `TEST_SEED`, and says so."""
-    counts = np.bincount(dataset.labels)
-    if not 0 < sum(round(int(count) * fraction) for count in counts) < len(dataset):
+    held_out = [round(int(count) * fraction) for count in np.bincount(dataset.labels)]
+    if not 0 < sum(held_out) < len(dataset):
+        if fraction:
+            _warn_once("%s: has no test split, and too few pictures to hold out %g of each class", path, fraction)
         return {"train": dataset}
     train, test = dataset.split(fraction, TEST_SEED)
     assert test is not None  # nosec B101 # for the type checker: some pictures are held out
-    _warn_once("%s: has no test split; %d of %d pictures, %g of each class, are it", path, len(test), len(dataset), fraction)
+    share = f"{len(test)} of {len(dataset)} pictures, {fraction:g} of each class, are it"
+    without = f"; classes too small to have a picture in it: {held_out.count(0)} of {len(held_out)}" * (0 in held_out)
+    _warn_once("%s: has no test split; %s%s", path, share, without)
     return {"train": train, "test": test}
 
 

@@ -1,7 +1,7 @@
 """Which files of a folder of pictures are read, and what is left out.
 
-Three layouts are known, and tried in this order: SPLIT/CLASS/*.png; a CSV file with the names and classes of pictures; and
-CLASS/*.png without splits.
+Three layouts are known, and tried in this order: SPLIT/CLASS/*.png; a table with the names and classes of pictures; and
+CLASS/*.png without splits. They may lie below folders that hold nothing else, as archives wrap them.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.pictures.files import is_picture
-from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS, read_tables
+from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS, Tables, is_table, read_tables, tables_in
 from cifar_flax.errors import UserError
 
 LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
@@ -34,7 +34,7 @@ class Listing:
       dangling: how many links lead nowhere.
       special: how many are pipes or devices.
       other: how many files have another suffix, by suffix.
-      left_out_rows: what is left out of CSV files, in words.
+      left_out_tables: tables that are left out, and what is left out of others, in words.
     """
 
     splits: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
@@ -46,7 +46,12 @@ class Listing:
     dangling: int = 0
     special: int = 0
     other: Counter[str] = field(default_factory=Counter)
-    left_out_rows: Sequence[str] = ()
+    left_out_tables: Sequence[str] = ()
+
+    @property
+    def filled_classes(self) -> int:
+        """How many classes have pictures to train on."""
+        return sum(map(bool, self.splits.get("train", {}).values()))
 
     def has_nested(self, split: str, name: str) -> bool:
         """Whether there are pictures in folders below that of a class."""
@@ -64,7 +69,7 @@ class Listing:
             suffixes = [suffix or "no suffix" for suffix, _ in self.other.most_common(SHOWN)]
             more = ", ..." if len(self.other) > SHOWN else ""
             parts.append(f"{_plural(self.other.total(), 'other file', 'other files')} ({', '.join(suffixes)}{more})")
-        return [*parts, *self.left_out_rows]
+        return [*parts, *self.left_out_tables]
 
 
 def list_pictures(root: Path) -> Listing:
@@ -73,21 +78,51 @@ def list_pictures(root: Path) -> Listing:
     Names that begin with a dot, and what operating systems leave in folders, are no part of it.
 
     Raises:
-      OSError: a folder or a CSV file cannot be read.
-      UserError: two folders are of one split; a CSV file cannot be understood; or the name of a class is not UTF-8, holds
-        control characters, or is that of another, spelt otherwise in Unicode.
+      OSError: a folder or a table cannot be read.
+      UserError: two folders are of one split; a table cannot be understood, and without it there are fewer than two classes; or
+        the name of a class is not UTF-8, holds control characters, or is that of another, spelt otherwise in Unicode.
     """
+    root = _without_wrappers(root)
     listing = _list_splits(root)
-    if any(listing.splits.get("train", {}).values()):
+    if listing.filled_classes > 1:
+        listing.left_out_tables = [f"{table.name} (folders name the classes)" for table in tables_in(root)]
         return listing
-    if (table := read_tables(root)) is not None:
-        return Listing(dict(table.splits), table.undivided, left_out_rows=table.left_out)
-    undivided = Listing({"train": {}}, undivided=True, folders={"train": root})
+    tables = read_tables(root)
+    if tables.splits:
+        return Listing(tables.splits, tables.undivided, left_out_tables=tables.left_out)
     if not listing.splits.get("train"):
-        _list_classes(undivided, "train", root)
-    # A class may be called train, as in CIFAR-100; folders that are all called like splits are none.
-    classes = [name for name, pictures in undivided.splits["train"].items() if pictures and name.lower() not in SPLIT_OF]
-    return undivided if classes else listing
+        listing = _list_undivided(root) or listing
+    if listing.filled_classes < 2:
+        _check_tables(root, tables)
+    listing.left_out_tables = tables.left_out
+    return listing
+
+
+def _without_wrappers(root: Path) -> Path:
+    """The folder of the layout: below those that hold a folder, which is no class or split, and no pictures or tables."""
+    while True:
+        entries = _entries(root)
+        folders = [entry for entry in entries if _kind(entry) == "folder"]
+        if len(folders) != 1 or folders[0].name.lower() in SPLIT_OF or any(_is_content(entry.name) for entry in entries):
+            return root
+        inner = _entries(folders[0].path)
+        pictures = any(is_picture(entry.name) for entry in inner)
+        if not any(is_table(entry.name) or (_kind(entry) == "folder" and not pictures) for entry in inner):
+            return root
+        root = Path(folders[0].path)
+
+
+def _is_content(name: str) -> bool:
+    return is_picture(name) or is_table(name)
+
+
+def _check_tables(root: Path, tables: Tables) -> None:
+    """Refuses tables that were meant to name the classes and are not read."""
+    if tables.not_understood:
+        raise UserError(tables.not_understood[0])
+    for entry in _entries(root):
+        if _kind(entry) == "folder" and (below := tables_in(Path(entry.path))) and _count_pictures(entry.path):
+            raise UserError(f"{below[0]}: is not read there; move it to {root / (entry.name + below[0].suffix)}")
 
 
 def _list_splits(root: Path) -> Listing:
@@ -110,6 +145,15 @@ def _list_splits(root: Path) -> Listing:
         if Path(entry.path) not in listing.folders.values() and (count := _count_pictures(entry.path)):
             listing.outside[entry.name] = count
     return listing
+
+
+def _list_undivided(root: Path) -> Listing | None:
+    """The pictures of CLASS/; None where there are none."""
+    listing = Listing({"train": {}}, undivided=True, folders={"train": root})
+    _list_classes(listing, "train", root)
+    # A class may be called train, as in CIFAR-100; folders that are all called like splits are none.
+    classes = [name for name, pictures in listing.splits["train"].items() if pictures and name.lower() not in SPLIT_OF]
+    return listing if classes else None
 
 
 def _list_classes(listing: Listing, split: str, folder: Path) -> None:

@@ -69,8 +69,16 @@ def test_its_share_is_a_field_and_is_recorded(tmp_path, monkeypatch):
     assert "test 0.3 by seed 0 where undivided" in json.loads(manifest.read_text())["source"]
 
 
-def test_pictures_so_few_that_none_can_be_held_out_are_all_trained_on(tmp_path):
+def test_pictures_so_few_that_none_can_be_held_out_are_all_trained_on(tmp_path, caplog):
     assert list(read(fill(tmp_path, {"cat": 1, "dog": 2}))) == ["train"]
+    assert f"{tmp_path}: has no test split, and too few pictures to hold out 0.2 of each class" in caplog.messages
+
+
+def test_classes_too_small_to_have_a_test_picture_are_counted(tmp_path, caplog):
+    test = read(fill(tmp_path, {"cat": 10, "dog": 1, "eel": 2}))["test"]
+    assert test.labels.tolist() == [0, 0]
+    (line,) = [line for line in caplog.messages if "has no test split" in line]
+    assert line.endswith("2 of 13 pictures, 0.2 of each class, are it; classes too small to have a picture in it: 2 of 3")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +125,32 @@ def test_splits_without_classes_are_no_classes(tmp_path):
 
 def test_a_folder_of_folders_of_classes_is_no_layout(tmp_path):
     fill(tmp_path / "more" / "deep", {"cat": 3})
-    with pytest.raises(UserError, match=r"expected pictures in .*/train/CLASS/ and .*, or in .*/CLASS/, or a table"):
+    fill(tmp_path / "other" / "deep", {"dog": 2})
+    with pytest.raises(UserError, match=r"5 pictures lie further down than .*/CLASS/; move them up into one folder for each"):
         read(tmp_path)
+
+
+def test_pictures_below_the_folders_of_classes_are_to_be_moved_up(tmp_path):
+    fill(tmp_path, {"cat/indoors": 2, "dog/outdoors": 1})
+    with pytest.raises(UserError, match=rf"{tmp_path}: 3 pictures lie further down than {tmp_path}/CLASS/; move them up"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["classes", "splits", "table"])
+def test_folders_around_the_layout_are_passed_through(tmp_path, layout):
+    inner = tmp_path / "archive" / "pets"
+    fill(inner / {"classes": "", "splits": "train", "table": "images"}[layout], {"cat": 2, "dog": 2})
+    if layout == "table":
+        write_table(inner / "labels.csv", ("file", "label"), ("images/cat/00.png", "cat"), ("images/dog/00.png", "dog"))
+    for beside in ("README.txt", ".DS_Store", "__MACOSX/._archive"):
+        (tmp_path / beside).parent.mkdir(exist_ok=True)
+        (tmp_path / beside).write_bytes(b"litter")
+    assert read(tmp_path)["train"].class_names == ("cat", "dog")
+
+
+def test_one_folder_of_pictures_is_a_class_and_no_folder_around_a_layout(tmp_path):
+    fill(tmp_path, {"cat": 2, "cat/more": 1})
+    assert read(tmp_path)["train"].class_names == ("cat",)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +216,15 @@ def test_kaggles_cifar10(tmp_path, caplog):
         ([("file", "label"), ("00.png",)], r"line 2: has 1 columns, fewer than the header"),
         ([("file", "label", "split"), ("00.png", "cat", "x")], r"line 2: the split 'x'; expected train, validation or test"),
         ([("file", "label"), ("00.png", "\x1b[2J")], "control characters"),
-        ([("file", "label"), ("00.png", "")], "empty name"),
+        ([("file", "label"), ("00.png", "cat"), (), ("01.png", " ")], r"line 4: the label is empty; expected the name of a"),
+        ([("01.png", "cat"), ("gone.png", "dog")], r"line 2: there is no picture 'gone.png'"),
+        ([("gone.png", "cat"), ("01.png", "dog")], r"line 1: there is no picture 'gone.png'"),
+        (
+            [("01.png", "cat", "me"), ("02.png", "dog", "me")],
+            r"has the columns '01.png', 'cat', 'me'; expected pictures in one",
+        ),
+        ([("file", "label")], r"labels.csv: has a single row; expected a header, and a row for each picture"),
+        ([], r"labels.csv: is empty; expected pictures in one of file, "),
         ([("file", "label"), ("../../etc/passwd", "cat")], r"there is no picture '../../etc/passwd'"),
     ],
 )
@@ -193,6 +233,76 @@ def test_tables_that_cannot_be_meant(tmp_path, rows, words):
     write_table(tmp_path / "labels.csv", *rows)
     with pytest.raises(UserError, match=words):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.CSV", "labels.tsv"])
+@pytest.mark.parametrize("header", [("picture_file", "kind", "author"), ("image", "cat", "dog")])
+@pytest.mark.parametrize("folder", ["images", "train/images"])
+def test_a_table_of_other_columns_beside_one_class_is_refused(tmp_path, name, header, folder):
+    fill(tmp_path, {folder: 2})
+    write_table(tmp_path / name, header, ("00.png", "0", "1"), ("01.png", "1", "0"))
+    columns = ", ".join(map(repr, header))
+    with pytest.raises(UserError) as error:
+        read(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / name}: has the columns {columns}; expected pictures in one of file, ")
+    assert ", and classes in one of label, " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_of_other_columns_beside_pictures_without_classes_is_refused(tmp_path):
+    fill(tmp_path, {"train": 2, "test": 2})
+    write_table(tmp_path / "train.csv", ("image", "cat", "dog"), ("00.png", "0", "1"))
+    with pytest.raises(UserError, match=r"train.csv: has the columns 'image', 'cat', 'dog'; expected pictures in"):
+        read(tmp_path)
+
+
+def test_a_table_beside_the_pictures_of_one_class_is_refused_there(tmp_path):
+    fill(tmp_path, {"images": 2, "documents": 0})
+    (tmp_path / "documents").mkdir()
+    write_table(tmp_path / "images" / "labels.csv", ("file", "label"), ("00.png", "cat"), ("01.png", "dog"))
+    with pytest.raises(UserError, match=rf"images/labels.csv: is not read there; move it to {tmp_path}/images.csv"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["", "train"])
+def test_tables_beside_folders_of_several_classes_are_named_and_left_out(tmp_path, caplog, layout):
+    fill(tmp_path / layout, {"cat": 5, "dog": 5})
+    write_table(tmp_path / "notes.csv", ("who", "when", "what"), ("me", "today", "nothing"))
+    write_table(tmp_path / "people.csv", ("name", "email"), ("me", "me@here"))
+    write_table(tmp_path / "sample_submission.csv", ("id", "label"), ("00", "cat"))
+    assert read(tmp_path)["train"].class_names == ("cat", "dog")
+    (line,) = [line for line in caplog.messages if "left out" in line]
+    assert all(name in line for name in ("notes.csv (", "people.csv (", "sample_submission.csv ("))
+
+
+@pytest.mark.parametrize("name", ["LABELS.CSV", "labels.tsv", "Labels.Tsv"])
+def test_a_table_may_have_another_suffix(tmp_path, name):
+    fill(tmp_path, {"images": 10})
+    rows = [(f"{i:02}.png", "dog" if i % 2 else "cat") for i in range(10)]
+    write_table(tmp_path / name, ("file", "label"), *rows, delimiter="\t" if "t" in name[-3:].lower() else ",")
+    (tmp_path / "._labels.csv").write_bytes(b"\xff\xfe")  # of macOS
+    assert read(tmp_path)["train"].class_names == ("cat", "dog")
+
+
+def test_a_table_names_the_classes_where_the_folders_name_one(tmp_path):
+    fill(tmp_path, {"train/images": 2})
+    write_table(tmp_path / "train.csv", ("file", "label"), ("00.png", "cat"), ("01.png", "dog"))
+    assert read(tmp_path, test_fraction=0)["train"].class_names == ("cat", "dog")
+
+
+def test_a_table_without_a_header_is_read_whole(tmp_path):
+    fill(tmp_path, {"images": 3})
+    write_table(tmp_path / "labels.csv", ("00", "cat"), ("01", "dog"), ("02.png", "dog"))
+    train = read(tmp_path, test_fraction=0)["train"]
+    assert (greys(train), train.labels.tolist()) == ([1, 2, 3], [0, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["{root}/images/{i:02}.png", "images\\{i:02}.png", ".\\images\\{i:02}.png"])
+def test_a_table_names_pictures_by_absolute_paths_or_with_backslashes(tmp_path, name):
+    fill(tmp_path, {"images": 2})
+    rows = [(name.format(root=tmp_path, i=i), label) for i, label in enumerate(("cat", "dog"))]
+    write_table(tmp_path / "labels.csv", ("file", "label"), *rows)
+    assert read(tmp_path, test_fraction=0)["train"].labels.tolist() == [0, 1]
 
 
 def test_a_table_that_is_no_text_is_refused(tmp_path):
