@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_flax.data.dataset import Dataset, check_splits
+from cifar_flax.data.pictures.files import pictures_in
 from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources import cifar_archives, cifar_content, folders, huggingface, npz
-from cifar_flax.data.sources.unpacked import ZIP, unpacked
+from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
 
@@ -41,7 +42,8 @@ def read(
 
     Args:
       path: the file or folder.
-      name: the data set that the user expects in it; cifar10 and cifar100 have the official rows, in any order and form.
+      name: the data set that the user expects in it; cifar10 and cifar100 have the official rows, in any order and form, and
+        are the one to read where both are there.
       image_size: pixels a side to resize to; None keeps the size of the images (pictures: 32).
       allow_unverified: accepts other rows under those two names.
       test_fraction: of each class of pictures without splits, as in `folders.read`.
@@ -51,11 +53,11 @@ def read(
     """
     size = None if name in CLASSES else image_size  # their rows are compared before they are resized
     if path.is_dir():
-        splits, source, official = _read_folder(path, size, test_fraction), f"folder {path.absolute()}", None
+        splits, source, official = _read_folder(path, name, size, test_fraction), f"folder {path.absolute()}", None
     elif path.is_file():
         digest = sha256_of_file(_of_bearable_size(path))
         source, official = f"{path.name}, SHA-256 {digest}", OFFICIAL.get(digest)
-        splits = _read_file(path, size, test_fraction)
+        splits = _read_file(path, name, size, test_fraction)
     else:
         raise UserError(f"--archive={path}: no such file or folder")
     try:
@@ -68,31 +70,40 @@ def read(
 
 
 def _of_bearable_size(path: Path) -> Path:
-    most = npz.MAX_UNPACKED if path.suffix in (".npz", ZIP, *huggingface.SUFFIXES) else cifar_archives.MAX_UNPACKED
+    large = is_zip(path) or path.suffix.lower() in (".npz", *huggingface.SUFFIXES)
+    most = npz.MAX_UNPACKED if large else cifar_archives.MAX_UNPACKED
     if (size := path.stat().st_size) > most:
         raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need")
     return path
 
 
-def _read_file(path: Path, image_size: int | None, test_fraction: float) -> dict[str, Dataset]:
-    if path.suffix == ".npz":
+def _read_file(path: Path, name: str, image_size: int | None, test_fraction: float) -> dict[str, Dataset]:
+    if path.suffix.lower() == ".npz":
         return npz.read(path)
-    if path.suffix in huggingface.SUFFIXES:
+    if path.suffix.lower() in huggingface.SUFFIXES:
         return huggingface.read(path, [path], image_size)
-    if path.suffix != ZIP:
+    if not is_zip(path):
         return cifar_archives.read_tarball(path)
-    if (cifar := cifar_archives.read_zip(path)) is not None:
+    if (cifar := cifar_archives.read_zip(path, name)) is not None:
         return cifar
     with unpacked(path) as folder:
-        return _read_folder(folder, image_size, test_fraction)
+        return _read_folder(folder, name, image_size, test_fraction, path)
 
 
-def _read_folder(path: Path, image_size: int | None, test_fraction: float) -> dict[str, Dataset]:
-    if (cifar := cifar_archives.read_folder(path)) is not None:
+def _read_folder(
+    path: Path, name: str, image_size: int | None, test_fraction: float, zip_file: Path | None = None
+) -> dict[str, Dataset]:
+    if (cifar := cifar_archives.read_folder(path, name)) is not None:
         return cifar
     if files := huggingface.files_in(path):
-        return huggingface.read(path, files, image_size)
-    return folders.read(path, image_size, test_fraction)
+        return huggingface.read(path, files, image_size, zip_file)
+    tarballs = sorted((*path.glob("*.tar.gz"), *path.glob("*/*.tar.gz")))
+    if tarballs and not pictures_in(path):
+        first = "unpack the zip file, then " if zip_file else ""
+        raise UserError(
+            f"{path}: has no pictures, but the archive {tarballs[0].name!a}; {first}import that with --archive=PATH"
+        )
+    return folders.read(path, image_size, test_fraction, zip_file)
 
 
 def _checked_name(

@@ -4,10 +4,11 @@ Archives are read in memory, member by member: nothing is extracted to disk, and
 """
 
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,7 @@ from cifar_flax.errors import UserError
 MAX_MEMBER = 1 << 28  # bytes; the largest member of an official archive, the training batch of CIFAR-100, has 155 MB
 MAX_UNPACKED = 1 << 30  # bytes of all members, ignored ones included, since gzip has to unpack those too
 MAX_ATTRIBUTES = 1 << 16  # bytes of a header that holds a long name or other attributes
+DEEPEST = 2  # folders below the one that is named: ~/.keras/datasets holds cifar-10-batches-py-target/cifar-10-batches-py/
 MAX_HEADERS = 200  # members, and headers of their attributes; the official archives have about ten
 
 
@@ -27,17 +29,31 @@ def read_tarball(path: Path) -> dict[str, Dataset]:
     return cifar_batches.read(path, _members_of_tarball(path))
 
 
-def read_zip(path: Path) -> dict[str, Dataset] | None:
-    """Reads a zip file; None where it holds no version of CIFAR. Raises as `cifar_batches.read`."""
+def read_zip(path: Path, name: str) -> dict[str, Dataset] | None:
+    """Reads a zip file; None where it holds no version of CIFAR.
+
+    Args:
+      path: the zip file.
+      name: the data set to read where it holds both: cifar10 or cifar100.
+
+    Raises:
+      UserError: as `cifar_batches.read`; or it holds both and `name` is neither, or one of them twice.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if _basename(member.filename) in MEMBERS and not member.is_dir()]
-            if cifar_batches.layout_of(_basename(member.filename) for member in members) is None:
+            folders: dict[str, list[zipfile.ZipInfo]] = {}
+            for member in archive.infolist():
+                if _basename(member.filename) in MEMBERS and not member.is_dir():
+                    folders.setdefault(member.filename.rpartition("/")[0], []).append(member)
+            folder = _folder_to_read(
+                path, {folder: [_basename(member.filename) for member in members] for folder, members in folders.items()}, name
+            )
+            if folder is None:
                 return None
-            _check_names(path, (_basename(member.filename) for member in members))
-            for member in members:
+            _check_names(path, (_basename(member.filename) for member in folders[folder]))
+            for member in folders[folder]:
                 _check_size(path, member.filename, member.file_size)
-            contents = {_basename(member.filename): archive.read(member) for member in members}
+            contents = {_basename(member.filename): archive.read(member) for member in folders[folder]}
     except (
         zipfile.BadZipFile,
         EOFError,
@@ -52,22 +68,56 @@ def read_zip(path: Path) -> dict[str, Dataset] | None:
     return cifar_batches.read(path, contents)
 
 
-def read_folder(path: Path) -> dict[str, Dataset] | None:
-    """Reads the files in a folder or in a folder of it; None where there is no version of CIFAR.
+def read_folder(path: Path, name: str) -> dict[str, Dataset] | None:
+    """Reads the files in a folder or at most `DEEPEST` folders below; None where there is no version of CIFAR.
+
+    Args:
+      path: the folder.
+      name: the data set to read where it holds both: cifar10 or cifar100.
 
     Raises:
-      UserError: as `cifar_batches.read`, or a file cannot be read.
+      UserError: as `read_zip`, or a file cannot be read.
     """
     try:
-        files = [file for file in (*path.iterdir(), *path.glob("*/*")) if file.name in MEMBERS and file.is_file()]
-        if cifar_batches.layout_of(file.name for file in files) is None:
+        files = {
+            str(folder): [member for member in MEMBERS if (folder / member).is_file()] for folder in _folders(path, DEEPEST)
+        }
+        folder = _folder_to_read(path, files, name)
+        if folder is None:
             return None
-        _check_names(path, (file.name for file in files))
-        for file in files:
+        there = [Path(folder, member) for member in files[folder]]
+        for file in there:
             _check_size(path, file.name, file.stat().st_size)
-        return cifar_batches.read(path, {file.name: file.read_bytes() for file in files})
+        return cifar_batches.read(path, {file.name: file.read_bytes() for file in there})
     except OSError as e:
         raise UserError(f"{e.filename or path}: cannot be read ({e.strerror})") from None
+
+
+def _folders(path: Path, deepest: int) -> Iterator[Path]:
+    """A folder and those below it, sorted."""
+    yield path
+    if deepest:
+        with os.scandir(path) as entries:
+            below = sorted(entry.path for entry in entries if entry.is_dir())
+        for folder in below:
+            yield from _folders(Path(folder), deepest - 1)
+
+
+def _folder_to_read(path: Path, files: Mapping[str, Iterable[str]], name: str) -> str | None:
+    """Chooses one of the folders with the files of a version of CIFAR; None where there is none."""
+    layouts = {folder: layout for folder, names in files.items() if (layout := cifar_batches.layout_of(names)) is not None}
+    datasets = sorted({layout.dataset for layout in layouts.values()})
+    if len(datasets) > 1:
+        if name not in datasets:
+            raise UserError(f"{path}: has both {' and '.join(datasets)}; choose with --name={' or --name='.join(datasets)}")
+        layouts = {folder: layout for folder, layout in layouts.items() if layout.dataset == name}
+    for preferred in cifar_batches.LAYOUTS:
+        copies = sorted(folder for folder, layout in layouts.items() if layout == preferred)
+        if len(copies) > 1:
+            raise UserError(f"{path}: has two copies of {preferred.dataset}, {copies[0]!a} and {copies[1]!a}; name one of them")
+        if copies:
+            return copies[0]
+    return None
 
 
 def _basename(name: str) -> str:

@@ -31,6 +31,11 @@ class Layout(NamedTuple):
     meta: str = ""  # the member with all names, in python versions
 
     @property
+    def dataset(self) -> str:
+        """The name of the data set, by whether it has superclasses."""
+        return "cifar100" if len(self.names) > 1 else "cifar10"
+
+    @property
     def needed(self) -> set[str]:
         """The members without which it cannot be read."""
         return {*self.train, *self.test, *([self.meta] if self.meta else self.names)}

@@ -14,7 +14,7 @@ from cifar_flax.data.dataset import Dataset, check_memory
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.listing import Listing, list_pictures
-from cifar_flax.data.sources.unpacked import ZIP, unpacked
+from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
@@ -48,12 +48,14 @@ class FolderSource:
 
     def build(self) -> None:
         """Reads the pictures into the cache."""
-        with unpacked(self.path) if self.path.suffix == ZIP else nullcontext(self.path) as folder:
-            splits = read(folder, self.image_size, self.test_fraction)
+        with unpacked(self.path) if is_zip(self.path) else nullcontext(self.path) as folder:
+            splits = read(folder, self.image_size, self.test_fraction, self.path)
         cache.write(self.key(), splits, self.version(), self.identity)
 
 
-def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> dict[str, Dataset]:
+def read(
+    path: Path, image_size: int | None = None, test_fraction: float = TEST_FRACTION, origin: Path | None = None
+) -> dict[str, Dataset]:
     """Reads the splits of a folder.
 
     Pictures lie in SPLIT/CLASS/, where splits are called train or training, val, valid, validation or dev, and test or testing,
@@ -69,6 +71,7 @@ def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_
       path: the folder.
       image_size: pixels a side; 32 when None.
       test_fraction: in [0, 1), of each class, rounded to whole pictures; 0 leaves all to train.
+      origin: what the user named, for warnings: the zip file that the folder is unpacked from, or None for the folder.
 
     Returns:
       The splits "train", and "validation" and "test" where there are any: images uint8 [N, image_size, image_size, 3].
@@ -76,7 +79,8 @@ def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_
     Raises:
       UserError: the folder is not laid out like that, or pictures cannot be read; the message names all of them.
     """
-    listing = _listed(path)
+    origin = origin or path
+    listing = _listed(path, origin)
     if not listing.splits.get("train"):
         if deep := sum(listing.outside.values()):
             raise UserError(
@@ -102,8 +106,8 @@ def read(path: Path, image_size: int | None = None, test_fraction: float = TEST_
         split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in listing.splits.items()
     }
     if listing.undivided:
-        return with_test_split(path, splits["train"], test_fraction)
-    return as_test_split(path, splits)
+        return with_test_split(origin, splits["train"], test_fraction)
+    return as_test_split(origin, splits)
 
 
 def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
@@ -136,10 +140,10 @@ def fingerprint(path: Path) -> str:
       UserError: there is no such folder.
     """
     digest = hashlib.sha256()
-    if path.suffix == ZIP and path.is_file():
+    if is_zip(path):
         status = path.stat()
         return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
-    for split, by_class in _listed(path).splits.items():
+    for split, by_class in _listed(path, path).splits.items():
         for name, pictures in by_class.items():
             digest.update(f"{split}/{name}\n".encode())
             for picture in pictures:
@@ -148,8 +152,8 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _listed(path: Path) -> Listing:
-    """Lists the pictures, and says what is left out."""
+def _listed(path: Path, origin: Path) -> Listing:
+    """Lists the pictures, and says what is left out of what the user named."""
     if not path.is_dir():
         raise UserError(
             f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png, or {path}/CLASS/*.png"
@@ -159,7 +163,7 @@ def _listed(path: Path) -> Listing:
     except OSError as e:
         raise UserError(f"{e.filename or path}: cannot be read ({e.strerror})") from None
     if listing.left_out:
-        _warn_once("%s: left out: %s", path, ", ".join(listing.left_out))
+        _warn_once("%s: left out: %s", origin, ", ".join(listing.left_out))
     return listing
 
 

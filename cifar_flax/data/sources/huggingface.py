@@ -76,19 +76,22 @@ class _Columns(NamedTuple):
 
 def files_in(path: Path) -> list[Path]:
     """The Parquet and Arrow files in a folder and below, sorted, without what `datasets` keeps of computed columns."""
-    return sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and not file.name.startswith((".", "cache-")))
+    return sorted(
+        file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith((".", "cache-"))
+    )
 
 
-def read(path: Path, files: Sequence[Path], image_size: int | None = None) -> dict[str, Dataset]:
+def read(path: Path, files: Sequence[Path], image_size: int | None = None, origin: Path | None = None) -> dict[str, Dataset]:
     """Reads the splits of a data set.
 
     A file belongs to the split that its name or, else, its folder names. Pictures are decoded, cropped and resized as those of
     folders are, in child processes.
 
     Args:
-      path: what the user named, for messages.
+      path: the folder of the files, or the file, for messages.
       files: Parquet or Arrow files, in the order of their rows.
       image_size: pixels a side; 32 when None.
+      origin: what the user named, for warnings: the zip file that the folder is unpacked from, or None for `path`.
 
     Returns:
       The splits "train", and "validation" and "test" where there are such files: images uint8 [N, image_size, image_size, 3].
@@ -111,7 +114,8 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None) -> di
         for of in ((columns.labels, columns.class_names), (columns.coarse, columns.coarse_names))
     ]
     return as_test_split(
-        path, {split: _dataset(path, split, tables[split], columns, names, image_size or DEFAULT_SIZE) for split in tables}
+        origin or path,
+        {split: _dataset(path, split, tables[split], columns, names, image_size or DEFAULT_SIZE) for split in tables},
     )
 
 
@@ -131,7 +135,7 @@ def _open(file: Path) -> Any:
     except ImportError:
         raise UserError(f"{file}: reading it takes pyarrow; type  {install_command('huggingface')}") from None
     try:
-        if file.suffix == ".parquet":
+        if file.suffix.lower() == ".parquet":
             metadata = parquet.read_metadata(file)
             check_memory(str(file), sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)))
             return parquet.read_table(file)

@@ -8,37 +8,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cifar_flax.data.sources.label_tables import SPLIT_OF
 from cifar_flax.errors import UserError
 
-ZIP = ".zip"
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
 DENSEST = 20  # times its size that a zip file may unpack to: pictures are compressed already
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a path is that of a zip file, by its suffix."""
+    return path.suffix.lower() == ".zip" and path.is_file()
+
+
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """A temporary folder with the files of a zip file; the one folder in it, where there is nothing else and it is no split.
+    """A temporary folder with the files of a zip file, in whose place errors name the zip file.
 
     Raises:
       UserError: it is damaged, encrypted, unpacks to far more than it holds, or to more than the disk does.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}-") as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="cifar_flax-") as folder:
+        root = Path(folder) / path.name
+        root.mkdir()
         try:
             with zipfile.ZipFile(path) as archive:
                 _check(path, archive, shutil.disk_usage(folder).free)
-                archive.extractall(folder)  # which keeps every file below the folder, whatever its name says
+                archive.extractall(root)  # which keeps every file below the folder, whatever its name says
         except UserError:
             raise
         except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError) as e:
             raise UserError(
                 f"{path}: truncated, or not a zip file that can be read ({str(e).partition(chr(10))[0][:200]})"
             ) from None
-        entries = [entry for entry in root.iterdir() if entry.name != "__MACOSX"]
-        alone = len(entries) == 1 and entries[0].is_dir() and entries[0].name.lower() not in SPLIT_OF
-        yield entries[0] if alone else root
+        try:
+            yield root
+        except UserError as e:
+            raise type(e)(str(e).replace(str(root), str(path))) from None
 
 
 def _check(path: Path, archive: zipfile.ZipFile, free: int) -> None:

@@ -115,18 +115,54 @@ def test_keras_arrays_have_classes_by_number(tiny, tmp_path):
 
 
 def test_an_unpacked_cifar10(tiny, tmp_path):
-    names = tuple(f"class_{i}" for i in range(10))
-    members = {"cifar-10-batches-py/batches.meta": pickle.dumps({"label_names": list(names)})}
-    for i in range(1, 6):
-        part = tiny["train"].take(np.arange(12 * (i - 1), 12 * i))
-        content = {"data": planes(part.images), "labels": (part.labels % 10).tolist()}
-        members[f"cifar-10-batches-py/data_batch_{i}"] = pickle.dumps(content)
-    content = {"data": planes(tiny["test"].images), "labels": (tiny["test"].labels % 10).tolist()}
-    members["cifar-10-batches-py/test_batch"] = pickle.dumps(content)
-    splits = archives.read(unpacked(tmp_path, members), "cifar10", allow_unverified=True).splits
+    splits = archives.read(unpacked(tmp_path, cifar10_members(tiny)), "cifar10", allow_unverified=True).splits
     np.testing.assert_array_equal(splits["train"].images, tiny["train"].images)
     np.testing.assert_array_equal(splits["train"].labels, tiny["train"].labels % 10)
-    assert splits["test"].class_names == names
+    assert splits["test"].class_names == tuple(f"class_{i}" for i in range(10))
+
+
+def cifar10_members(splits, folder="cifar-10-batches-py"):
+    """`splits` with ten classes, as the Python version of CIFAR-10."""
+    parts = {f"data_batch_{i + 1}": splits["train"].take(np.arange(12 * i, 12 * i + 12)) for i in range(5)}
+    parts["test_batch"] = splits["test"]
+    batches = {name: {"data": planes(data.images), "labels": (data.labels % 10).tolist()} for name, data in parts.items()}
+    batches["batches.meta"] = {"label_names": [f"class_{i}" for i in range(10)]}
+    return {f"{folder}/{name}": pickle.dumps(content) for name, content in batches.items()}
+
+
+@pytest.mark.parametrize("form", [unpacked, lambda path, members: zipped(path.with_suffix(".zip"), members)])
+def test_of_both_sets_in_one_place_the_name_chooses(tiny, tmp_path, form):
+    path = form(tmp_path / "data", {**python_members(tiny), **cifar10_members(tiny)})
+    for name, classes in (("cifar10", 10), ("cifar100", 100)):
+        assert archives.read(path, name, allow_unverified=True).splits["train"].num_classes == classes
+    with pytest.raises(UserError) as error:
+        archives.read(path, "mine")
+    assert str(error.value) == f"{path}: has both cifar10 and cifar100; choose with --name=cifar10 or --name=cifar100"
+
+
+def test_a_set_that_is_there_twice_is_refused(tiny, tmp_path):
+    path = unpacked(tmp_path, {**python_members(tiny), **python_members(tiny, "copy")})
+    with pytest.raises(UserError, match=r"two copies of cifar100, '.*/cifar-100-python' and '.*/copy'; name one of them"):
+        archives.read(path, "cifar100")
+
+
+def test_the_folders_of_keras_3_are_found_from_the_one_around_them(tiny, tmp_path):
+    unpacked(tmp_path / "cifar-10-batches-py-target", cifar10_members(tiny))
+    unpacked(tmp_path / "cifar-100-python-target", python_members(tiny))
+    for path in (tmp_path, tmp_path / "cifar-10-batches-py-target"):
+        splits = archives.read(path, "cifar10", allow_unverified=True).splits
+        np.testing.assert_array_equal(splits["train"].images, tiny["train"].images)
+
+
+def test_an_official_archive_within_a_zip_file_or_a_folder_is_named(tiny, tmp_path):
+    (tmp_path / "in").mkdir()
+    tarball = write_tar(tmp_path / "in" / "cifar-100-python.tar.gz", python_members(tiny))
+    path = zipped(tmp_path / "a.zip", {"download/cifar-100-python.tar.gz": tarball.read_bytes()})
+    words = "has no pictures, but the archive 'cifar-100-python.tar.gz'"
+    with pytest.raises(UserError, match=rf"^{path}: {words}; unpack the zip file, then import that with --archive=PATH$"):
+        archives.read(path, "cifar100")
+    with pytest.raises(UserError, match=rf"^{tarball.parent}: {words}; import that with --archive=PATH$"):
+        archives.read(tarball.parent, "cifar100")
 
 
 def test_official_rows_are_known_in_any_order_and_get_the_official_names(tiny, tmp_path, monkeypatch):

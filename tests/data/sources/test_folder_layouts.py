@@ -335,6 +335,37 @@ def test_a_zip_file_of_any_of_these(tmp_path, monkeypatch, inner, layout):
     assert cache.manifest(next((tmp_path / "cache").iterdir()).name).source.startswith(f"folder {path}, decoder ")
 
 
+@pytest.mark.parametrize("name", ["pets.zip", "pets.ZIP"])
+def test_a_zip_file_with_folders_around_the_layout(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    fill(tmp_path / "unpacked" / "archive" / "pets", {"cat": 5, "dog": 5})
+    for beside in ("README.txt", ".DS_Store", "archive/.DS_Store", "__MACOSX/archive/._pets"):
+        (tmp_path / "unpacked" / beside).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "unpacked" / beside).write_bytes(b"litter")
+    path = tmp_path / name
+    shutil.move(shutil.make_archive(str(tmp_path / "made"), "zip", tmp_path / "unpacked"), path)
+    assert read(path)["train"].class_names == ("cat", "dog")
+    assert f"{path}: has no test split; 2 of 10 pictures, 0.2 of each class, are it" in caplog.messages
+    assert len(load_dataset(DataConfig(name=f"folder:{path}"), "train")) == 8
+
+
+def test_messages_on_a_zip_file_name_it_and_the_path_within(tmp_path, caplog):
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for name in ("train/cat/0.png", "train/dog/1.png"):
+            archive.writestr(name, b"no picture")
+        archive.writestr("train/loose.png", b"no picture")
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "pets.zip")
+    first, *others = str(error.value).split("\n  ")
+    assert first == f"{tmp_path}/pets.zip: 2 pictures cannot be read; replace or remove them:"
+    assert [line.partition(":")[0] for line in others] == [f"{tmp_path}/pets.zip/train/{n}" for n in ("cat/0.png", "dog/1.png")]
+    assert f"{tmp_path}/pets.zip: left out: 1 picture outside of classes" in caplog.messages
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", b"nothing")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/empty.zip: expected pictures in {tmp_path}/empty.zip/train/CLASS/"):
+        read(tmp_path / "empty.zip")
+
+
 def test_zip_files_that_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train/cat/0.png", bytes(50 << 20))
