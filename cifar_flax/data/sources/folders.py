@@ -125,6 +125,11 @@ def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, 
     return {"train": train, "test": test}
 
 
+def warn_of_unlabelled_test_split(path: Path) -> None:
+    """Says that a test split is left out."""
+    _warn_once("%s: left out: the test split, which has no labels", path)
+
+
 def as_test_split(path: Path, splits: dict[str, Dataset]) -> dict[str, Dataset]:
     """The splits, where "validation" is called "test" if there is no other, which is said."""
     if "validation" not in splits or "test" in splits:

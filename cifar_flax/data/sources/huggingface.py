@@ -13,13 +13,13 @@ from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.folders import DEFAULT_SIZE, as_test_split
+from cifar_flax.data.sources.folders import DEFAULT_SIZE, as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 
 PREFIX = "hf:"  # of config.data.name
 SUFFIXES = (".parquet", ".arrow")
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "validation": "validation", "valid": "validation"}
 WORD = re.compile(r"[a-z]+")  # of a file's name: cifar100-train.arrow, train-00000-of-00001.parquet
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
@@ -84,8 +84,9 @@ def files_in(path: Path) -> list[Path]:
 def read(path: Path, files: Sequence[Path], image_size: int | None = None, origin: Path | None = None) -> dict[str, Dataset]:
     """Reads the splits of a data set.
 
-    A file belongs to the split that its name or, else, its folder names. Pictures are decoded, cropped and resized as those of
-    folders are, in child processes.
+    A file belongs to the split that its name or, else, its folder names, in the words that folders of pictures may have. A test
+    split without labels, which may be written as -1, is left out, and a line says so. Pictures are decoded, cropped and resized
+    as those of folders are, in child processes.
 
     Args:
       path: the folder of the files, or the file, for messages.
@@ -107,8 +108,14 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
         of_split.append(file)
     if "train" not in by_split:
         raise UserError(f"{path}: there is no file of a train split, such as train-00000-of-00001.parquet")
-    tables = {split: [_open(file) for file in by_split[split]] for split in SPLIT_NAMES.values() if split in by_split}
+    tables = {split: [_open(file) for file in by_split[split]] for split in SPLITS if split in by_split}
     columns = _columns(by_split["train"][0], tables["train"][0])
+    if "test" in tables and all(_is_unlabelled(table, columns.labels) for table in tables["test"]):
+        warn_of_unlabelled_test_split(origin or path)
+        del tables["test"]
+    for split, parts in tables.items():
+        for file, table in zip(by_split[split], parts, strict=True):
+            _check_columns(file, table, columns)
     names = [
         _names_or_numbers(path, tables, *of)
         for of in ((columns.labels, columns.class_names), (columns.coarse, columns.coarse_names))
@@ -122,8 +129,8 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
 def _split_of(path: Path, file: Path) -> str:
     for part in (file.stem, *(parent.name for parent in file.relative_to(path.parent).parents)):
         for word in WORD.findall(part.lower()):
-            if word in SPLIT_NAMES:
-                return SPLIT_NAMES[word]
+            if word in SPLIT_OF:
+                return SPLIT_OF[word]
     raise UserError(f"{file}: neither its name nor that of its folder says which split it is: train, validation or test")
 
 
@@ -171,6 +178,24 @@ def _columns(file: Path, table: Any) -> _Columns:
     return _Columns(images, labels, coarse, *names)
 
 
+def _is_unlabelled(table: Any, column: str) -> bool:
+    """Whether no picture of a table has a label."""
+    if column not in table.column_names:
+        return True
+    labels = table.column(column).to_pylist()
+    return bool(labels) and all(label in (-1, None) for label in labels)
+
+
+def _check_columns(file: Path, table: Any, columns: _Columns) -> None:
+    """Checks that a table has the columns, and one label for each picture."""
+    for column in filter(None, (columns.images, columns.labels, columns.coarse)):
+        if column not in table.column_names:
+            raise UserError(f"{file}: has the columns {', '.join(table.column_names[:8])}; expected {column} among them")
+        of = table.schema.field(column).type
+        if column != columns.images and of.num_fields:  # lists and records
+            raise UserError(f"{file}: {column} has values of the type {of}; expected a number or a text for each picture")
+
+
 def _features(table: Any) -> dict[str, dict[str, Any]]:
     """What `datasets` has written about the columns; {} where it has not."""
     try:
@@ -190,6 +215,10 @@ def _names_or_numbers(path: Path, tables: dict[str, list[Any]], column: str | No
     values = {value for parts in tables.values() for table in parts for value in table.column(column).unique().to_pylist()}
     if not all(isinstance(value, int | str) for value in values):
         raise UserError(f"{path}: {column} has values that are neither text nor whole numbers")
+    if negative := [value for value in values if isinstance(value, int) and value < 0]:
+        raise UserError(
+            f"{path}: {column} has the label {min(negative)}, expected none below 0; remove the rows without a label"
+        )
     return checked_names(
         f"{path}: {column}", [str(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value))]
     )

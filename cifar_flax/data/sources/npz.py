@@ -1,12 +1,14 @@
 """Data sets in .npz files of `np.savez`.
 
-Arrays: `train_images` and `train_labels`; `test_images` and `test_labels` where there is a test split; optional `train_coarse`
-and `test_coarse` (superclass labels), `class_names` and `coarse_names` (text). Without names, the numbers that occur among the
-labels are the classes, and their names. `x_train`, `y_train`, `x_test` and `y_test`, as with Keras, stand for the first
-four; labels may be [N, 1], as CIFAR's are there. The headers of all arrays are checked before any array is read.
+Arrays: `train_images` and `train_labels`; `test_images` and `test_labels`, `val_images` and `val_labels` where there are such
+splits; optional `train_coarse` and so on (superclass labels), `class_names` and `coarse_names` (text). Without names, the
+numbers that occur among the labels are the classes, and their names. `x` and `y` stand for images and labels, before the split
+or behind it, as in Keras' `x_train` and `y_train`; splits are called as those of folders are, in any case. Labels may be
+[N, 1], as CIFAR's are there. The headers of all arrays are checked before any array is read.
 """
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +16,18 @@ import numpy as np
 
 from cifar_flax.data.class_names import MAX_CLASSES, MAX_NAME_LENGTH, checked_names
 from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
+from cifar_flax.data.sources.folders import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
 
 MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory
 SUSPICIOUS, DENSEST = 1 << 28, 250  # bytes above which an array must not unpack to so many times its size
 MAX_SIDE = 4096  # pixels of an image
-IMAGES, LABELS = ("train_images", "test_images"), ("train_labels", "train_coarse", "test_labels", "test_coarse")
+IMAGES = tuple(f"{split}_images" for split in SPLITS)
+LABELS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("labels", "coarse"))
 NAMES = ("class_names", "coarse_names")
-KERAS = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
+KINDS = {"images": "images", "x": "images", "labels": "labels", "y": "labels", "coarse": "coarse"}
+EXPECTED = "train_images, train_labels, test_images, test_labels, or Keras' x_train, y_train, x_test, y_test"
 
 
 class Header(NamedTuple):
@@ -38,13 +44,17 @@ def read(path: Path) -> dict[str, Dataset]:
       path: a file with images uint8 [N, H, W] or [N, H, W, 1 or 3] and labels of any integer type [N].
 
     Returns:
-      Splits with images uint8 [N, H, W, C] and labels int32 [N].
+      Splits with images uint8 [N, H, W, C] and labels int32 [N]. Validation images without test images are the test split,
+      and a test split all of whose labels are -1 is left out; a line says so.
 
     Raises:
       UserError: the file is damaged, or an array is missing or has the wrong dtype, shape or range.
     """
     arrays = _load(path)
-    splits = [split for split in ("train", "test") if f"{split}_images" in arrays]
+    splits = [split for split in SPLITS if f"{split}_images" in arrays]
+    if "test" in splits and np.all(arrays.get("test_labels", 0) == -1):
+        warn_of_unlabelled_test_split(path)
+        splits.remove("test")
     labels, names = _classes(path, arrays, {split: f"{split}_labels" for split in splits}, "class_names")
     has_coarse = {split: f"{split}_coarse" for split in splits if "train_coarse" in arrays}
     coarse, coarse_names = _classes(path, arrays, has_coarse, "coarse_names")
@@ -54,7 +64,7 @@ def read(path: Path) -> dict[str, Dataset]:
         images = images[..., np.newaxis] if images.ndim == 3 else images
         return Dataset(images, labels[split], names, coarse.get(split), coarse_names)
 
-    return {split: dataset(split) for split in splits}
+    return as_test_split(path, {split: dataset(split) for split in splits})
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -62,11 +72,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            stored_as = {name: name if name in members else KERAS.get(name, name) for name in (*IMAGES, *LABELS, *NAMES)}
-            wanted = {name: members[stored] for name, stored in stored_as.items() if stored in members}
+            stored_as = _stored_names(path, members)
+            wanted = {name: members[stored] for name, stored in stored_as.items()}
             if "train_images" not in wanted:
                 there = ascii(", ".join(list(members)[:8]))[1:201].rstrip("'") or "no array"
-                raise UserError(f"{path}: has {there}, expected train_images, train_labels, test_images, test_labels")
+                raise UserError(f"{path}: has {there}, expected {EXPECTED}")
             _check_sizes(path, wanted)
             _check_headers(path, {name: _header(archive, member) for name, member in wanted.items()})
         with np.load(path, allow_pickle=False) as file:
@@ -77,6 +87,28 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     except Exception as e:  # zipfile, the decompressors and NumPy raise nearly anything
         reason = ascii(str(e).partition("\n")[0][:200])[1:-1]
         raise UserError(f"{path}: damaged, or not an .npz of plain arrays ({reason})") from None
+
+
+def _stored_names(path: Path, members: Iterable[str]) -> dict[str, str]:
+    """The names in the file of the arrays that are read, by their names here."""
+    stored_as: dict[str, str] = {}
+    for stored in members:
+        name = _name_here(stored)
+        if name not in (*IMAGES, *LABELS, *NAMES):
+            continue
+        if name in stored_as:
+            raise UserError(f"{path}: {stored_as[name]} and {stored} are both of {name}; remove one of them")
+        stored_as[name] = stored
+    return stored_as
+
+
+def _name_here(stored: str) -> str:
+    """The name of an array: train_images for X_train, validation_labels for val_labels."""
+    first, _, last = stored.lower().partition("_")
+    for split, kind in ((first, last), (last, first)):
+        if split in SPLIT_OF and kind in KINDS:
+            return f"{SPLIT_OF[split]}_{KINDS[kind]}"
+    return stored.lower()
 
 
 def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:

@@ -245,6 +245,54 @@ def test_what_cannot_be_read_of_a_table_costs_one_line(tiny, tmp_path):
     assert (texts.class_names, texts.labels.tolist()) == (("a", "b"), [1, 0, 1])
 
 
+@pytest.fixture
+def write_splits(tiny, tmp_path):
+    """Writes a Parquet file for each split, of the labels given; without a column where there are none."""
+    picture = png(tiny["train"].images[0])
+
+    def write(**labels):
+        for name, values in labels.items():
+            columns = {"img": [picture] * 2} | ({} if values is None else {"label": values})
+            parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(("train", "validation"), [("train", "val"), ("Training", "dev"), ("TRAIN", "Valid")])
+def test_the_files_of_splits_may_be_called_as_the_folders_of_pictures(write_splits, train, validation):
+    path = write_splits(**{train: [0, 1], validation: [1, 1], "Testing": [0, 0]})
+    splits = archives.read(path, "mine").splits
+    assert {split: data.labels.tolist() for split, data in splits.items()} == {
+        "train": [0, 1],
+        "validation": [1, 1],
+        "test": [0, 0],
+    }
+
+
+def test_labels_that_are_lists_are_refused(write_splits):
+    with pytest.raises(
+        UserError, match=r"train.parquet: label has values of the type list<.*; expected a number or a text for"
+    ):
+        archives.read(write_splits(train=[[0, 1], [1]]), "mine")
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [None, None], None])
+def test_a_test_file_without_labels_is_left_out(write_splits, caplog, labels):
+    path = write_splits(train=[0, 1], validation=[1, 0], test=labels)
+    splits = archives.read(path, "mine").splits
+    assert {split: data.labels.tolist() for split, data in splits.items()} == {"train": [0, 1], "test": [1, 0]}
+    assert splits["train"].class_names == ("0", "1")
+    assert f"{path}: left out: the test split, which has no labels" in caplog.messages
+
+
+def test_files_with_some_labels_missing_are_refused(write_splits):
+    with pytest.raises(UserError, match=r"label has the label -1, expected none below 0; remove the rows without a label"):
+        archives.read(write_splits(train=[0, 1], test=[-1, 1]), "mine")
+    with pytest.raises(UserError, match=r"validation.parquet: has the columns img; expected label among them"):
+        archives.read(write_splits(train=[0, 1], validation=None), "mine")
+
+
 def test_two_copies_of_a_set_are_not_taken_for_one(tiny, tmp_path):
     for version in ("0.0.0", "1.0.0"):
         hub_folder(tmp_path / version, tiny)

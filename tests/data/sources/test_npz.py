@@ -109,6 +109,49 @@ def test_a_number_that_occurs_in_the_test_split_alone_is_a_class_of_both(tmp_pat
     assert splits["test"].labels.tolist() == [2, 0]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X_train", "Y_train", "X_val", "Y_val", "X_test", "Y_test"),
+        ("train_x", "train_y", "dev_x", "dev_y", "test_x", "test_y"),
+        ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"),  # as of MedMNIST
+    ],
+)
+def test_arrays_may_be_called_as_elsewhere(tmp_path, names):
+    images = [np.full((2, 8, 8), i, np.uint8) for i in range(3)]
+    arrays = [array for i in range(3) for array in (images[i], np.array([[0], [1]]))]
+    np.savez(tmp_path / "a.NPZ.npz", **dict(zip(names, arrays, strict=True)))
+    (tmp_path / "a.NPZ.npz").rename(tmp_path / "a.NPZ")
+    splits = archives.read(tmp_path / "a.NPZ", "mine").splits
+    assert {split: int(data.images.max()) for split, data in splits.items()} == {"train": 0, "validation": 1, "test": 2}
+
+
+def test_validation_arrays_without_test_arrays_are_the_test_split(tmp_path):
+    images = np.zeros((2, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=[0, 1], val_images=images, val_labels=[1, 0])
+    splits = archives.read(tmp_path / "a.npz", "mine").splits
+    assert {split: data.labels.tolist() for split, data in splits.items()} == {"train": [0, 1], "test": [1, 0]}
+
+
+def test_two_arrays_of_one_split_are_refused(tmp_path):
+    images = np.zeros((2, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, train_images=images, y_train=[0, 1])
+    refused(tmp_path / "a.npz", "x_train and train_images are both of train_images; remove one of them")
+
+
+def test_arrays_of_other_names_are_refused_with_those_that_are_accepted(tmp_path):
+    np.savez(tmp_path / "a.npz", a=np.zeros(2))
+    refused(tmp_path / "a.npz", "has a, expected train_images, train_labels, ", "or Keras' x_train, y_train, x_test, y_test")
+
+
+def test_a_test_split_without_labels_is_left_out(tmp_path, caplog):
+    images = np.zeros((2, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[-1, -1])
+    (train,) = archives.read(tmp_path / "a.npz", "mine").splits.values()
+    assert train.class_names == ("0", "1")
+    assert f"{tmp_path}/a.npz: left out: the test split, which has no labels" in caplog.messages
+
+
 def test_labels_below_zero_are_refused(tmp_path):
     with pytest.raises(UserError, match="labels go from -1 to 1, expected none below 0"):
         save(tmp_path / "a.npz", [-1, 0, 1])
