@@ -176,7 +176,7 @@ def _expected(rows: Sequence[Row]) -> str:
     if len(rows) == 1:
         return "has a single row; expected a header, and a row for each picture"
     shown = ", ".join(f"{cell[:SHOWN_CHARACTERS]!a}" for cell in rows[0].cells[:SHOWN_COLUMNS])
-    return f"has the columns {shown}{', ...' * (len(rows[0].cells) > SHOWN_COLUMNS)}; {expected}"
+    return f"has the columns {shown}{', ...' * (len(rows[0].cells) > SHOWN_COLUMNS)}; {expected}; rename its columns"
 
 
 def _split_named(stem: str) -> str | None:
