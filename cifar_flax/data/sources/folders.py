@@ -103,7 +103,9 @@ def read(
                 where = ", but in folders below it; move them up" if listing.has_nested(split, name) else looked
                 raise UserError(f"{place}: no pictures there{where}")
     splits = {
-        split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE) for split, by_class in listing.splits.items()
+        split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE)
+        for split, by_class in listing.splits.items()
+        if any(by_class.values())  # pictures in no class are no split; that they are left out has been said
     }
     if listing.undivided:
         return with_test_split(origin, splits["train"], test_fraction)

@@ -140,3 +140,10 @@ def test_a_class_with_a_name_that_cannot_be_shown_is_refused(tmp_path, name, wor
 def test_a_class_whose_pictures_are_all_further_down_is_refused(tmp_path):
     save(tmp_path / "train" / "cat" / "more" / "1.png")
     refused(tmp_path, "no pictures there, but in folders below it")
+
+
+def test_pictures_for_testing_that_are_in_no_class_are_no_split(tmp_path, caplog):
+    for name in ("train/a/1.png", "train/b/2.png", "test/3.png"):
+        save(tmp_path / name)
+    assert set(archives.read(tmp_path, "pets").splits) == {"train"}
+    assert "left out: 1 picture outside of classes" in caplog.text
