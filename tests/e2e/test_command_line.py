@@ -90,6 +90,7 @@ def test_fields_of_a_config_and_of_a_run(tiny_run, tmp_path):
     assert "config.train.epochs = 4  *" in shown
     assert "config.train.eval_batch_size = 500" in shown
     assert "config.train.batch_size = 32  *" in cifar_flax("show", tiny_run).stdout.splitlines()
+    assert all(len(line) <= 80 for line in shown)
 
 
 def test_runs_are_listed_with_their_scores(tiny_run):

@@ -1,5 +1,6 @@
 """A comparison of runs as tables of text."""
 
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from cifar_flax.files.tables import format_table
 from cifar_flax.runtime.progress import format_duration
 
 NONE = "-"
+COLUMNS = 80  # of a terminal
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,26 @@ class Table:
     words: Collection[str] = ()
 
     def text(self) -> str:
-        """Formats the table for a terminal."""
-        right = [i for i, column in enumerate(self.columns) if column not in self.words]
-        rows = [format_table([self.columns, *self.rows], indent=2, right=right)] if self.rows else []
-        return "\n".join([self.title, *rows, *([f"  {self.note}"] if self.note else [])])
+        """Formats the table for a terminal: columns that do not fit come below, behind those up to the first of words."""
+        parts = [self._formatted(columns) for columns in self._fitting_columns()] if self.rows else []
+        note = textwrap.fill(self.note, COLUMNS, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join([self.title, *parts, *([note] if note else [])])
+
+    def _formatted(self, columns: Sequence[int]) -> str:
+        cells = [[row[i] for i in columns] for row in (self.columns, *self.rows)]
+        right = [place for place, i in enumerate(columns) if self.columns[i] not in self.words]
+        return format_table(cells, indent=2, right=right)
+
+    def _fitting_columns(self) -> list[list[int]]:
+        """The columns of each part of the table; one whose columns are all words is not divided."""
+        names = list(range(1 + min((i for i, column in enumerate(self.columns) if column in self.words), default=-1)))
+        parts = [list(names)]
+        for i in range(len(names), len(self.columns)):
+            width = max(map(len, self._formatted([*parts[-1], i]).splitlines()))
+            if width > COLUMNS and len(parts[-1]) > len(names) and self.columns[i] not in self.words:
+                parts.append(list(names))
+            parts[-1].append(i)
+        return parts
 
 
 def comparison_tables(results: Sequence[RunResult], split: str) -> list[Table]:
