@@ -1,6 +1,7 @@
 """Writes a network for other programs: python launch/export.py --run=runs/fast --format=safetensors [--dtype=bfloat16].
 
-The figures in it are of the weights as the file has them: where its dtype changes a value, they are measured again.
+The figures in it are of the weights and the temperature as the file has them: where its dtype changes a value, or the network
+was calibrated after it was evaluated, they are measured again.
 """
 
 from cifar_flax.runtime import startup
@@ -20,6 +21,7 @@ from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK
 
 if TYPE_CHECKING:
+    from cifar_flax.export.formats import Format
     from cifar_flax.network import Network
     from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import Run
@@ -57,8 +59,7 @@ def main() -> None:
     if not bare:
         about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
         network.figures = _figures(run.workdir / "report" / "test.json", about)
-    if how in STORED:
-        network = _as_stored(run, network, dtype)
+    network = _as_exported(run, network, how, dtype)
     bundled = _RUN.value.startswith(PREFIX) or _RUN.value in pretrained_names()
     export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if bundled else None))
     print(f"{path}: {_described(network, dtype) if how in STORED else ''}{_megabytes(path):.1f} MB")
@@ -80,15 +81,16 @@ def _output(workdir: Path, name: str, bare: bool) -> Path:
     return path
 
 
-def _as_stored(run: "Run", network: "Network", dtype: "KernelDtype") -> "Network":
-    """The network as a file of this dtype has it, with figures that are its own."""
+def _as_exported(run: "Run", network: "Network", how: "Format", dtype: "KernelDtype") -> "Network":
+    """The network as the file has it, with figures that are its own."""
     from cifar_flax.pretrained.weights import as_stored
 
-    stored = as_stored(network, dtype)
-    if network.figures and stored is not network:
+    exported = as_stored(network, dtype) if how in STORED else network
+    figures, calibrated = network.figures, network.figures.get("temperature", network.temperature) != network.temperature
+    if figures and (exported is not network or calibrated) and how != "stablehlo":  # which has none
         run.dataset("test")  # where it cannot be scored again, no file should say that it was
-        stored.figures = {"split": "test", **_numbers(stored.evaluate("test"))}
-    return stored
+        exported.figures = {"split": "test", **_numbers(exported.evaluate("test"))}
+    return exported
 
 
 def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:

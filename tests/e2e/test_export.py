@@ -1,9 +1,13 @@
+import json
 import shutil
 
+import onnx
 import pytest
 
+from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.run import load_network
+from cifar_flax.training.calibration import write_calibration
 
 
 @pytest.mark.slow
@@ -28,6 +32,26 @@ def test_a_run_and_its_files_are_exported_with_figures_of_what_the_file_holds(la
     assert "license: mit" in (tmp_path / "lines-huggingface" / "README.md").read_text()
     assert launch("export", "--run=lines-huggingface", "--format=stablehlo").returncode == 0
     assert (tmp_path / "lines-huggingface.stablehlo").exists()
+
+
+@pytest.mark.slow
+def test_a_run_calibrated_after_it_was_evaluated_is_exported_with_its_own_calibration_error(
+    launch, tiny_run, tiny_data, tmp_path
+):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    assert launch("evaluate", "--run=run", "--noreport").returncode == 0
+    hot = Calibration(20.0, "5 images")
+    write_calibration(run, load_network(run).step, hot, hot)
+    expected = load_network(run).evaluate("test")
+    for args in (("--format=onnx",), ("--format=huggingface", "--dtype=float32")):
+        done = launch("export", "--run=run", *args)
+        assert done.returncode == 0, done.stderr
+    exported = load_network(run / "export" / "run-huggingface").figures
+    card = (run / "export" / "run-huggingface" / "README.md").read_text()
+    metadata = {entry.key: entry.value for entry in onnx.load(run / "export" / "run.onnx").metadata_props}
+    for figures in (exported, json.loads(metadata["figures"])):
+        assert (figures["temperature"], figures["ece"]) == (20.0, pytest.approx(expected["ece"]))
+    assert f"| expected calibration error | {100 * expected['ece']:.2f} % |" in card
 
 
 @pytest.mark.parametrize(
