@@ -51,7 +51,7 @@ WANDB = [
 MLFLOW = [
     "mlflow-skinny>=3.17",  # sends metrics to an MLflow server: config.log.writers = ("mlflow",)
     "alembic>=1.16",  # with SQLAlchemy makes the database that MLflow keeps in the run directory where there is no server
-    "sqlalchemy>=2.0",  # which it keeps them in
+    "sqlalchemy>=2.1",  # which it keeps them in; older ones take a quoted path as it is
 ]
 
 setup(

@@ -4,6 +4,7 @@ import os
 import time
 from logging import WARNING, getLogger
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class MLflow:
         folder = session.workdir.absolute() / "mlflow"
         if local:
             make_folder(folder)
-        self._client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}" if local else None)
+        database = quote(str(folder / "mlflow.db"), safe="")  # slashes too: MLflow makes the folders of the path as quoted
+        self._client = MlflowClient(f"sqlite:///{database}" if local else None)
         if session.id:
             self._client.update_run(session.id, status="RUNNING")
         self.id = session.id or self._begin(session, (folder / "artifacts").as_uri() if local else None)
