@@ -50,7 +50,8 @@ class WandB:
                 console="off",  # what is printed stays here, ...
                 disable_git=True,
                 disable_code=True,
-                x_disable_meta=True,  # ... as do the host's name, the user's and the command line
+                x_disable_meta=True,  # ... as do the user's name and the command line, ...
+                host="",  # ... and the host's
                 x_disable_stats=True,
                 x_save_requirements=False,
                 symlink=False,

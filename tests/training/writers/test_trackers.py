@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import struct
 
+import numpy as np
 import pytest
 
 from cifar_flax.analysis.report.summaries import write_summaries
@@ -89,6 +91,9 @@ def test_a_resumed_run_has_each_point_once_in_wandb_offline(tmp_path, tiny_data,
     ids = {re.sub(r".*-", "", path.name) for path in (run / "wandb").glob("offline-run-*")}
     assert ids == {json.loads((run / "trackers" / "wandb.json").read_text())["id"]}
     assert "wandb" not in "".join(capfd.readouterr())
+    records = [record for path in run.glob("wandb/offline-run-*/*.wandb") for record in wandb_records(path)]
+    sent = {(record.run.display_name, record.run.host) for record in records if record.WhichOneof("record_type") == "run"}
+    assert sent == {("group/run", "")}  # docs/training.md: no name of a host
 
 
 @pytest.mark.slow
@@ -111,6 +116,25 @@ def test_a_resumed_run_has_each_point_once_in_mlflow(tmp_path, tiny_data, tiny_c
         f"pictures/first layer/{step:08d}.png" for step in (9, 18)
     }
     assert capfd.readouterr().err == ""
+
+
+def test_mlflow_keeps_everything_in_the_run_directory_whatever_that_is_called(tmp_path, tiny_config, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "a b%20?c#d" / "run"
+    run.mkdir(parents=True)
+    tiny_config.log.writers = ("mlflow",)
+    (writer,) = open_writers(Session(run, tiny_config, 0, 0))
+    writer.scalars(1, {"step/loss": 0.5})
+    writer.picture(1, "first layer", np.zeros((2, 2, 3), np.uint8))
+    writer.close()
+    files = {str(path.relative_to(run / "mlflow")) for path in (run / "mlflow").rglob("*") if path.is_file()}
+    assert {re.sub(".*/pictures/", "", name) for name in files} == {"mlflow.db", "first layer/00000001.png"}
+    assert list(tmp_path.iterdir()) == [run.parent]
+    assert list(run.parent.iterdir()) == [run]
+    shutil.copy(run / "mlflow" / "mlflow.db", tmp_path)
+    assert mlflow_points(run, mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")) == [("step/loss", 1, 0.5)]
 
 
 def test_without_a_login_wandb_asks_no_question(tmp_path, tiny_config, monkeypatch):
