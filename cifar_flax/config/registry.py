@@ -59,6 +59,9 @@ class Registry(Generic[T]):
         if is_import_path(name):
             part: T = import_object(name, field)
             return part
+        if "," in name and field.endswith("]"):  # an entry of a tuple, which the command line takes in Python's form
+            several = tuple(part.strip() for part in name.split(","))
+            raise ConfigError(f'{field}: there is no {self.kind} {name!r}; give several as "{several}", with the quotes')
         close = difflib.get_close_matches(name, self._parts, 1)
         hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(self._parts)}, or MODULE:NAME of your own"
         raise ConfigError(f"{field}: there is no {self.kind} {name!r}; {hint}")

@@ -53,6 +53,9 @@ def _check_names(config: Config) -> None:
         registry: Registry[object] = import_object(registry_path, field)
         if not callable(registry.resolve(name, field)):
             raise ConfigError(f"{field}: {name} is no function")
+    writers = config.log.writers
+    if twice := [name for i, name in enumerate(writers) if name in writers[:i]]:
+        raise ConfigError(f"config.log.writers: names {twice[0]} twice; each writer gets all metrics once")
 
 
 def _check_freezing(config: Config) -> None:

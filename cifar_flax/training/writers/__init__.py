@@ -17,6 +17,7 @@ from cifar_flax.files.installation import install_command
 
 FIELD = "config.log.writers"
 TENSORBOARD = "tensorboard"
+RECORDS = "jsonl"  # a name for metrics.jsonl, which is written without it too
 PACKAGES = ("wandb", "mlflow")  # which are not installed with this one
 TRIALS = "trials"  # folder of a search that holds its runs
 
@@ -97,6 +98,11 @@ def _tensorboard(session: Session) -> Writer:
     return tensorboard.TensorBoard(session.workdir, keep)
 
 
+@WRITERS.register(RECORDS)
+def _records(session: Session) -> Writer:
+    raise NotImplementedError(f"{session.workdir}: metrics.jsonl is written by training.records")
+
+
 @WRITERS.register("wandb")
 def _wandb(session: Session) -> Writer:
     from cifar_flax.training.writers.wandb import WandB
@@ -137,6 +143,8 @@ def open_writers(session: Session) -> list[Writer]:
     with contextlib.ExitStack() as stack:
         writers: list[Writer] = []
         for i, name in enumerate(session.config.log.writers):
+            if name == RECORDS:
+                continue
             open_writer = WRITERS.resolve(name, f"{FIELD}[{i}]")
             try:
                 writer = open_writer(session) if name == TENSORBOARD else Sender(name, open_writer, session)

@@ -165,13 +165,27 @@ def test_a_missing_package_costs_one_line_that_says_what_to_type(monkeypatch):
         check_writers(("tensorboard", "wandb"))
 
 
-def test_an_unknown_writer_is_refused_with_the_config():
+@pytest.mark.parametrize(
+    ("writers", "message"),
+    [
+        (("tensorbord",), r"config\.log\.writers\[0\]: there is no writer 'tensorbord'; did you mean tensorboard"),
+        (("wandb, mlflow",), r"'wandb, mlflow'; give several as \"\('wandb', 'mlflow'\)\", with the quotes$"),
+        (("wandb", "mlflow", "wandb"), r"config\.log\.writers: names wandb twice; each writer gets all metrics once$"),
+    ],
+)
+def test_writers_that_there_are_not_or_that_are_named_twice_are_refused_with_the_config(writers, message):
     config = Config()
-    config.log.writers = ("tensorbord",)
-    with pytest.raises(
-        ConfigError, match=r"config\.log\.writers\[0\]: there is no writer 'tensorbord'; did you mean tensorboard"
-    ):
+    config.log.writers = writers
+    with pytest.raises(ConfigError, match=message):
         validated(config)
+
+
+def test_jsonl_may_be_named_and_adds_nothing_to_metrics_jsonl(tmp_path, tiny_config):
+    tiny_config.log.writers = ("jsonl",)
+    config = validated(tiny_config)
+    check_writers(config.log.writers)
+    assert open_writers(Session(tmp_path, config, 0, 0)) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_values_that_are_not_finite_are_left_out(tmp_path, config):
