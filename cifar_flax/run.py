@@ -14,7 +14,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
-from cifar_flax.pretrained import load_weights, pretrained_names
+from cifar_flax.pretrained import is_weights, load_weights, pretrained_names
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import one_run
 
@@ -45,6 +45,8 @@ class Run:
         Raises:
           UserError: the folder is missing, is not a run, or its config.json or dataset.json is damaged.
         """
+        if is_weights(workdir):
+            raise UserError(f"{workdir}: weights alone; expected a run directory, which has their records and checkpoints too")
         workdir = Path(workdir)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory")

@@ -100,6 +100,15 @@ def test_train_and_validation_are_the_images_that_the_run_had(run):
         run.dataset("tset")
 
 
+@pytest.mark.parametrize("name", ["fast", "pretrained:fast", "x.safetensors", "hf:me/net", "exported"])
+def test_weights_are_no_run_directory_and_the_message_says_so(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "model.safetensors").touch()
+    with pytest.raises(UserError, match=f"^{name}: weights alone; expected a run directory, which has their records"):
+        cifar_flax.Run.open(name)
+
+
 def test_folders_that_are_no_runs_are_named(tmp_path, tiny_run):
     with pytest.raises(UserError, match="no such run directory"):
         cifar_flax.Run.open(tmp_path / "nowhere")

@@ -28,6 +28,13 @@ def load_pretrained(name: str) -> Network:
     return read_weights(FOLDER / f"{name}{SUFFIX}")
 
 
+def is_weights(source: str | Path) -> bool:
+    """Whether `load_weights` takes `source` for a network that needs no run, be there one of that name or not."""
+    name, path = str(source), Path(source)
+    bundled = name in pretrained_names() and not path.exists()
+    return bundled or name.startswith((PREFIX, HUB)) or name.endswith(SUFFIX) or (path / WEIGHTS).is_file()
+
+
 def load_weights(source: str | Path) -> Network | None:
     """Loads a network that needs no run: `pretrained:NAME`, NAME, FILE.safetensors, a folder of export, or `hf:USER/NAME`.
 

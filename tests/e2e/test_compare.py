@@ -14,6 +14,7 @@ from tests.e2e.test_commands import one_line
         ([], "RUN RUN...: missing; expected  python"),
         (["a"], "a: expected two run directories or more, all different"),
         (["a", "b"], "a: no such run directory"),
+        (["pretrained:fast", "b"], "pretrained:fast: weights alone; expected a run directory"),
         (["a", "b", "--split=tset"], "--split"),
     ],
 )
