@@ -1,7 +1,7 @@
 """A trained network: its logits, predictions, scores and features, with the names of its classes."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ class Network:
         Args:
           pictures: one picture: a path, the bytes of a file, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or, with
             alpha, [H, W, 4]. Or several: a folder, a sequence of pictures, or uint8 [N, H, W, C].
-          top: number of classes, at most.
+          top: number of classes, 1 or more; all where there are fewer.
           fit: what becomes of a picture with another aspect ratio than the network's: "crop", "squash" or "pad".
           flip: whether to average the logits over the picture and its mirror image.
 
@@ -127,8 +127,10 @@ class Network:
           order, of a folder in that of `data.pictures.files.pictures_in`.
 
         Raises:
-          UserError: a picture cannot be read, a folder holds none, or the network's outputs are not finite.
+          UserError: a picture cannot be read, a folder holds none, `top` is no such number, or the network's outputs are not
+            finite.
         """
+        _check_count("top", top)
         listed, single = _listed(pictures)
         views = [self.view(picture, fit) for picture in listed]
         rankings = [self.rank(probs, top) for probs in self.probabilities(np.stack(views), flip)] if views else []
@@ -154,8 +156,9 @@ class Network:
         They are the softmax of the logits over `temperature`.
 
         Raises:
-          UserError: they are not finite.
+          UserError: the images have another shape or dtype, or the probabilities are not finite.
         """
+        self._check_images(images, least=0)
         count, batch = len(images), self.picture_batch
         if not count:
             return np.empty((0, self.preprocessing.num_classes), np.float32)
@@ -176,6 +179,7 @@ class Network:
 
     def rank(self, probs: np.ndarray, top: int = 5) -> list[Prediction]:
         """The `top` most probable classes, the best first, of probabilities float32 [num_classes]; ties keep their order."""
+        _check_count("top", top)
         order = np.argsort(-probs, kind="stable")[:top]
         return [Prediction(self.class_names[k], self.preprocessing.superclass(k), float(probs[k])) for k in order]
 
@@ -227,8 +231,8 @@ class Network:
     @standard_arithmetic()
     def explain(
         self,
-        image: np.ndarray,
-        label: int | None = None,
+        image: Picture,
+        label: int | str | None = None,
         method: str = "saliency",
         size: int | None = None,
         stride: int | None = None,
@@ -236,28 +240,31 @@ class Network:
         """Which pixels a prediction rests on.
 
         Args:
-          image: uint8 [H, W, C] of the network's image shape; `view` makes one of any picture.
-          label: the class; by default the most probable one.
+          image: uint8 [H, W, C] of the network's image shape; or a path, the bytes of a file or a Pillow image, of which `view`
+            makes one.
+          label: the class, by its number or name; by default the most probable one.
           method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
-          size: side of the square, in pixels; a quarter of the image by default.
-          stride: distance between neighbouring squares, in pixels; half their side by default.
+          size: side of the square, in pixels, up to the image's shorter side; a quarter of that by default.
+          stride: distance between neighbouring squares, in pixels, up to the same; half their side by default.
 
         Returns:
           float32 [H, W] for saliency, [rows, columns] of squares for occlusion; larger where the class rests on the pixels.
 
         Raises:
-          UserError: there is no such method or class, or the image has another shape or dtype.
+          UserError: there is no such method or class, the image has another shape or dtype or cannot be read, or `size` or
+            `stride` is out of its range.
         """
+        image = image if isinstance(image, np.ndarray) else self.view(image)
         self._check_images(image[None])
-        if label is None:
-            label = int(self.probabilities(image[None])[0].argmax())
-        if not 0 <= label < len(self.class_names):
-            raise UserError(f"{self.name}: no class {label}; expected 0 to {len(self.class_names) - 1}")
+        label = int(self.probabilities(image[None])[0].argmax()) if label is None else self._label(label)
         if method == "saliency":
             with self._lock:
                 return np.asarray(self._saliency(self.variables, image, label))
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
+        for name, value in (("size", size), ("stride", stride)):
+            if value is not None:
+                _check_count(name, value, min(image.shape[:2]))
         side, distance = default_squares(image.shape, size)
         return occlusion(self.probabilities, image[None], np.array([label]), side, stride or distance)[0]
 
@@ -299,10 +306,30 @@ class Network:
             forward, variables = self._program(kind, mesh, self.dtype)
             return predict(forward, variables, images, self.config.train.eval_batch_size, mesh)
 
-    def _check_images(self, images: np.ndarray) -> None:
-        if images.dtype != np.uint8 or images.shape[1:] != self.preprocessing.image_shape or not len(images):
-            expected = f"uint8 [N, {', '.join(map(str, self.preprocessing.image_shape))}], N > 0"
-            raise UserError(f"{self.name}: images are {images.dtype} {list(images.shape)}; expected {expected}")
+    def _label(self, label: int | str) -> int:
+        """The number of a class."""
+        if isinstance(label, str) and label in self.class_names:
+            return self.class_names.index(label)
+        if _is_whole(label) and 0 <= int(label) < len(self.class_names):
+            return int(label)
+        expected = f"0 to {len(self.class_names) - 1}, or a name such as {self.class_names[0]!r}"
+        raise UserError(f"{self.name}: no class {label!r}; expected {expected}")
+
+    def _check_images(self, images: np.ndarray, least: int = 1) -> None:
+        shape, dtype = (getattr(images, name, None) for name in ("shape", "dtype"))
+        if shape is None or dtype != np.uint8 or shape[1:] != self.preprocessing.image_shape or len(images) < least:
+            kind = type(images).__name__ if shape is None else f"{dtype} {list(shape)}"
+            expected = f"uint8 [N, {', '.join(map(str, self.preprocessing.image_shape))}]{', N > 0' if least else ''}"
+            raise UserError(f"{self.name}: images are {kind}; expected {expected}")
+
+
+def _check_count(name: str, value: int, most: int | None = None) -> None:
+    if not _is_whole(value) or value < 1 or (most is not None and value > most):
+        raise UserError(f"{name}={value!r}: expected a whole number, 1 {'or more' if most is None else f'to {most}'}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
@@ -315,6 +342,6 @@ def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], b
         return paths, False
     if isinstance(pictures, np.ndarray):
         return (list(pictures), False) if pictures.ndim == 4 else ([pictures], True)
-    if isinstance(pictures, bytes | Image.Image):
+    if isinstance(pictures, bytes | Image.Image) or not isinstance(pictures, Iterable):
         return [pictures], True
     return pictures, False

@@ -167,11 +167,19 @@ def test_a_network_that_diverged_makes_no_predictions(network):
         ("none.png", r"none\.png: No such file or directory"),
         (np.zeros((8, 8, 2), np.uint8), r"uint8 \(8, 8, 2\) is no picture; expected uint8 \[H, W\]"),
         (np.zeros((8, 8, 3)), r"float64 \(8, 8, 3\) is no picture"),
+        (None, "^NoneType is no picture; expected a path, the bytes of a file, a Pillow image or an array of NumPy"),
+        ([0.5], "^float is no picture"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_a_line(network, picture, message):
     with pytest.raises(UserError, match=message):
         network.predict(picture)
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.0, True, None])
+def test_a_number_of_classes_below_one_is_refused(network, top):
+    with pytest.raises(UserError, match=f"^top={top}: expected a whole number, 1 or more$"):
+        network.predict(pixels(8, 8), top=top)
 
 
 def test_an_unknown_fit_is_refused(network):
@@ -203,6 +211,9 @@ def test_images_of_another_shape_or_dtype_are_refused(network):
     for images in (pixels(9, 8)[None], pixels(8, 8)[None].astype(np.float32), pixels(8, 8)[None][:0]):
         with pytest.raises(UserError, match=r"expected uint8 \[N, 8, 8, 3\], N > 0"):
             network.logits(images)
+    for images in (pixels(9, 8)[None], pixels(8, 8)[None].astype(np.float32), pixels(8, 8), [pixels(8, 8)]):
+        with pytest.raises(UserError, match=r"tiny: images are .*; expected uint8 \[N, 8, 8, 3\]$"):
+            network.probabilities(images)
     with pytest.raises(UserError, match="expected one of none, flip, flip\\+shift"):
         network.logits(pixels(8, 8)[None], tta="crop")
 

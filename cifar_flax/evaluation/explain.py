@@ -65,7 +65,7 @@ def occlusion(
 
 def default_squares(image_shape: tuple[int, ...], size: int | None = None) -> tuple[int, int]:
     """Side and distance of squares, in pixels: a quarter of an image [H, W, C], or `size`; and half of that."""
-    size = size or max(1, min(image_shape[:2]) // 4)
+    size = max(1, min(image_shape[:2]) // 4) if size is None else size
     return size, max(1, size // 2)
 
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from cifar_flax import Run
 from cifar_flax.config import AugmentConfig
@@ -64,10 +65,37 @@ def test_by_default_the_likeliest_class_is_explained(network):
     np.testing.assert_array_equal(network.explain(image), network.explain(image, likeliest))
 
 
-@pytest.mark.parametrize("label", [-1, 10])
+@pytest.mark.parametrize("label", [-1, 10, "line 10", True, 4.0, ""])
 def test_a_class_that_is_not_there_is_refused(network, label):
-    with pytest.raises(UserError, match=f"no class {label}; expected 0 to 9"):
+    with pytest.raises(UserError, match=f"no class {label!r}; expected 0 to 9, or a name such as 'line 0'"):
         network.explain(tiny_split(1, 0).images[0], label)
+
+
+def test_a_class_may_be_named_and_an_image_come_from_anywhere(network, tmp_path):
+    image = tiny_split(1, 0).images[0]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    expected = network.explain(image, 4)
+    for picture in (image, tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.fromarray(image)):
+        np.testing.assert_array_equal(network.explain(picture, "line 4"), expected)
+    for no_picture in (None, 3, True, [image]):
+        with pytest.raises(UserError, match="is no picture; expected a path"):
+            network.explain(no_picture, 4)
+    for array in (image[0], image[:7], image.astype(np.float32)):
+        with pytest.raises(UserError, match=r"expected uint8 \[N, 8, 8, 3\]"):
+            network.explain(array, 4)
+
+
+@pytest.mark.parametrize("field", ["size", "stride"])
+@pytest.mark.parametrize("value", [0, -1, 9, 2.0, True, "4"])
+def test_squares_that_do_not_fit_the_image_are_refused(network, field, value):
+    with pytest.raises(UserError, match=f"^{field}={value!r}: expected a whole number, 1 to 8$"):
+        network.explain(tiny_split(1, 0).images[0], 4, "occlusion", **{field: value})
+
+
+def test_a_square_may_cover_the_whole_image(network):
+    image = tiny_split(1, 0).images[0]
+    assert network.explain(image, 4, "occlusion", size=8, stride=8).shape == (1, 1)
+    assert network.explain(image, 4, "occlusion", size=1, stride=8).shape == (1, 1)
 
 
 def test_an_unknown_method_is_refused(network):

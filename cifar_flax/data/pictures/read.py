@@ -24,6 +24,9 @@ def read_picture(picture: Picture) -> Image.Image:
     Raises:
       UserError: there is no such file, or it is not a picture; or the array has another dtype or shape.
     """
+    if not isinstance(picture, Picture):
+        kind = type(picture).__name__
+        raise UserError(f"{kind} is no picture; expected a path, the bytes of a file, a Pillow image or an array of NumPy")
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)):
             raise UserError(f"{picture.dtype} {picture.shape} is no picture; expected uint8 [H, W] or [H, W, 1, 3 or 4]")
