@@ -1,10 +1,8 @@
 """Temperature scaling: the one number to divide logits by, so that a probability is as often right as it says."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Le
 
 MAX_TEMPERATURE = 100.0  # temperature of a network that is no better than chance; 1 / MAX_TEMPERATURE is the coldest
 TOLERANCE = 1e-5  # of the logarithm of a temperature
@@ -15,12 +13,17 @@ class Calibration:
     """What the logits of a network are divided by before they become probabilities.
 
     Attributes:
-      temperature: above 0; below 1 makes a network more confident.
+      temperature: in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE]; below 1 makes a network more confident.
       source: for people, the images that it was fitted to; empty where it was not.
     """
 
-    temperature: Annotated[float, Ge(1 / MAX_TEMPERATURE), Le(MAX_TEMPERATURE)] = 1.0
+    temperature: float = 1.0
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the temperature is none that is fitted."""
+        if not 1 / MAX_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
+            raise ValueError(f"temperature {self.temperature:g}; expected {1 / MAX_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
 
 
 UNCALIBRATED = Calibration()
@@ -57,4 +60,5 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return MAX_TEMPERATURE if slope(-high) > 0 else 1.0  # 1 where all logits are equal
     if slope(-high) <= 0:
         return 1 / MAX_TEMPERATURE
-    return float(np.exp(optimize.brentq(slope, -high, high, xtol=TOLERANCE)))
+    fitted = np.exp(optimize.brentq(slope, -high, high, xtol=TOLERANCE))
+    return float(np.clip(fitted, 1 / MAX_TEMPERATURE, MAX_TEMPERATURE))  # from which rounding may lead out

@@ -27,6 +27,7 @@ from cifar_flax.network import Network
 from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX, WEIGHTS = ".safetensors", "model.safetensors"  # the latter within a folder, by the custom of the Hugging Face Hub
+LONGEST_VALUE = 40  # characters of a value in a message
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
 
 
@@ -73,7 +74,8 @@ def read_weights(path: Path) -> Network:
     """Reads a file that `write_weights` wrote; the network is called as the file, without its suffix.
 
     Raises:
-      UserError: the file is missing, is not one of ours, its hash differs, or it names somebody's code; see `trust`.
+      UserError: the file is missing, is not one of ours, its hash differs, its contents are out of their types or ranges, or it
+        names somebody's code; see `trust`.
     """
     metadata, tensors = _open(path)
     missing = [name for name in (*PARTS, "sha256") if name not in metadata]
@@ -82,18 +84,19 @@ def read_weights(path: Path) -> Network:
     if _digest(tensors, {name: metadata[name] for name in PARTS}) != metadata["sha256"]:
         raise UserError(f"{path}: damaged (its hash differs); get it again")
     try:
-        preprocessing = TypeAdapter(Preprocessing).validate_json(metadata["preprocessing"])
+        preprocessing: Preprocessing = _part(metadata, "preprocessing", Preprocessing)
         preprocessing.check()
-        calibration = TypeAdapter(Calibration).validate_json(metadata["calibration"])
+        calibration: Calibration = _part(metadata, "calibration", Calibration)
         values, figures = parse_json(metadata["config"]), parse_json(metadata["figures"])
         variables = _variables(tensors)
-    except ValidationError as e:
-        raise UserError(f"{path}: of another version of cifar_flax: {e.errors()[0]['msg']}") from None
+    except UserError as e:
+        raise UserError(f"{path}: {e}") from None
     except (ValueError, TypeError) as e:
         raise UserError(f"{path}: damaged: {e}; get it again") from None
     if not isinstance(values, dict) or not isinstance(figures, dict):
         raise UserError(f"{path}: damaged: its config or its figures are no JSON object; get it again")
     try:
+        _check_figures(figures)
         check_imports(values)
         config = from_dict(values)
     except UserError as e:
@@ -107,7 +110,7 @@ def check_variables(network: Network, origin: str) -> None:
     """Refuses weights that the network described beside them cannot compute with; computes nothing.
 
     Raises:
-      UserError: weights are missing, or have another shape.
+      UserError: weights are missing, are more than it has, or have another shape.
     """
     preprocessing = network.preprocessing
     image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
@@ -116,9 +119,32 @@ def check_variables(network: Network, origin: str) -> None:
         logits: Any = jax.eval_shape(lambda x: model.apply(network.variables, x, train=False), image)
         if logits.shape != (1, preprocessing.num_classes):
             raise ValueError(f"{list(logits.shape)} logits for {preprocessing.num_classes} classes")
+        made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+        if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(made)).keys():
+            raise ValueError(f"it has no {'/'.join(min(unused))}")
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
         reason = str(e).partition("\n")[0]
         raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason}") from None
+
+
+def _part(metadata: dict[str, str], name: str, kind: type) -> Any:
+    """A part of the metadata, checked against the annotations of its dataclass."""
+    try:
+        return TypeAdapter(kind).validate_json(metadata[name])
+    except ValidationError as e:
+        error = e.errors()[0]
+        place = ".".join(map(str, (name, *error["loc"])))
+        if error["type"] == "missing":
+            raise UserError(f"of another version of cifar_flax: it has no {place}; export it again") from None
+        raise UserError(f"its {place}: {error['msg'].removeprefix('Value error, ')}; export it again") from None
+
+
+def _check_figures(figures: dict[str, Any]) -> None:
+    """Refuses figures that are no numbers: of `split`, which says what they are measured on, no name."""
+    for name, value in figures.items():
+        kind, expected = (str, "a name") if name == "split" else (int, "a count") if name == "n" else (int | float, "a number")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"its figures.{name}: {json.dumps(value)[:LONGEST_VALUE]}; expected {expected}; export it again")
 
 
 def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

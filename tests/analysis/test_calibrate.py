@@ -10,6 +10,8 @@ from cifar_flax.config.serialize import read_config, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.evaluation.scores import probabilities
+from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed
 from cifar_flax.training.calibration import FILE, calibration_of, write_calibration
 
 
@@ -68,4 +70,10 @@ def test_a_run_without_validation_images_is_not_calibrated(tmp_path):
 def test_a_damaged_file_is_refused_by_name(tmp_path):
     (tmp_path / FILE).write_text('{"temperature": 2.0}')
     with pytest.raises(UserError, match=r"calibration\.json: damaged .* write it again"):
+        calibration_of(tmp_path, 9, {}, ema=True)
+
+
+def test_a_temperature_that_cannot_be_is_refused_by_name(tmp_path):
+    write_text(tmp_path / FILE, dumps_checksummed({"step": 9, "temperature": -1.0, "raw_temperature": 1.0, "source": "x"}))
+    with pytest.raises(UserError, match=r"calibration\.json: damaged \(temperature -1; expected 0\.01 to 100\); write it"):
         calibration_of(tmp_path, 9, {}, ema=True)

@@ -14,6 +14,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
 from cifar_flax.models import BlockConfig, create_model, initialize
 from cifar_flax.network import Network
+from cifar_flax.pretrained import weights
 from cifar_flax.pretrained.weights import KernelDtype, as_stored, check_variables, read_weights, write_weights
 from tests.conftest import tiny_split
 
@@ -71,7 +72,37 @@ def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
         other = Network(network.config, PREPROCESSING, {**network.variables, "params": params}, "net")
         with pytest.raises(UserError, match="x: its weights do not fit the network that it describes: "):
             check_variables(other, "x")
+    params = {**network.variables["params"], "block9": {"kernel": kernel["kernel"]}}
+    larger = Network(network.config, PREPROCESSING, {**network.variables, "params": params}, "net")
+    with pytest.raises(UserError, match=r"network that it describes: it has no params/block9/kernel$"):
+        check_variables(larger, "x")
     check_variables(network, "x")
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "message"),
+    [
+        ("figures", {"top1": "very good"}, 'its figures.top1: "very good"; expected a number; export it again'),
+        ("figures", {"top1": True}, "its figures.top1: true; expected a number"),
+        ("figures", {"split": 3, "n": 10}, "its figures.split: 3; expected a name"),
+        ("figures", {"split": "test", "n": 10.5}, "its figures.n: 10.5; expected a count"),
+        ("figures", [0.5], "its config or its figures are no JSON object"),
+        ("calibration", {"temperature": -1, "source": "x"}, "its calibration: temperature -1; expected 0.01 to 100; export"),
+        ("calibration", {"temperature": "hot"}, "its calibration.temperature: Input should be a valid number"),
+        ("preprocessing", {}, "of another version of cifar_flax: it has no preprocessing.image_shape; export it again"),
+    ],
+)
+def test_a_whole_file_that_states_what_cannot_be_is_refused_in_a_line(path, part, content, message):
+    with safe_open(path, framework="numpy") as file:
+        metadata = {**file.metadata(), part: json.dumps(content)}
+    tensors = load_file(path)
+    del metadata["sha256"]
+    save_file(tensors, path, {**metadata, "sha256": weights._digest(tensors, metadata)})
+    with pytest.raises(UserError) as error:
+        read_weights(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_flipped_bit_or_a_missing_tail_is_found(path):
