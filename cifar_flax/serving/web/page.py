@@ -17,6 +17,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.network import Network
 from cifar_flax.serving.web.description import describe
 
+DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # as people write them
 DAY = 86400  # seconds
 SHAPES = frozenset(name for members in CATALOG.values() for name in members)
 SHAPE_SAMPLES = ("butterfly", "sailboat", "spiral", "fir tree", "snowflake", "mug")  # static/samples/fir-tree.png
@@ -41,6 +42,7 @@ def serve_page(app: Flask, network: Network) -> None:
     d3 = (files("mpld3") / "js" / "d3.v5.min.js").read_bytes()  # D3 5.7; mpld3 draws with it
     openapi = (files("cifar_flax.serving.web") / "openapi.yaml").read_bytes()
     app.add_template_filter(display_name)
+    app.add_template_filter(lambda name: DATA_SETS.get(name, name), "data_set_name")
 
     @app.get("/")
     def page() -> str:

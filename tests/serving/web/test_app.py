@@ -105,7 +105,7 @@ def test_the_model_describes_itself(api, make_network):
     assert (model["data_set"], model["accuracy"]) == ("pets", {"split": "test", "top1": 0.75, "n": 10000})
     page = " ".join(site.open("/").text.split())
     assert f"a convnet of {measured.num_parameters:,} parameters trained on pets, is right about 75.0% of 10,000 test" in page
-    assert "of answers with 80 %, about four in five are right" in page
+    assert "of answers with 80%, about four in five are right" in page
     assert "someone" not in page
     model = api.open("/api/model").json
     assert model["classes"][0] == {"class": "line_0", "superclass": "rows"}

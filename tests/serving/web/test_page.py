@@ -46,6 +46,13 @@ def test_images_that_are_not_the_network_s_are_no_samples(site, tiny_data, field
     assert "static/samples/apple.png" in site(**fields).open("/").text
 
 
+def test_a_data_set_is_called_as_people_write_it(make_network):
+    network = make_network()
+    for name, shown in (("cifar100", "CIFAR-100"), ("cifar10", "CIFAR-10"), ("folder:/home/me/pets", "pets")):
+        network.config.data.name = name
+        assert f"was trained on {shown}.\n" in Api(network).open("/").text
+
+
 def test_drawn_samples_fit_the_classes_of_the_network(site):
     shapes = tuple(name for members in CATALOG.values() for name in members)
     for api, expected in (
