@@ -100,7 +100,7 @@ def curves(lines: Sequence[Mapping[str, Any]], said: Mapping[str, tuple[int, flo
 
 def sample_grid(network: Any, images: np.ndarray, labels: np.ndarray) -> "Figure":
     """Images uint8 [N, H, W, C] in a square grid, each under its guess, and the class where that is another."""
-    from cifar_flax.analysis.figures import new_figure, short, show_image
+    from cifar_flax.analysis.figures import class_label, new_figure, show_image
 
     names = network.class_names
     guesses = network.logits(images).argmax(-1)
@@ -108,14 +108,14 @@ def sample_grid(network: Any, images: np.ndarray, labels: np.ndarray) -> "Figure
     for axes, image, label, guess in zip(figure.subplots(SAMPLES, SAMPLES).flat, images, labels, guesses, strict=True):
         show_image(axes, image)
         right = guess == label
-        axes.set_title(short(names[guess], 14) + ("" if right else f"\nis {short(names[label], 14)}"), fontsize=8,
+        axes.set_title(class_label(names[guess], 14) + ("" if right else f"\nis {class_label(names[label], 14)}"), fontsize=8,
                        color="black" if right else "#b03030")  # fmt: skip
     return figure
 
 
 def probability_bars(network: Any, images: np.ndarray, labels: np.ndarray) -> "Figure":
     """A row for each image uint8 [N, H, W, C]: it, and a bar for each class, that of its own blue."""
-    from cifar_flax.analysis.figures import BLUE, GREY, new_figure, show_image
+    from cifar_flax.analysis.figures import BLUE, GREY, class_label, new_figure, show_image
 
     names, probabilities = network.class_names, network.probabilities(images)
     figure = new_figure(7.5, 1.6 * len(images))
@@ -125,7 +125,7 @@ def probability_bars(network: Any, images: np.ndarray, labels: np.ndarray) -> "F
         show_image(row[0], image)
         row[1].bar(range(len(values)), values, color=[BLUE if i == label else GREY for i in range(len(values))])
         row[1].set(ylim=(0, 1))
-        row[1].set_xticks(range(len(values)), names, fontsize=7, rotation=30)
+        row[1].set_xticks(range(len(values)), [class_label(name) for name in names], fontsize=7, rotation=30)
     return figure
 
 

@@ -78,7 +78,7 @@ def classify(network: "Network", photograph: Photograph, **options: Any) -> Answ
 
 def draw(answers: Sequence[Answer], path: Path) -> None:
     """Draws a row per photograph: its square crop, the input of the network, and the five most probable classes."""
-    from cifar_flax.analysis.figures import BLUE, GREY, drawing_style, new_figure, show_image
+    from cifar_flax.analysis.figures import BLUE, GREY, class_label, drawing_style, new_figure, show_image
 
     with drawing_style():
         figure = new_figure(7.5, 1.45 * len(answers))
@@ -92,7 +92,7 @@ def draw(answers: Sequence[Answer], path: Path) -> None:
             places = range(len(answer.predictions))
             correct = [p.name in answer.photograph.classes for p in answer.predictions]
             row[2].barh(places, [p.probability for p in answer.predictions], color=[BLUE if c else GREY for c in correct])
-            row[2].set_yticks(places, [p.name.replace("_", " ") for p in answer.predictions])
+            row[2].set_yticks(places, [class_label(p.name) for p in answer.predictions])
             row[2].set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "50 %", "100 %"))
             row[2].grid(axis="y", visible=False)
             row[2].invert_yaxis()

@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cifar_flax.analysis.fonts import fonts_for
+from cifar_flax.data.class_names import display_name
 from cifar_flax.files.atomic import write_bytes
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#d9702b", "#2e8b57", "#8a8a8a"
 CARD = 4.0  # inches: the width of a picture that fits the screen of a telephone
+CLASS_LENGTH = 32  # characters of a class in a figure: superclasses of CIFAR-100 have up to 30
 CSS_DPI = 96  # CSS pixels per inch
 STYLE: Any = {
     "axes.grid": True,
@@ -132,8 +134,13 @@ def tile(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     return tiled.reshape(rows * (height + gap), columns * (width + gap), 4)[:-gap, :-gap]
 
 
-def short(name: str, length: int = 22) -> str:
-    """A name for a figure: truncated to `length` characters, the last an ellipsis; or what `style` draws instead."""
+def class_label(name: str, length: int = CLASS_LENGTH) -> str:
+    """A class or superclass for a figure: as `short`, and as people write it."""
+    return display_name(short(name, length))
+
+
+def short(name: str, length: int) -> str:
+    """A name for a figure: truncated to `length` characters, the last an ellipsis; or what `drawing_style` draws instead."""
     name = _REPLACED.get().get(name, name)
     return name if len(name) <= length else name[: length - 1] + "…"
 

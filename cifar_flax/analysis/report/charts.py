@@ -6,10 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cifar_flax.analysis.figures import BLUE, CARD, GREY, ORANGE, new_figure, percent, short
+from cifar_flax.analysis.figures import BLUE, CARD, GREY, ORANGE, class_label, new_figure, percent
 from cifar_flax.evaluation.scores import TOP_K, Reliability
 
-NAMES, NUMBERS = 1.75, 0.55  # inches beside the bars, of the longest name and of a percentage
+NAMES, NUMBERS = 1.75, 0.55  # inches beside the bars: of names, at least, and of a percentage
+TICK = 0.1  # inches between a name and its bar
 
 
 def topk_chart(scores: dict[str, Any]) -> Figure:
@@ -81,13 +82,20 @@ def coverage_curve(probs: np.ndarray, labels: np.ndarray) -> Figure:
 
 
 def bar_chart(rows: list[tuple[str, float]], title: str) -> Figure:
-    """Draws (name, share in [0, 1]) each as a bar with its percentage; the bars of all such charts are on one scale."""
+    """Draws (name, share in [0, 1]) each as a bar with its percentage.
+
+    The bars of all such charts are on one scale: a chart with longer names is wider.
+    """
     height = 0.7 + 0.24 * len(rows)
     figure = Figure(figsize=(CARD, height))
-    axes = figure.add_axes((NAMES / CARD, 0.35 / height, (CARD - NAMES - NUMBERS) / CARD, 1 - 0.65 / height), xlim=(0, 1))
-    figure.suptitle(title, fontsize=10, y=1 - 0.08 / height, va="top")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 1))
     axes.barh(range(len(rows)), [share for _, share in rows], color=BLUE, height=0.75)
-    axes.set_yticks(range(len(rows)), [short(name, 20) for name, _ in rows])
+    axes.set_yticks(range(len(rows)), [class_label(name) for name, _ in rows])
+    names = max([NAMES, *(label.get_window_extent().width / figure.dpi + TICK for label in axes.get_yticklabels())])
+    width, bars = CARD - NAMES + names, CARD - NAMES - NUMBERS
+    figure.set_size_inches(width, height)
+    axes.set_position((names / width, 0.35 / height, bars / width, 1 - 0.65 / height))
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / height, va="top")
     axes.set_xticks(np.linspace(0, 1, 5))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", visible=False)

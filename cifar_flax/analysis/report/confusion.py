@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from cifar_flax.analysis.figures import new_figure, percent, short
+from cifar_flax.analysis.figures import class_label, new_figure, percent
+from cifar_flax.data.class_names import display_name
 
 LABELLED = 200  # with more classes there is no room for their names
 NUMBERED = 25  # with at most so many there is room for numbers
@@ -70,7 +71,7 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
     classes = len(names)
     cell = max(0.125, min(0.4, 5.4 / classes)) if classes <= LABELLED else 25 / classes
     size = 9 if classes <= NUMBERED else 7
-    shown = [short(name, 32) for name in names] if classes <= LABELLED else []
+    shown = [class_label(name) for name in names] if classes <= LABELLED else []
     label = 0.0085 * size * max(map(len, shown), default=0)
     figure = new_figure(1.045 * classes * cell + label + 1.25, classes * cell + label + 0.65)
     axes = figure.add_subplot(title=title, xlabel="predicted class", ylabel="true class")
@@ -96,4 +97,5 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
 def describe_pair(pair: Pair, names: tuple[str, ...]) -> str:
     """Describes a pair in one line."""
     share = percent(pair.images / pair.support)
-    return f"{short(names[pair.true])} predicted as {short(names[pair.predicted])}: {pair.images} of {pair.support} ({share})"
+    true, predicted = display_name(names[pair.true]), display_name(names[pair.predicted])
+    return f"{true} predicted as {predicted}: {pair.images} of {pair.support} ({share})"

@@ -12,13 +12,14 @@ from cifar_flax.analysis.figures import (
     WIDTH,
     Picture,
     PictureWriter,
+    class_label,
     new_figure,
     percent,
-    short,
     show_image,
     tile,
 )
 from cifar_flax.analysis.report.confusion import Pair, describe_pair
+from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
 
 BARS = 5
@@ -89,7 +90,7 @@ def image_card(
       evidence: of `explanations.overlay`.
       lost: as in `Card`.
     """
-    names, label = dataset.class_names, int(dataset.labels[row])
+    names, label = tuple(map(display_name, dataset.class_names)), int(dataset.labels[row])
     bars = [(names[k], float(probs[row, k]), kind) for k, kind in likeliest(label, probs[row])]
     image = writer.add_image(
         name, np.asarray(dataset.images[row]), f"Image {row}: {names[label]}, predicted as {bars[0][0]}", IMAGE
@@ -114,9 +115,9 @@ def prediction_card(image: np.ndarray, label: int, probs: np.ndarray, names: tup
     figure = new_figure(height=1.55)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
     show_image(left, image)
-    left.set_title(short(names[label], 20), fontsize=9, color=GREEN)
+    left.set_title(class_label(names[label], 20), fontsize=9, color=GREEN)
     right.barh(range(len(order)), probs[order], color=[COLORS[kind] for _, kind in bars])
-    right.set_yticks(range(len(order)), [short(names[k], 18) for k in order])
+    right.set_yticks(range(len(order)), [class_label(names[k], 18) for k in order])
     right.set(xlim=(0, 1.42), xticks=[])
     right.invert_yaxis()
     right.grid(visible=False)
@@ -148,6 +149,7 @@ def pair_pictures(writer: PictureWriter, name: str, pair: Pair, dataset: Dataset
         if len(rows):
             tiles = tile(np.asarray(dataset.images[rows]), len(rows))
             width = WIDTH * len(rows) // (sum(SHOWN) + 1)
-            alt = f"{text}: images of {dataset.class_names[class_index]}"
-            sides.append((dataset.class_names[class_index], kind, writer.add_image(file, tiles, alt, width)))
+            class_name = display_name(dataset.class_names[class_index])
+            picture = writer.add_image(file, tiles, f"{text}: images of {class_name}", width)
+            sides.append((class_name, kind, picture))
     return {"text": text, "sides": sides}

@@ -21,6 +21,7 @@ from cifar_flax.analysis.report.layers import Layer, call_layers, leaf_layers
 from cifar_flax.analysis.robustness.accuracy import corruption_figure, read_robustness
 from cifar_flax.analysis.robustness.corruptions import SEVERITIES
 from cifar_flax.config.serialize import to_dict
+from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
@@ -253,7 +254,10 @@ def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Header and rows of the scores of each class, the most accurate first."""
     columns = list(next(iter(rows.values())))
     ranked = sorted(rows.items(), key=lambda item: -item[1]["accuracy"])
-    cells = [[name, *(f"{v:,}" if column == "support" else percent(v) for column, v in row.items())] for name, row in ranked]
+    cells = [
+        [display_name(name), *(f"{v:,}" if column == "support" else percent(v) for column, v in row.items())]
+        for name, row in ranked
+    ]
     return {"columns": ["class", *("images" if column == "support" else column for column in columns)], "rows": cells}
 
 

@@ -18,6 +18,13 @@ def test_bars_of_all_charts_are_on_one_scale():
     assert lengths[0] == lengths[1]
 
 
+def test_names_of_cifar_superclasses_are_whole_and_within_the_chart():
+    figure = bar_chart([("large_omnivores_and_herbivores", 0.9), ("household_electrical_devices", 0.5)], "accuracy")
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["large omnivores and herbivores", "household electrical devices"]
+    assert min(label.get_window_extent().x0 for label in labels) >= 0
+
+
 def test_classes_are_ranked_and_those_without_images_left_out():
     rows = {"a": {"accuracy": 0.2, "support": 5}, "b": {"accuracy": 0.8, "support": 5}, "c": {"accuracy": 0.0, "support": 0}}
     assert ranked_classes(rows) == [("b", 0.8), ("a", 0.2)]

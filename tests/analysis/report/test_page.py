@@ -139,6 +139,16 @@ def test_names_are_escaped_and_earlier_processes_counted(run, tmp_path):
     assert "earlier processes2" in lines
 
 
+def test_classes_are_named_as_people_write_them(run, tmp_path):
+    names = {"class_names": tuple(f"a_tree_{i}" for i in range(10)), "coarse_names": ("large_trees", "small_trees")}
+    page, _ = report_of(run, tmp_path, {**names, "coarse_of_fine": (0, 1) * 5})
+    assert {"a tree 0", "a tree 9", "large trees"} <= page.cells
+    everything = page.text + " ".join(attrs["alt"] for attrs in page.all("img"))
+    assert " a tree " in everything
+    assert "a_tree" not in everything
+    assert "large_trees" not in everything
+
+
 def test_a_report_has_validation_scores_of_ema_and_raw_weights(run, tmp_path, monkeypatch):
     metrics = Run.metrics
     monkeypatch.setattr(Run, "metrics", lambda run: metrics(run).assign(validation_raw_top1=0.123, validation_raw_loss=2.5))
