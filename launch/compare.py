@@ -33,7 +33,7 @@ def main(workdirs: list[str]) -> None:
         print(f"table: {_CSV.value}")
     if _HTML.value:
         curves = write_html(Path(_HTML.value), results, _SPLIT.value)
-        print(f"page: {_HTML.value}\ncurves: {curves}")
+        print(f"page: {_HTML.value}\ncurves: {', '.join(map(str, curves))}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,30 @@
 """Learning curves: training and validation of one run, or of several runs in one figure."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from cifar_flax.analysis.figures import BLUE, GREEN, GREY, ORANGE, new_figure, short
+from cifar_flax.analysis.figures import BLUE, CARD, GREEN, GREY, ORANGE, new_figure, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LONGEST_NAME = 100  # characters of a run's
+LINE = 40  # characters of a run's name on a line below a chart
+CHART, LEGEND_LINE = 3.1, 0.2  # inches of height: of a chart, and of a line of text below it
 METRICS = {"loss": "cross-entropy, nats", "top1": "top-1 accuracy"}
 # Prefix of a column of `Run.metrics()`: colour alone, line style among several runs. "raw" are the weights of the last update
 # of a run with EMA, whose "validation" columns are of the averaged weights.
-SERIES = {"train": (BLUE, ":"), "validation": (ORANGE, "-"), "validation_raw": (GREEN, "--")}
+SERIES: dict[str, tuple[str, Literal["-", ":", "--"]]] = {
+    "train": (BLUE, ":"),
+    "validation": (ORANGE, "-"),
+    "validation_raw": (GREEN, "--"),
+}
+STYLES = {"validation": "validation", "train": "training", "validation_raw": "validation, raw weights"}  # among several runs
 
 
 def select_epochs(metrics: "pd.DataFrame") -> "pd.DataFrame":
@@ -60,24 +69,27 @@ def learning_rate_curve(metrics: "pd.DataFrame") -> Figure | None:
     return figure
 
 
-def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]]) -> Figure:
-    """Draws loss and accuracy of several runs, a colour each: validation solid, training dotted, raw weights dashed.
+def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]], metrics: Sequence[str] = tuple(METRICS)) -> Figure:
+    """Draws several runs, a colour each: validation solid, training dotted, raw weights dashed.
 
     Args:
       runs: (name, epochs from `select_epochs`) each.
+      metrics: keys of `METRICS`, a chart each, side by side.
     """
-    figure = new_figure(2 * 4.6, 3.6 + 0.2 * len(runs))
-    averaged = any("validation_raw_top1" in epochs for _, epochs in runs)
-    styles = "validation solid, training dotted" + ", raw weights dashed" * averaged
-    for axes, (metric, label) in zip(figure.subplots(1, 2), METRICS.items(), strict=True):
-        axes.set(xlabel="epoch", title=f"{label}: {styles}")
+    names = ["\n".join(textwrap.wrap(short(name, LONGEST_NAME), LINE * len(metrics))) for name, _ in runs]
+    drawn = {series for _, epochs in runs for series, _ in _series(epochs, metrics[0])}
+    styles = [series for series in STYLES if series in drawn]
+    lines = len(styles) + sum(1 + name.count("\n") for name in names)
+    figure = new_figure(CARD * len(metrics), CHART + LEGEND_LINE * lines)
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        axes.set(xlabel="epoch", title=METRICS[metric])
         _scale(axes, metric)
-        for i, (name, epochs) in enumerate(runs):
-            color = f"C{i % 10}"
+        for i, (_, epochs) in enumerate(runs):
             for series, values in _series(epochs, metric):
-                axes.plot(epochs.epoch, values, SERIES[series][1], color=color, **_markers(epochs))
-            axes.plot([], [], color=color, label=short(name, LONGEST_NAME))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left")
+                axes.plot(epochs.epoch, values, SERIES[series][1], color=f"C{i % 10}", **_markers(epochs))
+    colors = [Line2D([], [], color=f"C{i % 10}", label=name) for i, name in enumerate(names)]
+    grey = [Line2D([], [], color=GREY, linestyle=SERIES[series][1], label=STYLES[series]) for series in styles]
+    figure.legend(handles=colors + grey, loc="outside lower left")
     return figure
 
 

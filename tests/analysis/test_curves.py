@@ -77,9 +77,20 @@ def test_there_are_no_epochs_before_the_first_has_ended():
 def test_overlaid_runs_have_a_colour_each_and_a_line_style_per_split():
     runs = [("a", epochs(raw_weights=True)), ("b", epochs(validation=False)), ("c", pd.DataFrame())]
     figure = overlaid_curves(runs)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["a", "b", "c", "validation", "training", "validation, raw weights"]
     styles = [(line.get_color(), line.get_linestyle()) for line in drawn(figure.axes[0])]
     assert styles == [("C0", ":"), ("C0", "-"), ("C0", "--"), ("C1", ":")]
+
+
+def test_a_long_name_of_a_run_is_whole_below_its_chart():
+    name = "runs/" + "a_folder_with_a_long_name/" * 3
+    figure = overlaid_curves([(name, epochs())], ["loss"])
+    figure.draw_without_rendering()
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert axes.get_title() == "cross-entropy, nats"
+    assert legend.get_texts()[0].get_text().replace("\n", "") == name
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_the_learning_rate_is_drawn_over_the_epochs_of_its_steps():

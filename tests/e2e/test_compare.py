@@ -41,7 +41,9 @@ def test_three_seeds_of_one_config_are_shown_as_mean_sd_and_n(launch, tiny_data,
     assert ["optim.learning_rate", "0.001", "0.001", "0.001", "0.01"] in cells
     assert [row["run"] for row in rows] == [*runs, "fast"]
     assert (tmp_path / "page.html").exists()
-    assert (tmp_path / "page_curves.png").exists()
+    assert "curves: page_loss.png, page_top1.png\n" in compared.stdout
+    assert (tmp_path / "page_loss.png").exists()
+    assert (tmp_path / "page_top1.png").exists()
 
     again = launch("compare", *runs, "fast")
     assert "evaluating" not in again.stderr

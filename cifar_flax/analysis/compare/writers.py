@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_flax.analysis.compare.runs import RunResult, config_differences, group_by_config, load_results, paired_tests
 from cifar_flax.analysis.compare.tables import comparison_tables
-from cifar_flax.analysis.curves import overlaid_curves, select_epochs
+from cifar_flax.analysis.curves import METRICS, overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import PictureWriter, drawing_style
 from cifar_flax.analysis.html import write_page
 from cifar_flax.files.atomic import write_text
@@ -52,20 +52,25 @@ def write_csv(path: Path, results: Sequence[RunResult]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def write_html(path: Path, results: Sequence[RunResult], split: str) -> Path:
-    """Writes a page with the tables and the learning curves, and the curves as NAME_curves.png beside it.
+def write_html(path: Path, results: Sequence[RunResult], split: str) -> list[Path]:
+    """Writes a page with the tables and the learning curves, and the curves as NAME_loss.png and NAME_top1.png beside it.
 
     Returns:
-      The path of the picture.
+      The paths of the pictures.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = PictureWriter(path.parent)
     with drawing_style([result.name for result in results]):
-        figure = overlaid_curves([(result.name, select_epochs(result.metrics)) for result in results])
-        curves = writer.add(f"{path.stem}_curves", figure, "Loss and accuracy of the runs by epoch")
+        epochs = [(result.name, select_epochs(result.metrics)) for result in results]
+        curves = [
+            writer.add(
+                f"{path.stem}_{metric}", overlaid_curves(epochs, [metric]), f"Learning curves of the runs: {name} by epoch"
+            )
+            for metric, name in METRICS.items()
+        ]
     title = f"{len(results)} runs compared on {split}"
     write_page(path, "compare.html", title=title, tables=comparison_tables(results, split), curves=curves)
-    return path.parent / curves.file
+    return [path.parent / picture.file for picture in curves]
 
 
 def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:

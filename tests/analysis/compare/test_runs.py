@@ -110,8 +110,8 @@ def test_the_page_has_tables_and_curves(results, tmp_path):
     named = [result("<b>a</b>", 50), *results]
     curves = write_html(tmp_path / "new" / "page.html", named, "test")
     page = (tmp_path / "new" / "page.html").read_text()
-    assert curves == tmp_path / "new" / "page_curves.png"
-    assert curves.read_bytes().startswith(b"\x89PNG")
+    assert curves == [tmp_path / "new" / "page_loss.png", tmp_path / "new" / "page_top1.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in curves)
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     assert "<b>a</b>" not in page
     assert page.count("<tr>") == 1 + 4 + 1 + 3 + 1 + len(config_differences(named))
