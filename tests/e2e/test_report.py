@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import runpy
@@ -13,7 +14,13 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from cifar_flax import Run
+from cifar_flax.analysis.compare.runs import load_results
+from cifar_flax.analysis.compare.writers import write_html
 from cifar_flax.analysis.config_diff import changed_fields
+from cifar_flax.analysis.predictions import predict_split
+from cifar_flax.analysis.report.page import write_report
+from cifar_flax.analysis.robustness.accuracy import corruption_accuracy
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.training.checkpoint import Checkpoints
@@ -113,6 +120,11 @@ def test_opening_a_run_and_its_metrics_draws_on_no_drawing_library(tiny_run):
     assert done.stdout == "[]\n"
 
 
+TEMPLATES = Environment(loader=FileSystemLoader(ROOT / "cifar_flax" / "analysis" / "templates"), autoescape=True)
+TABLES = TEMPLATES.from_string(
+    '{% extends "base.html" %}{% block content %}{% for changed in tables %}{{ fields(changed) }}{% endfor %}{% endblock %}'
+)
+NUMBERS = TEMPLATES.from_string('{% extends "base.html" %}{% block content %}{{ numbers(table) }}{% endblock %}')
 MEASURE = """() => {
   const root = document.documentElement
   const wide = e => e.getBoundingClientRect().right > innerWidth && !e.closest(".wide, .zoom, details:not([open])")
@@ -159,6 +171,67 @@ def test_a_report_fits_its_window_fetches_nothing_and_says_nothing(browser, hund
     assert values[counts.argmax()] == {"light": 255, "dark": 0x14}[scheme]  # of the page, and of most charts on it
 
 
+CUT = """() => {
+  document.querySelectorAll("details").forEach(details => details.open = true)
+  const tables = [...document.querySelectorAll(".wide")]
+  tables.at(-1).querySelectorAll("td.n").forEach(cell => cell.textContent = "100.0")  // as a good network may have
+  return [tables.length, tables.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText.slice(0, 80))]
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 900, 500])
+def test_no_table_of_a_report_is_cut(browser, hundred_classes, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"file://{hundred_classes / 'report' / 'test.html'}")
+    assert page.evaluate(CUT) == [3, []]  # classes, superclasses, corruptions
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_has_a_shade_at_the_edge_beyond_which_it_goes_on(browser, scheme, tmp_path):
+    table = {"columns": ["class", *["a column of numbers"] * 9], "rows": [["road", *["1"] * 9]]}
+    (tmp_path / "page.html").write_text(NUMBERS.render(title="numbers", table=table))
+    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme=scheme)
+    page.goto(f"file://{tmp_path / 'page.html'}")
+
+    def edges():
+        pixels = np.asarray(Image.open(io.BytesIO(page.locator(".wide").screenshot())).convert("L")).astype(int)
+        shaded = np.abs(pixels - {"light": 255, "dark": 0x14}[scheme]) > 40
+        return [bool(shaded[2:8, columns].mean() > 0.5) for columns in (slice(0, 4), slice(-4, None))]
+
+    assert edges() == [False, True]
+    page.evaluate("document.querySelector('.wide').scrollLeft = 200")
+    assert edges() == [True, True]
+    page.evaluate("document.querySelector('.wide').scrollLeft = 9999")
+    assert edges() == [True, False]
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "side_by_side"), [(1280, 2), (500, 1), (390, 1)])
+def test_learning_curves_of_a_comparison_are_readable_in_any_window(
+    browser, tiny_run, tiny_data, width, side_by_side, scheme, tmp_path
+):
+    names = ("a", "a run with a name that is longer than a line below the chart of it may be")
+    results = load_results([str(shutil.copytree(tiny_run, tmp_path / name)) for name in names], "validation", "best")
+    write_html(tmp_path / "compare.html", results, "validation")
+    page = (tmp_path / "compare.html").read_text()
+    scroll_width, sticking_out, blank, pictures, said = browse(browser, page, width, tmp_path, scheme)
+    assert (scroll_width, sticking_out, blank, pictures, said) == (width, [], 0, 2, [])
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened.goto(f"file://{tmp_path / 'compare.html'}")
+    places = opened.evaluate(
+        "[...document.images].map(i => [i.getBoundingClientRect().top, i.width / i.getAttribute('width')])"
+    )
+    opened.close()
+    tops, scales = zip(*places, strict=True)
+    assert min(scales) > 0.9  # of the size that they are drawn for
+    assert max(map(tops.count, tops)) == side_by_side
+
+
 @pytest.mark.slow
 def test_the_browser_would_see_what_sticks_out(browser, tmp_path):
     page = """<body><div style="width:500px">wide</div><img src="nothing.png"><script>console.log("said")</script>
@@ -168,11 +241,6 @@ def test_the_browser_would_see_what_sticks_out(browser, tmp_path):
     assert sticking_out[0].startswith("<div")
     assert (blank, pictures) == (2, 2)
     assert {"said", "http://127.0.0.1:9/a.png"} <= set(said)
-
-
-TABLES = Environment(loader=FileSystemLoader(ROOT / "cifar_flax" / "analysis" / "templates"), autoescape=True).from_string(
-    '{% extends "base.html" %}{% block content %}{% for changed in tables %}{{ fields(changed) }}{% endfor %}{% endblock %}'
-)
 
 
 @pytest.mark.slow
@@ -192,14 +260,24 @@ def test_the_changed_fields_of_every_config_fit(browser, width, tmp_path):
 
 @pytest.fixture(scope="module")
 def hundred_classes(shapes100_cache, tmp_path_factory):
-    """The report of a network on shapes100, trained for one epoch: 100 classes in 20 superclasses, 5,000 test images."""
+    """The report of a network on shapes100, trained for one epoch: 100 classes in 20 superclasses, 5,000 test images.
+
+    It has two of the corruptions.
+    """
     folder = tmp_path_factory.mktemp("hundred")
     environment = {**os.environ, "CIFAR_FLAX_CACHE": shapes100_cache}
     overrides = ["--config.data.name=shapes100", "--config.train.epochs=1", "--config.train.batch_size=256"]
     train = ["train.py", f"--config={ROOT / 'configs' / 'three_conv.py'}", *overrides, f"--workdir={folder / 'run'}"]
-    for name, *args in (train, ["evaluate.py", f"--run={folder / 'run'}"]):
+    for name, *args in (train, ["evaluate.py", f"--run={folder / 'run'}", "--noreport"]):
         command = [sys.executable, str(ROOT / "launch" / name), *args]
         subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", shapes100_cache)
+        run = Run.open(folder / "run")
+        predictions, dataset = predict_split(run, "test")
+        network, report = run.network(predictions.step), run.workdir / "report"
+        corruption_accuracy(network, dataset, predictions, report, ["gaussian_noise", "contrast"])
+        write_report(run, predictions, dataset, run.score(predictions.logits, predictions.labels))
     return folder / "run"
 
 
