@@ -48,6 +48,14 @@ def _page(network: str, picture: str, answers: Sequence[Answer]) -> str:
     tables = "\n".join(f"```\n{table(title, a.predictions).rstrip()}\n```\n" for title, a in zip(titles, answers, strict=True))
     return f"""# Photographs
 
+| question | section |
+| --- | --- |
+| what the pretrained network sees in photographs, and how often it is right | [Predictions](#predictions) |
+| whose photographs they are | [Licences](#licences) |
+| which five classes it found likeliest, and by how many percent | [Percentages](#percentages) |
+
+## Predictions
+
 Predictions of `{network}` for photographs that Python packages ship, cropped to a square and resized to 32x32: the five most
 probable classes of each. Where CIFAR-100 has a class for the subject, it should be among the five. Written by
 `python benchmarks/photographs.py`.
@@ -58,10 +66,14 @@ Not among them: {"; ".join(misses) or "none"}.
 
 ![The photographs, the inputs of the network, and the five most probable classes, the correct ones blue]({picture})
 
+## Licences
+
 The photographs come with scikit-image, scikit-learn and matplotlib. Those shown are in the public domain or CC0, except two of
 scikit-learn's under [CC BY 2.0](https://creativecommons.org/licenses/by/2.0/): the temple by
 [danielbuechele](https://www.flickr.com/photos/danielbuechele/6061409035/), the flower by
 [vultilion](https://www.flickr.com/photos/vultilion/6056698931/); both are cropped and resized here.
+
+## Percentages
 
 {tables}"""
 

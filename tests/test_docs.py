@@ -1,5 +1,6 @@
 """The README and the pages beside it: links lead somewhere, flags and fields exist."""
 
+import itertools
 import re
 
 import numpy as np
@@ -31,6 +32,15 @@ def test_links_lead_to_files_and_headings(page):
         assert target.is_relative_to(ROOT), link
         if anchor:
             assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_page_begins_with_a_table_of_questions_and_sections(page):
+    title, blank, *lines = page.read_text().splitlines()
+    table = list(itertools.takewhile(lambda line: line.startswith("|"), lines))
+    assert (title[:2], blank, *table[:2]) == ("# ", "", "| question | section |", "| --- | --- |")
+    assert len(table) >= 2 + 3
+    assert all(LINK.search(row.split("|")[2]) for row in table[2:])
 
 
 def test_every_page_is_linked_from_the_readme():
