@@ -18,6 +18,7 @@ from cifar_flax.files.installation import install_command
 FIELD = "config.log.writers"
 TENSORBOARD = "tensorboard"
 RECORDS = "jsonl"  # a name for metrics.jsonl, which is written without it too
+OURS = (TENSORBOARD, RECORDS)  # which write into the run directory
 PACKAGES = ("wandb", "mlflow")  # which are not installed with this one
 TRIALS = "trials"  # folder of a search that holds its runs
 
@@ -99,8 +100,11 @@ def _tensorboard(session: Session) -> Writer:
 
 
 @WRITERS.register(RECORDS)
-def _records(session: Session) -> Writer:
-    raise NotImplementedError(f"{session.workdir}: metrics.jsonl is written by training.records")
+class _Recorded(Writer):
+    """Adds nothing: `training.records` writes metrics.jsonl, whether it is named or not."""
+
+    def __init__(self, session: Session) -> None:
+        pass
 
 
 @WRITERS.register("wandb")
@@ -143,11 +147,9 @@ def open_writers(session: Session) -> list[Writer]:
     with contextlib.ExitStack() as stack:
         writers: list[Writer] = []
         for i, name in enumerate(session.config.log.writers):
-            if name == RECORDS:
-                continue
             open_writer = WRITERS.resolve(name, f"{FIELD}[{i}]")
             try:
-                writer = open_writer(session) if name == TENSORBOARD else Sender(name, open_writer, session)
+                writer = open_writer(session) if name in OURS else Sender(name, open_writer, session)
             except UserError as e:
                 if not session.finished:
                     raise

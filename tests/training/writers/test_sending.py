@@ -184,7 +184,10 @@ def test_jsonl_may_be_named_and_adds_nothing_to_metrics_jsonl(tmp_path, tiny_con
     tiny_config.log.writers = ("jsonl",)
     config = validated(tiny_config)
     check_writers(config.log.writers)
-    assert open_writers(Session(tmp_path, config, 0, 0)) == []
+    (writer,) = open_writers(Session(tmp_path, config, 0, 0))
+    writer.scalars(1, {"step/loss": 0.5})
+    writer.picture(1, "first layer", np.zeros((2, 2, 3), np.uint8))
+    writer.close()
     assert list(tmp_path.iterdir()) == []
 
 
