@@ -1,6 +1,7 @@
 """The flag --config=FILE.py[:VARIANT] and its overrides --config.FIELD=VALUE, on top of ml_collections.config_flags."""
 
 import difflib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs
 from cifar_flax.config.imports import is_import_path, run_directory_of
 from cifar_flax.config.schema import Config
-from cifar_flax.config.serialize import validated
+from cifar_flax.config.serialize import check_fields, validated
 from cifar_flax.config.specs import Spec
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.installation import CONFIGS
@@ -164,9 +165,7 @@ def _parse(config_path: str) -> Config:
       UserError: of `load_config`, or an override names no single field.
     """
     overrides = list(_overrides(sys.argv))
-    for path, _, _ in overrides:  # those that are the same for all networks, before the file and JAX are imported
-        if not path.startswith(("model", "optim")) and (problem := missing_field(skeleton(), path)):
-            raise UserError(problem)
+    _check_common_fields(overrides)
     config = load_config(config_path)
     swap_specs(config, {path: value for path, value, _ in overrides})
     _argv[:] = [sys.argv[0], f"--config={config_path}", *(arg for path, _, arg in overrides if path not in SWAPPING)]
@@ -178,6 +177,26 @@ def _parse(config_path: str) -> Config:
         for section in _sections_on(config, path):
             _register_parsers(type(section))
     return config
+
+
+def _check_common_fields(overrides: list[tuple[str, str, str]]) -> None:
+    """Checks what is the same for all networks and optimizers, before the file and JAX are imported.
+
+    Raises:
+      UserError: an override names no field, or its value is of another type or out of its range.
+    """
+    config = skeleton()
+    for path, value, arg in overrides:
+        if path.startswith(("model", "optim")) or "[" in path:  # entries are those of the file's config
+            continue
+        if problem := missing_field(config, path) or _several_fields(config, path):
+            raise UserError(problem)
+        *sections, name = path.split(".")
+        section: Any = functools.reduce(getattr, sections, config)
+        kind = _declared_types(type(section))[name]
+        if "=" in arg and get_origin(kind) is not tuple:
+            setattr(section, name, _FieldParser(kind).parse(value))
+    check_fields(config)
 
 
 def _overrides(argv: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -239,11 +258,14 @@ class _FieldParser(flags.ArgumentParser[Any]):
 
 def _register_parsers(section: type) -> None:
     """Teaches config_flags the types of the fields; it looks parsers up by the type that a field is declared with."""
-    types_of = get_type_hints(section, include_extras=True)
+    types_of = _declared_types(section)
     for f in fields(section):
-        kind = types_of[f.name]
-        if get_origin(kind) in (Union, types.UnionType):
-            kind = Annotated[kind, "union"]  # config_flags strips None off a union, and refuses one of several other types
-        f.type = kind
+        kind = f.type = types_of[f.name]
         if get_origin(kind) is not tuple and not is_dataclass(kind):
             config_flags.register_flag_parser_for_type(kind, _FieldParser(kind))
+
+
+def _declared_types(section: type) -> dict[str, Any]:
+    """The types of the fields. config_flags strips None off a union, and refuses one of several other types: not off these."""
+    kinds = get_type_hints(section, include_extras=True)
+    return {name: Annotated[k, "union"] if get_origin(k) in (Union, types.UnionType) else k for name, k in kinds.items()}

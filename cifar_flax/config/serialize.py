@@ -66,6 +66,20 @@ def _validated(text: str) -> Config:
     return config
 
 
+def check_fields(config: Config) -> None:
+    """Checks the type and range of each field but those of the network and the optimizer; that takes no JAX.
+
+    Raises:
+      ConfigError: a wrong type, or a number out of its range.
+    """
+    values = to_dict(config)
+    try:
+        _adapter().validate_json(json.dumps(values))
+    except ValidationError as e:
+        if errors := [error for error in e.errors() if error["loc"] and error["loc"][0] not in ("model", "optim")]:
+            raise ConfigError(_explain(errors, values)) from None
+
+
 def _explain_invalid(text: str) -> str:
     """Names the field at fault in a text that Python's `json` writes and other readers refuse: mostly names of files."""
     for path, value in flatten_config(json.loads(text)):

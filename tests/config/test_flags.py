@@ -83,6 +83,16 @@ def test_a_mistake_costs_one_line_before_anything_trains(capsys, override, line)
     assert refusal(capsys, f"--config={FULL_CONFIG}", f"--config.{override}") == line
 
 
+def test_a_wrong_value_is_found_before_the_file_and_jax_are_imported(capsys):
+    line = refusal(capsys, "--config=missing.py", "--config.train.epochs=many")
+    assert line == "config.train.epochs: should be a valid number, not 'many'"
+
+
+def test_entries_of_the_config_in_the_file_can_be_set():
+    actual = experiment("--config=fast", "--config.train.resolutions[0].size=16").config.train.resolutions
+    assert [resolution.size for resolution in actual] == [16, 24]
+
+
 def test_without_a_config_the_line_says_how_to_name_one(capsys):
     assert refusal(capsys) == "--config: missing; expected --config=configs/NAME.py, or a name such as --config=quickstart"
 
