@@ -35,14 +35,14 @@ def test_a_vmapped_product_of_matrix_and_vector_is_right():
 
 
 def test_options_that_this_jaxlib_does_not_know_are_left_out_with_a_warning(caplog):
-    assert compilation.supported({"xla_cpu_no_such_option": True}) == {}
-    assert "xla_cpu_no_such_option" in caplog.text
-    assert compilation.supported(compilation.CPU_OPTIONS) == compilation.CPU_OPTIONS
+    assert compilation.supported({"xla_cpu_no_such_option": True}, "slow") == {}
+    assert "this jaxlib does not know xla_cpu_no_such_option; programs run without, slow: " in caplog.text
+    assert compilation.supported(compilation.CPU_OPTIONS, "slow") == compilation.CPU_OPTIONS
 
 
 def test_what_this_jaxlib_knows_may_be_asked_for_while_a_program_is_traced():
     def traced(x):
-        assert compilation.supported(compilation.CPU_OPTIONS) == compilation.CPU_OPTIONS
+        assert compilation.supported(compilation.CPU_OPTIONS, "slow") == compilation.CPU_OPTIONS
         return x
 
     assert jax.jit(traced)(1) == 1
