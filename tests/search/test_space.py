@@ -119,7 +119,7 @@ def test_a_bare_name_is_a_space_of_the_package():
 def test_files_that_are_no_spaces_are_refused(space, tmp_path):
     with pytest.raises(UserError, match=r"none\.py: no such file"):
         Space.load(tmp_path / "none.py")
-    with pytest.raises(UserError, match=r"Spaces there: learning_rate, vgg_bn_random, wide_grid"):
+    with pytest.raises(UserError, match=r"Spaces there: learning_rate, summit, vgg_bn_random, wide_grid"):
         Space.load(Path("none"))
     for domains, message in (
         ("1 / 0", "ZeroDivisionError"),
@@ -153,6 +153,8 @@ def load(config_file, init_from=""):
         ("wide_grid", "deep.py"),
         ("vgg_bn_random", "vgg_bn.py:search"),
         ("learning_rate", "quickstart.py"),
+        ("summit", "summit.py:minute"),
+        ("summit", "summit.py:select"),
     ],
 )
 def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
