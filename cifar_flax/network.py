@@ -342,6 +342,8 @@ def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], b
         return paths, False
     if isinstance(pictures, np.ndarray):
         return (list(pictures), False) if pictures.ndim == 4 else ([pictures], True)
+    if isinstance(pictures, bytearray | memoryview):
+        return [bytes(pictures)], True
     if isinstance(pictures, bytes | Image.Image) or not isinstance(pictures, Iterable):
         return [pictures], True
     return pictures, False

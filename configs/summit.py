@@ -3,8 +3,9 @@
     python launch/train.py --config=configs/summit.py
 
 Wide residual network 28-10, 36.5 M parameters (Zagoruyko & Komodakis 2016), trained by Muon on images that grow, as `fast` is,
-with CutMix on half of the images (Yun et al., 2019) and averaged weights. `:minute` has the network of `fast:long`, which takes
-8 s for 22 epochs on an NVIDIA H200; `:hour` trains the large one for six times as long.
+with CutMix on half of the images (Yun et al., 2019) and averaged weights. `:minute` has the network of `fast:long`, of
+which a script of its own made 22 epochs in 8 s on an NVIDIA H200 (docs/recipes.md); `:hour` trains the large one for six times
+as long.
 
 Claim: none. It has not been trained; its epochs are what the times of a step leave room for (docs/performance.md). On one H100
 or H200 `python benchmarks/claims.py --only=summit,summit:minute` trains and scores both.

@@ -3,8 +3,6 @@
 --run=pretrained:fast and weights files are scored on the data that they were trained on; their report goes to ./NAME-report/.
 """
 
-import math
-
 from cifar_flax.runtime import startup
 
 if __name__ == "__main__":
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from cifar_flax.analysis.predictions import Predictions
     from cifar_flax.data.dataset import Dataset
     from cifar_flax.network import Network
+    from cifar_flax.run import Run
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
@@ -69,7 +68,10 @@ def _writing(report: Path) -> Iterator[None]:
 
 
 def _evaluate_seeds(folder: Path, report: Path) -> None:
-    """Evaluates each seed, writes its scores into its own folder, and the table of them, with mean and sd, which it prints."""
+    """Evaluates each seed, writes its scores, and the table of them, with mean and sd, which it prints.
+
+    Scores of a seed go into its own folder, or, with --output, into one of its name there.
+    """
     if (_TTA.value, _WEIGHTS.value, _PROBE.value) != ("none", "ema", "none") or _CORRUPTIONS.value:
         options = "--tta, --weights, --corruptions and --probe"
         raise UserError(f"--run={folder}: {options} are for one run; give one of the folders in it")
@@ -79,9 +81,10 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
 
     for seed in seed_folders(folder):
         run = Run.open(seed)
-        predictions, _ = predict_split(run, _SPLIT.value, _CHECKPOINT.value)
-        with _writing(run.report_folder):
-            write_predictions(run, predictions, run.score(predictions.logits, predictions.labels, predictions.step))
+        predictions, dataset = predict_split(run, _SPLIT.value, _CHECKPOINT.value)
+        of_seed = report / seed.name if _OUTPUT.value else run.report_folder
+        with _writing(of_seed):
+            write_predictions(run, predictions, _score(run, predictions, dataset), of_seed)
     with _writing(report):
         print(write_seed_report(report, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
 
@@ -94,18 +97,14 @@ def _evaluate_run() -> None:
     run, split = open_run(_RUN.value), _SPLIT.value
     report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
-    scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
+    scores = _score(run, predictions, dataset)
     if not predictions.step:
         scores["network"] = _RUN.value  # the report does not lie in its run directory
-    if run.has_ema and predictions.ema:
-        raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
-        figures = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
-        scores["raw_weights"] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
     origin = f"checkpoint {predictions.step}" if predictions.step else _RUN.value
     print(f"{split}, {scores['n']:,} images, {origin}\n{top_k}  loss {scores['loss']:.4f}")
-    if "raw_weights" in scores:
+    if raw := scores.get("raw_weights"):
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
     print(f"macro F1 {scores['macro_f1']:.2%}{superclass}\ncalibration error {_calibration(scores)}", flush=True)
     with _writing(report):
@@ -116,6 +115,15 @@ def _evaluate_run() -> None:
             from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
             print(f"report: {write_report(run, predictions, dataset, scores, report)}")
+
+
+def _score(run: "Run", predictions: "Predictions", dataset: "Dataset") -> dict[str, Any]:
+    """The scores of predictions; where those are of averaged weights, with the scores of the weights of the last update."""
+    scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
+    if run.has_ema and predictions.ema:
+        raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
+        scores["raw_weights"] = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
+    return scores
 
 
 def _calibration(scores: dict[str, Any]) -> str:

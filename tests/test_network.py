@@ -84,6 +84,7 @@ def test_every_kind_of_picture_is_seen_alike(network, tmp_path):
     for picture in pictures:
         np.testing.assert_array_equal(network.view(picture), network.view(array))
         assert network.predict(picture) == network.predict(array)
+    assert network.predict(bytearray(png(array))) == network.predict(memoryview(png(array))) == network.predict(array)
     grey = pixels(20, 20, channels=1)
     np.testing.assert_array_equal(network.view(grey), network.view(grey[..., 0]))
     assert network.view(np.zeros((20, 30, 4), np.uint8)).min() == 255  # transparent pixels are over white

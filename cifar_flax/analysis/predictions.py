@@ -92,11 +92,19 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     buffer = io.BytesIO()
     np.save(buffer, confusion_matrix(predicted_classes(logits), labels, logits.shape[1]))
     write_bytes(confusion, buffer.getvalue())
-    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in scores.items()}
     files = {"confusion": confusion.name, "predictions": arrays.name}
     path = arrays.with_name(f"{predictions.name}.json")
-    write_text(path, json.dumps(with_checksum({**predictions.about, **files, **finite}), indent=2, allow_nan=False) + "\n")
+    write_text(
+        path, json.dumps(with_checksum({**predictions.about, **files, **_finite(scores)}), indent=2, allow_nan=False) + "\n"
+    )
     return path
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no form for numbers that are not finite: they become null."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def predictions_path(run: Run, name: str) -> Path:

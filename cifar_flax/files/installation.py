@@ -16,4 +16,6 @@ def install_command(extra: str) -> str:
 
     requirements = map(Requirement, importlib.metadata.requires("cifar_flax") or ())
     needed = [each for each in requirements if each.marker is not None and each.marker.evaluate({"extra": extra})]
-    return f"pip install {' '.join(sorted(repr(f'{each.name}{each.specifier}') for each in needed))}"
+    for each in needed:
+        each.marker = None
+    return f"pip install {' '.join(sorted(repr(str(each)) for each in needed))}"

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from logging import CRITICAL, Formatter, LogRecord, getLogger
 from pathlib import Path
 from types import CoroutineType
@@ -177,10 +178,10 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
 
 def _refuse_unknown(argv: list[str]) -> None:
     """Refuses flags that there are not, before those that there are have a config read, and JAX with it."""
-    for arg in argv:
-        name = arg[2:].partition("=")[0]
-        of_config = name.startswith(("config.", "noconfig."))
-        if arg.startswith("--") and name and not of_config and not {name, name.removeprefix("no")} & set(flags.FLAGS):
+    names = [arg[2:].partition("=")[0] for arg in argv if arg.startswith("--")]
+    known = {*flags.FLAGS, "flagfile", "undefok", ""}
+    for name in names if "undefok" not in names else []:
+        if not name.startswith(("config.", "noconfig.")) and not {name, name.removeprefix("no")} & known:
             raise _unknown_flag(name)
 
 
@@ -200,7 +201,10 @@ def _flag_problem(message: str, argv: list[str]) -> str:
     if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
         return line
     flag = flags.FLAGS[missing[1]]
-    given = next((arg for arg in argv[1:] if not arg.startswith("-")), "VALUE")
+    arguments = (
+        arg for before, arg in pairwise(argv) if not arg.startswith("-") and ("=" in before or not before.startswith("--"))
+    )
+    given = next(arguments, "VALUE")  # but not what is the value of another flag
     values = "|".join(getattr(flag.parser, "enum_values", None) or [given])
     return f"--{flag.name}: missing; expected --{flag.name}={values}: {_about(flag)}"
 

@@ -21,7 +21,7 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
       ema: whether it is of the averaged weights, or of those of a run that keeps no average.
 
     Raises:
-      UserError: calibration.json is damaged.
+      UserError: calibration.json is damaged, or of another version.
     """
     name = "temperature" if ema else "raw_temperature"
     path = workdir / FILE
@@ -31,7 +31,9 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
             return Calibration(float(saved[name]), str(saved["source"]))
     except FileNotFoundError:
         pass
-    except (ValueError, TypeError, KeyError, OSError) as e:
+    except KeyError:
+        raise UserError(f"{path}: of another version of cifar_flax; write it again with launch/calibrate.py") from None
+    except (ValueError, TypeError, OSError) as e:
         raise UserError(f"{path}: damaged ({e}); write it again with launch/calibrate.py, or remove it") from None
     return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
 

@@ -1,6 +1,7 @@
 """The lines that a training prints."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ from cifar_flax.training.timing import StepTimer
 
 
 class Console:
-    """Says how a training is going: of several seeds the first one, of several hosts' processes the first one's."""
+    """Says how a training is going: of several seeds the first that trains, of several hosts' processes the first one's."""
 
     def __init__(self, config: Config, workdir: Path, steps_per_epoch: int, first_step: int) -> None:
         """Prints nothing yet; `first_step` is the number of updates made before this process."""
@@ -35,7 +36,19 @@ class Console:
         images = f"{training_images:,} training and {validation_images:,} validation images"
         self._line.print(f"{network}\n{images}, on {backend}\n{self._workdir}{resumed}")
         if seeds > 1:
-            self._line.print(f"{seeds} seeds in one program; the lines below are about the first")
+            self._line.print(f"{seeds} seeds in one program; the lines below are about seed {self._config.seed}")
+
+    def follow(self, seed: int, workdir: Path, scale: float) -> None:
+        """Shows another seed from here on, since this one has stopped early.
+
+        Args:
+          seed: of the other.
+          workdir: its run directory.
+          scale: what its learning rate is multiplied by.
+        """
+        self._line.print(f"seed {self._config.seed} has stopped early; the lines below are about seed {seed}")
+        self._config, self._workdir, self._scale = replace(self._config, seed=seed), workdir, scale
+        self._best = max(_validated(workdir).values(), default=-1.0)
 
     def learning_rate_scale(self, scale: float) -> None:
         """Says that the scheduled learning rate is multiplied by another factor from now on, where that is so."""

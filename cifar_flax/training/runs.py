@@ -79,15 +79,15 @@ class Runs:
             )
             self._stack.callback(logger.close)
             run.logger = logger
-        first = self._runs[0]
-        self.timer = StepTimer(first.logger.last if first.logger else {}, lambda: self._trainer.compilation_seconds)
+        shown = self._shown = next((run for run in self._runs if run.training), self._runs[0])
+        self.timer = StepTimer(shown.logger.last if shown.logger else {}, lambda: self._trainer.compilation_seconds)
         self._epoch_start = self.timer.elapsed
-        self._console = Console(first.config, first.workdir, self._trainer.steps_per_epoch, step)
+        self._console = Console(shown.config, shown.workdir, self._trainer.steps_per_epoch, step)
         self._stack.callback(self._console.close)
         trainer = self._trainer
         network = trainer.layers() if layers else trainer.summary()
         self._console.start(network, len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
-        self._console.learning_rate_scale(first.progress.learning_rate_scale)
+        self._console.learning_rate_scale(shown.progress.learning_rate_scale)
         return trainer.layout.stack(states), step
 
     @property
@@ -105,11 +105,6 @@ class Runs:
     def done(self) -> bool:
         """Whether nothing is left to train in any run."""
         return not any(run.training for run in self._runs)
-
-    @property
-    def _first_training(self) -> _Run:
-        """The first run that still trains, which the console shows; the first of all once none does."""
-        return next((run for run in self._runs if run.training), self._runs[0])
 
     @property
     def epochs_done(self) -> int:
@@ -134,11 +129,11 @@ class Runs:
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
-        return self._first_training.checkpoints.due_by_step(step)
+        return self._shown.checkpoints.due_by_step(step)
 
     def due_by_time(self) -> bool:
         """Whether it wants one by now, by this process' clock."""
-        return self._first_training.checkpoints.due_by_time()
+        return self._shown.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving each run; raises as `Checkpoints.save`."""
@@ -165,20 +160,23 @@ class Runs:
         self.flush()
         self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
-        training, shown = [run.training for run in self._runs], self._first_training
+        training = [run.training for run in self._runs]
         for run, trains, validation in zip(self._runs, training, scores, strict=True):
             if trains:
                 run.progress = run.progress.end_epoch(run.config, validation.get("validation", {}))
         state = self._with_learning_rates(state)
         for i, single in enumerate(self._trainer.layout.unstack(state)):
             if training[i]:
-                self._end_epoch_of(i, step, single, scores[i], seconds, self._runs[i] is shown)
+                self._end_epoch_of(i, step, single, scores[i], seconds)
+        if not self._shown.training and (others := [run for run in self._runs if run.training]):
+            self._shown = others[0]
+            self._console.follow(self._shown.config.seed, self._shown.workdir, self._shown.progress.learning_rate_scale)
         return state
 
     def finish(self, step: int) -> None:
         """Waits for the last checkpoint and says how training went."""
         self.wait()
-        progress = self._runs[0].progress
+        progress = self._shown.progress
         self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
 
     def __enter__(self) -> "Runs":
@@ -187,14 +185,12 @@ class Runs:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def _end_epoch_of(
-        self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float, shown: bool
-    ) -> None:
+    def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
         assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
         run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
         run.logger.first_layer(step, state.params, self._trainer.preprocessing.image_shape)
-        if shown:
+        if run is self._shown:
             self._console.epoch(run.progress.epochs_done, rows, seconds)
             self._console.learning_rate_scale(run.progress.learning_rate_scale)
         run.checkpoints.save(step, state, run.progress, _selecting(scores))
@@ -215,8 +211,7 @@ class Runs:
         for i, run in enumerate(self._runs):
             if run.training and run.logger is not None:
                 run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
-        shown = self._runs.index(self._first_training)
-        self._console.step(chunk.end, values[-1, shown].tolist(), self.timer)
+        self._console.step(chunk.end, values[-1, self._runs.index(self._shown)].tolist(), self.timer)
 
     def _restore_latest(self) -> tuple[list[TrainState], int]:
         """The states of the newest step that all runs have intact, and that step; [], 0 where there is none."""

@@ -66,7 +66,7 @@ def train_seeds(
     checkpoint_folder(workdir)
     runs, begin = seed_runs(config, workdir), time.monotonic()
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
-    if wanted and broadcast_from_main(restart or can_vmap_seeds([run.workdir for run in runs])):
+    if wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs])):
         with Interrupt(max_minutes) as interrupt:
             seeds = tuple(run.config.seed for run in runs)
             first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
@@ -82,13 +82,15 @@ def train_seeds(
         print(_summarize(runs, workdir))
 
 
-def can_vmap_seeds(workdirs: Sequence[Path]) -> bool:
-    """Whether the runs can be resumed in one program: none has a checkpoint, or the last two of each have a step in common.
+def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
+    """Whether the runs can be resumed in one program, from a step of which all have the checkpoint, or that none has begun.
 
-    A kill between the writes of two seeds leaves one behind. Where one was stopped early and others trained on, none goes back.
+    A kill between the writes of two seeds leaves one a checkpoint behind, to which all then go back. Where a seed may have been
+    stopped early instead, while others trained on, none does.
     """
+    latest = 1 if config.early_stopping.patience else min(2, config.checkpoint.keep_latest)
     steps = [sorted(int(p.name) for p in (d / "checkpoints").glob("*") if STEP.fullmatch(p.name)) for d in workdirs]
-    return not any(steps) or bool(set.intersection(*(set(of_one[-2:]) for of_one in steps)))
+    return not any(steps) or bool(set.intersection(*(set(of_one[-latest:]) for of_one in steps)))
 
 
 def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:

@@ -21,8 +21,12 @@ def test_three_seeds_from_one_command_make_one_report(launch, tmp_path):
     for name, scores in report["seeds"].items():
         own = json.loads((tmp_path / "seeds" / name / "report" / "test.json").read_text())
         assert {key: own[key] for key in scores} == scores
+        assert "raw_weights" in own
     assert launch("list", "seeds").stdout.count("%") == 6  # validation and test of each
     assert "config.seed = " in launch("show", "seeds").stdout
+    result = launch("evaluate", "--run=seeds", "--output=elsewhere", "--noreport")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "elsewhere" / "seed2" / "test.json").read_text()) == own
     result = launch("evaluate", "--run=seeds", "--tta=flip")
     assert result.returncode == 2
     assert "give one of the folders in it" in result.stderr

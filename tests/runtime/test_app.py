@@ -50,6 +50,21 @@ def test_arguments_may_stand_before_and_after_flags(app):
     assert app("x", "--how-often=2").stdout == "['x'] 2\n"
 
 
+def test_flags_of_absl_are_taken(app, tmp_path):
+    (tmp_path / "flags.txt").write_text("--how_often=3\n")
+    assert app("x", "--flagfile=flags.txt").stdout == "['x'] 3\n"
+    assert app("x", "--undefok=how_oft", "--how_oft=3").stdout == "['x'] 1\n"
+
+
+@pytest.mark.parametrize("given", [["--how_often", "3"], ["--how_often=3"]])
+def test_the_value_of_another_flag_is_not_taken_for_that_of_a_missing_one(app, tmp_path, given):
+    (tmp_path / "app.py").write_text(
+        APP.replace("app.run", 'flags.DEFINE_string("run", None, "a folder", required=True)\napp.run')
+    )
+    assert app(*given).stderr == "--run: missing; expected --run=VALUE: a folder\n"
+    assert app(*given, "runs/a").stderr == "--run: missing; expected --run=runs/a: a folder\n"
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [

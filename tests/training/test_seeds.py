@@ -93,7 +93,10 @@ def test_a_vmapped_seed_that_stops_early_waits_for_the_others(config, tmp_path, 
     config.plateau.patience, config.early_stopping.patience, config.early_stopping.monitor = 0, 1, "top1"
     train_seeds(validated(config), tmp_path / "run")
     ended = {name: len(values(tmp_path / "run" / name, "epoch", "epoch")) for name in SEEDS}
-    shown = re.findall(r"^epoch (\d+)/8  loss", capsys.readouterr().out, re.M)
+    out = capsys.readouterr().out
+    assert "3 seeds in one program; the lines below are about seed 3\n" in out
+    assert "seed 3 has stopped early; the lines below are about seed " in out
+    shown = re.findall(r"^epoch (\d+)/8  loss", out, re.M)
     assert shown == [str(epoch) for epoch in range(1, max(ended.values()) + 1)], "the console followed a seed that had stopped"
     assert ended["seed3"] < max(ended.values()), "the first seed has to stop before another"
     for name, epochs in ended.items():
@@ -102,23 +105,25 @@ def test_a_vmapped_seed_that_stops_early_waits_for_the_others(config, tmp_path, 
         assert len(values(train_alone, "epoch", "epoch")) == epochs
 
 
-def test_seeds_without_a_common_checkpoint_are_trained_one_after_another(config, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "keep_latest", "patience", "vmapped"),
+    [
+        (((), (), ()), 2, 0, True),
+        (((9,), (9,), ()), 2, 0, False),
+        (((9,), (9,), (9, 14)), 2, 0, True),  # killed between the writes of the second and the third
+        (((18, 27), (27, 81, 90), (27, 81, 90)), 2, 0, False),
+        (((30, 60), (30, 60), (30, 100)), 1, 0, False),  # 30 is the best of each
+        (((8, 12), (8, 12), (8, 12)), 2, 1, True),
+        (((4, 8), (4, 8), (8, 12)), 2, 1, False),  # two were stopped after epoch 2, one after 3
+    ],
+)
+def test_no_seed_goes_back_further_than_a_kill_left_another(config, tmp_path, steps, keep_latest, patience, vmapped):
+    config.checkpoint.keep_latest, config.early_stopping.patience = keep_latest, patience
     folders = [run.workdir for run in seed_runs(config, tmp_path)]
-    assert can_vmap_seeds(folders)
-    for folder in folders[:2]:
-        (folder / "checkpoints" / "9").mkdir(parents=True)
-    assert not can_vmap_seeds(folders)
-    (folders[2] / "checkpoints" / "9").mkdir(parents=True)
-    (folders[2] / "checkpoints" / "14").mkdir(parents=True)
-    assert can_vmap_seeds(folders)
-
-
-def test_no_seed_goes_back_to_where_another_was_stopped_early(config, tmp_path):
-    folders = [run.workdir for run in seed_runs(config, tmp_path)]
-    for folder, steps in zip(folders, ((18, 27), (27, 81, 90), (27, 81, 90)), strict=True):
-        for step in steps:
+    for folder, of_one in zip(folders, steps, strict=True):
+        for step in of_one:
             (folder / "checkpoints" / str(step)).mkdir(parents=True)
-    assert not can_vmap_seeds(folders)
+    assert can_vmap_seeds(config, folders) == vmapped
 
 
 def test_vmapped_seeds_that_are_stopped_before_their_first_step_keep_scores_and_records(config, tmp_path):

@@ -49,7 +49,7 @@ class Tables:
       splits: the files by split and class, sorted, splits in the order of `SPLITS`; empty where no table names classes.
       undivided: whether they say nothing of splits; all pictures are in "train" then.
       left_out: what is not read although it may have been meant to be, in words.
-      not_understood: for each table without columns of files and labels, the message of an error.
+      not_understood: for each table that has no columns of files and labels, or names no picture, the message of an error.
     """
 
     splits: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
@@ -79,21 +79,26 @@ def read_tables(root: Path) -> Tables:
 
     Raises:
       OSError: a file cannot be read.
-      UserError: a table is damaged, names pictures that are not there, or names one twice.
+      UserError: a table is damaged, names pictures of which some are not there, or names one twice.
     """
     tables, paths = Tables(), tables_in(root)
     if not paths:
         return tables
     pictures, labelled = _Pictures(root), dict[Path, tuple[Columns, Sequence[Row]]]()
-    for path in paths:
-        rows = list(_rows(path))
-        if "submission" in path.name.lower():
-            tables.left_out.append(f"{path.name} (a form for submissions)")  # of Kaggle, with a label for each test picture
-        elif (understood := _understood(rows, pictures)) is None:
-            tables.left_out.append(f"{path.name} (no column of labels)" if rows else f"{path.name} (empty)")
+    forms = [path for path in paths if "submission" in path.name.lower()]  # of Kaggle, with a label for each test picture
+    contents = {path: list(_rows(path)) for path in paths if path not in forms}
+    labels_named = any(_column(rows[0].cells, LABELS) is not None for rows in contents.values() if rows)
+    for path, rows in contents.items():
+        if (understood := _understood(rows, pictures, labels_named)) is None:
+            tables.left_out.append(f"{path.name} (no column of labels)" if rows[1:] else f"{path.name} (empty)")
             tables.not_understood.append(f"{path}: {_expected(rows)}")
+        elif not any(pictures.may_be_named(_cell(cells, understood[0].file)) for _, cells in understood[1]):
+            line, cells = understood[1][0]
+            tables.left_out.append(f"{path.name} (names no picture)")
+            tables.not_understood.append(pictures.missing(path, line, _cell(cells, understood[0].file)))
         else:
             labelled[path] = understood
+    tables.left_out += [f"{path.name} (a form for submissions)" for path in forms]
     if labelled:
         _assign(root, tables, labelled, pictures)
     return tables
@@ -142,16 +147,24 @@ def _rows(path: Path) -> Iterator[Row]:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             yield from (Row(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells))
     except (UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path}: no CSV file in UTF-8 ({e})") from None
+        raise UserError(
+            f"{path}: no CSV file in UTF-8 ({e}); save it as one, or remove it if it does not name the pictures"
+        ) from None
 
 
-def _understood(rows: Sequence[Row], pictures: "_Pictures") -> tuple[Columns, Sequence[Row]] | None:
-    """The columns, and the rows that name pictures; None where there are none."""
+def _understood(rows: Sequence[Row], pictures: "_Pictures", labels_named: bool) -> tuple[Columns, Sequence[Row]] | None:
+    """The columns, and the rows that name pictures; None where there are none.
+
+    Args:
+      rows: of the table, a header among them.
+      pictures: in the folder.
+      labels_named: whether some table of the folder has a column called as in `LABELS`; then no other is taken for labels.
+    """
     header = rows[0].cells if rows else []
     file, label, split = (_column(header, usual) for usual in (FILES, LABELS, SPLIT_COLUMNS))
     if file is not None and label is not None:
         return (Columns(file, label, split), rows[1:]) if rows[1:] else None
-    if len(header) != 2 or split is not None:
+    if len(header) != 2 or split is not None or (labels_named and label is None):
         return None
     first = 0 if file is None and label is None else 1  # where neither column has a usual name, this may be no header
     file = 1 - label if label is not None else file or 0
@@ -160,6 +173,10 @@ def _understood(rows: Sequence[Row], pictures: "_Pictures") -> tuple[Columns, Se
         if len(cells) == 2 and pictures.may_be_named(cells[file].strip()):
             return Columns(file, 1 - file), rows[start:]
     return None
+
+
+def _cell(cells: list[str], column: int) -> str:
+    return cells[column].strip() if column < len(cells) else ""
 
 
 def _column(header: list[str], usual: tuple[str, ...]) -> int | None:
@@ -217,6 +234,11 @@ class _Pictures:
             plain = plain.removeprefix(f"{root}/")
         return plain
 
+    def missing(self, table: Path, line: int, name: str) -> str:
+        """The message where a line of a table names a picture that is not here."""
+        known = f"expected a picture below {self._root}, with or without {', '.join(SUFFIXES[:SHOWN])} and so on"
+        return f"{table}, line {line}: there is no picture {name!a}; {known}"
+
     def take(self, table: Path, line: int, name: str, split: str | None) -> Path:
         """The picture that a line of a table names; a table of a split means the one in the folder of that split."""
         where = f"{table}, line {line}"
@@ -224,8 +246,7 @@ class _Pictures:
         in_split = (f"{folder}/{plain}" for folder in self._folders if split and SPLIT_OF.get(folder.lower()) == split)
         plain = next((each for each in in_split if each in self._by_name), plain)
         if plain not in self._by_name:
-            known = f"expected a picture below {self._root}, with or without {', '.join(SUFFIXES[:SHOWN])} and so on"
-            raise UserError(f"{where}: there is no picture {name!a}; {known}")
+            raise UserError(self.missing(table, line, name))
         path = self._by_name[plain]
         if path is None:
             raise UserError(f"{where}: there are several pictures {name!a}; write their folder before their name")

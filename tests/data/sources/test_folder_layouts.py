@@ -269,10 +269,14 @@ def test_tables_beside_folders_of_several_classes_are_named_and_left_out(tmp_pat
     fill(tmp_path / layout, {"cat": 5, "dog": 5})
     write_table(tmp_path / "notes.csv", ("who", "when", "what"), ("me", "today", "nothing"))
     write_table(tmp_path / "people.csv", ("name", "email"), ("me", "me@here"))
+    write_table(tmp_path / "credits.csv", ("name", "category", "licence"), ("Anna", "cats", "CC0"))
+    write_table(tmp_path / "labels.csv", ("file", "label"))
     write_table(tmp_path / "sample_submission.csv", ("id", "label"), ("00", "cat"))
     assert read(tmp_path)["train"].class_names == ("cat", "dog")
     (line,) = [line for line in caplog.messages if "left out" in line]
-    assert all(name in line for name in ("notes.csv (", "people.csv (", "sample_submission.csv ("))
+    assert all(
+        name in line for name in ("notes.csv (", "people.csv (", "credits.csv (", "labels.csv (", "sample_submission.csv (")
+    )
 
 
 @pytest.mark.parametrize("name", ["LABELS.CSV", "labels.tsv", "Labels.Tsv"])
@@ -288,6 +292,14 @@ def test_a_table_names_the_classes_where_the_folders_name_one(tmp_path):
     fill(tmp_path, {"train/images": 2})
     write_table(tmp_path / "train.csv", ("file", "label"), ("00.png", "cat"), ("01.png", "dog"))
     assert read(tmp_path, test_fraction=0)["train"].class_names == ("cat", "dog")
+
+
+def test_a_table_without_labels_beside_one_that_has_them_names_no_classes(tmp_path, caplog):
+    fill(tmp_path, {"train": 2, "test": 2})
+    write_table(tmp_path / "train.csv", ("id", "width", "label"), ("00", "40", "cat"), ("01", "50", "dog"))
+    write_table(tmp_path / "test.csv", ("id", "width"), ("00", "40"), ("01", "50"))
+    assert read(tmp_path, test_fraction=0)["train"].class_names == ("cat", "dog")
+    assert any("test.csv (no column of labels)" in line for line in caplog.messages)
 
 
 def test_a_table_without_a_header_is_read_whole(tmp_path):
