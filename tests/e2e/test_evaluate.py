@@ -45,7 +45,7 @@ def test_weights_without_their_run_are_scored_and_reported(launch, tiny_run, tin
     done = launch("evaluate", "--run=net.safetensors", "--probe=color")
     assert done.returncode == 0, done.stderr
     assert f"top-1 {expected['top1']:.2%}" in done.stdout
-    assert "(103 images, net.safetensors)" in done.stdout
+    assert "test, 103 images, net.safetensors\n" in done.stdout
     scores = read_checksummed(tmp_path / "net-report" / "test.json")
     assert (scores["network"], scores["n"], scores["top1"]) == ("net.safetensors", 103, expected["top1"])
     assert scores["loss"] == pytest.approx(expected["loss"])

@@ -11,7 +11,7 @@ CHAIN = 3  # kills of a run before it may end
 def test_trainings_killed_at_random_moments_end_exactly(scene, rng, thorough):
     """Moments are drawn from the life of an undisturbed training, with an empty data cache to begin with."""
     landed = 0
-    while landed < (30 if thorough else 3):
+    while landed < (30 if thorough else 2):
         workdir, cache = scene.fresh("killed"), scene.fresh("cache")
         for _ in range(CHAIN):
             process = scene.start("train", workdir, cache)
