@@ -25,8 +25,12 @@ MAX_HEADERS = 200  # members, and headers of their attributes; the official arch
 
 
 def read_tarball(path: Path) -> dict[str, Dataset]:
-    """Reads a tarball; returns and raises as `cifar_batches.read`."""
-    return cifar_batches.read(path, _members_of_tarball(path))
+    """Reads a tarball; returns and raises as `cifar_batches.read`, and refuses one that holds both data sets."""
+    members = _members_of_tarball(path)
+    datasets = sorted({layout.dataset for layout in cifar_batches.LAYOUTS if layout.needed <= members.keys()})
+    if len(datasets) > 1:
+        raise UserError(f"{path}: has both {' and '.join(datasets)}; unpack it, and choose with --archive=FOLDER")
+    return cifar_batches.read(path, members)
 
 
 def read_zip(path: Path, name: str) -> dict[str, Dataset] | None:

@@ -141,6 +141,12 @@ def test_of_both_sets_in_one_place_the_name_chooses(tiny, tmp_path, form):
     assert str(error.value) == f"{path}: has both cifar10 and cifar100; choose with --name=cifar10 or --name=cifar100"
 
 
+def test_a_tarball_of_both_sets_is_to_be_unpacked(tiny, tmp_path):
+    path = write_tar(tmp_path / "data.tar.gz", {**python_members(tiny), **cifar10_members(tiny)})
+    with pytest.raises(UserError, match=r"has both cifar10 and cifar100; unpack it, and choose with --archive=FOLDER"):
+        archives.read(path, "cifar100")
+
+
 def test_a_set_that_is_there_twice_is_refused(tiny, tmp_path):
     path = unpacked(tmp_path, {**python_members(tiny), **python_members(tiny, "copy")})
     with pytest.raises(UserError, match=r"two copies of cifar100, '.*/cifar-100-python' and '.*/copy'; name one of them"):
