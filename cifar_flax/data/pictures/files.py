@@ -26,8 +26,12 @@ def pictures_in(folder: Path) -> list[Path]:
     return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """The content of a regular file of at most `MAX_BYTES`.
+def read_bytes(path: Path | str, part: tuple[int, int] | None = None) -> bytes:
+    """The content of a regular file, or a part of it, of at most `MAX_BYTES`.
+
+    Args:
+      path: of the file.
+      part: where the part begins, and how many bytes it has; None for all.
 
     Raises:
       UnreadableImage: there is no such file, it cannot be opened, it is a folder, a pipe or a device, or it is larger.
@@ -38,9 +42,11 @@ def read_bytes(path: Path | str) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableImage("It is not a regular file.", "not_a_file")
-            if status.st_size > MAX_BYTES:
+            start, size = part or (0, status.st_size)
+            if size > MAX_BYTES:
                 raise UnreadableImage(f"The file is larger than {MAX_BYTES >> 20} MB.", "too_large")
-            return file.read(status.st_size)
+            file.seek(start)
+            return file.read(size)
     except OSError as e:
         raise UnreadableImage(e.strerror or str(e), "no_such_file") from None
     except ValueError as e:  # a null byte in the name

@@ -1,6 +1,7 @@
 """Decodes pictures outside this process, within limits that the operating system enforces."""
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -98,18 +99,33 @@ class IsolatedDecoder:
         Raises:
           DecoderUnavailable: the machine has no process or memory to spare.
         """
-        requests = [json.dumps({"path": os.path.abspath(path)}).encode() + b"\n" for path in paths]
+        return self._fit([_request(path, None) for path in paths], images, fit, mean)
+
+    def fit_parts(self, path: Path, sizes: Sequence[int], images: np.ndarray) -> dict[int, UnreadableImage]:
+        """As `fit_files`, with pictures that lie one after another in one file: thousands of files take long to make.
+
+        Args:
+          path: the file.
+          sizes: bytes of each picture, [N].
+          images: as in `fit_files`.
+
+        Returns and raises as `fit_files`.
+        """
+        starts = itertools.accumulate(sizes, initial=0)
+        return self._fit([_request(path, part) for part in zip(starts, sizes, strict=False)], images, Fit.CROP, ())
+
+    def _fit(self, requests: list[bytes], images: np.ndarray, fit: Fit, mean: tuple[float, ...]) -> dict[int, UnreadableImage]:
         # A process answers before it reads on, so that what is sent at once has to fit into the buffers of a socket.
         size = BATCH if max(map(len, requests), default=0) < LONGEST_PATH else 1
         given_up = threading.Event()
 
         def fit_batch(start: int) -> dict[int, UnreadableImage]:
-            rows = range(start, min(start + size, len(paths)))
+            rows = range(start, min(start + size, len(requests)))
             return self._fit_batch(rows, requests, images, (images.shape[1:], fit, mean), given_up)
 
         with ThreadPoolExecutor(self._processes) as threads:
             try:
-                batches = threads.map(fit_batch, range(0, len(paths), size))
+                batches = threads.map(fit_batch, range(0, len(requests), size))
                 return {i: error for refused in batches for i, error in refused.items()}
             finally:
                 threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the others
@@ -223,6 +239,10 @@ class IsolatedDecoder:
 def shared_decoder() -> IsolatedDecoder:
     """The decoder of this program, with a process a core."""
     return IsolatedDecoder(min(os.cpu_count() or 1, MOST_PROCESSES))
+
+
+def _request(path: Path, part: tuple[int, int] | None) -> bytes:
+    return json.dumps({"path": os.path.abspath(path), "part": part}).encode() + b"\n"
 
 
 def _is_taken(stream: BufferedReader) -> bool:

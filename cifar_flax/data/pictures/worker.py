@@ -5,9 +5,9 @@ forks them; each ends after `PICTURES`, or after one with high limits, so that w
 
 Standard input is a Unix socket over which the connections come. The process that takes one first sends `TAKEN`. It then reads a
 line of JSON with the settings: "limits", and "fit", null or the other arguments of `fit_picture`. For each picture it reads a
-line with its "path", or with the number of its "bytes" and those. It answers with a line of JSON: {"shape": [height, width,
-channels]}, followed by the pixels, or {"refused": [sentence, code]}. A connection that ends after `TAKEN` without an answer is
-that of a process that exceeded a limit.
+line with its "path" and "part", null or where in that file it begins and how long it is; or with the number of its "bytes", and
+those. It answers with a line of JSON: {"shape": [height, width, channels]}, followed by the pixels, or {"refused": [sentence,
+code]}. A connection that ends after `TAKEN` without an answer is that of a process that exceeded a limit.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def _answer(connection: socket.socket, limiter: "_Limiter") -> Limits:
             limiter.begin(limits)
             request = json.loads(line)
             try:
-                data = read_bytes(request["path"]) if "path" in request else stream.read(request["bytes"])
+                data = read_bytes(request["path"], request["part"]) if "path" in request else stream.read(request["bytes"])
                 limiter.limit_decoding(limits)
                 picture = decode(data, limits)
                 if settings["fit"] is None:

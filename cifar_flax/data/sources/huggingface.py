@@ -1,5 +1,6 @@
 """Data sets as Hugging Face has them: Parquet files of its Hub, and Arrow files that its library `datasets` writes."""
 
+import itertools
 import json
 import re
 import tempfile
@@ -24,7 +25,7 @@ WORD = re.compile(r"[a-z]+")  # of a file's name: cifar100-train.arrow, train-00
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
 COARSE = ("coarse_label", "superclass")
-AT_ONCE = 4096  # pictures that are written to a temporary folder, from which child processes read them
+AT_ONCE = 4096  # pictures that are written to a temporary file, from which child processes read them
 
 
 class HubSource:
@@ -260,11 +261,10 @@ def _decode(where: str, pictures: Iterator[bytes], images: np.ndarray) -> None:
     """Decodes pictures into `images`, uint8 [N, H, W, 3]."""
     for start in range(0, len(images), AT_ONCE):
         part = images[start : start + AT_ONCE]
-        with tempfile.TemporaryDirectory(prefix="cifar_flax-") as folder:
-            paths = [Path(folder) / str(i) for i in range(len(part))]
-            for file in paths:
-                file.write_bytes(next(pictures))
-            refused = shared_decoder().fit_files(paths, part)
+        with tempfile.NamedTemporaryFile(prefix="cifar_flax-") as file:
+            sizes = [file.write(data) for data in itertools.islice(pictures, len(part))]
+            file.flush()
+            refused = shared_decoder().fit_parts(Path(file.name), sizes, part)
         for i, error in refused.items():
             raise UserError(f"{where}: the picture in row {start + i} cannot be read: {error}")
 

@@ -148,6 +148,16 @@ def test_others_are_answered_while_a_costly_file_is_read(decoder):
         assert costly.result().code == "too_costly"
 
 
+def test_pictures_may_be_parts_of_one_file(decoder, tmp_path):
+    files = [png(seed) for seed in range(3)]
+    expected = [np.asarray(decoder.decode(data, SMALL)) for data in files]
+    files[1] = files[1][:40]
+    (tmp_path / "all").write_bytes(b"".join(files))
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    assert list(decoder.fit_parts(tmp_path / "all", list(map(len, files)), images)) == [1]
+    np.testing.assert_array_equal(images, [expected[0], np.zeros_like(expected[1]), expected[2]])
+
+
 def test_threads_get_their_own_pictures(decoder):
     with ThreadPoolExecutor(8) as threads:
         pictures = list(threads.map(lambda seed: decoder.decode_any(png(seed)), range(40)))
