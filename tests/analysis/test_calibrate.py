@@ -73,6 +73,12 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
         calibration_of(tmp_path, 9, {}, ema=True)
 
 
+def test_a_file_of_another_version_is_no_damaged_one(tmp_path):
+    write_text(tmp_path / FILE, dumps_checksummed({"temperature": 1.5, "raw_temperature": 1.5, "source": "x"}))
+    with pytest.raises(UserError, match=r"calibration\.json: of another version of cifar_flax; write it again"):
+        calibration_of(tmp_path, 9, {}, ema=True)
+
+
 def test_a_temperature_that_cannot_be_is_refused_by_name(tmp_path):
     write_text(tmp_path / FILE, dumps_checksummed({"step": 9, "temperature": -1.0, "raw_temperature": 1.0, "source": "x"}))
     with pytest.raises(UserError, match=r"calibration\.json: damaged \(temperature -1; expected 0\.01 to 100\); write it"):
