@@ -94,9 +94,8 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     write_bytes(confusion, buffer.getvalue())
     files = {"confusion": confusion.name, "predictions": arrays.name}
     path = arrays.with_name(f"{predictions.name}.json")
-    write_text(
-        path, json.dumps(with_checksum({**predictions.about, **files, **_finite(scores)}), indent=2, allow_nan=False) + "\n"
-    )
+    values = {**predictions.about, **files, **_finite(scores)}
+    write_text(path, json.dumps(with_checksum(values), indent=2, allow_nan=False) + "\n")
     return path
 
 

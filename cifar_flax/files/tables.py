@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from cifar_flax.files.redact import visible
 
+COLUMNS = 80  # of a terminal
+
 
 def format_table(rows: Iterable[Sequence[str]], indent: int = 0, right: Collection[int] = ()) -> str:
     """Aligns cells into columns that are two spaces apart.

@@ -21,6 +21,7 @@ from absl import app, flags, logging
 from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.files.installation import LAUNCH
 from cifar_flax.files.redact import visible
+from cifar_flax.files.tables import COLUMNS
 from cifar_flax.runtime import background
 from cifar_flax.runtime.command_line import as_typed, typed
 
@@ -30,7 +31,6 @@ REFUSALS = (
 )
 SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
-COLUMNS = 80  # of a terminal
 HELP_COLUMN = 30  # where descriptions of flags begin
 FIELDS = {
     "data.name": "the images: cifar100, folder:PATH and so on",
@@ -201,10 +201,8 @@ def _flag_problem(message: str, argv: list[str]) -> str:
     if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
         return line
     flag = flags.FLAGS[missing[1]]
-    arguments = (
-        arg for before, arg in pairwise(argv) if not arg.startswith("-") and ("=" in before or not before.startswith("--"))
-    )
-    given = next(arguments, "VALUE")  # but not what is the value of another flag
+    arguments = (arg for before, arg in pairwise(argv) if "=" in before or not before.startswith("--"))  # no values of flags
+    given = next((arg for arg in arguments if not arg.startswith("-")), "VALUE")
     values = "|".join(getattr(flag.parser, "enum_values", None) or [given])
     return f"--{flag.name}: missing; expected --{flag.name}={values}: {_about(flag)}"
 

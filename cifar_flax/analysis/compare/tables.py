@@ -13,11 +13,10 @@ from cifar_flax.analysis.compare.runs import (
     repeated_seeds,
 )
 from cifar_flax.analysis.config_diff import format_value
-from cifar_flax.files.tables import format_table
+from cifar_flax.files.tables import COLUMNS, format_table
 from cifar_flax.runtime.progress import format_duration
 
 NONE = "-"
-COLUMNS = 80  # of a terminal
 
 
 @dataclass(frozen=True)
