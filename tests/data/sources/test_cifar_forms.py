@@ -1,26 +1,21 @@
 """CIFAR as people have it: whatever form it is in, the same rows give the same hashes."""
 
 import dataclasses
-import io
-import json
-import os
 import pickle
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from PIL import Image
-from pyarrow import ipc, parquet
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset
-from cifar_flax.data.sources import archives, cifar_content, huggingface
+from cifar_flax.data.sources import archives, cifar_content
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same, planes, python_members, write_tar
+from tests.helpers import hub_files
+from tests.helpers.hub_files import datasets_cache, hub_folder
 
 
 def unpacked(path, members):
@@ -36,52 +31,6 @@ def zipped(path, members):
         for name, content in members.items():
             archive.writestr(name, content)
     return path
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", compress_level=1)
-    return {"bytes": file.getvalue(), "path": None}
-
-
-def features(dataset):
-    """What `datasets` writes about its columns."""
-    columns = {
-        "img": {"_type": "Image"},
-        "fine_label": {"names": list(dataset.class_names), "_type": "ClassLabel"},
-        "coarse_label": {"names": list(dataset.coarse_names), "_type": "ClassLabel"},
-    }
-    return {b"huggingface": json.dumps({"info": {"features": columns}}).encode()}
-
-
-def table(dataset):
-    """A split as uoft-cs/cifar100 has it on the Hub."""
-    columns = {
-        "img": pa.array([png(image) for image in dataset.images], pa.struct({"bytes": pa.binary(), "path": pa.string()})),
-        "fine_label": pa.array(dataset.labels.tolist()),
-        "coarse_label": pa.array(dataset.coarse_labels.tolist()),
-    }
-    return pa.table(columns).replace_schema_metadata(features(dataset))
-
-
-def hub_folder(root, splits):
-    (root / "cifar100").mkdir(parents=True)
-    for split, dataset in splits.items():
-        rows, half = table(dataset), len(dataset) // 2
-        parquet.write_table(rows.slice(0, half), root / "cifar100" / f"{split}-00000-of-00002.parquet")
-        parquet.write_table(rows.slice(half), root / "cifar100" / f"{split}-00001-of-00002.parquet")
-    return root
-
-
-def datasets_cache(root, splits):
-    """The Arrow files of the library, in the format for streams."""
-    folder = root / "uoft-cs___cifar100" / "cifar100" / "0.0.0" / "aadb3af77e9048adbea6b47c21a81e47dd092ae5"
-    folder.mkdir(parents=True)
-    for split, dataset in splits.items():
-        rows = table(dataset)
-        with ipc.new_stream(folder / f"cifar100-{split}.arrow", rows.schema) as writer:
-            writer.write_table(rows)
-    return root
 
 
 def keras_npz(path, splits):
@@ -202,129 +151,6 @@ def test_superclasses_that_a_form_lacks_are_filled_in():
     assert members["fish"] == ["aquarium_fish", "flatfish", "ray", "shark", "trout"]
 
 
-def test_a_set_of_the_hub_by_its_name(tiny, tmp_path, monkeypatch):
-    """Through a stand-in for the library, which there is no network for here."""
-    asked = []
-
-    class Builder:
-        cache_dir = str(datasets_cache(tmp_path / "hf", tiny))
-
-        def download_and_prepare(self):
-            asked.append("prepared")
-
-    class Library:
-        @staticmethod
-        def load_dataset_builder(name, config):
-            asked.append((name, config))
-            return Builder()
-
-    monkeypatch.setitem(__import__("sys").modules, "datasets", Library)
-    read = load_dataset(DataConfig(name="hf:uoft-cs/cifar100:fine"), "train")
-    np.testing.assert_array_equal(read.images, tiny["train"].images)
-    assert asked == [("uoft-cs/cifar100", "fine"), "prepared"]
-    load_dataset(DataConfig(name="hf:uoft-cs/cifar100:fine"), "test")
-    assert len(asked) == 2  # the cache has it
-
-
-def test_what_cannot_be_read_of_a_table_costs_one_line(tiny, tmp_path):
-    def write(name, **columns):
-        (tmp_path / name).mkdir()
-        parquet.write_table(pa.table(columns), tmp_path / name / "train.parquet")
-        return tmp_path / name
-
-    picture = [png(tiny["train"].images[0])]
-    with pytest.raises(UserError, match=r"has the columns a, b; expected pictures in one of img, image"):
-        archives.read(write("columns", a=[1], b=[2]), "mine")
-    with pytest.raises(UserError, match=r"train: the picture in row 0 cannot be read: "):
-        archives.read(write("broken", img=[b"no picture"], label=[0]), "mine")
-    with pytest.raises(UserError, match=r"train: a picture is no file within the table"):
-        archives.read(write("paths", img=["a.png"], label=[0]), "mine")
-    with pytest.raises(UserError, match=r"neither text nor whole numbers"):
-        archives.read(write("floats", img=picture, label=[0.5]), "mine")
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / "train.parquet").write_bytes((tmp_path / "broken" / "train.parquet").read_bytes()[:50])
-    with pytest.raises(UserError, match=r"train.parquet: damaged, or no Parquet file"):
-        archives.read(tmp_path / "cut", "mine")
-    (tmp_path / "cut" / "train.parquet").rename(tmp_path / "cut" / "part.parquet")
-    with pytest.raises(UserError, match=r"part.parquet: neither its name nor that of its folder says which split"):
-        archives.read(tmp_path / "cut", "mine")
-    texts = archives.read(write("texts", img=picture * 3, label=["b", "a", "b"]), "mine").splits["train"]
-    assert (texts.class_names, texts.labels.tolist()) == (("a", "b"), [1, 0, 1])
-
-
-@pytest.fixture
-def write_splits(tiny, tmp_path):
-    """Writes a Parquet file for each split, of the labels given; without a column where there are none."""
-    picture = png(tiny["train"].images[0])
-
-    def write(**labels):
-        for name, values in labels.items():
-            columns = {"img": [picture] * 2} | ({} if values is None else {"label": values})
-            parquet.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
-        return tmp_path
-
-    return write
-
-
-@pytest.mark.parametrize(("train", "validation"), [("train", "val"), ("Training", "dev"), ("TRAIN", "Valid")])
-def test_the_files_of_splits_may_be_called_as_the_folders_of_pictures(write_splits, train, validation):
-    path = write_splits(**{train: [0, 1], validation: [1, 1], "Testing": [0, 0]})
-    splits = archives.read(path, "mine").splits
-    assert {split: data.labels.tolist() for split, data in splits.items()} == {
-        "train": [0, 1],
-        "validation": [1, 1],
-        "test": [0, 0],
-    }
-
-
-def test_labels_that_are_lists_are_refused(write_splits):
-    with pytest.raises(
-        UserError, match=r"train.parquet: label has values of the type list<.*; expected a number or a text for"
-    ):
-        archives.read(write_splits(train=[[0, 1], [1]]), "mine")
-
-
-@pytest.mark.parametrize("labels", [[-1, -1], [None, None], None])
-def test_a_test_file_without_labels_is_left_out(write_splits, caplog, labels):
-    path = write_splits(train=[0, 1], validation=[1, 0], test=labels)
-    splits = archives.read(path, "mine").splits
-    assert {split: data.labels.tolist() for split, data in splits.items()} == {"train": [0, 1], "test": [1, 0]}
-    assert splits["train"].class_names == ("0", "1")
-    assert f"{path}: left out: the test split, which has no labels" in caplog.messages
-
-
-def test_files_with_some_labels_missing_are_refused(write_splits):
-    with pytest.raises(UserError, match=r"label has the label -1, expected none below 0; remove the rows without a label"):
-        archives.read(write_splits(train=[0, 1], test=[-1, 1]), "mine")
-    with pytest.raises(UserError, match=r"validation.parquet: has the columns img; expected label among them"):
-        archives.read(write_splits(train=[0, 1], validation=None), "mine")
-
-
-def test_two_copies_of_a_set_are_not_taken_for_one(tiny, tmp_path):
-    for version in ("0.0.0", "1.0.0"):
-        hub_folder(tmp_path / version, tiny)
-    with pytest.raises(UserError, match=r"has two copies of the set, .*0.0.0/cifar100 and .*1.0.0/cifar100; name one of them"):
-        archives.read(tmp_path, "mine")
-    assert len(archives.read(tmp_path / "1.0.0", "mine").splits["train"]) == 60
-
-
-def test_a_table_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path, monkeypatch):
-    parquet.write_table(pa.table({"img": [bytes(1 << 20)] * 8, "label": [0] * 8}), tmp_path / "train.parquet")
-    assert (tmp_path / "train.parquet").stat().st_size < 1 << 19
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 1 << 20}[name])
-    with pytest.raises(UserError, match=r"train.parquet: unpacks to .* bytes, more than the 524,288 that are allowed"):
-        archives.read(tmp_path, "mine")
-
-
-def test_the_splits_of_a_table(tmp_path):
-    for name, split in {
-        "a/train.parquet": "train",
-        "a/validation/0.parquet": "validation",
-        "a/set-valid.arrow": "validation",
-    }.items():
-        assert huggingface._split_of(tmp_path / "a", tmp_path / name) == split
-
-
 REAL = ("the inner folder", "zip of Kaggle", "Parquet of the Hub", "cache of datasets", "repacked tarball")
 
 
@@ -333,8 +159,8 @@ def test_the_real_cifar100_has_the_same_hashes_in_every_kind_of_form(tmp_path, m
     monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     expected = {split: cache.hashes("cifar100", split) for split in real}
-    tables = {id(dataset): table(dataset) for dataset in real.values()}  # 60,000 PNG files, which two of the forms hold
-    monkeypatch.setattr(sys.modules[__name__], "table", lambda dataset: tables[id(dataset)])
+    tables = {id(dataset): hub_files.table(dataset) for dataset in real.values()}  # PNG files, which two forms hold
+    monkeypatch.setattr(hub_files, "table", lambda dataset: tables[id(dataset)])
     forms = {form: FORMS[form] for form in REAL} | {"Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}
     for form, make in forms.items():
         path: Path = make(tmp_path / form.replace(" ", "_"), real)
@@ -342,8 +168,3 @@ def test_the_real_cifar100_has_the_same_hashes_in_every_kind_of_form(tmp_path, m
         hashes = {s: {name: cache.hash_of(array) for name, array in d.arrays().items()} for s, d in read.splits.items()}
         assert hashes == expected, form
         assert read.splits["train"].class_names == real["train"].class_names
-
-
-def test_validation_rows_without_test_rows_are_the_test_split(tiny, tmp_path):
-    read = archives.read(hub_folder(tmp_path, {"train": tiny["train"], "validation": tiny["test"]}), "mine").splits
-    assert_same(read, tiny)
