@@ -143,7 +143,8 @@ def _changed(arguments: Sequence[str], claim: Claim) -> list[str]:
 def _launch(workdir: Path, name: str, *arguments: str) -> float:
     """Runs launch/NAME.py to its end, and gives the most memory that it had at a time, in GB (10^9 bytes)."""
     log = workdir.with_name(f"{workdir.name}.log")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, f"launch/{name}.py", *(_absolute(argument) for argument in arguments)]
     with log.open("ab") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)

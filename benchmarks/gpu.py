@@ -1,28 +1,31 @@
 """All that is measured on a GPU, by one command of at most nine minutes on a bare machine.
 
-    python benchmarks/gpu.py --archive=cifar100.npz [--output=gpu] [--parts=commands,seeds,steps,resume,tests] [--dry_run]
+    python benchmarks/gpu.py --archive=cifar100.npz [--output=gpu] [--parts=commands,resume,tests,steps,seeds] [--dry_run]
 
 It needs this checkout with its dependencies, CIFAR-100 (prepared by TFDS, or an archive that launch/import_data.py takes) and,
-for `steps`, PyTorch. Parts are done in their order and written to OUTPUT/gpu.json as each ends; the same command goes on with
-those that are missing. What is compiled is compiled side by side, and timed one at a time.
+for `steps`, PyTorch. Parts are done in their order, and OUTPUT/gpu.json and gpu.md are written after each measurement; a part
+that fails is named, with the end of OUTPUT/log.txt, and the next begins. The same command goes on with parts that are missing.
+What is compiled is compiled side by side, and timed one at a time.
 
 - commands: launch/train.py with configs/fast.py:published, with nothing compiled and then, by another seed, with all on disk;
-- seeds: three more, then five in one program, each scored on test; five of three_conv in one program beside one of it;
-- steps: of six networks, beside PyTorch on the identical network, bfloat16, channels_last;
 - resume: a run that is killed by SIGKILL and goes on ends with the same bits, with deterministic operations;
-- tests: those of networks, optimizers, augmentation and the step.
+- tests: those of networks, optimizers, augmentation and the step;
+- steps: of six networks, beside PyTorch on the identical network, bfloat16, channels_last;
+- seeds: three more, then five in one program, each scored on test; five of three_conv in one program beside one of it.
 
 --dry_run goes through all of it with tiny networks and images, on a CPU too; its figures mean nothing.
 """
 
 import functools
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,11 @@ from benchmarks.workers import Worker
 from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
-from cifar_flax.errors import UserError
+from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime import app
 
-PARTS = ("commands", "seeds", "steps", "resume", "tests")
+PARTS = ("commands", "resume", "tests", "steps", "seeds")
 _OUTPUT = flags.DEFINE_string("output", "gpu", "folder for runs, gpu.json and gpu.md")
 _ARCHIVE = flags.DEFINE_string("archive", None, "CIFAR-100 as launch/import_data.py takes it; else it is looked for")
 _PARTS = flags.DEFINE_list("parts", list(PARTS), f"of {', '.join(PARTS)}")
@@ -51,12 +54,14 @@ _MINUTES = flags.DEFINE_float("minutes", 9, "what has not begun by then is left 
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "tiny networks and images: whether all of it runs here")
 
 NETWORKS = ("fast:published", "wide", "three_conv", "vgg_bn", "resnet18", "wrn_28_10")
-CHUNK, ROUNDS = 32, 3  # updates a dispatch, as on accelerators by default; times that each variant is timed
+CHUNK = 32  # updates a dispatch, as on accelerators by default
+ROUNDS, REPEATS = 3, 5  # times that each variant is timed, and chunks that it makes each time
 SEEDS = 5
 DRY_NETWORKS, DRY_SEEDS = ("fast:published", "three_conv", "resnet18"), 3  # one of each kind
 IMPORTED = "cifar100_for_gpu"  # the name of what --archive gives: cifar100 itself is that of the official archives
 TESTS = ("tests/models", "tests/optim", "tests/augment", "tests/training/test_step.py")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+TIMING_SECONDS = 60  # kept for timing while networks are compiled
 
 
 def main() -> None:
@@ -69,108 +74,70 @@ def main() -> None:
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if results.get("dry_run", _DRY_RUN.value) != _DRY_RUN.value:
         raise UserError(f"{path}: one of a dry run and a measurement, and this is the other; give another folder by --output")
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the device; this one takes it to compare parameters
     machine = Machine(output, _MINUTES.value, IMPORTED if _ARCHIVE.value else "cifar100", _DRY_RUN.value)
     if _ARCHIVE.value and not machine.dry:
         machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={_ARCHIVE.value}")
-    measure: Mapping[str, Callable[[Machine], Any]] = {
+    failed = []
+    for part in PARTS:
+        if part in _PARTS.value and "seconds" not in results.get(part, {}):
+            try:
+                for figures in _measured(part, machine):
+                    results[part] = figures
+                    _write(output, {**results, "dry_run": machine.dry})
+                print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
+            except OutOfTime:
+                print(f"{part}: not complete, {_MINUTES.value:g} minutes are over", flush=True)
+                break
+            except (CifarFlaxError, RuntimeError, OSError) as e:  # RuntimeError: of a worker, JAX or PyTorch
+                failed.append(part)
+                print("\n".join((f"{part}: {e}", *machine.end_of_log(20))), flush=True)
+    print(table(results))
+    if failed:
+        raise RunFailed(f"failed: {', '.join(failed)}; see {output}/log.txt")
+
+
+def _measured(part: str, machine: Machine) -> Iterator[dict[str, Any]]:
+    """The figures of a part after each measurement; those that are complete have `seconds`."""
+    measure: Mapping[str, Callable[[Machine], Iterator[dict[str, Any]]]] = {
         "commands": commands,
-        "seeds": seeds,
-        "steps": steps,
         "resume": resume,
         "tests": tests,
+        "steps": steps,
+        "seeds": seeds,
     }
-    for part in PARTS:
-        if part in _PARTS.value and part not in results:
-            begin = time.monotonic()
-            try:
-                figures = measure[part](machine)
-            except OutOfTime:
-                print(f"{part}: left out, {_MINUTES.value:g} minutes are over", flush=True)
-                break
-            results[part] = {**figures, "seconds": time.monotonic() - begin}
-            write_text(path, json.dumps({**results, "dry_run": machine.dry}, indent=1) + "\n")
-            print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
-    text = table(results)
-    write_text(output / "gpu.md", text + "\n")
-    print(text)
+    begin, figures = time.monotonic(), {}
+    for figures in measure[part](machine):
+        yield figures
+    yield {**figures, "seconds": time.monotonic() - begin}
 
 
-def commands(machine: Machine) -> dict[str, Any]:
+def _write(output: Path, results: Mapping[str, Any]) -> None:
+    write_text(output / "gpu.json", json.dumps(results, indent=1) + "\n")
+    write_text(output / "gpu.md", table(results) + "\n")
+
+
+def commands(machine: Machine) -> Iterator[dict[str, Any]]:
     """The speed run from the shell, with nothing compiled and with all on disk."""
-    cold = machine.train("seed0", "fast.py:published")
-    warm = machine.train("seed1", "fast.py:published", "--config.seed=1")
-    return {"cold": cold, "warm": warm, "test_top1": machine.test_top1("seed0", "seed1")}
+    shutil.rmtree(machine.programs, ignore_errors=True)
+    figures: dict[str, Any] = {"alone": {}}
+    for seed, name in enumerate(("seed0", "seed1")):
+        figures["alone"][name] = machine.train(name, "fast.py:published", f"--config.seed={seed}")
+        yield figures
+    yield {**figures, "test_top1": machine.test_top1("seed0", "seed1")}
 
 
-def seeds(machine: Machine) -> dict[str, Any]:
-    """Further seeds one after another, five in one program, and what five of a small network cost beside one."""
-    count = DRY_SEEDS if machine.dry else SEEDS
-    alone = {
-        f"seed{seed}": machine.train(f"seed{seed}", "fast.py:published", f"--config.seed={seed}") for seed in range(2, count)
-    }
-    many = (f"--config.train.num_seeds={count}", "--config.train.vmap_seeds=true")
-    vmapped = machine.train("vmapped", "fast.py:published", *many)
-    small = {
-        "one": machine.train("three_conv", "three_conv.py", "--config.train.epochs=2"),
-        "five": machine.train("three_conv_vmapped", "three_conv.py", "--config.train.epochs=2", *many),
-    }
-    one, five = (times["training"] - times["compilation"] for times in small.values())
-    return {
-        "alone": alone,
-        "test_top1": machine.test_top1(*alone),
-        "vmapped": {**vmapped, "test_top1": machine.test_top1("vmapped")},
-        "three_conv": {**small, "ratio": five / one},
-    }
+def resume(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Whether a run that is killed within an epoch and goes on ends with the bits of one that is not.
 
-
-def steps(machine: Machine) -> dict[str, Any]:
-    """Seconds a step of each network, ours in chunks and one by one, and PyTorch's."""
-    settings = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    frameworks = {"jax_device": True, "torch_device": _has_torch()}
-    names = DRY_NETWORKS if machine.dry else NETWORKS
-    configs = {name: (tiny if machine.dry else common_recipe)(_config(name)) for name in names}
-    seconds: dict[str, dict[str, list[float]]] = {}
-    with ExitStack() as stack:
-        workers = {
-            (name, module): stack.enter_context(Worker(module, settings))
-            for name in names
-            for module, installed in frameworks.items()
-            if installed
-        }
-        first = {module: worker for (name, module), worker in workers.items() if name == names[0]}
-        environment = {module: worker.call("environment") for module, worker in first.items()}
-
-        def build(name: str) -> tuple[dict[str, Worker], list[str]]:
-            config = configs[name]
-            workload = workers[name, "jax_device"].call("draw", config, config.train.batch_size)
-            made: dict[str, Worker] = {}
-            remarks: list[str] = []
-            for module in frameworks:
-                if worker := workers.get((name, module)):
-                    variants, more = worker.build(workload, chunk(name, machine.dry))
-                    made |= dict.fromkeys(variants, worker)
-                    remarks += [f"{name}: {line}" for line in more]
-            return made, remarks
-
-        with ThreadPoolExecutor(len(names)) as pool:
-            built = dict(zip(names, pool.map(build, names), strict=True))
-        machine.seconds_left()
-        for name, (variants, _) in built.items():
-            measured = in_turns(
-                {variant: functools.partial(worker.time_step, variant, 1) for variant, worker in variants.items()}, ROUNDS
-            )
-            made = {variant: 1 if variant == "ours_single" else chunk(name, machine.dry) for variant in variants}
-            seconds[name] = {variant: [value / made[variant] for value in values] for variant, values in measured.items()}
-    remarks = [line for _, lines in built.values() for line in lines]
-    batch_sizes = {name: config.train.batch_size for name, config in configs.items()}
-    return {"seconds_per_step": seconds, "batch_sizes": batch_sizes, "remarks": remarks, "environment": environment}
-
-
-def resume(machine: Machine) -> dict[str, Any]:
-    """Whether a run that is killed within an epoch and goes on ends with the bits of one that is not."""
-    arguments = ("--config.train.epochs=2", "--config.checkpoint.every_steps=20", "--config.seed=7")
+    Raises:
+      RunFailed: it had ended before it was killed.
+    """
+    epochs = 2 if machine.dry else 20
+    arguments = (f"--config.train.epochs={epochs}", "--config.checkpoint.every_steps=20", "--config.seed=7")
     environment = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()} if _has_gpu() else {}
     machine.train("whole", "three_conv.py", *arguments, **environment)
+    steps = max(_steps(machine.output / "whole"))
     workdir = machine.output / "killed"
     given = (*machine.config("three_conv.py"), *arguments, f"--workdir={workdir}")
     process = machine.start("launch/train.py", *given, "--restart", **environment)
@@ -180,19 +147,100 @@ def resume(machine: Machine) -> dict[str, Any]:
     process.kill()
     process.wait()
     at = max(_steps(workdir), default=0)
+    if at == steps:
+        raise RunFailed(f"the run of {steps} steps had ended before it was killed")
     machine.train_on("killed", "three_conv.py", *arguments, **environment)
     whole, killed = (_parameters(machine.output / name) for name in ("whole", "killed"))
     equal = whole.keys() == killed.keys() and all(np.array_equal(whole[path], killed[path]) for path in whole)
-    return {"killed_after_step": at, "bitwise_equal": equal}
+    yield {"steps": steps, "killed_after_step": at, "bitwise_equal": equal}
 
 
-def tests(machine: Machine) -> dict[str, Any]:
+def tests(machine: Machine) -> Iterator[dict[str, Any]]:
     """The fast tests of what computes on the device."""
     chosen = ("tests/optim/test_norms.py",) if machine.dry else TESTS
-    process = machine.start("-m", "pytest", "-q", "-m", "not slow", *chosen)
+    side_by_side = ("-n", "8") if importlib.util.find_spec("xdist") else ()
+    process = machine.start("-m", "pytest", "-q", "-m", "not slow", *side_by_side, *chosen)
     machine.wait(process)
-    lines = (machine.output / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    return {"exit_code": process.returncode, "summary": next((line for line in reversed(lines) if line.strip()), "")}
+    yield {"exit_code": process.returncode, "summary": "".join(machine.end_of_log(1))}
+
+
+def steps(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Seconds a step of each network, ours in chunks and one by one, and PyTorch's."""
+    settings = {"TORCHINDUCTOR_COMPILE_THREADS": "2"}  # a process; by default as many as there are cores
+    modules = ["jax_device", *(["torch_device"] if importlib.util.find_spec("torch") else [])]
+    names = DRY_NETWORKS if machine.dry else NETWORKS
+    configs = {name: (tiny if machine.dry else common_recipe)(_config(name)) for name in names}
+    with ExitStack() as stack:
+        workers = {name: {module: stack.enter_context(Worker(module, settings)) for module in modules} for name in names}
+        environment = {module: worker.call("environment") for module, worker in workers[names[0]].items()}
+        built = _build(configs, workers, machine)
+        figures: dict[str, Any] = {
+            "seconds_per_step": {},
+            "batch_sizes": {name: config.train.batch_size for name, config in configs.items()},
+            "remarks": [f"{name}: {line}" for name, (_, lines) in built.items() for line in lines],
+            "environment": environment,
+        }
+        for name, (variants, _) in built.items():
+            repeats, made = 1 if machine.dry else REPEATS, chunk(name, machine.dry)
+            turns = {variant: functools.partial(worker.time_step, variant, repeats) for variant, worker in variants.items()}
+            times = {variant: [value / made for value in values] for variant, values in in_turns(turns, ROUNDS).items()}
+            figures["seconds_per_step"] |= {name: times} if times else {}
+            yield figures
+            machine.seconds_left()
+
+
+def _build(
+    configs: Mapping[str, Config], workers: Mapping[str, Mapping[str, Worker]], machine: Machine
+) -> dict[str, tuple[dict[str, Worker], list[str]]]:
+    """Compiles the steps of all networks side by side: by name, the worker of each variant, and what was left out.
+
+    What has not been compiled when only the time to measure is left, or cannot be, is left out.
+    """
+    built: dict[str, tuple[dict[str, Worker], list[str]]] = {name: ({}, []) for name in configs}
+    late: set[str] = set()
+
+    def build(name: str) -> None:
+        config, (variants, remarks) = configs[name], built[name]
+        workload = workers[name]["jax_device"].call("draw", config, config.train.batch_size)
+        for module, worker in workers[name].items():
+            try:
+                made, more = worker.build(workload, chunk(name, machine.dry))
+            except (CifarFlaxError, RuntimeError) as e:
+                reason = "not compiled in time" if name in late else str(e).strip().rpartition("\n")[2]
+                remarks.append(f"{module} was left out: {reason}")
+            else:
+                variants |= dict.fromkeys(made, worker)
+                remarks += more
+
+    with ThreadPoolExecutor(len(configs)) as pool:
+        running = {pool.submit(build, name): name for name in configs}
+        late |= {running[future] for future in wait(running, max(0.0, machine.seconds_left() - TIMING_SECONDS)).not_done}
+        for name in late:
+            for worker in set(workers[name].values()) - set(built[name][0].values()):
+                worker.terminate()
+    for future in running:
+        future.result()  # raises what `draw` did
+    machine.seconds_left()
+    return built
+
+
+def seeds(machine: Machine) -> Iterator[dict[str, Any]]:
+    """Further seeds one after another, five in one program, and what five of a small network cost beside one."""
+    count = DRY_SEEDS if machine.dry else SEEDS
+    many = (f"--config.train.num_seeds={count}", "--config.train.vmap_seeds=true")
+    figures: dict[str, Any] = {"alone": {}}
+    for seed in range(2, count):
+        figures["alone"][f"seed{seed}"] = machine.train(f"seed{seed}", "fast.py:published", f"--config.seed={seed}")
+        yield figures
+    figures["test_top1"] = machine.test_top1(*figures["alone"])
+    yield figures
+    vmapped = machine.train("vmapped", "fast.py:published", *many)
+    figures["vmapped"] = {**vmapped, "test_top1": machine.test_top1("vmapped")}
+    yield figures
+    one = machine.train("three_conv", "three_conv.py", "--config.train.epochs=2")
+    five = machine.train("three_conv_vmapped", "three_conv.py", "--config.train.epochs=2", *many)
+    ratio = (five["training"] - five["compilation"]) / (one["training"] - one["compilation"])
+    yield {**figures, "three_conv": {"one": one, "five": five, "ratio": ratio}}
 
 
 def tiny(config: Config) -> Config:
@@ -223,10 +271,6 @@ def _parameters(workdir: Path) -> dict[str, np.ndarray]:
     from cifar_flax.run import Run  # imports JAX, which takes the device
 
     return {path: np.asarray(x) for path, x in flatten_dict(Run.open(workdir).params("latest"), sep="/").items()}
-
-
-def _has_torch() -> bool:
-    return subprocess.run([sys.executable, "-c", "import torch"], capture_output=True, check=False).returncode == 0
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The figures of benchmarks/gpu.py as Markdown."""
+"""The figures of benchmarks/gpu.py as Markdown, of parts that are not complete too."""
 
 import statistics
 from collections.abc import Mapping
@@ -6,47 +6,64 @@ from typing import Any
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The figures as Markdown."""
-    lines = []
-    if figures := results.get("commands"):
-        lines += ["| `fast:published`, one seed | command, s | training, s | of it waiting for programs, s | test top-1, % |"]
-        lines += ["| --- | --- | --- | --- | --- |"]
-        alone = [*(figures[name] for name in ("cold", "warm")), *results.get("seeds", {}).get("alone", {}).values()]
-        scores = [*figures["test_top1"], *results.get("seeds", {}).get("test_top1", [])]
-        for seed, (times, top1) in enumerate(zip(alone, scores, strict=True)):
-            label = f"seed {seed}, {'nothing compiled' if seed == 0 else 'programs on disk'}"
-            lines.append(f"| {label} | {_times(times)} | {100 * top1:.2f} |")
-        if len(scores) > 1:
-            lines.append(
-                f"\nMean {100 * statistics.mean(scores):.2f} %, sd {100 * statistics.stdev(scores):.2f}, n = {len(scores)}.\n"
-            )
-    if figures := results.get("seeds"):
-        vmapped, ratio = figures["vmapped"], figures["three_conv"]["ratio"]
-        count = len(vmapped["test_top1"])
-        mean = 100 * statistics.mean(vmapped["test_top1"])
-        lines += [
-            f"{count} seeds in one program: command, training, waiting {_times(vmapped)} s; mean of test {mean:.2f} %.",
-            f"{count} seeds of `three_conv` in one program take {ratio:.2f} times the training of one.\n",
-        ]
-    if figures := results.get("steps"):
-        names = list(dict.fromkeys(variant for by_variant in figures["seconds_per_step"].values() for variant in by_variant))
-        lines += [
-            f"| milliseconds a step | {' | '.join(names)} | speed over the faster of PyTorch |",
-            "| --- " * (len(names) + 2) + "|",
-        ]
-        for name, by_variant in figures["seconds_per_step"].items():
-            medians = {variant: 1e3 * statistics.median(values) for variant, values in by_variant.items()}
-            torch = [value for variant, value in medians.items() if variant.startswith("torch")]
-            ratio = f"{min(torch) / medians['ours']:.2f}" if torch else ""
-            columns = " | ".join(f"{medians[variant]:.3f}" if variant in medians else "" for variant in names)
-            lines.append(f"| `{name}`, batch {figures['batch_sizes'][name]} | {columns} | {ratio} |")
-        lines += ["", *figures["remarks"]]
-    if figures := results.get("resume"):
+    """The figures as Markdown; empty where there are none."""
+    parts = {name: results.get(name, {}) for name in ("commands", "seeds", "steps", "resume", "tests")}
+    lines = [*_commands(parts["commands"], parts["seeds"]), *_seeds(parts["seeds"]), *_steps(parts["steps"])]
+    if figures := parts["resume"]:
         how = "the same bits" if figures["bitwise_equal"] else "OTHER BITS"
-        lines.append(f"Killed after step {figures['killed_after_step']} and resumed: {how}.")
-    if figures := results.get("tests"):
+        lines.append(f"Killed after step {figures['killed_after_step']} of {figures['steps']} and resumed: {how}.")
+    if figures := parts["tests"]:
         lines.append(f"Tests: exit code {figures['exit_code']}; {figures['summary']}")
     return "\n".join(lines)
+
+
+def _commands(first: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
+    times = {**first.get("alone", {}), **more.get("alone", {})}
+    if not times:
+        return []
+    scored = [part for part in (first, more) if "test_top1" in part]
+    top1 = {name: value for part in scored for name, value in zip(part["alone"], part["test_top1"], strict=True)}
+    lines = [
+        "| `fast:published`, one seed | command, s | training, s | of it waiting for programs, s | test top-1, % |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, seconds in times.items():
+        programs = "nothing compiled" if name == "seed0" else "programs on disk"
+        score = f"{100 * top1[name]:.2f}" if name in top1 else ""
+        lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {score} |")
+    if len(top1) > 1:
+        mean, deviation = 100 * statistics.mean(top1.values()), 100 * statistics.stdev(top1.values())
+        lines.append(f"\nMean {mean:.2f} %, sd {deviation:.2f}, n = {len(top1)}.\n")
+    return lines
+
+
+def _seeds(figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if vmapped := figures.get("vmapped"):
+        count, mean = len(vmapped["test_top1"]), 100 * statistics.mean(vmapped["test_top1"])
+        times = _times(vmapped)
+        lines.append(f"{count} seeds in one program: command, training, waiting {times} s; mean of test {mean:.2f} %.")
+        if three_conv := figures.get("three_conv"):
+            ratio = three_conv["ratio"]
+            lines.append(f"{count} seeds of `three_conv` in one program take {ratio:.2f} times the training of one.\n")
+    return lines
+
+
+def _steps(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:
+        return []
+    names = list(dict.fromkeys(variant for by_variant in figures["seconds_per_step"].values() for variant in by_variant))
+    lines = [
+        f"| milliseconds a step | {' | '.join(names)} | speed over the faster of PyTorch |",
+        "| --- " * (len(names) + 2) + "|",
+    ]
+    for name, by_variant in figures["seconds_per_step"].items():
+        medians = {variant: 1e3 * statistics.median(values) for variant, values in by_variant.items()}
+        torch = [value for variant, value in medians.items() if variant.startswith("torch")]
+        ratio = f"{min(torch) / medians['ours']:.2f}" if torch else ""
+        columns = " | ".join(f"{medians[variant]:.3f}" if variant in medians else "" for variant in names)
+        lines.append(f"| `{name}`, batch {figures['batch_sizes'][name]} | {columns} | {ratio} |")
+    return [*lines, "", *figures["remarks"]]
 
 
 def _times(times: Mapping[str, float]) -> str:

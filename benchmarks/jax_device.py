@@ -10,8 +10,8 @@ from cifar_flax.training.run_environment import describe_environment
 
 
 def steps(workload: Workload, chunk: int) -> tuple[dict[str, Callable[[], object]], list[str]]:
-    """One dispatch of `chunk` updates, and of one; and no remarks."""
-    return {"ours": training_step(workload, chunk), "ours_single": training_step(workload)}, []
+    """`chunk` updates in one dispatch, and in as many, each time waited for once; and no remarks."""
+    return {"ours": training_step(workload, chunk), "ours_single": training_step(workload, dispatches=chunk)}, []
 
 
 def environment() -> dict[str, Any]:

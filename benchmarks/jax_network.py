@@ -133,10 +133,10 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
     return {**made, "matrix_product_jax": lambda: multiply(matrix, matrix).block_until_ready()}, []
 
 
-def training_step(workload: Workload, chunk: int = 1) -> Step:
+def training_step(workload: Workload, chunk: int = 1, dispatches: int = 1) -> Step:
     """Compiles the step of launch/train.py, gather, augmentation and metrics included, for the workload's config and images.
 
-    What is returned makes `chunk` updates in one dispatch, all on the same images, and waits for them.
+    What is returned makes `chunk` updates in each of so many dispatches, all on the same images, and waits for them once.
     """
     config, mesh = workload.config, data_parallel_mesh()
     dtype = compute_dtype(config.train.dtype)
@@ -160,13 +160,14 @@ def training_step(workload: Workload, chunk: int = 1) -> Step:
     step = compilation.jit(run, dtype, donate_argnums=0)
     indices = np.arange(len(dataset), dtype=np.int32)
 
-    def one() -> None:
+    def updates() -> None:
         nonlocal state
-        state, metrics = step(state, source.resident, indices)
+        for _ in range(dispatches):
+            state, metrics = step(state, source.resident, indices)
         jax.block_until_ready((state.params, metrics))
 
-    one()  # compiles
-    return one
+    updates()  # compiles
+    return updates
 
 
 def environment() -> dict[str, Any]:

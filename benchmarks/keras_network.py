@@ -1,4 +1,4 @@
-"""The same network and step in Keras on TensorFlow, as a graph and through XLA. Never in a process that has JAX."""
+"""The same network and step in Keras on TensorFlow, as a graph and through XLA."""
 
 from collections.abc import Callable
 from typing import Any

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cifar_flax.errors import RunFailed
@@ -23,18 +24,19 @@ class Machine:
 
     Attributes:
       output: folder for runs.
+      programs: the cache of compiled programs.
       data: name of the data set.
       dry: whether everything is tiny.
     """
 
     def __init__(self, output: Path, minutes: float, data: str, dry: bool) -> None:
         self.output, self.data, self.dry = output, data, dry
+        self.programs = (output / "programs").absolute()
         self._deadline = time.monotonic() + 60 * minutes
         self._environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "CIFAR_FLAX_COMPILATION_CACHE": str((output / "programs").absolute()),
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "CIFAR_FLAX_COMPILATION_CACHE": str(self.programs),
         }
 
     def seconds_left(self) -> float:
@@ -66,6 +68,12 @@ class Machine:
                 f"{script} {' '.join(arguments)} ended with exit code {process.returncode}; see {self.output}/log.txt"
             )
         return time.monotonic() - begin
+
+    def end_of_log(self, lines: int) -> list[str]:
+        """The last lines that commands have printed, but for empty ones."""
+        path = self.output / "log.txt"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def wait(self, process: subprocess.Popen[bytes]) -> None:
         """Waits for a process; kills it when the time is over."""
@@ -99,7 +107,10 @@ class Machine:
     def test_top1(self, *names: str) -> list[float]:
         """Top-1 on test of the runs in OUTPUT/NAME, scored side by side."""
         folders = [folder for name in names for folder in self.runs(self.output / name)]
-        processes = [self.start("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport") for folder in folders]
-        for process in processes:
-            self.wait(process)
+
+        def evaluate(folder: Path) -> None:
+            self.run("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport")
+
+        with ThreadPoolExecutor(len(folders)) as pool:  # each is killed when the time is over
+            list(pool.map(evaluate, folders))
         return [json.loads((folder / "report" / "test.json").read_text(encoding="utf-8"))["top1"] for folder in folders]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.torch_network import Network
+from benchmarks.torch_network import Network, first_line
 from benchmarks.workload import Workload
 
 
@@ -19,7 +19,7 @@ def steps(workload: Workload, chunk: int) -> tuple[dict[str, Callable[[], object
         try:
             made[name] = Network(workload, device).step(True, torch.bfloat16, mode, chunk)
         except Exception as e:  # whatever Inductor cannot do here
-            remarks.append(f"{name} was left out: {type(e).__name__}: {str(e).strip().splitlines()[0]}")
+            remarks.append(f"{name} was left out: {type(e).__name__}: {first_line(e)}")
     return made, remarks
 
 

@@ -102,14 +102,18 @@ class Network:
 
     def step(self, compiled: bool, dtype: torch.dtype, mode: str = "default", chunk: int = 1) -> Step:
         """A function that makes `chunk` updates and waits for them; `mode` is that of `torch.compile`."""
-        module = torch.compile(self.module.train(), dynamic=False, mode=mode) if compiled else self.module.train()
-        optimizer = self._optimizer()
+        module, optimizer = self.module.train(), self._optimizer()
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(self._device, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+                logits = module(images)
+            return self.loss(logits)
+
+        loss = torch.compile(forward, dynamic=False, mode=mode) if compiled else forward
 
         def update() -> None:
             optimizer.zero_grad()
-            with torch.autocast(self._device, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
-                logits = module(self.inputs)
-            self.loss(logits).backward()
+            loss(self.inputs).backward()
             optimizer.step()
 
         def updates() -> None:
@@ -185,9 +189,14 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
         try:
             made[f"{name}_compiled"] = Network(workload).step(True, dtype)
         except Exception as e:  # no compiler, or whatever Inductor cannot do here: the eager step is still there
-            remarks.append(f"{name}_compiled was left out: {type(e).__name__}: {str(e).strip().splitlines()[0]}")
+            remarks.append(f"{name}_compiled was left out: {type(e).__name__}: {first_line(e)}")
     matrix = torch.ones(PRODUCT, PRODUCT)
     return {**made, "matrix_product_torch": lambda: torch.mm(matrix, matrix)}, remarks
+
+
+def first_line(error: Exception) -> str:
+    """The first line of its message, which may be empty."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _settle() -> None:

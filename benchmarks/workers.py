@@ -28,10 +28,20 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._module = module
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, module, settings))
+        self._process = context.Process(target=_serve, args=(theirs, module))
         os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # like launch/train.py, for each framework
-        self._process.start()
+        self._start(settings)
         theirs.close()
+
+    def _start(self, settings: Mapping[str, str]) -> None:
+        """With the settings in place from the first import on: a spawned process begins with those of the main module."""
+        before = dict(os.environ)
+        os.environ.update(settings)
+        try:
+            self._process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Calls a function of the module, or `build`, `time_step` or `versions`, in the process and returns its result.
@@ -65,18 +75,21 @@ class Worker:
         """Measures seconds per step, in the process."""
         return self.call("time_step", name, steps)
 
+    def terminate(self) -> None:
+        """Ends the process, whatever it does."""
+        self._process.terminate()
+
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pipe.close()
         if error is not None:
-            self._process.terminate()
+            self.terminate()
         self._process.join()
 
 
-def _serve(pipe: Connection, name: str, settings: Mapping[str, str]) -> None:
-    os.environ.update(settings)
+def _serve(pipe: Connection, name: str) -> None:
     built: dict[str, Callable[[], object]] = {}
 
     def build(*arguments: Any) -> tuple[list[str], list[str]]:

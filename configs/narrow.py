@@ -5,6 +5,10 @@
 Keras' CIFAR-10 example, with which the search of the wide network's author began: he blames its 32 first filters for leaning
 on colour. `configs/search/wide_grid.py` searches what he searched. `:short` is for a few epochs; docs/experiments.md trains
 the wide network so too, to compare the two.
+
+Claim: `:short` has 47.07 % test top-1, n = 1, 37 min beside other work on two shared AMD EPYC cores with AVX-512 BF16, bfloat16
+(2026-11-27).
+    python launch/train.py --config=configs/narrow.py:short
 """
 
 from cifar_flax.config import (

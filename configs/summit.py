@@ -8,7 +8,7 @@ which a script of its own made 22 epochs in 8 s on an NVIDIA H200 (docs/recipes.
 as long.
 
 Claim: none. It has not been trained; its epochs are what the times of a step leave room for (docs/performance.md). On one H100
-or H200 `python benchmarks/claims.py --only=summit,summit:minute` trains and scores both.
+or H200 `python benchmarks/claims.py --only=summit,summit:minute --at_once=1` trains and scores both.
 """
 
 from cifar_flax.config import Config, FillMode, ResolutionConfig, apply_variant

@@ -9,7 +9,7 @@ Claim: 56.58 % test top-1 after 150 epochs, n = 1, 59 min beside other work on t
 (2026-11-24). Alone they make 2,600 images/s, with which it would take 40.
     python launch/train.py --config=configs/three_conv.py
 
-Claim: `:short` has 57.3 % test top-1 after 37 epochs, which are a quarter of the images, n = 1, 70 min beside other work on two
+Claim: `:short` has 57.3 % test top-1 after 37 epochs, which are a quarter of the images, n = 1, 69 min beside other work on two
 cores without AVX-512, which make 850 images/s (2026-11-22).
     python launch/train.py --config=configs/three_conv.py:short
 

@@ -3,6 +3,8 @@
     python launch/train.py --config=configs/two_conv.py
 
 The tutorial's second network, at .63. The batch size, which it does not give, is Keras' default.
+
+Claim: 68.12 % test top-1, n = 1, 13 min on two shared Intel Xeon cores with AMX, bfloat16 (2026-11-27).
 """
 
 from cifar_flax.config import Config, Normalization, apply_variant

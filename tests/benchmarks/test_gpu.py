@@ -9,13 +9,16 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
+from cifar_flax.errors import RunFailed
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from tests.conftest import ROOT
 
 RESULTS = {
     "commands": {
-        "cold": {"command": 64.0, "training": 50.1, "compilation": 40.0},
-        "warm": {"command": 33.3, "training": 20.1, "compilation": 5.0},
+        "alone": {
+            "seed0": {"command": 64.0, "training": 50.1, "compilation": 40.0},
+            "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0},
+        },
         "test_top1": [0.7527, 0.7529],
     },
     "seeds": {
@@ -36,7 +39,7 @@ RESULTS = {
         "batch_sizes": {"wide": 64, "resnet18": 128},
         "remarks": ["wide: torch_cuda_graphs was left out"],
     },
-    "resume": {"killed_after_step": 40, "bitwise_equal": False},
+    "resume": {"steps": 90, "killed_after_step": 40, "bitwise_equal": False},
 }
 
 
@@ -48,8 +51,18 @@ def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
     assert "take 2.25 times the training of one" in text
     assert "| `wide`, batch 64 | 0.800 | 3.200 | 1.600 | 2.00 |" in text
     assert "| `resnet18`, batch 128 | 2.600 |  |  |  |" in text
-    assert "Killed after step 40 and resumed: OTHER BITS." in text
+    assert "Killed after step 40 of 90 and resumed: OTHER BITS." in text
     assert table({}) == ""
+
+
+def test_the_table_of_parts_that_are_not_complete_has_what_was_measured():
+    alone = RESULTS["commands"]["alone"]
+    assert table({"commands": {"alone": alone}}).splitlines()[-1].endswith("| 33.30 | 20.10 | 5.00 |  |")
+    seeds = {name: RESULTS["seeds"][name] for name in ("alone", "test_top1")}
+    text = table({"commands": RESULTS["commands"], "seeds": seeds})
+    assert "n = 3" in text
+    assert "in one program" not in text
+    assert "| `wide`" not in table({"steps": {**RESULTS["steps"], "seconds_per_step": {}}})
 
 
 def test_every_network_has_a_tiny_form_of_its_kind():
@@ -66,10 +79,61 @@ def test_a_command_that_does_not_end_in_time_is_killed(tmp_path):
         machine.start("-c", "")
 
 
+def test_commands_see_packages_on_the_path_of_the_caller(tmp_path, monkeypatch):
+    (tmp_path / "carried.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    Machine(tmp_path, minutes=10, data="cifar100", dry=True).run("-c", "import benchmarks.gpu, carried")
+
+
+def test_a_failed_evaluation_is_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(RunFailed, match=r"launch/evaluate.py --run=.*/run .* ended with exit code \d; see .*log.txt"):
+        Machine(tmp_path, minutes=10, data="cifar100", dry=True).test_top1("run")
+
+
+def test_what_is_compiled_for_the_first_command_is_not_on_disk(tmp_path, monkeypatch):
+    machine, found = Machine(tmp_path, minutes=10, data="cifar100", dry=True), []
+    (machine.programs / "program").mkdir(parents=True)
+    monkeypatch.setattr(machine, "train", lambda *arguments: found.append(machine.programs.exists()))
+    monkeypatch.setattr(machine, "test_top1", lambda *names: [0.5] * len(names))
+    assert list(gpu.commands(machine))[-1]["test_top1"] == [0.5, 0.5]
+    assert found[0] is False
+
+
+def test_a_run_that_ends_before_it_is_killed_shows_nothing(tmp_path, monkeypatch):
+    machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
+    for name in ("whole", "killed"):
+        (tmp_path / name / "checkpoints" / "90").mkdir(parents=True)
+    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "train", lambda *arguments: None)
+    monkeypatch.setattr(machine, "start", lambda *arguments: subprocess.Popen([sys.executable, "-c", ""]))
+    with pytest.raises(RunFailed, match="the run of 90 steps had ended before it was killed"):
+        list(gpu.resume(machine))
+
+
+def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
+    code = "; ".join(
+        (
+            "import sys; from benchmarks import gpu; from cifar_flax.runtime import app",
+            "gpu.commands = lambda machine: [machine.run('-c', 'raise SystemExit(\"of no use\")')]",
+            "gpu.tests = lambda machine: [{'exit_code': 0, 'summary': 'all passed'}]",
+            f"sys.argv = ['gpu', '--output={tmp_path}', '--dry_run', '--parts=commands,tests']",
+            "app.run(gpu.main)",
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"failed: commands; see {tmp_path}/log.txt\n")
+    assert "\nof no use\ntests: 0 s\n" in done.stdout
+    assert done.stdout.startswith("commands: -c ")
+    assert json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["tests"]["exit_code"] == 0
+    assert "all passed" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+
+
 def test_an_unknown_part_is_one_line(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--parts=steps,speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    expected = "--parts: no 'speed'; expected some of commands, seeds, steps, resume, tests\n"
+    expected = "--parts: no 'speed'; expected some of commands, resume, tests, steps, seeds\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
@@ -95,3 +159,4 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
     assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu.DRY_SEEDS
     assert set(results["steps"]["seconds_per_step"]) == set(gpu.DRY_NETWORKS)
     assert (tmp_path / "gpu.md").read_text(encoding="utf-8") == done.stdout
+    assert 0 < results["resume"]["killed_after_step"] < results["resume"]["steps"]
