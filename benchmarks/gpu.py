@@ -158,8 +158,8 @@ def resume(machine: Machine) -> Iterator[dict[str, Any]]:
 def tests(machine: Machine) -> Iterator[dict[str, Any]]:
     """The fast tests of what computes on the device."""
     chosen = ("tests/optim/test_norms.py",) if machine.dry else TESTS
-    side_by_side = ("-n", "8") if importlib.util.find_spec("xdist") else ()
-    process = machine.start("-m", "pytest", "-q", "-m", "not slow", *side_by_side, *chosen)
+    side_by_side = ("-n", "8") if importlib.util.find_spec("xdist") and not machine.dry else ()
+    process = machine.start("-m", "pytest", "-m", "not slow", *side_by_side, *chosen)
     machine.wait(process)
     yield {"exit_code": process.returncode, "summary": "".join(machine.end_of_log(1))}
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 import re
 import shutil
 import threading
@@ -31,6 +32,7 @@ from cifar_flax.training.write_queue import WriteQueue
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
 STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
+REPLACED = "replaced_checkpoints"  # beside them: that of an epoch's last step, until one that has its validation is complete
 NOTHING = (-1, -1)  # saved yet: step and epochs done
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
@@ -53,7 +55,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
         self.directory = Path(checkpoint_folder(workdir))
-        self._read_only = read_only
+        self._replaced, self._read_only = self.directory.with_name(REPLACED), read_only
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(config.keep_latest),
@@ -80,7 +82,8 @@ class Checkpoints:
     @staticmethod
     def any_in(workdir: Path) -> bool:
         """Whether a run that can be resumed is there."""
-        return any(STEP.fullmatch(path.name) for path in (workdir / "checkpoints").glob("*"))
+        folders = (workdir / "checkpoints", workdir / REPLACED)
+        return any(STEP.fullmatch(path.name) for folder in folders for path in folder.glob("*"))
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
@@ -251,9 +254,10 @@ class Checkpoints:
     ) -> None:
         """Starts writing, after the write before has ended; Orbax' threads compute the checksums, of what is on the host."""
         try:
-            if step in self._manager.all_steps():
+            if replaces := step in self._manager.all_steps():
                 self._manager.wait_until_finished()
-                self._manager.delete(step)
+                run_on_main_process(lambda: self._set_aside(step))
+                self._manager.reload()
             if self._wrote_none and is_main_process():
                 self._unverified = step, on_host
             args = ocp.args.Composite(
@@ -262,6 +266,9 @@ class Checkpoints:
             )
             with _begin_alone:
                 self._manager.save(step, args=args, metrics=with_checksum(scores) if scores else {})
+            if replaces:
+                self._manager.wait_until_finished()
+                run_on_main_process(self._settle_replaced)
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
         self._wrote_none = False
@@ -271,6 +278,7 @@ class Checkpoints:
         if self._read_only:
             self._check_scores()
         else:
+            run_on_main_process(self._settle_replaced)
             run_on_main_process(self._check_scores)
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
@@ -301,6 +309,20 @@ class Checkpoints:
                     raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
                 logging.warning("checkpoint %s in %s has damaged scores; they are left out", step, self.directory)
                 self._move_away(f"{step}/metrics")
+
+    def _set_aside(self, step: int) -> None:
+        make_folder(self._replaced)
+        os.replace(self.directory / str(step), self._replaced / str(step))
+
+    def _settle_replaced(self) -> None:
+        """Removes a checkpoint that was set aside, or, where a kill came before the other was complete, puts it back."""
+        for path in self._replaced.glob("*"):
+            if (self.directory / path.name).exists():
+                shutil.rmtree(path)
+            else:
+                os.replace(path, self.directory / path.name)
+        if self._replaced.exists():
+            self._replaced.rmdir()
 
     def _move_away(self, *parts: int | str) -> None:
         aside = self.directory.with_name("damaged_checkpoints")

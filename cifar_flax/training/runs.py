@@ -108,8 +108,9 @@ class Runs:
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that are validated and recorded."""
-        return max(run.progress.epochs_done for run in self._runs)
+        """Epochs that are validated and recorded of all runs that still train, or, where none does, of any."""
+        counts = [run.progress.epochs_done for run in self._runs if run.training]
+        return min(counts) if counts else max(run.progress.epochs_done for run in self._runs)
 
     def log_steps(self, chunk: Chunk, metrics: jax.Array) -> None:
         """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.
@@ -160,13 +161,15 @@ class Runs:
         self.flush()
         self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
-        training = [run.training for run in self._runs]
-        for run, trains, validation in zip(self._runs, training, scores, strict=True):
-            if trains:
+        # The others have stopped early, or had ended this epoch before a kill that came between their checkpoints and these.
+        before = self.epochs_done
+        ending = [run.training and run.progress.epochs_done == before for run in self._runs]
+        for run, ends, validation in zip(self._runs, ending, scores, strict=True):
+            if ends:
                 run.progress = run.progress.end_epoch(run.config, validation.get("validation", {}))
         state = self._with_learning_rates(state)
         for i, single in enumerate(self._trainer.layout.unstack(state)):
-            if training[i]:
+            if ending[i]:
                 self._end_epoch_of(i, step, single, scores[i], seconds)
         if not self._shown.training and (others := [run for run in self._runs if run.training]):
             self._shown = others[0]

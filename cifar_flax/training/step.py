@@ -72,8 +72,8 @@ class TrainStep:
         """
         key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        images, targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
-        gradient = self._gradient_of(images, targets, state.batch_stats, dropout_key)
+        images, targets, taught = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
+        gradient = self._gradient_of(images, taught, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
         dtype = compute_dtype(self.config.train.dtype)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, compute_dtype=dtype)
@@ -101,14 +101,15 @@ class TrainStep:
 
     def _inputs(
         self, key: jax.Array, batch: Batch, epoch: jax.Array, teacher_variables: Variables | None
-    ) -> tuple[jax.Array, jax.Array]:
-        """The network's inputs and the targets: float32 [B, H, W, C] and [B, num_classes]."""
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Float32: the network's inputs [B, H, W, C], targets [B, num_classes], and these mixed with a teacher's answers."""
         targets = jax.nn.one_hot(batch.labels, self.preprocessing.num_classes)
         augment = create_augmentation(self.config.augment)
         images, targets = augment(key, to_unit(batch.images), targets, batch.indices, epoch)
+        taught = targets
         if self.teacher is not None and teacher_variables is not None:
-            targets = self.teacher.targets(teacher_variables, images, targets)
-        return self.preprocessing.standardize(_resize(images, self.image_size)), targets
+            taught = self.teacher.targets(teacher_variables, images, targets)
+        return self.preprocessing.standardize(_resize(images, self.image_size)), targets, taught
 
     def _gradient_of(
         self, images: jax.Array, targets: jax.Array, batch_stats: Any, dropout_key: jax.Array

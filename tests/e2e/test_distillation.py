@@ -33,7 +33,7 @@ def test_a_student_with_a_teacher_beats_the_same_network_alone(shapes100_cache, 
     monkeypatch.setenv("CIFAR_FLAX_CACHE", shapes100_cache)
     teacher = load_config(str(ROOT / "configs" / "quickstart.py"))
     teacher.train.epochs, teacher.optim.warmup_epochs = 1, 0.2
-    assert accuracy(teacher, tmp_path / "teacher") > 0.35
+    assert 0.35 < accuracy(teacher, tmp_path / "teacher") < 0.7, "the quickstart does not learn shapes100, or it is too easy"
     taught = student()
     taught.train.teacher, taught.train.teacher_weight = str(tmp_path / "teacher"), 0.9
     # Three seeds had 8.7, 9.0 and 13.6 % alone, and 23.1, 20.3 and 24.2 % taught (2026-11-28, a teacher with 48.0 %).

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,8 +20,13 @@ from tests.data.conftest import python_members, write_tar
 
 pytestmark = pytest.mark.slow
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHORT = ["--config.train.epochs=0.02"]  # the commands that train take minutes
-SHORTER = ["--config.train.epochs=2"]  # but learns
+SHORT = ["--config.train.epochs=0.02"]  # trainings take minutes; that quickstart learns is tested in test_distillation.py
+
+FEW_FILTERS = [  # of configs/fast.py, whose network is large
+    f"--config.model.stages[{i}].{field}={value}"
+    for i in range(3)
+    for field, value in (("features", 8), ("branch_features", (8, 8)))
+]
 
 
 def blocks(language):
@@ -32,9 +39,13 @@ def commands():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where a newcomer is: in the repository, with pictures of his own and the archive of CIFAR-100."""
+def folder(tmp_path_factory, shapes100_cache):
+    """Where a newcomer is: in the repository, with pictures of his own; shapes100, which takes a while to draw, is there."""
     root = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_FLAX_CACHE", shapes100_cache)
+        load_dataset(DataConfig(name="shapes100"), "train")
+    shutil.copytree(Path(shapes100_cache) / "shapes100", root / "cache" / "shapes100")
     for name in ("cifar_flax", "configs", "launch"):
         (root / name).symlink_to(ROOT / name)
     for i in range(60):
@@ -67,7 +78,7 @@ def test_every_command_does_what_it_says(folder, environment, archive):
 
     makefile = (ROOT / "Makefile").read_text()
     train = shlex.split(re.search(r"^\t\$\(BIN\)/python (launch/train.py .*)$", makefile, re.MULTILINE)[1])
-    run([sys.executable, *train, *SHORTER, "--workdir=runs/quickstart"])
+    run([sys.executable, *train, *SHORT, "--workdir=runs/quickstart"])
     typed = [command[1:] for command in commands()]
     assert len(typed) >= 8
     for command in typed:
@@ -76,14 +87,11 @@ def test_every_command_does_what_it_says(folder, environment, archive):
         short = []
         if command[0] == "launch/train.py":
             name = re.search(r"configs/(\w+)", " ".join(command))[1]
-            short = (
-                [*SHORT, f"--workdir=runs/{name}"] if "finetune" not in " ".join(command) else [*SHORT, "--workdir=runs/pets"]
-            )
+            short = [*SHORT, "--workdir=runs/pets"] if "finetune" in " ".join(command) else [*SHORT, f"--workdir=runs/{name}"]
+            short += FEW_FILTERS if name == "fast" and "runs/fast" in short[-1] else []
         run([sys.executable, *command, *short])
     assert (folder / "runs" / "quickstart" / "report" / "test.html").is_file()
-    scores = json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())
-    assert scores["n"] == 5000
-    assert 0.6 <= scores["top1"] <= 0.97, "the quickstart does not learn shapes100, or it is too easy"
+    assert json.loads((folder / "runs" / "quickstart" / "report" / "test.json").read_text())["n"] == 5000
     assert (folder / "runs" / "fast" / "report" / "test_flip.json").is_file()
 
 

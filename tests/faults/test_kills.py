@@ -5,15 +5,13 @@ import pytest
 from cifar_flax.files.checksum import read_checksummed
 from tests.faults.scene import finish
 
-CHAIN = 3  # kills of a run before it may end
-
 
 def test_trainings_killed_at_random_moments_end_exactly(scene, rng, thorough):
     """Moments are drawn from the life of an undisturbed training, with an empty data cache to begin with."""
     landed = 0
     while landed < (30 if thorough else 2):
         workdir, cache = scene.fresh("killed"), scene.fresh("cache")
-        for _ in range(CHAIN):
+        for _ in range(3 if thorough else 2):  # kills before it may end
             process = scene.start("train", workdir, cache)
             time.sleep(rng.uniform(0, scene.seconds["train"]))
             if process.poll() is None:  # the rest of a run takes less time than all of it

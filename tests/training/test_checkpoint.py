@@ -3,11 +3,12 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 from flax.training.early_stopping import EarlyStopping
 
 from cifar_flax.config import CheckpointConfig
-from cifar_flax.errors import UserError
+from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
@@ -210,3 +211,33 @@ def test_leftovers_of_a_killed_save_are_no_checkpoint(workdir, caplog):
         checkpoints.save(20, state(20), progress(5))
     assert not torn.exists()
     assert "damaged" not in caplog.text
+
+
+def test_a_failure_while_a_checkpoint_is_replaced_loses_neither(workdir, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ocp.CheckpointManager, "save", fail)
+        checkpoints = Checkpoints(workdir, CheckpointConfig())
+        checkpoints.save(18, state(18), progress(5))
+        with pytest.raises(RunFailed, match="no space"):
+            checkpoints.wait()
+    with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
+        assert checkpoints.steps() == [8, 16, 18]
+        assert checkpoints.restore(18, like()).progress == progress(4)
+        checkpoints.save(18, state(18), progress(5), {"top1": 0.65})
+        checkpoints.wait()
+        assert not (workdir / "replaced_checkpoints").exists()
+        assert checkpoints.restore(18, like()).progress == progress(5)
+        assert (checkpoints.steps(), checkpoints.scores(18)) == ([8, 16, 18], {"top1": 0.65})
+
+
+def test_the_only_checkpoint_is_one_while_it_is_replaced(tmp_path):
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        checkpoints.save(4, state(4), progress(0))
+    (tmp_path / "replaced_checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "4").rename(tmp_path / "replaced_checkpoints" / "4")
+    assert Checkpoints.any_in(tmp_path)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        assert checkpoints.restore_latest(like()).progress == progress(0)

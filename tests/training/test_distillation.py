@@ -13,6 +13,7 @@ from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.training.distillation import FILE, load_teacher
 from cifar_flax.training.loop import train
+from cifar_flax.training.records import read_records
 
 
 @pytest.fixture
@@ -40,6 +41,16 @@ def test_targets_are_mixed_with_what_the_teacher_says_of_the_same_images(config,
     answers = probabilities(network.logits(images) / np.float32(2 * network.temperature))[:, ::-1]
     np.testing.assert_allclose(actual, 0.25 * hard + 0.75 * answers, atol=1e-5)
     np.testing.assert_allclose(actual.sum(1), 1, atol=1e-5)
+
+
+def test_the_cross_entropy_of_a_taught_step_is_of_the_labels(config, tmp_path):
+    config.train.teacher_weight, config.log.every_steps, config.augment.mixup = 1.0, 1, 0.0
+    train(validated(config), tmp_path / "taught")
+    config.train.teacher, config.train.teacher_weight = "", 0.5
+    train(validated(config), tmp_path / "alone")
+    (taught, *_), (alone, *_) = (read_records(tmp_path / name) for name in ("taught", "alone"))
+    np.testing.assert_allclose(taught["cross_entropy"], alone["cross_entropy"], rtol=1e-5)  # no update has been made yet
+    assert abs(taught["loss"] - taught["cross_entropy"]) > 0.01
 
 
 def test_a_run_goes_on_with_the_teacher_it_began_with_to_the_same_bits(config, tmp_path, make_network, tiny_run):

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from cifar_flax.analysis.compare.writers import write_seed_report
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Preempted, UserError
+from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.seeds import can_vmap_seeds, seed_runs, train_seeds
+from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT, TINY_CONFIG
 
 SEEDS = ("seed3", "seed4", "seed5")
@@ -141,6 +144,31 @@ def test_vmapped_seeds_that_are_stopped_before_their_first_step_keep_scores_and_
     with pytest.raises(Preempted):
         train_seeds(validated(config), tmp_path / "run", max_minutes=0)
     assert {name: state(name) for name in SEEDS} == before
+
+
+def test_a_kill_between_the_checkpoints_that_end_an_epoch_changes_no_record(config, tmp_path, monkeypatch):
+    config.train.vmap_seeds, config.train.epochs = True, 2
+    config = validated(config)
+    train_seeds(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", Mock(side_effect=StopRequested("SIGTERM")))
+        with pytest.raises(Preempted):
+            train_seeds(config, tmp_path / "run")
+    save = Checkpoints.save
+
+    def save_of_the_first(self, *arguments):
+        if self.directory.parent.name != SEEDS[0]:
+            raise KeyboardInterrupt
+        save(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_of_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            train_seeds(config, tmp_path / "run")
+    train_seeds(config, tmp_path / "run")
+    for name in SEEDS:
+        what = ("epoch", "step", "train_loss", "validation_top1")
+        assert values(tmp_path / "run" / name, "epoch", *what) == values(tmp_path / "whole" / name, "epoch", *what)
 
 
 def test_vmapped_seeds_set_a_damaged_checkpoint_aside_and_go_on(config, tmp_path, caplog):
