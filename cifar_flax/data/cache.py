@@ -25,6 +25,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_temporary, write_text
 from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_file
+from cifar_flax.files.redact import visible
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -62,7 +63,7 @@ def key_of(name: str, image_size: int | None = None) -> str:
     """The folder name of a data set's entry: `cifar100`, `cifar100-64`; with a hash where `name` is no file name."""
     safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).lstrip("._-")[-60:]
     if safe != name:
-        safe = f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        safe = f"{safe}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
     return safe if image_size is None else f"{safe}-{image_size}"
 
 
@@ -127,7 +128,7 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
     Args:
       key: the entry, from `key_of`.
       splits: by name; all with the same class and coarse names.
-      source: where the data came from, in words.
+      source: where the data came from, in words; stored as `visible` shows it, since a path need not be UTF-8.
       name: of the data set, where it is not the key.
 
     Raises:
@@ -144,7 +145,7 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
         }
         first = next(iter(splits.values()))
         names, superclasses = (first.class_names, first.coarse_names), superclass_map(splits.values())
-        entry = Manifest(name or key, source, *names, stored, superclasses)
+        entry = Manifest(visible(name or key), visible(source), *names, stored, superclasses)
         write_text(folder_of_entry / MANIFEST, dumps_checksummed(TypeAdapter(Manifest).dump_python(entry, mode="json")))
         _sync_folder(folder_of_entry)
         _remove_orphans(folder_of_entry, keep={file.file for arrays in stored.values() for file in arrays.values()})

@@ -17,6 +17,7 @@ from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.data.sources.huggingface import HubSource
 from cifar_flax.data.sources.tfds import TfdsSource
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import visible
 
 
 class Source(Protocol):
@@ -138,7 +139,7 @@ def _source(config: DataConfig) -> Source:
 def _refresh(source: Source) -> None:
     """Has the entry written unless it is there and up to date."""
     entry, version = cache.manifest(source.key()), source.version()
-    if entry is None or (version is not None and entry.source != version):
+    if entry is None or (version is not None and entry.source != visible(version)):
         source.build()
 
 

@@ -72,6 +72,30 @@ with tfds.core.registered.skip_registration():
             for i in range(count):
                 yield i, {"image": np.full((20 + i, 30, 1), 200 * (i % 2), np.uint8), "label": i % 2}
 
+    class Squares(tfds.core.GeneratorBasedBuilder):
+        "All three splits; the labels of the configuration `blind` for the test split are -1."
+
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("open", "blind")]
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
+                "image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(names=["dark", "light"])}))
+
+        def _split_generators(self, dl_manager):
+            blind = self.builder_config.name == "blind"
+            return {
+                "train": self._generate_examples(6),
+                "validation": self._generate_examples(4),
+                "test": self._generate_examples(2, blind),
+            }
+
+        def _generate_examples(self, count, blind=False):
+            for i in range(count):
+                yield i, {"image": np.full((8, 8, 3), 100 + count, np.uint8), "label": -1 if blind else i % 2}
+
+for config in ("open", "blind"):
+    Squares(data_dir=out, config=config).download_and_prepare()
 for builder in (Cifar100, Sketches):
     builder(data_dir=out).download_and_prepare()
 """

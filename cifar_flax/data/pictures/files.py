@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.files.walk import files_below
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")  # of Pillow, which runs programs for some others
 NAMES = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF and PPM"  # of the same, for people
@@ -21,9 +22,8 @@ def is_picture(name: str) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The picture files in a folder and below, sorted, without hidden ones; a file is a picture by its suffix."""
-    paths = [path for path in sorted(folder.rglob("*")) if is_picture(path.name)]
-    return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    """The picture files in a folder and below, as `files_below` lists them; a file is a picture by its suffix."""
+    return [path for path in files_below(folder) if is_picture(path.name)]
 
 
 def read_bytes(path: Path | str, part: tuple[int, int] | None = None) -> bytes:

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_flax.data.dataset import Dataset, check_splits
-from cifar_flax.data.pictures.files import pictures_in
+from cifar_flax.data.pictures.files import is_picture, pictures_in
 from cifar_flax.data.pictures.fit import fit_all
-from cifar_flax.data.sources import cifar_archives, cifar_content, folders, huggingface, npz
+from cifar_flax.data.sources import cifar_archives, cifar_content, column_files, folders, huggingface, npz
+from cifar_flax.data.sources.cifar_batches import UNPACK
+from cifar_flax.data.sources.held_out import TEST_FRACTION
+from cifar_flax.data.sources.label_tables import is_table
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
@@ -22,6 +25,7 @@ OFFICIAL = {
 }
 
 CLASSES = {"cifar10": 10, "cifar100": 100}  # names that are those of the official archives alone
+ARCHIVES = (*cifar_archives.SUFFIXES, ".zip")
 
 
 class ImportResult(NamedTuple):
@@ -36,7 +40,7 @@ def read(
     name: str,
     image_size: int | None = None,
     allow_unverified: bool = False,
-    test_fraction: float = folders.TEST_FRACTION,
+    test_fraction: float = TEST_FRACTION,
 ) -> ImportResult:
     """Reads CIFAR in any of its forms, an .npz file, Parquet or Arrow files, or pictures; folders of them, or zip files.
 
@@ -55,7 +59,8 @@ def read(
     if path.is_dir():
         splits, source, official = _read_folder(path, name, size, test_fraction), f"folder {path.absolute()}", None
     elif path.is_file():
-        digest = sha256_of_file(_of_bearable_size(path))
+        _check_kind_and_size(path)
+        digest = sha256_of_file(path)
         source, official = f"{path.name}, SHA-256 {digest}", OFFICIAL.get(digest)
         splits = _read_file(path, name, size, test_fraction)
     else:
@@ -69,18 +74,24 @@ def read(
     return ImportResult(resized, source)
 
 
-def _of_bearable_size(path: Path) -> Path:
-    large = is_zip(path) or path.suffix.lower() in (".npz", *huggingface.SUFFIXES)
-    most = npz.MAX_UNPACKED if large else cifar_archives.MAX_UNPACKED
-    if (size := path.stat().st_size) > most:
-        raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need")
-    return path
+def _check_kind_and_size(path: Path) -> None:
+    large = is_zip(path) or path.suffix.lower() in (".npz", *column_files.SUFFIXES)
+    if is_picture(path.name) or is_table(path.name):
+        raise UserError(f"{path}: is a single file; name the folder that it lies in: --archive={path.parent}")
+    if not large and not cifar_archives.is_tarball(path):
+        raise UserError(
+            f"{path}: no file of a kind that --archive takes: tarballs of CIFAR, .npz, .parquet, .arrow and .zip files; "
+            "save arrays as .npz, unpack other archives and name the folder"
+        )
+    if (size := path.stat().st_size) > (npz.MAX_UNPACKED if large else cifar_archives.MAX_UNPACKED):
+        unpack = "" if large else f"; {UNPACK}"
+        raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need{unpack}")
 
 
 def _read_file(path: Path, name: str, image_size: int | None, test_fraction: float) -> dict[str, Dataset]:
     if path.suffix.lower() == ".npz":
         return npz.read(path)
-    if path.suffix.lower() in huggingface.SUFFIXES:
+    if path.suffix.lower() in column_files.SUFFIXES:
         return huggingface.read(path, [path], image_size)
     if not is_zip(path):
         return cifar_archives.read_tarball(path)
@@ -95,14 +106,12 @@ def _read_folder(
 ) -> dict[str, Dataset]:
     if (cifar := cifar_archives.read_folder(path, name)) is not None:
         return cifar
-    if files := huggingface.files_in(path):
+    if files := column_files.column_files_in(path):
         return huggingface.read(path, files, image_size, zip_file)
-    tarballs = sorted((*path.glob("*.tar.gz"), *path.glob("*/*.tar.gz")))
-    if tarballs and not pictures_in(path):
+    inner = sorted(file for file in (*path.glob("*"), *path.glob("*/*")) if file.name.lower().endswith(ARCHIVES))
+    if inner and not pictures_in(path):
         first = "unpack the zip file, then " if zip_file else ""
-        raise UserError(
-            f"{path}: has no pictures, but the archive {tarballs[0].name!a}; {first}import that with --archive=PATH"
-        )
+        raise UserError(f"{path}: has no pictures, but the archive {inner[0].name!a}; {first}import that with --archive=PATH")
     return folders.read(path, image_size, test_fraction, zip_file)
 
 

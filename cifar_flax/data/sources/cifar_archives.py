@@ -14,7 +14,7 @@ from typing import Self
 
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.sources import cifar_batches
-from cifar_flax.data.sources.cifar_batches import LONGEST_REASON, MEMBERS
+from cifar_flax.data.sources.cifar_batches import LONGEST_REASON, MEMBERS, UNPACK
 from cifar_flax.errors import UserError
 
 MAX_MEMBER = 1 << 28  # bytes; the largest member of an official archive, the training batch of CIFAR-100, has 155 MB
@@ -22,6 +22,19 @@ MAX_UNPACKED = 1 << 30  # bytes of all members, ignored ones included, since gzi
 MAX_ATTRIBUTES = 1 << 16  # bytes of a header that holds a long name or other attributes
 DEEPEST = 2  # folders below the one that is named: ~/.keras/datasets holds cifar-10-batches-py-target/cifar-10-batches-py/
 MAX_HEADERS = 200  # members, and headers of their attributes; the official archives have about ten
+SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+UNREADABLE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError)
+
+
+def is_tarball(path: Path) -> bool:
+    """Whether a file is called like a tarball, or begins like one."""
+    if path.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        with tarfile.open(path, "r:*", tarinfo=_counting_headers()):
+            return True
+    except UNREADABLE:
+        return False
 
 
 def read_tarball(path: Path) -> dict[str, Dataset]:
@@ -158,6 +171,10 @@ class _Header(tarfile.TarInfo):
         return header
 
 
+class _TooManyMembers(tarfile.TarError):
+    """The archive has more members than one of CIFAR."""
+
+
 def _counting_headers() -> type[_Header]:
     """`_Header`, for one archive: tarfile keeps each member, and looks for them in a loop of its own."""
     left = MAX_HEADERS
@@ -168,7 +185,7 @@ def _counting_headers() -> type[_Header]:
             nonlocal left
             left -= 1
             if left < 0:
-                raise tarfile.ReadError(f"more than {MAX_HEADERS} members")
+                raise _TooManyMembers
             return super().frombuf(buf, encoding, errors)
 
     return Counted
@@ -184,7 +201,7 @@ def _members_of_tarball(path: Path) -> dict[str, bytes]:
                 unpacked += max(member.size, 0)
                 name = _basename(member.name)
                 if unpacked > MAX_UNPACKED or (name in MEMBERS and member.size > MAX_MEMBER):
-                    raise _far_larger(path, member.name)
+                    raise UserError(f"{_far_larger(path, member.name)}; {UNPACK}")
                 if name not in MEMBERS or not member.isreg():
                     continue
                 if name in contents:
@@ -196,8 +213,10 @@ def _members_of_tarball(path: Path) -> dict[str, bytes]:
             while rest := tar.fileobj.read(1 << 20):  # the checksum of gzip and others is at the very end
                 unpacked += len(rest)
                 if unpacked > MAX_UNPACKED:
-                    raise UserError(f"{path}: is far larger than a CIFAR archive")
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError) as e:
+                    raise UserError(f"{path}: is far larger than a CIFAR archive; {UNPACK}")
+    except _TooManyMembers:
+        raise UserError(f"{path}: not a CIFAR archive (more than {MAX_HEADERS} members); {UNPACK}") from None
+    except UNREADABLE as e:
         reason = str(e).partition("\n")[0]
         raise UserError(f"{path}: truncated, or not a tar archive ({reason}); download it again") from None
     return contents

@@ -19,6 +19,7 @@ from cifar_flax.errors import UserError
 LONGEST_REASON = 200  # characters quoted from another library's message
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes per image
+UNPACK = "if it holds pictures, unpack it and name the folder: --archive=FOLDER"
 
 
 class Layout(NamedTuple):
@@ -71,7 +72,7 @@ def read(path: Path, members: Mapping[str, bytes]) -> dict[str, Dataset]:
     """
     layout = layout_of(members)
     if layout is None:
-        raise UserError(f"{path}: not a CIFAR archive (it lacks the members of all four versions, python and binary)")
+        raise UserError(f"{path}: not a CIFAR archive (it lacks the members of all four versions, python and binary); {UNPACK}")
     return (_read_python if layout.meta else _read_binary)(path, layout, members)
 
 

@@ -3,25 +3,21 @@
 import hashlib
 import os
 from contextlib import nullcontext
-from functools import cache as once
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, check_memory
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
+from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, warn_once, with_test_split
 from cifar_flax.data.sources.listing import Listing, list_pictures
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError
 
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
-_warn_once = once(logging.warning)  # a listing is made for the fingerprint and for reading
-TEST_FRACTION = 0.2  # of a folder without splits
-TEST_SEED = 0
 OR_TABLE = "or a table such as labels.csv with the columns file and label"
 DECODER = 2  # to be counted up where the same files give other pixels, so that they are read again
 
@@ -47,10 +43,11 @@ class FolderSource:
         return f"folder {self.path}, decoder {DECODER}, {test}, fingerprint {fingerprint(self.path)}"
 
     def build(self) -> None:
-        """Reads the pictures into the cache."""
+        """Reads the pictures into the cache, under the fingerprint that they had before: what is added meanwhile is new."""
+        version = self.version()
         with unpacked(self.path) if is_zip(self.path) else nullcontext(self.path) as folder:
             splits = read(folder, self.image_size, self.test_fraction, self.path)
-        cache.write(self.key(), splits, self.version(), self.identity)
+        cache.write(self.key(), splits, version, self.identity)
 
 
 def read(
@@ -102,42 +99,17 @@ def read(
                 looked = f" (looked for *{', *'.join(SUFFIXES)})"
                 where = ", but in folders below it; move them up" if listing.has_nested(split, name) else looked
                 raise UserError(f"{place}: no pictures there{where}")
+    size = image_size or DEFAULT_SIZE
+    count = sum(len(pictures) for by_class in listing.splits.values() for pictures in by_class.values())
+    check_memory(str(path), count * size * size * 3)
     splits = {
-        split: _read_split(path, by_class, classes, image_size or DEFAULT_SIZE)
+        split: _read_split(path, by_class, classes, size)
         for split, by_class in listing.splits.items()
         if any(by_class.values())  # pictures in no class are no split; that they are left out has been said
     }
     if listing.undivided:
         return with_test_split(origin, splits["train"], test_fraction)
     return as_test_split(origin, splits)
-
-
-def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
-    """Divides a data set without splits into train and test, stratified, by `TEST_SEED`, and says so."""
-    held_out = [round(int(count) * fraction) for count in np.bincount(dataset.labels)]
-    if not 0 < sum(held_out) < len(dataset):
-        if fraction:
-            _warn_once("%s: has no test split, and too few pictures to hold out %g of each class", path, fraction)
-        return {"train": dataset}
-    train, test = dataset.split(fraction, TEST_SEED)
-    assert test is not None  # nosec B101 # for the type checker: some pictures are held out
-    share = f"{len(test)} of {len(dataset)} pictures, {fraction:g} of each class, are it"
-    without = f"; classes too small to have a picture in it: {held_out.count(0)} of {len(held_out)}" * (0 in held_out)
-    _warn_once("%s: has no test split; %s%s", path, share, without)
-    return {"train": train, "test": test}
-
-
-def warn_of_unlabelled_test_split(path: Path) -> None:
-    """Says that a test split is left out."""
-    _warn_once("%s: left out: the test split, which has no labels", path)
-
-
-def as_test_split(path: Path, splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """The splits, where "validation" is called "test" if there is no other, which is said."""
-    if "validation" not in splits or "test" in splits:
-        return splits
-    _warn_once("%s: has no test split; its validation pictures are it, and training validates with some of train", path)
-    return {"test" if split == "validation" else split: dataset for split, dataset in splits.items()}
 
 
 def fingerprint(path: Path) -> str:
@@ -155,13 +127,16 @@ def fingerprint(path: Path) -> str:
             digest.update(f"{split}/{name}\n".encode())
             for picture in pictures:
                 status = picture.stat()
-                digest.update(f"{picture.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+                name_here = picture.relative_to(path)  # files of two folders may have the same names, sizes and times
+                digest.update(f"{name_here}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
 def _listed(path: Path, origin: Path) -> Listing:
     """Lists the pictures, and says what is left out of what the user named."""
     if not path.is_dir():
+        if path.exists():
+            raise UserError(f"{path}: is no folder and no .zip file; unpack it if it is an archive, and name the folder")
         raise UserError(
             f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png, or {path}/CLASS/*.png"
         )
@@ -170,14 +145,13 @@ def _listed(path: Path, origin: Path) -> Listing:
     except OSError as e:
         raise UserError(f"{e.filename or path}: cannot be read ({e.strerror})") from None
     if listing.left_out:
-        _warn_once("%s: left out: %s", origin, ", ".join(listing.left_out))
+        warn_once("%s: left out: %s", origin, ", ".join(listing.left_out))
     return listing
 
 
 def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
     paths = [path for pictures in by_class.values() for path in pictures]
     labels = [classes.index(name) for name, pictures in by_class.items() for _ in pictures]
-    check_memory(str(root), len(paths) * size * size * 3)
     images = np.empty((len(paths), size, size, 3), np.uint8)
     refused = shared_decoder().fit_files(paths, images)
     lines = [f"{paths[i]}: cannot be read: {str(error).rstrip('.')}" for i, error in refused.items()]

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,9 @@ class FunctionSource:
         return ConfigError(f"{FIELD}: {self.name}() {problem}")
 
 
-def _names(where: str, names: Iterable[Any]) -> tuple[str, ...]:
+def _names(where: str, names: Any) -> tuple[str, ...]:
+    if not isinstance(names, Iterable) or isinstance(names, str | bytes | set | frozenset | Mapping):
+        raise UserError(f"{where} are {_describe(names)}, expected a tuple of names, in the order of the labels")
     return checked_names(where, (name if isinstance(name, bytes) else str(name) for name in names))
 
 

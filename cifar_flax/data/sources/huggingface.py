@@ -1,27 +1,25 @@
 """Data sets as Hugging Face has them: Parquet files of its Hub, and Arrow files that its library `datasets` writes."""
 
 import itertools
-import json
-import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cifar_flax.data import cache
-from cifar_flax.data.class_names import checked_names
-from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
+from cifar_flax.data.dataset import Dataset, check_memory
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.folders import DEFAULT_SIZE, as_test_split, warn_of_unlabelled_test_split
-from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS
+from cifar_flax.data.sources.class_columns import read_classes
+from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
+from cifar_flax.data.sources.folders import DEFAULT_SIZE
+from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.split_names import SPLITS, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 
 PREFIX = "hf:"  # of config.data.name
-SUFFIXES = (".parquet", ".arrow")
-WORD = re.compile(r"[a-z]+")  # of a file's name: cifar100-train.arrow, train-00000-of-00001.parquet
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
 COARSE = ("coarse_label", "superclass")
@@ -61,33 +59,24 @@ class HubSource:
                 f"{self.identity}: cannot be fetched from the Hugging Face Hub ({type(e).__name__}: {_line(e)})"
             ) from None
         folder = Path(builder.cache_dir)
-        splits = read(folder, files_in(folder), self.image_size)
+        splits = read(folder, column_files_in(folder), self.image_size)
         cache.write(self.key(), splits, f"Hugging Face Hub, {self.identity}", self.identity)
 
 
 class _Columns(NamedTuple):
-    """Names of the columns that are read, and the classes that the file's metadata name; empty where they name none."""
+    """Names of the columns that are read."""
 
     images: str
     labels: str
     coarse: str | None
-    class_names: tuple[str, ...]
-    coarse_names: tuple[str, ...]
-
-
-def files_in(path: Path) -> list[Path]:
-    """The Parquet and Arrow files in a folder and below, sorted, without what `datasets` keeps of computed columns."""
-    return sorted(
-        file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and not file.name.startswith((".", "cache-"))
-    )
 
 
 def read(path: Path, files: Sequence[Path], image_size: int | None = None, origin: Path | None = None) -> dict[str, Dataset]:
     """Reads the splits of a data set.
 
-    A file belongs to the split that its name or, else, its folder names, in the words that folders of pictures may have. A test
-    split without labels, which may be written as -1, is left out, and a line says so. Pictures are decoded, cropped and resized
-    as those of folders are, in child processes.
+    A file belongs to the split that its name or, else, its folder names, in the words that folders of pictures may have; of
+    several the last counts. A test split without labels, which may be written as -1, is left out, and a line says so. Pictures
+    are decoded, cropped and resized as those of folders are, in child processes, file after file, by groups of rows.
 
     Args:
       path: the folder of the files, or the file, for messages.
@@ -99,174 +88,111 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
       The splits "train", and "validation" and "test" where there are such files: images uint8 [N, image_size, image_size, 3].
 
     Raises:
-      UserError: pyarrow is missing, a file is damaged, or there are no columns of pictures and labels; the message says which.
+      UserError: pyarrow is missing, a file is damaged, there are no columns of pictures and labels, or the files name other
+        classes; the message says which.
     """
-    by_split: dict[str, list[Path]] = {}
+    by_split = {split: list(map(ColumnFile, of)) for split, of in _by_split(path, files).items()}
+    columns = _columns(by_split["train"][0])
+    if "test" in by_split and all(_is_unlabelled(file, columns.labels) for file in by_split["test"]):
+        warn_of_unlabelled_test_split(origin or path)
+        del by_split["test"]
+    for file in itertools.chain.from_iterable(by_split.values()):
+        _check_columns(file, columns)
+    names, labels = read_classes(str(path), by_split, columns.labels)
+    coarse_names, coarse = read_classes(str(path), by_split, columns.coarse) if columns.coarse else ((), {})
+    size = image_size or DEFAULT_SIZE
+    check_memory(str(path), sum(map(len, labels.values())) * size * size * 3)
+    splits = {}
+    for split, of_split in by_split.items():
+        images = _images(f"{path}: {split}", of_split, columns.images, (len(labels[split]), size, size, 3))
+        splits[split] = Dataset(images, labels[split], names, coarse.get(split), coarse_names)
+    return as_test_split(origin or path, splits)
+
+
+def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files of each split, splits in the order of `SPLITS`."""
+    by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for file in files:
-        of_split = by_split.setdefault(_split_of(path, file), [])
+        of_split = by_split[_split_of(path, file)]
         if other := next((other for other in of_split if other.name == file.name), None):
             raise UserError(f"{path}: has two copies of the set, {other.parent} and {file.parent}; name one of them")
         of_split.append(file)
-    if "train" not in by_split:
+    if not by_split["train"]:
         raise UserError(f"{path}: there is no file of a train split, such as train-00000-of-00001.parquet")
-    tables = {split: [_open(file) for file in by_split[split]] for split in SPLITS if split in by_split}
-    columns = _columns(by_split["train"][0], tables["train"][0])
-    if "test" in tables and all(_is_unlabelled(table, columns.labels) for table in tables["test"]):
-        warn_of_unlabelled_test_split(origin or path)
-        del tables["test"]
-    for split, parts in tables.items():
-        for file, table in zip(by_split[split], parts, strict=True):
-            _check_columns(file, table, columns)
-    names = [
-        _names_or_numbers(path, tables, *of)
-        for of in ((columns.labels, columns.class_names), (columns.coarse, columns.coarse_names))
-    ]
-    return as_test_split(
-        origin or path,
-        {split: _dataset(path, split, tables[split], columns, names, image_size or DEFAULT_SIZE) for split in tables},
-    )
+    return {split: of_split for split, of_split in by_split.items() if of_split}
 
 
 def _split_of(path: Path, file: Path) -> str:
-    for part in (file.stem, *(parent.name for parent in file.relative_to(path.parent).parents)):
-        for word in WORD.findall(part.lower()):
-            if word in SPLIT_OF:
-                return SPLIT_OF[word]
+    for name in (file.stem, *(parent.name for parent in file.relative_to(path.parent).parents)):
+        if split := split_in_name(name):
+            return split
     raise UserError(f"{file}: neither its name nor that of its folder says which split it is: train, validation or test")
 
 
-def _open(file: Path) -> Any:
-    """The table in a file; an Arrow file is memory-mapped."""
-    try:
-        import pyarrow  # type: ignore[import-untyped]
-        from pyarrow import ipc, parquet
-    except ImportError:
-        raise UserError(f"{file}: reading it takes pyarrow; type  {install_command('huggingface')}") from None
-    try:
-        if file.suffix.lower() == ".parquet":
-            metadata = parquet.read_metadata(file)
-            check_memory(str(file), sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)))
-            return parquet.read_table(file)
-        source = pyarrow.memory_map(str(file))
-        try:
-            return ipc.open_stream(source).read_all()
-        except pyarrow.ArrowInvalid:
-            return ipc.open_file(source).read_all()
-    except (pyarrow.ArrowException, OSError, ValueError) as e:
-        raise UserError(f"{file}: damaged, or no {file.suffix[1:].title()} file ({_line(e)})") from None
-
-
-def _columns(file: Path, table: Any) -> _Columns:
+def _columns(file: ColumnFile) -> _Columns:
     """Finds the columns by what the metadata of `datasets` say of them, else by their usual names."""
-    features = _features(table)
+    features = file.features()
     by_type = {
         kind: [name for name, feature in features.items() if feature.get("_type") == kind] for kind in ("Image", "ClassLabel")
     }
-    there = list(table.column_names)
 
     def find(usual: Sequence[str], typed: Sequence[str]) -> str | None:
-        return next((name for name in usual if name in there), next(iter(typed), None))
+        return next((name for name in usual if name in file.columns), next(iter(typed), None))
 
-    coarse = next((name for name in COARSE if name in there), None)
+    coarse = next((name for name in COARSE if name in file.columns), None)
     images = find(IMAGES, by_type["Image"])
     labels = find(LABELS, [name for name in by_type["ClassLabel"] if name != coarse])
     if images is None or labels is None:
         raise UserError(
-            f"{file}: has the columns {', '.join(there[:8])}; expected pictures in one of {', '.join(IMAGES)}, "
+            f"{file.path}: has the columns {', '.join(file.columns[:8])}; expected pictures in one of {', '.join(IMAGES)}, "
             f"and labels in one of {', '.join(LABELS)}"
         )
-    names = [tuple(features.get(name or "", {}).get("names", ())) for name in (labels, coarse)]
-    return _Columns(images, labels, coarse, *names)
+    return _Columns(images, labels, coarse)
 
 
-def _is_unlabelled(table: Any, column: str) -> bool:
-    """Whether no picture of a table has a label."""
-    if column not in table.column_names:
+def _is_unlabelled(file: ColumnFile, column: str) -> bool:
+    """Whether no picture of a file has a label."""
+    if column not in file.columns:
         return True
-    labels = table.column(column).to_pylist()
+    labels = list(file.values(column))
     return bool(labels) and all(label in (-1, None) for label in labels)
 
 
-def _check_columns(file: Path, table: Any, columns: _Columns) -> None:
-    """Checks that a table has the columns, and one label for each picture."""
-    for column in filter(None, (columns.images, columns.labels, columns.coarse)):
-        if column not in table.column_names:
-            raise UserError(f"{file}: has the columns {', '.join(table.column_names[:8])}; expected {column} among them")
-        of = table.schema.field(column).type
+def _check_columns(file: ColumnFile, columns: _Columns) -> None:
+    """Checks that a file has the columns, one label for each picture, and parts that the memory holds."""
+    needed = [column for column in columns if column]
+    for column in needed:
+        if file.columns.count(column) != 1:
+            raise UserError(f"{file.path}: has the columns {', '.join(file.columns[:8])}; expected {column} among them")
+        of = file.type_of(column)
         if column != columns.images and of.num_fields:  # lists and records
-            raise UserError(f"{file}: {column} has values of the type {of}; expected a number or a text for each picture")
+            raise UserError(f"{file.path}: {column} has values of the type {of}; expected a number or a text for each picture")
+    check_memory(str(file.path), file.size_of_part(needed))
 
 
-def _features(table: Any) -> dict[str, dict[str, Any]]:
-    """What `datasets` has written about the columns; {} where it has not."""
-    try:
-        info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = info.get("info", {}).get("features", {})
-        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    except (ValueError, AttributeError):
-        return {}
-
-
-def _names_or_numbers(path: Path, tables: dict[str, list[Any]], column: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes; without any, the texts or numbers that occur in the column."""
-    if column is None:
-        return ()
-    if names:
-        return checked_names(f"{path}: {column}", names)
-    values = {value for parts in tables.values() for table in parts for value in table.column(column).unique().to_pylist()}
-    if not all(isinstance(value, int | str) for value in values):
-        raise UserError(f"{path}: {column} has values that are neither text nor whole numbers")
-    if negative := [value for value in values if isinstance(value, int) and value < 0]:
-        raise UserError(
-            f"{path}: {column} has the label {min(negative)}, expected none below 0; remove the rows without a label"
-        )
-    return checked_names(
-        f"{path}: {column}", [str(value) for value in sorted(values, key=lambda value: (isinstance(value, str), value))]
-    )
-
-
-def _dataset(path: Path, split: str, tables: list[Any], columns: _Columns, names: list[tuple[str, ...]], size: int) -> Dataset:
-    where, count = f"{path}: {split}", sum(len(table) for table in tables)
-    if not count:
+def _images(where: str, files: Sequence[ColumnFile], column: str, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """Decodes the pictures of a split, uint8 [N, H, W, 3]."""
+    if not shape[0]:
         raise UserError(f"{where}: has no rows")
-    check_memory(where, count * size * size * 3)
-    images = np.empty((count, size, size, 3), np.uint8)
-    _decode(where, (data for table in tables for data in _pictures(where, table.column(columns.images))), images)
-
-    def labels(column: str, of: tuple[str, ...], named: bool) -> np.ndarray:
-        values = [value for table in tables for value in table.column(column).to_pylist()]
-        if not named:
-            place = {name: i for i, name in enumerate(of)}
-            values = [place.get(str(value), -1) for value in values]
-        return checked_labels(f"{where}: {column}", np.array(values), count, len(of))
-
-    fine = labels(columns.labels, names[0], bool(columns.class_names))
-    if columns.coarse is None:
-        return Dataset(images, fine, names[0])
-    return Dataset(images, fine, names[0], labels(columns.coarse, names[1], bool(columns.coarse_names)), names[1])
-
-
-def _pictures(where: str, column: Any) -> Iterator[bytes]:
-    """The files of a column, {"bytes": ...} or bytes themselves, one after another."""
-    for chunk in column.chunks:
-        for value in chunk:
-            data = value.as_py()
-            data = data.get("bytes") if isinstance(data, dict) else data
-            if not isinstance(data, bytes):
-                raise UserError(f"{where}: a picture is no file within the table; export the set with its pictures in it")
-            yield data
-
-
-def _decode(where: str, pictures: Iterator[bytes], images: np.ndarray) -> None:
-    """Decodes pictures into `images`, uint8 [N, H, W, 3]."""
+    images = np.empty(shape, np.uint8)
+    pictures = (_file_of(where, value) for file in files for value in file.values(column))
     for start in range(0, len(images), AT_ONCE):
         part = images[start : start + AT_ONCE]
-        with tempfile.NamedTemporaryFile(prefix="cifar_flax-") as file:
-            sizes = [file.write(data) for data in itertools.islice(pictures, len(part))]
-            file.flush()
-            refused = shared_decoder().fit_parts(Path(file.name), sizes, part)
+        with tempfile.NamedTemporaryFile(prefix="cifar_flax-") as temporary:
+            sizes = [temporary.write(data) for data in itertools.islice(pictures, len(part))]
+            temporary.flush()
+            refused = shared_decoder().fit_parts(Path(temporary.name), sizes, part)
         for i, error in refused.items():
             raise UserError(f"{where}: the picture in row {start + i} cannot be read: {error}")
+    return images
+
+
+def _file_of(where: str, value: Any) -> bytes:
+    """The file of a picture, {"bytes": ...} or bytes themselves."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(data, bytes):
+        raise UserError(f"{where}: a picture is no file within the table; export the set with its pictures in it")
+    return data
 
 
 def _line(e: Exception) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_flax.data.class_names import checked_names
-from cifar_flax.data.pictures.files import is_picture
-from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS, Tables, is_table, read_tables, tables_in
+from cifar_flax.data.pictures.files import is_picture, pictures_in
+from cifar_flax.data.sources.label_tables import Tables, is_table, read_tables, tables_in
+from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
 
 LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
@@ -206,8 +207,7 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 
 
 def _count_pictures(folder: str) -> int:
-    """The pictures in a folder and below, as far as it can be listed, without following links to folders."""
-    return sum(sum(map(is_picture, files)) for _, _, files in os.walk(folder))
+    return len(pictures_in(Path(folder)))
 
 
 def _class_name(path: str, name: str, others: dict[str, list[Path]]) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 
 from cifar_flax.data.class_names import MAX_CLASSES, MAX_NAME_LENGTH, checked_names
 from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
-from cifar_flax.data.sources.folders import as_test_split, warn_of_unlabelled_test_split
-from cifar_flax.data.sources.label_tables import SPLIT_OF, SPLITS
+from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
 
 MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory

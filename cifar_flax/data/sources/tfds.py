@@ -101,8 +101,9 @@ def data_dir() -> Path:
 def prepare(name: str, image_size: int | None = None, allow_download: bool = True) -> None:
     """Writes an image-classification data set of TFDS into the cache, under `cache.key_of(name, image_size)`.
 
-    Rows are sorted by the feature `id` where there is one, and keep the stored order otherwise. The cached `test` split is
-    `test`, or `validation` in a data set without `test`.
+    Rows are sorted by the feature `id` where there is one, and keep the stored order otherwise. The splits are `train`,
+    `validation` and `test`, where there are any; a test split all of whose labels are -1 is left out, and without one,
+    `validation` is called `test`; a line says so.
 
     Args:
       name: a TFDS name: `cifar100`, `imagenet_resized/8x8`, `cifar10:3.0.2`.

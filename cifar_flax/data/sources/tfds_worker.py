@@ -7,6 +7,8 @@ It answers with one line of JSON on standard output; progress and the output of 
 
 import difflib
 import json
+import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -17,8 +19,10 @@ import numpy as np
 
 from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
-from cifar_flax.data.dataset import Dataset, checked_labels
+from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.data.pictures.fit import fit_picture, to_picture
+from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
 
@@ -27,6 +31,7 @@ def main() -> None:
     """Carries out the request in the only argument and answers on standard output."""
     answer_to = os.dup(1)
     os.dup2(2, 1)  # keeps the output of TFDS out of the answer
+    logging.basicConfig(format="%(message)s")  # of warnings, as in the parent
     request = json.loads(sys.argv[1])
     actions: dict[str, Callable[..., dict[str, Any]]] = {"hosts": _hosts, "download": _download, "read": _read}
     action = actions[request.pop("action")]
@@ -80,42 +85,64 @@ def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
     try:
         builder = tfds.builder_from_directory(directory)
         stored = list(builder.info.splits)
-        chosen = {"train": "train", "test": "test" if "test" in stored else "validation"}
         _print(f"{name}: copying {directory} into the cache {cache_folder()}")
-        splits = {new: _read_split(tfds, builder, name, old, image_size) for new, old in chosen.items() if old in stored}
+        classes, shape = _classes(tfds, builder, name), _shape(builder, name, image_size)
+        if "test" in stored and _is_unlabelled(tfds, builder, "test"):
+            warn_of_unlabelled_test_split(name)
+            stored.remove("test")
+        splits = {split: _read_split(tfds, builder, name, split, shape, classes) for split in SPLITS if split in stored}
     except UserError:
         raise
     except Exception as e:  # TensorFlow, protobuf and JSON raise their own errors for a damaged file
         raise UserError(f"{directory}: cannot be read ({_one_line(e)}); if it is damaged, remove it and try again") from None
     if not splits:
-        raise ConfigError(f"config.data.name: {name} has no train and no test split, only {', '.join(stored)}")
+        raise ConfigError(f"config.data.name: {name} has none of the splits {', '.join(SPLITS)}, only {', '.join(stored)}")
+    splits = as_test_split(name, splits)
     cache.write(cache.key_of(name, image_size), splits, f"TensorFlow Datasets, {builder.info.full_name}", name)
     return {"splits": {split: len(dataset) for split, dataset in splits.items()}}
 
 
-def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int | None) -> Dataset:
+def _classes(tfds: Any, builder: Any, name: str) -> dict[str, Any]:
+    """The features of classes and, where there are any, superclasses of a set of labelled images."""
     features = dict(builder.info.features)
     classes = {
         key: feature for key in ("label", "coarse_label") if isinstance(feature := features.get(key), tfds.features.ClassLabel)
     }
     if "label" not in classes or not isinstance(features.get("image"), tfds.features.Image):
         raise ConfigError(f"config.data.name: {name} is not an image-classification data set: it has {', '.join(features)}")
-    height, width, channels = features["image"].shape
+    return classes
+
+
+def _shape(builder: Any, name: str, image_size: int | None) -> tuple[int, int, int]:
+    """Height, width and channels of the cached images."""
+    feature = builder.info.features["image"]
+    height, width, channels = feature.shape
     if image_size is None and (height is None or width is None):
         raise ConfigError(f"config.data.image_size: the images of {name} differ in size; choose one, such as 64")
-    if channels not in (1, 3) or features["image"].np_dtype != np.uint8:
-        kind = f"{features['image'].np_dtype} images with {channels} channels"
+    if channels not in (1, 3) or feature.np_dtype != np.uint8:
+        kind = f"{feature.np_dtype} images with {channels} channels"
         raise ConfigError(f"config.data.name: {name} has {kind}, expected uint8 with 1 or 3")
+    return image_size or height, image_size or width, channels
 
+
+def _is_unlabelled(tfds: Any, builder: Any, split: str) -> bool:
+    """Whether no picture of a split has a label; the first that has one ends it, and no picture is decoded."""
+    examples = _examples(tfds, builder, split, image=tfds.decode.SkipDecoding())
+    return bool(builder.info.splits[split].num_examples) and all(example["label"] == -1 for example in examples)
+
+
+def _read_split(
+    tfds: Any, builder: Any, name: str, split: str, shape: tuple[int, int, int], classes: dict[str, Any]
+) -> Dataset:
     count = builder.info.splits[split].num_examples
-    size = (height, width) if image_size is None else (image_size, image_size)
-    images = np.empty((count, *size, channels), np.uint8)
+    check_memory(f"{name}: {split}", count * math.prod(shape))
+    images = np.empty((count, *shape), np.uint8)
     labels = {key: np.empty(count, np.int32) for key in classes}
     ids: list[Any] = []
     row = 0
-    for row, example in enumerate(_examples(tfds, builder, split, count), 1):
+    for row, example in enumerate(_with_bar(_examples(tfds, builder, split), split, count), 1):
         image = example["image"]
-        images[row - 1] = image if image.shape[:2] == size else fit_picture(to_picture(image), images.shape[1:])
+        images[row - 1] = image if image.shape[:2] == shape[:2] else fit_picture(to_picture(image), shape)
         for key, column in labels.items():
             column[row - 1] = example[key]
         if "id" in example:
@@ -128,11 +155,15 @@ def _read_split(tfds: Any, builder: Any, name: str, split: str, image_size: int 
     return Dataset(images[order], rows["label"], names["label"], rows.get("coarse_label"), names.get("coarse_label", ()))
 
 
-def _examples(tfds: Any, builder: Any, split: str, count: int) -> Any:
+def _examples(tfds: Any, builder: Any, split: str, **decoders: Any) -> Any:
+    """The examples in the stored order."""
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # one file after the other
+    return tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders or None))
+
+
+def _with_bar(examples: Any, split: str, count: int) -> Any:
     from tqdm import tqdm
 
-    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)  # one file after the other
-    examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
     return tqdm(examples, desc=split, total=count, unit=" images", disable=None)
 
 

@@ -12,7 +12,7 @@ from cifar_flax.errors import UserError
 
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
-DENSEST = 20  # times its size that a zip file may unpack to: pictures are compressed already
+SUSPICIOUS, DENSEST = 1 << 28, 20  # bytes above which a zip file must not unpack to so many times its size
 
 
 def is_zip(path: Path) -> bool:
@@ -33,7 +33,10 @@ def unpacked(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as archive:
                 _check(path, archive, shutil.disk_usage(folder).free)
-                archive.extractall(root)  # which keeps every file below the folder, whatever its name says
+                members = archive.infolist()
+                for member in members:
+                    member.filename = member.filename.replace("\\", "/")  # of old tools of Windows
+                archive.extractall(root, members)  # which keeps every file below the folder, whatever its name says
         except UserError:
             raise
         except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError) as e:
@@ -49,7 +52,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 def _check(path: Path, archive: zipfile.ZipFile, free: int) -> None:
     members = archive.infolist()
     size, packed = sum(member.file_size for member in members), path.stat().st_size
-    if len(members) > MAX_MEMBERS or size > min(MAX_BYTES, DENSEST * packed + (1 << 20)):
+    if len(members) > MAX_MEMBERS or size > min(MAX_BYTES, max(SUSPICIOUS, DENSEST * packed)):
         raise UserError(f"{path}: {len(members):,} files of {size:,} bytes, far more than a file of {packed:,} bytes can mean")
     if size > free:
         raise UserError(

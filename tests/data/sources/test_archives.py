@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import os
 import pickle
 import subprocess
@@ -95,6 +96,54 @@ def test_archives_of_something_else(tar_writer, tmp_path):
     twice = {**binary, "elsewhere/train.bin": b""}
     refused(write(tmp_path / "twice.tar.gz", twice), "two members called train.bin")
     refused(tmp_path / "nowhere.tar.gz", "no such file or folder")
+
+
+UNPACK = "if it holds pictures, unpack it and name the folder: --archive=FOLDER"
+
+
+@pytest.mark.parametrize("count", [3, 250])
+def test_a_tarball_of_pictures_is_to_be_unpacked(tar_writer, tmp_path, count):
+    write, _, _ = tar_writer
+    path = write(tmp_path / "flowers.tgz", {f"flowers/rose/{i}.png": b"picture" for i in range(count)})
+    message = refused(path, "not a CIFAR archive (", UNPACK)
+    assert "download" not in message
+
+
+def test_a_large_tarball_of_pictures_is_to_be_unpacked(tar_writer, tmp_path, monkeypatch):
+    write, _, _ = tar_writer
+    path = write(tmp_path / "flowers.tar.gz", {f"{i}.png": os.urandom(1 << 10) for i in range(8)})
+    monkeypatch.setattr(cifar_archives, "MAX_UNPACKED", 1 << 11)
+    refused(path, "far more than such a file can need", UNPACK)
+    path = write(tmp_path / "white.tar.gz", {f"{i}.png": bytes(1 << 10) for i in range(8)})
+    refused(path, "far larger", UNPACK)
+
+
+@pytest.mark.parametrize("name", ["train_32x32.mat", "train-images-idx3-ubyte.gz", "pets.rar", "pets"])
+def test_files_of_other_kinds_are_answered_with_the_kinds_that_are_read(tmp_path, name):
+    content = b"\0\0\x08\3\0\0\0\x0a" + bytes(1000)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    message = refused(
+        tmp_path / name, "--archive takes: tarballs of CIFAR, .npz, .parquet, .arrow and .zip files; save arrays as"
+    )
+    assert "download" not in message
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "LABELS.TSV", "one.png"])
+def test_a_single_picture_or_table_is_answered_with_its_folder(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    refused(tmp_path / name, f"is a single file; name the folder that it lies in: --archive={tmp_path}")
+
+
+def test_a_tarball_may_be_called_anything(binary_tarball, tiny):
+    path = binary_tarball.rename(binary_tarball.with_name("download"))
+    assert_same(archives.read(path, "cifar100", allow_unverified=True).splits, tiny)
+
+
+@pytest.mark.parametrize("inner", ["pets.zip", "deep/pets.tgz"])
+def test_a_folder_that_holds_an_archive_alone_names_it(tmp_path, inner):
+    (tmp_path / inner).parent.mkdir(exist_ok=True)
+    (tmp_path / inner).touch()
+    refused(tmp_path, f"has no pictures, but the archive '{os.path.basename(inner)}'; import that with --archive=PATH")
 
 
 def test_absurd_sizes_are_refused_before_they_are_unpacked(tar_writer, tmp_path, monkeypatch):

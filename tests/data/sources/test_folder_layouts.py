@@ -1,16 +1,19 @@
 """Own pictures as people have them: without splits, with splits of other names, or in a zip file."""
 
+import io
 import json
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cifar_flax.config import DataConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.sources import unpacked
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
 from cifar_flax.run import Run
@@ -179,9 +182,10 @@ def test_messages_on_a_zip_file_name_it_and_the_path_within(tmp_path, caplog):
         read(tmp_path / "empty.zip")
 
 
-def test_zip_files_that_are_refused(tmp_path):
+def test_zip_files_that_are_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train/cat/0.png", bytes(50 << 20))
+    monkeypatch.setattr(unpacked, "SUSPICIOUS", 1 << 20)
     with pytest.raises(UserError, match=r"bomb.zip: 1 files of 52,428,800 bytes, far more than a file of .* bytes can mean"):
         read(tmp_path / "bomb.zip")
     (tmp_path / "cut.zip").write_bytes((tmp_path / "bomb.zip").read_bytes()[:-30])
@@ -193,6 +197,28 @@ def test_zip_files_that_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"0.png: cannot be read"):
         read(tmp_path / "out.zip")
     assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_small_zip_file_of_drawings_that_pack_well_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "drawings.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("cat/0.bmp", "dog/1.bmp"):
+            file = io.BytesIO()
+            Image.new("RGB", (800, 800), "white").save(file, "BMP")
+            archive.writestr(name, file.getvalue())
+    assert (tmp_path / "drawings.zip").stat().st_size * 100 < 2 * 800 * 800 * 3
+    assert read(tmp_path / "drawings.zip", test_fraction=0)["train"].class_names == ("cat", "dog")
+
+
+def test_backslashes_in_a_zip_file_lead_into_folders(tmp_path):
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "pets.zip", "w") as archive:
+        for name in ("train\\", "train\\cat\\0.png", "train\\dog\\1.png", "test\\dog\\2.png", "..\\..\\3.png", "C:\\a\\4.png"):
+            archive.writestr(zipfile.ZipInfo(name), b"" if name.endswith("\\") else picture.getvalue())
+    splits = read(tmp_path / "in" / "pets.zip")
+    assert {split: len(data) for split, data in splits.items()} == {"train": 2, "test": 1}
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "pets.zip"]
 
 
 def test_a_run_validates_with_the_pictures_that_were_given_for_it(tmp_path, monkeypatch, tiny_config):

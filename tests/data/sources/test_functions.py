@@ -120,6 +120,25 @@ def test_anything_but_splits_of_a_data_set_is_one_line(module, result, problem, 
     assert not cache_folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ("None", "class_names of train are None, expected a tuple of names, in the order of the labels"),
+        ("2", "class_names of train are int, expected"),
+        ("'cat'", "class_names of train are str, expected"),
+        ("{0: 'cat'}", r"class_names of train are \{0: str\}, expected"),
+        ("{'cat', 'dog'}", "class_names of train are set, expected"),
+        ("['cat'], np.zeros(3, int), 1", "coarse_names of train are int, expected"),
+        ("['cat'], None, None", "coarse_names of train are None, expected"),
+    ],
+)
+def test_names_of_classes_that_are_no_sequence_are_one_line(module, names, problem):
+    module(f"{DIGITS}\ndef wrong():\n    return {{'train': Dataset(part(3).images, np.zeros(3, int), {names})}}\n")
+    with pytest.raises(ConfigError, match=problem) as error:
+        load("wrong")
+    assert "\n" not in str(error.value)
+
+
 def test_a_function_that_raises_is_one_line_with_the_place(module):
     module("def broken():\n    return 1 / 0\n")
     with pytest.raises(

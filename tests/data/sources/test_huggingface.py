@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data.registry import load_dataset
-from cifar_flax.data.sources import archives, huggingface
+from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same
-from tests.helpers.hub_files import datasets_cache, hub_folder, png
+from tests.helpers.hub_files import datasets_cache, hub_folder, png, table
 
 
 def test_a_set_of_the_hub_by_its_name(tiny, tmp_path, monkeypatch):
@@ -130,13 +130,24 @@ def test_a_table_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path
         archives.read(tmp_path, "mine")
 
 
-def test_the_splits_of_a_table(tmp_path):
-    for name, split in {
-        "a/train.parquet": "train",
-        "a/validation/0.parquet": "validation",
-        "a/set-valid.arrow": "validation",
-    }.items():
-        assert huggingface._split_of(tmp_path / "a", tmp_path / name) == split
+@pytest.mark.parametrize(
+    "name", ["dog-{}.arrow", "dog-train-{}.arrow", "my_test-{}.arrow", "{}/0.arrow", "my_test/{}-set/0.arrow"]
+)
+def test_the_split_of_a_file_is_the_last_in_its_name_or_else_that_of_its_folder(tiny, tmp_path, name):
+    for split, dataset in tiny.items():
+        path = tmp_path / "sets" / name.format(split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = table(dataset)
+        with ipc.new_stream(path, rows.schema) as writer:
+            writer.write_table(rows)
+    assert_same(archives.read(tmp_path / "sets", "mine").splits, tiny)
+
+
+def test_files_behind_a_link_to_their_folder_are_read(tiny, tmp_path):
+    hub_folder(tmp_path / "elsewhere", tiny)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data").symlink_to(tmp_path / "elsewhere")
+    assert_same(archives.read(tmp_path / "mine", "mine").splits, tiny)
 
 
 def test_validation_rows_without_test_rows_are_the_test_split(tiny, tmp_path):

@@ -175,3 +175,34 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"file,label\n\xff\xfe,cat\n")
     with pytest.raises(UserError, match=r"labels.csv: no CSV file in UTF-8"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "file,label\n00.png,shih tzu, dog\n01.png,shih tzu, toy\n",
+            r"line 2: has 3 columns, and the first line 2; put",
+        ),
+        ("file,label\n00.png,cat\n01.png,shih tzu, toy\n", r"line 3: has 3 columns, and the first line 2; put"),
+        ("00.png,cat\n01.png,shih tzu, toy\n", r"line 2: has 3 columns, and the first line 2; put"),
+    ],
+)
+def test_a_row_with_more_cells_than_the_header_is_refused(tmp_path, text, words):
+    fill(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["file,label\n00.png,cat,\n01.png,dog, ,\n", "file,label,\n00.png,cat,\n01.png,dog,\n"])
+def test_cells_without_a_header_may_be_there_if_they_are_empty(tmp_path, text):
+    fill(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_text(text)
+    assert read(tmp_path, test_fraction=0)["train"].class_names == ("cat", "dog")
+
+
+def test_quotes_count_behind_a_space_too(tmp_path):
+    fill(tmp_path, {"images": 2})
+    (tmp_path / "labels.csv").write_text('"file", "label"\n"00.png", "shih tzu, dog"\n"01.png", "shih tzu, toy"\n')
+    assert read(tmp_path, test_fraction=0)["train"].class_names == ("shih tzu, dog", "shih tzu, toy")

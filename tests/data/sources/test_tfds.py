@@ -8,8 +8,11 @@ import threading
 import numpy as np
 import pytest
 
+from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives, tfds
+from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import RunFailed, UserError
 
 
@@ -65,6 +68,29 @@ def test_one_channel_any_size_and_validation_for_test(tfds_dir):
     assert train.coarse_labels is None
     for data in (train, test):
         np.testing.assert_array_equal(data.images[:, 8, 8, 0], 200 * data.labels)
+
+
+def test_a_validation_split_of_the_set_is_kept(tfds_dir):
+    config = DataConfig(name="squares/open")
+    splits = {split: load_dataset(config, split) for split in ("train", "validation", "test")}
+    assert {split: np.unique(data.images).tolist() for split, data in splits.items()} == {
+        "train": [106],
+        "validation": [104],
+        "test": [102],
+    }
+    assert len(training_splits(config)[1]) == 4
+
+
+def test_a_test_split_without_labels_is_left_out_and_validation_is_in_its_place(tfds_dir, capfd):
+    tfds.prepare("squares/blind", allow_download=False)
+    key = cache.key_of("squares/blind")
+    assert list(cache.manifest(key).splits) == ["train", "test"]
+    assert np.unique(cache.read(key, "test").images).tolist() == [104]
+    lines = capfd.readouterr().err.splitlines()
+    assert "squares/blind: left out: the test split, which has no labels" in lines
+    assert (
+        "squares/blind: has no test split; its validation pictures are it, and training validates with some of train" in lines
+    )
 
 
 def test_newest_version_is_found_without_starting_anything(tmp_path, monkeypatch, no_child):

@@ -1,0 +1,41 @@
+"""Which images are the test split of a set that has none, or one without labels; a line says so."""
+
+from functools import cache as once
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from cifar_flax.data.dataset import Dataset
+
+TEST_FRACTION = 0.2  # of a set without splits
+TEST_SEED = 0
+warn_once = once(logging.warning)  # a folder is listed for the fingerprint and for reading
+
+
+def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
+    """Divides a data set without splits into train and test, stratified, by `TEST_SEED`, and says so."""
+    held_out = [round(int(count) * fraction) for count in np.bincount(dataset.labels)]
+    if not 0 < sum(held_out) < len(dataset):
+        if fraction:
+            warn_once("%s: has no test split, and too few pictures to hold out %g of each class", path, fraction)
+        return {"train": dataset}
+    train, test = dataset.split(fraction, TEST_SEED)
+    assert test is not None  # nosec B101 # for the type checker: some pictures are held out
+    share = f"{len(test)} of {len(dataset)} pictures, {fraction:g} of each class, are it"
+    without = f"; classes too small to have a picture in it: {held_out.count(0)} of {len(held_out)}" * (0 in held_out)
+    warn_once("%s: has no test split; %s%s", path, share, without)
+    return {"train": train, "test": test}
+
+
+def warn_of_unlabelled_test_split(name: Path | str) -> None:
+    """Says that a test split is left out."""
+    warn_once("%s: left out: the test split, which has no labels", name)
+
+
+def as_test_split(name: Path | str, splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """The splits, where "validation" is called "test" if there is no other, which is said."""
+    if "validation" not in splits or "test" in splits:
+        return splits
+    warn_once("%s: has no test split; its validation pictures are it, and training validates with some of train", name)
+    return {"test" if split == "validation" else split: dataset for split, dataset in splits.items()}

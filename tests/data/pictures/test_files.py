@@ -1,0 +1,43 @@
+"""Which files of a folder are pictures."""
+
+import pytest
+
+from cifar_flax.data.pictures.files import pictures_in
+from tests.helpers.picture_folders import save
+
+
+def names(folder):
+    return [str(path.relative_to(folder)) for path in pictures_in(folder)]
+
+
+def test_pictures_behind_links_to_folders_are_listed(tmp_path):
+    save(tmp_path / "elsewhere" / "deep" / "1.png")
+    save(tmp_path / "pets" / "2.png")
+    (tmp_path / "pets" / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pets" / "3.png").symlink_to(tmp_path / "pets" / "2.png")
+    assert names(tmp_path / "pets") == ["2.png", "3.png", "images/deep/1.png"]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../b", "a"])
+def test_links_in_a_circle_come_to_an_end(tmp_path, target):
+    save(tmp_path / "a" / "1.png")
+    save(tmp_path / "b" / "2.png")
+    (tmp_path / "a" / "link").symlink_to(target)
+    (tmp_path / "b" / "back").symlink_to("../a")
+    assert names(tmp_path) == ["a/1.png", "b/2.png"]
+
+
+def test_a_folder_that_several_links_lead_to_is_listed_once_by_its_own_path(tmp_path):
+    save(tmp_path / "z" / "1.png")
+    for name in ("a", "b", "y/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "z")
+    assert names(tmp_path) == ["z/1.png"]
+
+
+def test_hidden_files_and_folders_hold_no_pictures(tmp_path):
+    for name in ("1.png", ".2.png", ".git/3.png", "a/.b/4.png", "a/5.PNG", "a/6.txt.bak"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert names(tmp_path) == ["1.png", "a/5.PNG"]
