@@ -1,6 +1,7 @@
 """The ways a command ends other than well, each with the exit code that scripts can rely on."""
 
 RERUN_HINT = "run the same command to go on"
+RERUN_WITHOUT_RESTART = "run the same command without --restart to go on"  # which would begin again once more
 
 
 class CifarFlaxError(Exception):

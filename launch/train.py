@@ -62,7 +62,7 @@ def main() -> None:
     elif distributed.is_worker():
         distributed.run_worker(lambda: app.report(train))
         return
-    elif not distributed.supervise():
+    elif not distributed.supervise(_RESTART.value):
         return
     if experiment.config.log.writers:
         from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib

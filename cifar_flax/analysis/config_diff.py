@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cifar_flax.config import Config
+from cifar_flax.config.defaults import Change, changes, default_of
 
 NONE = "none"  # as on the command line
 
@@ -18,7 +19,7 @@ def changed_fields(config: Config) -> list[tuple[str, str, str]]:
     Returns:
       (field, value, default) each, as text: ("optim.clip_norm", "1.0", "none").
     """
-    return list(_changed(config, Config(), ""))
+    return [row for change in changes(config) for row in _rows(change)]
 
 
 def differing_fields(values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -46,30 +47,18 @@ def format_value(value: Any) -> str:
     return NONE if value is None else str(value)
 
 
-def _changed(section: Any, reference: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Compares the fields of a section with those of `reference`, or with its own defaults where that has another type."""
-    same_type = type(section) is type(reference)
-    if not same_type:
-        default = "" if reference is dataclasses.MISSING else type(reference).__name__
-        yield prefix.removesuffix("."), type(section).__name__, default
-    for field in dataclasses.fields(section):
-        name, value = prefix + field.name, getattr(section, field.name)
-        default = getattr(reference, field.name) if same_type else _default(field)
-        if dataclasses.is_dataclass(value):
-            yield from _changed(value, default, f"{name}.")
-        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-            yield from ((f"{name}[{i}]", _format_entry(entry), "") for i, entry in enumerate(value))
-        elif value != default:
-            yield name, format_value(value), "" if default is dataclasses.MISSING else format_value(default)
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """The default of a field, MISSING where it has none."""
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def _rows(change: Change) -> Iterator[tuple[str, str, str]]:
+    path, value, default = change
+    if dataclasses.is_dataclass(value):
+        yield path.removesuffix(".type"), type(value).__name__, "" if default is dataclasses.MISSING else type(default).__name__
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        yield from ((f"{path}[{i}]", _format_entry(entry), "") for i, entry in enumerate(value))
+    else:
+        yield path, format_value(value), "" if default is dataclasses.MISSING else format_value(default)
 
 
 def _format_entry(entry: Any) -> str:
     """Formats a block or layer in one line: its first field, and the others that differ from their defaults."""
     first, *rest = dataclasses.fields(entry)
-    shown = [first, *(field for field in rest if getattr(entry, field.name) != _default(field))]
+    shown = [first, *(field for field in rest if getattr(entry, field.name) != default_of(field))]
     return ", ".join(f"{field.name} {format_value(getattr(entry, field.name))}" for field in shown)

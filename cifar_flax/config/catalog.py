@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cifar_flax.config.defaults import changes, is_part_of
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.files.installation import CONFIGS
@@ -41,11 +42,11 @@ def _line(name: str, text: str) -> str:
 
 
 def describe_fields(config: Config) -> str:
-    """A line for each field that differs from the default of its section, marked, and each that does not."""
-    default = dict(_flat(to_dict(Config())))
+    """A line a field, with a mark where it differs from its default; those of a network and an optimizer are its own."""
+    changed = [change.path for change in changes(config)]
     lines = []
     for path, value in _flat(to_dict(config)):
-        mark = "" if path not in default or default[path] == value else "  *"
+        mark = "  *" if is_part_of(path, changed) else ""
         line = f"config.{path} = {value!r}{mark}"
         if len(line) > WIDTH:
             text = pprint.pformat(value, width=WIDTH - 4, compact=True, sort_dicts=False)

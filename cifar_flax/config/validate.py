@@ -25,6 +25,7 @@ def validate(config: Config) -> None:
     data, augment = config.data, config.augment
     if data.folds is not None and data.fold >= data.folds:
         raise ConfigError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
+    _check_effective(config)
     if augment.alternating_flip and not augment.flip:
         raise ConfigError("config.augment.alternating_flip: needs config.augment.flip")
     for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
@@ -56,6 +57,22 @@ def _check_names(config: Config) -> None:
     writers = config.log.writers
     if twice := [name for i, name in enumerate(writers) if name in writers[:i]]:
         raise ConfigError(f"config.log.writers: names {twice[0]} twice; each writer gets all metrics once")
+
+
+def _check_effective(config: Config) -> None:
+    """Refuses fields that have no effect without another one, which was forgotten."""
+    train, default = config.train, TrainConfig()
+    if config.data.folds is None and config.data.fold:
+        raise ConfigError(
+            f"config.data.fold: {config.data.fold} has no effect without config.data.folds; "
+            "say of how many it is one, as in --config.data.folds=5"
+        )
+    for name in ("teacher_weight", "teacher_temperature"):
+        if not train.teacher and getattr(train, name) != getattr(default, name):
+            raise ConfigError(
+                f"config.train.{name}: {getattr(train, name)} has no effect without config.train.teacher; "
+                "name a teacher: --config.train.teacher=RUN"
+            )
 
 
 def _check_freezing(config: Config) -> None:

@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from absl import app, flags, logging
 
-from cifar_flax.errors import RERUN_HINT, CifarFlaxError, Preempted, RunFailed, UserError
+from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.files.installation import LAUNCH
 from cifar_flax.files.redact import visible
 from cifar_flax.files.tables import COLUMNS
@@ -108,21 +108,30 @@ def report(call: Callable[[], Any]) -> Any:
         result = call()
         sys.stdout.flush()
         return result
-    except CifarFlaxError as e:
-        error = e
-    except KeyboardInterrupt:
-        error = Preempted(f"interrupted; {RERUN_HINT}")
     except BrokenPipeError:  # `| head` has seen enough; Python flushes stdout once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as e:
-        error = _explain_os_error(e)
-    except MemoryError as e:
-        error = RunFailed(f"out of memory{f': {e}' if str(e) else ''}; {SMALLER}")
-    except RuntimeError as e:
-        error = _explain_runtime_error(e)
-    print("\n".join(map(_brief, str(error).split("\n"))), file=sys.stderr)
+    except (CifarFlaxError, KeyboardInterrupt, OSError, MemoryError, RuntimeError) as e:
+        error = _explain(e)
+        text = str(error)
+        if RERUN_WITHOUT_RESTART in getattr(e, "__notes__", ()):
+            text = text.replace(RERUN_HINT, RERUN_WITHOUT_RESTART)
+    print("\n".join(map(_brief, text.split("\n"))), file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def _explain(e: CifarFlaxError | KeyboardInterrupt | OSError | MemoryError | RuntimeError) -> CifarFlaxError:
+    match e:
+        case CifarFlaxError():
+            return e
+        case KeyboardInterrupt():
+            return Preempted(f"interrupted; {RERUN_HINT}")
+        case OSError():
+            return _explain_os_error(e)
+        case MemoryError():
+            return RunFailed(f"out of memory{f': {e}' if str(e) else ''}; {SMALLER}")
+        case _:
+            return _explain_runtime_error(e)
 
 
 def _brief(line: str) -> str:
@@ -135,7 +144,7 @@ def _explain_os_error(e: OSError) -> CifarFlaxError:
     if e.errno is None:  # not from the operating system
         raise e
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and run the same command")
+        return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and {RERUN_HINT}")
     place = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, str | bytes | os.PathLike) else ""
     if e.errno == errno.ELOOP:
         return UserError(f"{place}is a link, and nothing is written through one in a run; remove it or choose another folder")

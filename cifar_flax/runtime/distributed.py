@@ -138,8 +138,11 @@ def _connect_devices() -> None:
     multihost_utils.sync_global_devices("connected")
 
 
-def supervise() -> bool:
+def supervise(restart: bool = False) -> bool:
     """Starts the same command as the worker and waits for it; returns whether that was process 0.
+
+    Args:
+      restart: whether `--restart` is among its flags, which would begin again once more.
 
     Raises:
       SystemExit: the worker failed; the exit code is its own, and its messages are printed.
@@ -165,7 +168,7 @@ def supervise() -> bool:
             sys.stderr.flush()
     code = worker.wait()
     if any(sign in line for line in held_back for sign in (FATAL, PEER_DIED.encode())):
-        raise Preempted(PEER_DIED)
+        raise Preempted(PEER_DIED.replace("command", "command without --restart") if restart else PEER_DIED)
     sys.stderr.buffer.writelines(held_back)
     if code:
         sys.exit(code if code > 0 else 128 - code)

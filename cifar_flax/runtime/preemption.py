@@ -7,7 +7,7 @@ import threading
 import time
 from types import FrameType, TracebackType
 
-from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ECHO_SECONDS = 1.0  # in which further signals are the same request: SLURM signals each process of a job, and some pass it on
@@ -24,12 +24,16 @@ class Interrupt:
     Python handles signals between its own instructions. If `check` is not called for GRACE_SECONDS, as while XLA compiles a
     large network, a thread ends the process with a line and exit code 75; what was saved before is intact. So it is after
     the end of `max_minutes`.
+
+    Attributes:
+      begun_again: whether `--restart` has moved a run aside, so that the same command would move the new one aside.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
         """Starts the clock of `max_minutes`, after which `check` stops too."""
         self._max_minutes = max_minutes
         self._deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.begun_again = False
         self._signal_name, self._signalled_at = "", 0.0
         self._previous: dict[int, object] = {}
         self._answered = threading.Event()
@@ -42,6 +46,11 @@ class Interrupt:
         if not self._signal_name and self._deadline is not None and time.monotonic() >= self._deadline:
             return f"--max_minutes={self._max_minutes:g} are over"
         return self._signal_name
+
+    @property
+    def rerun_hint(self) -> str:
+        """What to type to go on after a stop."""
+        return RERUN_WITHOUT_RESTART if self.begun_again else RERUN_HINT
 
     def check(self) -> None:
         """Stops if that was requested.
@@ -76,6 +85,8 @@ class Interrupt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
         self._answered.set()
+        if self.begun_again and error is not None and self.rerun_hint not in str(error):
+            error.add_note(RERUN_WITHOUT_RESTART)  # for `app.report`, whose lines say how to go on after errors of any kind
         if self._wake is not None:
             signal.set_wakeup_fd(self._previous_wakeup)
             os.close(self._wake)  # which ends the thread
@@ -106,6 +117,6 @@ class Interrupt:
             self._leave(self.requested)
 
     def _leave(self, reason: str) -> None:
-        text = f"{reason}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {RERUN_HINT}"
+        text = f"{reason}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {self.rerun_hint}"
         print(text, file=sys.stderr, flush=True)
         os._exit(Preempted.exit_code)

@@ -1,7 +1,6 @@
 """The trials of a search, each an ordinary run directory, or one for each fold of a cross-validation."""
 
 import gc
-import math
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from cifar_flax.errors import ConfigError, Diverged
 from cifar_flax.files.folder import make_folder, open_to_append
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, trial_index
+from cifar_flax.training.chunks import total_epochs
 from cifar_flax.training.loop import AfterEpoch, train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.run_dir import in_use
@@ -132,7 +132,7 @@ def objective(search: Search, trial: Trial) -> float:
     try:
         for fold, (folder, config) in enumerate(search.runs(index, trial.params)):
             make_folder(folder)
-            last_epoch = math.ceil(config.train.epochs) if search.folds is None else None
+            last_epoch = total_epochs(config) if search.folds is None else None
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
                 search.train(config, folder, after_epoch=after_epoch)

@@ -126,14 +126,17 @@ class Space:
         """The config that results from `base` with one value for each domain.
 
         Raises:
-          ConfigError: a name is no config path, or the config refuses a value.
+          ConfigError: a name is no config path, the config refuses a value, or it asks for several seeds.
           UserError: the file's `apply` failed.
         """
         config, paths = copy.deepcopy(base), dict(values)
         try:
             if self.apply is not None:
                 self.apply(config, paths)
-            return with_values(config, paths)
+            config = with_values(config, paths)
+            if config.train.num_seeds > 1:
+                raise ConfigError(f"config.train.num_seeds: {config.train.num_seeds}, but a trial trains one seed; set it to 1")
+            return config
         except UserError as e:
             raise ConfigError(f"{e} (--space={self.path} at {describe(values)})") from None
         except Exception as e:  # raised by the user's apply()

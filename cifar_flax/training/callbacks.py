@@ -10,6 +10,7 @@ import numpy as np
 from flax.training.early_stopping import EarlyStopping
 
 from cifar_flax.config import Config, EarlyStoppingConfig, Monitor, PlateauConfig
+from cifar_flax.training.chunks import total_epochs
 
 T = TypeVar("T")
 
@@ -97,7 +98,7 @@ class Progress:
 
     def done(self, config: Config) -> bool:
         """Whether nothing is left to train."""
-        return self.epochs_done >= config.train.epochs or self.stopped_early
+        return self.epochs_done >= total_epochs(config) or self.stopped_early
 
     @property
     def stopped_early(self) -> bool:

@@ -8,6 +8,7 @@ import jax
 
 from cifar_flax.config import Config
 
+EPOCH_DIGITS = 6  # of numbers of epochs and of steps that count: 0.1 * 3 * 10, a little above 3, is 3
 MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
 
 
@@ -32,7 +33,16 @@ class Chunk(NamedTuple):
 
 def total_steps(config: Config, steps_per_epoch: int) -> int:
     """The updates of a training; a last one begun counts, as in cifar10-airbench."""
-    return math.ceil(round(config.train.epochs * steps_per_epoch, 6))
+    return min(_begun(config.train.epochs * steps_per_epoch), total_epochs(config) * steps_per_epoch)
+
+
+def total_epochs(config: Config) -> int:
+    """The epochs of a training, of which the last may be cut off."""
+    return _begun(config.train.epochs)
+
+
+def _begun(number: float) -> int:
+    return max(1, math.ceil(round(number, EPOCH_DIGITS)))
 
 
 class ChunkPlan:

@@ -10,7 +10,7 @@ from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import Progress, format_duration
 from cifar_flax.training.checkpoint import SELECTION_METRIC
-from cifar_flax.training.chunks import total_steps
+from cifar_flax.training.chunks import total_epochs, total_steps
 from cifar_flax.training.records import read_records
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
@@ -86,7 +86,7 @@ class Console:
         stopping, planned = self._config.early_stopping, self._config.train.epochs
         if step == self._first_step:
             self._line.print("nothing is left to train")
-        if stopped_early and epochs_done < planned:
+        if stopped_early and epochs_done < total_epochs(self._config):
             self._line.print(
                 f"stopped early, after epoch {epochs_done} of {planned:g}: no better validation {stopping.monitor}\n"
                 f"for {stopping.patience} epochs (config.early_stopping)"

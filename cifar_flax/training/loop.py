@@ -6,14 +6,14 @@ from pathlib import Path
 import jax
 
 from cifar_flax.config import Config
-from cifar_flax.errors import RERUN_HINT, Preempted
+from cifar_flax.errors import ConfigError, Preempted
 from cifar_flax.runtime.arithmetic import standard_arithmetic
-from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts
+from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.profiling import Profiler
-from cifar_flax.training.run_dir import with_recorded_dtype
+from cifar_flax.training.run_dir import set_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.trainer import Scores, Trainer
@@ -37,7 +37,7 @@ def train(
     workdir.
 
     Args:
-      config: a checked config.
+      config: a checked config, of one seed.
       workdir: the run directory, made where it is not there.
       restart: moves the run that is there aside and begins again.
       after_epoch: called with the number of each epoch that ends, counted from 1, and its validation scores, empty where there
@@ -53,6 +53,11 @@ def train(
       Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
     checkpoint_folder(workdir)
+    if config.train.num_seeds > 1:
+        raise ConfigError(
+            f"config.train.num_seeds: {config.train.num_seeds} seeds are as many runs, and one is trained here; set it to 1, "
+            "or call training.seeds.train_seeds"
+        )
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
@@ -67,6 +72,7 @@ def fit(
     after_epoch: AfterEpoch | None = None,
     profile: bool = False,
     layers: bool = False,
+    others: Sequence[Path] = (),
 ) -> TrainState:
     """Trains until the epochs are over, resuming from the latest checkpoint. Several run directories are several seeds.
 
@@ -78,6 +84,7 @@ def fit(
       after_epoch: as in `train`; it is given the scores of the first seed.
       profile: as in `train`; the trace is written to the directory of the first seed.
       layers: as in `train`.
+      others: run directories of seeds that are trained later; `restart` moves their runs aside too.
     Returns:
       The final state, of all seeds.
     Raises:
@@ -87,9 +94,11 @@ def fit(
     fresh = broadcast_from_main(restart or not any(map(Checkpoints.any_in, workdirs)))
     # Several hosts stop together, between steps.
     check = interrupt.check if jax.process_count() == 1 else lambda: None
-    initial = _initialize(trainer, check) if fresh else None
+    initial = _initialize(trainer, interrupt, check) if fresh else None
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
+        if restart:
+            _begin_again(interrupt, others)
         if initial is not None:
             trainer.compile_ahead(0)  # while the run directories are prepared
         state, step = runs.restore(initial, layers)
@@ -111,15 +120,27 @@ def fit(
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}))
                 consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
         except StopRequested as stop:
-            runs.save(step, state)
-            runs.wait()
-            raise Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {RERUN_HINT}") from None
+            raise _saved(stop, interrupt, runs, step, state) from None
         runs.finish(step)
     return state
 
 
-def _initialize(trainer: Trainer, check: Callable[[], None]) -> list[TrainState]:
+def _begin_again(interrupt: Interrupt, others: Sequence[Path]) -> None:
+    """Takes note that the run that was there is moved aside, and moves those of the other seeds aside too."""
+    interrupt.begun_again = True
+    for other in others:
+        run_on_main_process(lambda workdir=other: set_aside(workdir))  # type: ignore[misc]
+
+
+def _saved(stop: StopRequested, interrupt: Interrupt, runs: Runs, step: int, state: TrainState) -> Preempted:
+    """Saves, and returns what to say of it."""
+    runs.save(step, state)
+    runs.wait()
+    return Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {interrupt.rerun_hint}")
+
+
+def _initialize(trainer: Trainer, interrupt: Interrupt, check: Callable[[], None]) -> list[TrainState]:
     try:
         return trainer.initialize(check)
     except StopRequested as stop:
-        raise Preempted(f"{stop}: there is nothing to save yet; {RERUN_HINT}") from None
+        raise Preempted(f"{stop}: there is nothing to save yet; {interrupt.rerun_hint}") from None

@@ -9,7 +9,7 @@ from absl import logging
 
 from cifar_flax.config import Config, Dtype
 from cifar_flax.config.recipe import BOOKKEEPING
-from cifar_flax.config.serialize import differences, read_config, write_config
+from cifar_flax.config.serialize import differences, from_dict, read_config, to_dict, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import UserError, WorkdirLocked
@@ -19,6 +19,8 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
+from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.run_environment import describe_environment
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
@@ -39,28 +41,38 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
 
     Raises:
       WorkdirLocked: another process trains there.
-      UserError: the run that is there has another config or other data, or its checkpoints lie behind a link.
+      UserError: the run that is there has another config or other data, nothing says which config it has, or its checkpoints
+        lie behind a link.
     """
+    if restart:
+        set_aside(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
-    if restart and (workdir / "config.json").exists():
-        with lock:
-            _move_aside(workdir)
-        workdir.resolve().mkdir()
-        lock = _lock(workdir)
     try:
         _refuse_links(workdir)
-        if (workdir / "config.json").exists():
-            _check_same(read_config(workdir / "config.json"), config, workdir)
+        if (begun_with := _recorded_config(workdir)) is not None:
+            _check_same(begun_with, config, workdir)
         if (workdir / "dataset.json").exists():
             preprocessing = _same_data(Preprocessing.read(workdir / "dataset.json"), preprocessing, config, workdir)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
-        _write_environment(workdir / "environment.json")
+        _write_environment(workdir / "environment.json", config)
     except BaseException:  # or a notebook that catches it could not try again
         lock.close()
         raise
     return lock
+
+
+def set_aside(workdir: Path) -> None:
+    """Moves the run in `workdir`, where there is one, to `workdir.1`, `.2` and so on, and leaves an empty folder.
+
+    Raises:
+      WorkdirLocked: another process trains there.
+      UserError: it is the folder that this process is in.
+    """
+    if (workdir / "config.json").exists() or Checkpoints.any_in(workdir):
+        with _lock(workdir):
+            _move_aside(workdir)
 
 
 def in_use(workdir: Path) -> bool:
@@ -80,13 +92,12 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
     A run keeps the dtype that it began with, wherever it goes on; on several hosts that of the first counts.
 
     Raises:
-      UserError: the run's config.json is damaged.
+      UserError: the run's config.json is damaged, or nothing says which config it has.
     """
     if config.train.dtype is not Dtype.AUTO:
         return config
-    path = workdir / "config.json"
-    begun = path.exists() and not restart
-    dtype = raise_on_all_hosts(lambda: read_config(path).train.dtype if begun else fastest_dtype())
+    begun_with = None if restart else raise_on_all_hosts(lambda: _recorded_config(workdir))
+    dtype = fastest_dtype() if begun_with is None else begun_with.train.dtype
     bfloat16 = broadcast_from_main(dtype is Dtype.BFLOAT16)
     if bfloat16 and fastest_dtype() is not Dtype.BFLOAT16:
         logging.warning("%s: goes on in bfloat16, in which it began; this machine would be faster in float32", workdir)
@@ -96,7 +107,7 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
 def may_differ(path: str, saved: Config) -> bool:
     """Whether a run with this config may go on with another value of a field: it leaves the sequence of updates as it is."""
     if path == "config.train.epochs":  # its last epoch, if cut off, is recorded as one that is over
-        whole = float(saved.train.epochs).is_integer()
+        whole = round(float(saved.train.epochs), EPOCH_DIGITS).is_integer()
         return whole and not (needs_horizon(saved.optim.schedule) or saved.train.resolutions)
     return path.startswith(BOOKKEEPING) or path == "config.train.eval_batch_size"
 
@@ -117,7 +128,26 @@ def _move_aside(workdir: Path) -> None:
         )
     aside = next(path for i in range(1, 10**6) if not os.path.lexists(path := folder.with_name(f"{folder.name}.{i}")))
     folder.rename(aside)
+    folder.mkdir()
     print(f"the run that was there is now {aside}", flush=True)
+
+
+def _recorded_config(workdir: Path) -> Config | None:
+    """The config that the run in `workdir` has: where config.json was removed, the copy in environment.json.
+
+    None where there is neither config.json nor a checkpoint.
+    """
+    if (workdir / "config.json").exists():
+        return read_config(workdir / "config.json")
+    if not Checkpoints.any_in(workdir):
+        return None
+    try:
+        return from_dict(read_checksummed(workdir / "environment.json")["config"])
+    except (FileNotFoundError, ValueError, LookupError, UserError):
+        raise UserError(
+            f"{workdir}: config.json is missing, and so is its copy in environment.json: nothing says which config the "
+            f"checkpoints there are of; put config.json back, {OTHERWISE}"
+        ) from None
 
 
 def _check_same(saved: Config, config: Config, workdir: Path) -> None:
@@ -146,20 +176,21 @@ def _lock(workdir: Path) -> TextIO:
         raise WorkdirLocked(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
 
 
-def _write_environment(path: Path) -> None:
-    """Writes this session's environment, with those of the sessions that it continues under "earlier"."""
+def _write_environment(path: Path, config: Config) -> None:
+    """Writes this session's environment, with a copy of the config, and the sessions that it continues under "earlier"."""
     now, earlier = describe_environment(), _earlier_environments(path)
     if earlier and earlier[-1].get("backend") != now["backend"]:
         logging.warning(
             "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits",
             *(path.parent, earlier[-1].get("backend"), now["backend"]),
         )
-    write_text(path, dumps_checksummed({**now, "earlier": earlier}))
+    write_text(path, dumps_checksummed({**now, "config": to_dict(config), "earlier": earlier}))
 
 
 def _earlier_environments(path: Path) -> list[dict[str, Any]]:
     try:
         last = read_checksummed(path)
+        last.pop("config", None)
         sessions = [*last.pop("earlier", ()), last]
         if not all(isinstance(session, dict) for session in sessions):
             raise ValueError("a session is no object")

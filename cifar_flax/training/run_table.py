@@ -9,14 +9,21 @@ from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.tables import format_table
 from cifar_flax.training.records import read_records
 
+WEIGHTS = "model.safetensors"  # as in `pretrained.weights`, which takes JAX to import
 HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
 NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
 
 
 def describe_runs(folder: Path) -> str:
     """A table of the runs in a folder and below: day, config and data, epochs, best validation and test top-1."""
-    runs = [_describe_run(path.parent, folder) for path in sorted(folder.rglob("config.json"))]
+    folders = (path.parent for path in sorted(folder.rglob("config.json")))
+    runs = [_describe_run(run, folder) for run in folders if not is_exported(run)]
     return format_table([HEADER, *runs], right=NUMBERS) if runs else f"{folder}: no run there"
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is one of export --format=huggingface, whose config.json is not a run's but for other programs."""
+    return (folder / WEIGHTS).is_file()
 
 
 def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:

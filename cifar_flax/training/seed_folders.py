@@ -7,7 +7,7 @@ from pathlib import Path
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
 
-SUMMARY = "seeds.json"  # {"score": what is compared, "seeds": {folder: score}, "mean": ..., "sd": ...}
+SUMMARY = "seeds.json"  # {"score": what is compared, "seeds": {folder: score}, "mean": ..., "sd": ..., null of one}
 
 
 def seed_folders(workdir: Path) -> list[Path]:
@@ -48,4 +48,6 @@ def _read_summary(workdir: Path) -> tuple[str, dict[str, float]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; have all seeds been trained?") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged; train again with the same command, which only writes it anew") from None
+        raise UserError(
+            f"{path}: damaged; train again with the same command, without --restart, which only writes it anew"
+        ) from None

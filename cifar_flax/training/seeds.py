@@ -1,22 +1,23 @@
 """Several runs of one config that differ in the seed alone, from one command."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
 import jax
+from absl import logging
 
 from cifar_flax.config import Config
+from cifar_flax.errors import Preempted, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint import STEP
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.loop import fit, train
+from cifar_flax.training.loop import fit
 from cifar_flax.training.records import read_records
 from cifar_flax.training.run_dir import with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
@@ -56,30 +57,41 @@ def train_seeds(
       config: a checked config.
       workdir: holds a run directory a seed, and `seeds.json`.
       restart: begins all of them again.
-      max_minutes: for all of them.
+      max_minutes: for all of them together.
       profile: records a trace of a few steps of the first.
       layers: as in `loop.train`, for the first.
 
     Raises:
-      UserError, RunFailed, Preempted: as `loop.train`; the same command resumes.
+      UserError, RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes.
     """
     checkpoint_folder(workdir)
-    runs, begin = seed_runs(config, workdir), time.monotonic()
+    runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
-    if wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs])):
-        with Interrupt(max_minutes) as interrupt:
-            seeds = tuple(run.config.seed for run in runs)
-            first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
-            trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, seeds))
-            fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers)
-    else:
-        for i, run in enumerate(runs, 1):
-            if is_main_process():
-                print(f"seed {run.config.seed}, {i} of {len(runs)}", flush=True)
-            left = None if max_minutes is None else max(0.0, max_minutes - (time.monotonic() - begin) / 60)
-            train(run.config, run.workdir, restart, profile=profile and i == 1, max_minutes=left, layers=layers and i == 1)
+    vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
+    with Interrupt(max_minutes) as interrupt:
+        if vmapped:
+            _train(runs, (), interrupt, restart, profile, layers)
+        else:
+            for i, run in enumerate(runs):
+                which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
+                if broadcast_from_main(bool(interrupt.requested)):
+                    reason = interrupt.requested or "another process is told to stop"
+                    raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {interrupt.rerun_hint}")
+                if is_main_process():
+                    print(which, flush=True)
+                others = [] if i else [later.workdir for later in runs[1:]]
+                _train([run], others, interrupt, restart, profile and i == 0, layers and i == 0)
     if is_main_process():
         print(_summarize(runs, workdir))
+
+
+def _train(
+    runs: Sequence[SeedRun], others: Sequence[Path], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+) -> None:
+    """Trains runs in one program, whose memory is free again when it returns."""
+    first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
+    trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, tuple(run.config.seed for run in runs)))
+    fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers, others=others)
 
 
 def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
@@ -94,16 +106,27 @@ def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
 
 
 def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:
-    """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's."""
-    name = "train_top1" if _epochs(runs[0])[-1].get("validation_top1") is None else "validation_top1"
-    top1 = {run.workdir.name: max(epoch[name] for epoch in _epochs(run)) for run in runs}
-    spread = stdev(top1.values())
-    write_text(
-        workdir / SUMMARY,
-        json.dumps({"score": name, "seeds": top1, "mean": mean(top1.values()), "sd": spread}, indent=2) + "\n",
-    )
-    return f"{name.replace('_top1', ' top-1')} over {len(top1)} seeds: mean {mean(top1.values()):.2%}, sd {spread:.2%}"
+    """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's.
+
+    Raises:
+      UserError: no run has a record of an epoch.
+    """
+    for name in ("validation_top1", "train_top1"):
+        if top1 := {run.workdir.name: max(scores) for run in runs if (scores := _of_epochs(run, name))}:
+            break
+    else:
+        raise UserError(
+            f"{workdir}: no seed has an epoch in its metrics.jsonl; put those files back, or --restart to train anew"
+        )
+    if missing := [run.workdir.name for run in runs if run.workdir.name not in top1]:
+        logging.warning("%s: no epoch in metrics.jsonl of %s; left out of the mean", workdir, ", ".join(missing))
+    average, spread = mean(top1.values()), stdev(top1.values()) if len(top1) > 1 else None
+    write_text(workdir / SUMMARY, json.dumps({"score": name, "seeds": top1, "mean": average, "sd": spread}, indent=2) + "\n")
+    of = f"over {len(top1)} seeds: mean {average:.2%}, sd {spread:.2%}" if spread is not None else f"of one seed: {average:.2%}"
+    return f"{name.replace('_top1', ' top-1')} {of}"
 
 
-def _epochs(run: SeedRun) -> list[dict[str, float]]:
-    return [record for record in read_records(run.workdir) if record["kind"] == "epoch"]
+def _of_epochs(run: SeedRun, name: str) -> list[float]:
+    """The values of a field in the epochs that a run has recorded."""
+    records = read_records(run.workdir)
+    return [record[name] for record in records if record["kind"] == "epoch" and record.get(name) is not None]

@@ -155,19 +155,18 @@ class Trainer:
         """The initial state of each run, `config.train.init_from` taken into account; `check` is called meanwhile.
 
         Raises:
-          UserError: the state does not fit a device; or the run to start from is missing, damaged, of another network, or of
-            pixels normalised in another way.
+          UserError: the state does not fit a device; or the run to start from is missing, damaged, of another network, of
+            pixels normalised in another way, or without a parameter that is to be frozen.
         """
         check_fits_in_memory(self.abstract_state, self.layout.seeds_per_device)
         images = put_global(self._first_images, replicated(self.layout.mesh))
         init = compilation.jit(self._init, out_shardings=replicated(self.layout.mesh))
         init_all = standard_arithmetic()(lambda: [init(np.uint32(seed), images) for seed in self.seeds])
         states: list[TrainState] = background.wait(background.submit(init_all), check)
-        source = self.config.train.init_from
-        if source:
+        if self.config.train.init_from:
             from cifar_flax.training.transfer import init_from_run  # readers of other networks, for those who start from one
 
-            states, line = init_from_run(states, source, self.layout.mesh, self.config.data.normalization)
+            states, line = init_from_run(states, self.config, self.layout.mesh)
             if is_main_process():
                 print(line, flush=True)
         return states

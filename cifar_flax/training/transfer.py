@@ -1,7 +1,7 @@
 """Parameters of another run, or of a pretrained network, as a starting point."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
-from cifar_flax.config import Normalization
+from cifar_flax.config import Config
 from cifar_flax.config.serialize import read_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import Variables
 from cifar_flax.network import Network
+from cifar_flax.optim.groups import matches
 from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.training.restore import restore_networks
@@ -24,9 +25,7 @@ from cifar_flax.training.state import TrainState
 PARAMS = "params"
 
 
-def init_from_run(
-    states: Sequence[TrainState], source: str, mesh: Mesh, normalization: Normalization
-) -> tuple[list[TrainState], str]:
+def init_from_run(states: Sequence[TrainState], config: Config, mesh: Mesh) -> tuple[list[TrainState], str]:
     """Replaces parameters and batch statistics by those of another network, where path and shape agree.
 
     A run gives the weights that it is evaluated with: the averaged ones where it kept an average. The average of each state
@@ -37,18 +36,18 @@ def init_from_run(
 
     Args:
       states: of the same network, before the first update.
-      source: the directory of the other run, of which the best checkpoint is taken; or what
-        `pretrained.load_weights` takes: `pretrained:NAME`, FILE.safetensors, `hf:USER/NAME`.
+      config: of their training. `config.train.init_from` is the directory of the other run, of which the best checkpoint is
+        taken; or what `pretrained.load_weights` takes: `pretrained:NAME`, FILE.safetensors, `hf:USER/NAME`.
       mesh: the devices.
-      normalization: of the pixels that they will be trained on.
 
     Returns:
       The new states, and a line that says how many parameters were taken over.
 
     Raises:
-      UserError: there is no such run or network, the run has no intact checkpoint, none of its parameters fits, or it was
-        trained on pixels of another normalisation.
+      UserError: there is no such run or network, the run has no intact checkpoint, none of its parameters fits, it was
+        trained on pixels of another normalisation, or it lacks parameters that are to be frozen.
     """
+    source = config.train.init_from
     network, origin = load_source(source, "config.train.init_from")
     source_variables = flatten_dict(dict(network.variables))
     target = _flat(states[0])
@@ -61,16 +60,29 @@ def init_from_run(
             f"expected a similar network (there: {_names(source_variables)}; here: {_names(target)})"
         )
     expected = network.config.data.normalization
-    if normalization is not expected:
+    if config.data.normalization is not expected:
         raise ConfigError(
             f"config.data.normalization: {source} was trained on {expected} pixels, which these parameters expect; "
             f"use --config.data.normalization={expected}"
         )
+    _check_frozen(config, target, taken)
     line = (
         f"took over {len(taken)} of {len(sizes)} parameter tensors, {sum(taken.values()):,} of {sum(sizes.values()):,} "
         f"parameters, from {origin}"
     )
     return [_with(state, matching, mesh) for state in states], line
+
+
+def _check_frozen(config: Config, target: Mapping[tuple[str, ...], Any], taken: Collection[tuple[str, ...]]) -> None:
+    """Refuses to freeze what was drawn at random: parameters that were neither taken over nor computed from the images."""
+    for path, x in target.items():
+        name = "/".join(path[1:])
+        drawn = path[0] == PARAMS and path not in taken and not matches(config.model.initialized_from_data, name)
+        if drawn and matches(config.optim.freeze, name):
+            raise ConfigError(
+                f"config.optim.freeze: {name} would stay random: {config.train.init_from} has no parameter of this name and "
+                f"shape, {list(x.shape)}; freeze only what it has, or build this network as that one is"
+            )
 
 
 def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:

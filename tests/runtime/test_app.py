@@ -1,8 +1,14 @@
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from cifar_flax.errors import RERUN_HINT, RunFailed
+from cifar_flax.runtime.app import report
+from cifar_flax.runtime.preemption import Interrupt
 
 APP = """
 from absl import flags
@@ -93,3 +99,25 @@ def test_unawaited_coroutines_of_orbax_are_not_reported(tmp_path, file, reported
     done = subprocess.run([sys.executable, "orphan.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0
     assert ("OSError: a" in done.stderr) == reported
+
+
+@pytest.mark.parametrize("begun_again", [True, False])
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: signal.default_int_handler(signal.SIGINT, None),
+        lambda: os.stat("/proc/self/fd/none"),
+        lambda: Path("/dev/full").write_bytes(b"x"),
+        lambda: (_ for _ in ()).throw(RunFailed(f"cannot write a checkpoint; {RERUN_HINT}")),
+    ],
+)
+def test_after_restart_every_line_says_to_go_on_without_it(capsys, fail, begun_again):
+    def train():
+        with Interrupt() as interrupt:
+            interrupt.begun_again = begun_again
+            fail()
+
+    with pytest.raises(SystemExit):
+        report(train)
+    hint = "run the same command without --restart to go on" if begun_again else "run the same command to go on"
+    assert capsys.readouterr().err.endswith(f"{hint}\n")

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from cifar_flax.errors import UserError
@@ -52,3 +55,28 @@ def test_flags_name_the_cluster_without_a_scheduler():
 def test_incomplete_or_contradictory_flags_are_refused(flags, complaint):
     with pytest.raises(UserError, match=complaint):
         find_cluster(*flags, {})
+
+
+SUPERVISED = """
+import sys
+from cifar_flax.runtime import app, distributed
+
+def main():
+    if distributed.is_worker():
+        print(distributed.PEER_DIED, file=sys.stderr)
+        sys.exit(75)
+    distributed.supervise(restart=RESTART)
+
+app.run(main)
+"""
+
+
+@pytest.mark.parametrize(("restart", "flags"), [(False, ""), (True, " without --restart")])
+def test_after_restart_a_run_that_lost_a_process_goes_on_without_it(tmp_path, restart, flags):
+    (tmp_path / "command.py").write_text(SUPERVISED.replace("RESTART", str(restart)))
+    done = subprocess.run(
+        [sys.executable, "command.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 75
+    assert done.stderr.endswith(f"out of reach; run the same command{flags} on all to go on\n")
+    assert len(done.stderr.splitlines()) == 1

@@ -33,6 +33,13 @@ def test_an_unanswered_signal_ends_the_process_after_the_grace_period(name):
     assert stderr == f"{name}: busy for 0 s more, so it ends; what was saved before is intact; run the same command to go on\n"
 
 
+def test_a_run_that_was_begun_again_is_said_to_go_on_without_restart():
+    code = BUSY.replace("Interrupt()", "Interrupt(max_minutes=0.01)").replace("print(", "interrupt.begun_again = True; print(")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False, timeout=600)
+    assert done.returncode == 75
+    assert done.stderr.endswith("; run the same command without --restart to go on\n")
+
+
 def test_the_end_of_max_minutes_that_is_not_answered_ends_the_process_too():
     code = BUSY.replace("Interrupt()", "Interrupt(max_minutes=0.01)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False, timeout=600)

@@ -57,9 +57,10 @@ def test_trials_below_the_median_are_pruned(start, trainings, capsys):
     assert "trial 6: pruned after epoch 2" in capsys.readouterr().out
 
 
-def test_a_trial_is_not_pruned_after_its_last_epoch(start, trainings):
+@pytest.mark.parametrize("epochs", [3, 0.1 * 3 * 10])
+def test_a_trial_is_not_pruned_after_its_last_epoch(start, trainings, epochs):
     trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
-    _, study = start(trials=7, prune_from=3)
+    _, study = start(trials=7, prune_from=3, epochs=epochs)
     assert states(study) == [COMPLETE] * 7
 
 

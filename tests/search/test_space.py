@@ -61,6 +61,7 @@ def test_a_grid_is_every_combination_once_in_order(space):
         ('{"model.dense[1].features": IntRange(1, 9)}', r"config\.model\.dense\[1\]: no such entry"),
         ('{"model.activation": Choice(("relu", "relux"))}', r"config\.model\.activation: .*'relux'"),
         ('{"optim.learning_rate": Uniform(-1.0, 1.0)}', r"config\.optim\.learning_rate: .*greater than 0.*-1\.0"),
+        ('{"train.num_seeds": Choice((1, 3))}', r"^config\.train\.num_seeds: 3, but a trial trains one seed; set it to 1 "),
         ('{"train.batch_size": Uniform(8, 9.5)}', r"config\.train\.batch_size: .*9\.5"),
         (
             '{"optim.name": Choice(("adamw", "adam")), "optim.weight_decay": Choice((0.0, 0.1))}',
@@ -192,3 +193,10 @@ def test_vgg_bn_random_gives_each_optimizer_the_rate_that_keras_2_gives_it():
 def test_vgg_bn_random_is_refused_without_trained_convolutions_to_freeze():
     with pytest.raises(UserError, match=r"config\.optim\.freeze: .*--config\.train\.init_from=RUN"):
         Space.load(SPACES / "vgg_bn_random.py").check(load("vgg_bn.py:search"))
+
+
+def test_a_base_of_several_seeds_is_refused(space):
+    base = Config()
+    base.train.num_seeds = 2
+    with pytest.raises(UserError, match=r"^config\.train\.num_seeds: 2, but a trial trains one seed"):
+        space('{"optim.learning_rate": Choice((0.1, 0.01))}').check(base)

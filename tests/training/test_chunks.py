@@ -1,7 +1,8 @@
 import pytest
 
 from cifar_flax.config import Config, ResolutionConfig
-from cifar_flax.training.chunks import ChunkPlan
+from cifar_flax.training.callbacks import Progress
+from cifar_flax.training.chunks import ChunkPlan, total_epochs
 
 STEPS_PER_EPOCH = 10
 
@@ -41,6 +42,19 @@ def test_training_may_end_within_an_epoch(config):
     assert [step for step in range(1, 28) if plan.ends_epoch(step)] == [10, 20, 27]
     config.train.epochs = 0.3  # not 4 steps, though .3 * 10 may be above 3
     assert ChunkPlan(config, STEPS_PER_EPOCH).total_steps == 3
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 7, 10, 10_000])
+@pytest.mark.parametrize("difference", [0, 1e-9, 4e-7, 6e-7, 1e-6, 1e-4])
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_the_last_step_ends_the_last_epoch(config, whole, difference, steps_per_epoch):
+    config.train.epochs = whole + difference or 0.5
+    plan = ChunkPlan(config, steps_per_epoch)
+    assert plan.total_steps > (total_epochs(config) - 1) * steps_per_epoch
+    assert plan.ends_epoch(plan.total_steps)
+    assert plan.total_steps <= total_epochs(config) * steps_per_epoch
+    assert Progress(total_epochs(config)).done(config)
+    assert not Progress(total_epochs(config) - 1).done(config)
 
 
 def test_chunks_end_where_a_save_is_due(config):

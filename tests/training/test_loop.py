@@ -13,7 +13,7 @@ import pytest
 import cifar_flax
 from cifar_flax.config import AugmentConfig, Dtype, GlobalPool, ResolutionConfig
 from cifar_flax.config.serialize import validated
-from cifar_flax.errors import Diverged, Preempted
+from cifar_flax.errors import ConfigError, Diverged, Preempted
 from cifar_flax.models import BlockConfig
 from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.checkpoint import Checkpoints
@@ -143,6 +143,44 @@ def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):
             training(config)
     for workdir in training(config):
         assert [step["step"] for step in of_kind("step", workdir)] == list(range(1, 19))
+
+
+def test_a_run_that_was_begun_again_goes_on_without_restart(config, training, monkeypatch):
+    config.train.epochs, log_steps = 1, Runs.log_steps
+    workdirs = training(validated(config))
+    with pytest.raises(Preempted, match=r"nothing to save yet; run the same command to go on|stopped before"):
+        training(config, restart=True, max_minutes=0)
+    assert not any(workdir.with_name(f"{workdir.name}.1").exists() for workdir in workdirs), "nothing was begun again yet"
+
+    def stop(*args):
+        signal.raise_signal(signal.SIGTERM)
+        log_steps(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "log_steps", stop)
+        hint = r"SIGTERM: saved .*at step 1 in .*; run the same command without --restart to go on$"
+        with pytest.raises(Preempted, match=hint):
+            training(config, restart=True)
+    training(config)
+    for workdir in workdirs:
+        assert (workdir.with_name(f"{workdir.name}.1") / "metrics.jsonl").exists()
+        assert not workdir.with_name(f"{workdir.name}.2").exists()
+        assert [step["step"] for step in of_kind("step", workdir)] == list(range(1, 10))
+
+
+def test_several_seeds_are_refused_where_one_is_trained(config, tmp_path):
+    config.train.num_seeds = 3
+    with pytest.raises(ConfigError, match=r"^config\.train\.num_seeds: 3 seeds .*; set it to 1"):
+        train(validated(config), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("epochs", [0.1 * 3 * 10, 3 - 1e-9])
+def test_rounding_in_a_number_of_epochs_makes_no_further_epoch(config, tmp_path, capsys, epochs):
+    config.train.epochs, config.plateau.patience, config.early_stopping.patience = epochs, 0, 0
+    train(validated(config), tmp_path / "run")
+    assert [(epoch["epoch"], epoch["step"]) for epoch in of_kind("epoch", tmp_path / "run")] == [(1, 9), (2, 18), (3, 27)]
+    assert "epoch 4" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from cifar_flax.config import Dtype
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError, WorkdirLocked
-from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.runtime import app
 from cifar_flax.training import run_dir
 from cifar_flax.training.run_dir import in_use, open_run_dir
@@ -157,6 +157,73 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tiny_config, tmp_path
     open_run_dir(tmp_path / "run", validated(tiny_config), PREPROCESSING).close()
     assert "has no locks" in caplog.text
     assert not in_use(tmp_path / "run")
+
+
+def begun(workdir, config):
+    """A run with a checkpoint, whose config.json was damaged and then removed."""
+    open_run_dir(workdir, config, PREPROCESSING).close()
+    (workdir / "checkpoints" / "9").mkdir(parents=True)
+    (workdir / "config.json").unlink()
+
+
+def with_rate(config, learning_rate):
+    return replace(config, optim=replace(config.optim, learning_rate=learning_rate))
+
+
+def test_restart_moves_checkpoints_aside_whose_config_json_is_gone(tiny_config, tmp_path):
+    config = validated(tiny_config)
+    begun(tmp_path / "run", config)
+    other = with_rate(config, 0.5)
+    open_run_dir(tmp_path / "run", other, PREPROCESSING, restart=True).close()
+    assert (tmp_path / "run.1" / "checkpoints" / "9").is_dir()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert read_config(tmp_path / "run" / "config.json") == other
+
+
+def test_a_removed_config_json_is_written_again_by_the_command_that_trains_the_run_alone(tiny_config, tmp_path):
+    config = validated(tiny_config)
+    begun(tmp_path / "run", config)
+    with pytest.raises(UserError, match=r"config\.optim\.learning_rate: 0\.001 there, 0\.5 now"):
+        open_run_dir(tmp_path / "run", with_rate(config, 0.5), PREPROCESSING)
+    assert not (tmp_path / "run" / "config.json").exists()
+    for epochs in (2, 5):  # which may differ
+        (tmp_path / "run" / "config.json").unlink(missing_ok=True)
+        longer = replace(config, train=replace(config.train, epochs=epochs))
+        open_run_dir(tmp_path / "run", longer, PREPROCESSING).close()
+        assert read_config(tmp_path / "run" / "config.json") == longer
+
+
+@pytest.mark.parametrize("content", [None, "{", {}, {"config": None}, {"config": {"seed": "x"}}])
+def test_checkpoints_of_a_config_that_nothing_names_are_refused(tiny_config, tmp_path, content):
+    config, environment = validated(tiny_config), tmp_path / "run" / "environment.json"
+    begun(tmp_path / "run", config)
+    environment.unlink()
+    if content is not None:
+        environment.write_text(content if isinstance(content, str) else dumps_checksummed(content))
+    config.train.dtype = Dtype.AUTO
+    for go_on in (
+        lambda: open_run_dir(tmp_path / "run", config, PREPROCESSING),
+        lambda: run_dir.with_recorded_dtype(config, tmp_path / "run", restart=False),
+    ):
+        with pytest.raises(UserError, match=r"config\.json is missing, .*; put config\.json back, .* or --restart") as refusal:
+            go_on()
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_run_keeps_its_dtype_without_its_config_json(tiny_config, tmp_path, monkeypatch):
+    tiny_config.train.dtype = Dtype.AUTO
+    config = validated(tiny_config)
+    begun(tmp_path / "run", replace(config, train=replace(config.train, dtype=Dtype.BFLOAT16)))
+    monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype.FLOAT32)
+    assert run_dir.with_recorded_dtype(config, tmp_path / "run", restart=False).train.dtype is Dtype.BFLOAT16
+
+
+def test_a_whole_number_of_epochs_but_for_rounding_may_become_more(tiny_config, tmp_path):
+    tiny_config.train.epochs = 0.1 * 3 * 10
+    config = validated(tiny_config)
+    open_run_dir(tmp_path / "run", config, PREPROCESSING).close()
+    open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=5)), PREPROCESSING).close()
+    assert read_config(tmp_path / "run" / "config.json").train.epochs == 5
 
 
 def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_config, tmp_path):

@@ -3,19 +3,22 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from cifar_flax.analysis.compare.writers import write_seed_report
+from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
-from cifar_flax.config.serialize import validated
+from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.errors import Preempted, UserError
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
+from cifar_flax.training.runs import Runs
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.seeds import can_vmap_seeds, seed_runs, train_seeds
 from cifar_flax.training.trainer import Trainer
@@ -183,6 +186,72 @@ def test_vmapped_seeds_set_a_damaged_checkpoint_aside_and_go_on(config, tmp_path
     assert not (tmp_path / "run" / "seed3" / "damaged_checkpoints").exists()
     for name in SEEDS:
         assert [epoch for (epoch,) in values(tmp_path / "run" / name, "epoch", "epoch")] == [1, 2, 3]
+
+
+def short(config):
+    """Softmax regression for an epoch, one seed after another."""
+    config.model.blocks, config.model.dense, config.augment = (), (), AugmentConfig()
+    config.train.epochs, config.train.vmap_seeds, config.log.pictures = 1, False, False
+    return validated(config)
+
+
+def test_a_seed_without_records_is_left_out_of_the_mean(config, tmp_path, capsys, caplog):
+    config = short(config)
+    train_seeds(config, tmp_path)
+    scores = json.loads((tmp_path / "seeds.json").read_text())["seeds"]
+    (tmp_path / "seed4" / "metrics.jsonl").unlink()
+    train_seeds(config, tmp_path)
+    rest = [scores["seed3"], scores["seed5"]]
+    summary = json.loads((tmp_path / "seeds.json").read_text())
+    assert summary["seeds"] == {"seed3": rest[0], "seed5": rest[1]}
+    assert summary["mean"] == pytest.approx(np.mean(rest))
+    assert summary["sd"] == pytest.approx(np.std(rest, ddof=1))
+    assert "no epoch in metrics.jsonl of seed4; left out of the mean" in caplog.text
+    assert [path.name for path in seed_folders(tmp_path)] == ["seed3", "seed5"]
+
+    (tmp_path / "seed3" / "metrics.jsonl").unlink()
+    train_seeds(config, tmp_path)
+    assert f"validation top-1 of one seed: {scores['seed5']:.2%}\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "seeds.json").read_text())["sd"] is None
+
+    (tmp_path / "seed5" / "metrics.jsonl").unlink()
+    with pytest.raises(UserError, match=r"no seed has an epoch in its metrics\.jsonl; put those files back, or --restart"):
+        train_seeds(config, tmp_path)
+
+
+def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypatch):
+    config, now, finish = short(config), 100.0, Runs.finish
+
+    def finish_late(*args):
+        nonlocal now
+        now += 60
+        finish(*args)
+
+    monkeypatch.setattr("cifar_flax.runtime.preemption.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(Runs, "finish", finish_late)
+    stopped = r"^--max_minutes=1\.5 are over: stopped before seed 5, 3 of 3, in \S+; run the same command to go on$"
+    with pytest.raises(Preempted, match=stopped):
+        train_seeds(config, tmp_path, max_minutes=1.5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed3", "seed4"]
+    with pytest.raises(Preempted, match=r"--max_minutes=0 are over: stopped before seed 3, 1 of 3"):
+        train_seeds(config, tmp_path, max_minutes=0)
+    train_seeds(config, tmp_path, max_minutes=1.5 + 2)
+    assert [path.name for path in seed_folders(tmp_path)] == list(SEEDS)
+
+
+def test_restart_begins_all_seeds_again_at_once_and_they_go_on_without_it(config, tmp_path, monkeypatch):
+    config = short(config)
+    train_seeds(config, tmp_path / "run")
+    config.optim.learning_rate = 0.5
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", Mock(side_effect=StopRequested("SIGTERM")))
+        with pytest.raises(Preempted, match=r"run the same command without --restart to go on$"):
+            train_seeds(config, tmp_path / "run", restart=True)
+    train_seeds(config, tmp_path / "run")
+    for name in SEEDS:
+        assert read_config(tmp_path / "run" / name / "config.json").optim.learning_rate == 0.5
+        assert len(values(tmp_path / "run" / f"{name}.1", "epoch", "epoch")) == 1
+        assert not (tmp_path / "run" / f"{name}.2").exists()
 
 
 def test_a_folder_without_its_summary_is_named(tmp_path):

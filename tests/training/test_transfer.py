@@ -1,16 +1,17 @@
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.config import AugmentConfig, Normalization
+from cifar_flax.config import AugmentConfig, BatchNorm, Normalization
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
-from cifar_flax.models import DenseConfig
+from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.runtime.devices import data_parallel_mesh
 from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
@@ -100,7 +101,36 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
         Trainer.from_config(validated(config())).abstract_state, params={"stem": {"kernel": jnp.zeros((2, 3))}}
     )
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        init_from_run([other], str(donor[0]), data_parallel_mesh(), Normalization.STANDARDIZE)
+        init_from_run([other], config(donor[0]), data_parallel_mesh())
+
+
+@dataclasses.dataclass(slots=True)
+class Computed(ConvNet):
+    """Says that its first block is computed from the training images."""
+
+    initialized_from_data: ClassVar[tuple[str, ...]] = ("block0*",)
+
+
+def test_what_stays_frozen_must_have_been_taken_over_or_computed(donor, tiny_data, tmp_path):
+    c = config(donor[0])
+    c.optim.freeze = ("block0*",)
+    (state,) = Trainer.from_config(validated(c)).initialize()
+    np.testing.assert_array_equal(state.params["block0_conv0"]["kernel"], donor[1].params["block0_conv0"]["kernel"] + 1)
+
+    wider = (BlockConfig(features=(12,), batch_norm=BatchNorm.CONV),)
+    c.model.blocks = wider
+    with pytest.raises(
+        ConfigError, match=r"^config\.optim\.freeze: block0_conv0/kernel would stay random: .*\[3, 3, 3, 12\]; f"
+    ):
+        train(validated(c), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+    c.optim.freeze = ("dense*",)  # of which the bias fits and the kernel does not
+    with pytest.raises(ConfigError, match=r"^config\.optim\.freeze: dense0/kernel would stay random"):
+        train(validated(c), tmp_path / "run")
+
+    c.model, c.optim.freeze = Computed(blocks=wider, dense=c.model.dense), ("block0*",)
+    Trainer.from_config(validated(c)).initialize()
 
 
 def test_pixels_of_another_normalisation_are_refused_and_the_donors_named(donor, tiny_data, tmp_path):

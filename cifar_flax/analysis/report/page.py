@@ -262,10 +262,11 @@ def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def _environment(path: Path) -> list[tuple[str, str]]:
-    """(name, value) of the entries of environment.json; only the number of the run's earlier processes. Empty if damaged."""
+    """(name, value) of the entries of environment.json but the config; the number of earlier processes. Empty if damaged."""
     try:
         environment = read_checksummed(path)
     except (OSError, ValueError):
         return []
+    environment.pop("config", None)
     environment["earlier processes"] = len(environment.pop("earlier", []))
     return [(name.replace("_", " "), format_value(value)) for name, value in environment.items() if value not in (None, "")]

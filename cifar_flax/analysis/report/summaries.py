@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cifar_flax.analysis.config_diff import differing_fields, format_value
+from cifar_flax.analysis.config_diff import format_value
 from cifar_flax.analysis.figures import drawing_style
 from cifar_flax.analysis.report.confusion import by_superclass, heat_map
 from cifar_flax.analysis.report.examples import prediction_card
 from cifar_flax.config import Config
-from cifar_flax.config.serialize import differences, flatten_config, to_dict
+from cifar_flax.config.defaults import changes, is_part_of
+from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
 from cifar_flax.training.records import read_records
@@ -48,15 +49,14 @@ def write_summaries(workdir: Path) -> None:
 
 
 def hyperparameters(config: Config) -> dict[str, str | bool | float]:
-    """Selects the fields that differ from the defaults, and the learning rate.
+    """Selects the fields that differ from their defaults, those of each block or layer apart, and the learning rate.
 
     Returns:
       {"optim.clip_norm": 2.0}: numbers and booleans as they are, all else as text.
     """
-    fields = dict(flatten_config(to_dict(config)))
-    changed = {path: row for path, row in differences(Config(), config).items() if path in fields}
-    values = {path: new for path, (_, new) in differing_fields(changed).items()}
-    values["optim.learning_rate"] = config.optim.learning_rate
+    changed = [*(change.path for change in changes(config)), "optim.learning_rate"]
+    leaves = ((path.removeprefix("config."), value) for path, value in flatten_config(to_dict(config)))
+    values = {path: value for path, value in leaves if is_part_of(path, changed)}
     return {
         path: value if isinstance(value, bool | int | float) else format_value(value) for path, value in sorted(values.items())
     }

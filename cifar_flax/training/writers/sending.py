@@ -91,7 +91,11 @@ class Sender:
         self._queue.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
-            logging.warning("%s: not all was sent within %.0f s; the same command sends the rest", self._name, CLOSE_SECONDS)
+            logging.warning(
+                "%s: not all was sent within %.0f s; the same command, without --restart, sends the rest",
+                self._name,
+                CLOSE_SECONDS,
+            )
 
     def _new(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if step > self._sent.get(name, -1)}
@@ -111,7 +115,11 @@ class Sender:
             self._write_state()
         except Exception as e:  # of any package, and of a user's own file
             self._failed = True
-            logging.warning("%s: %s; training goes on without it, the same command sends the rest", self._name, _reason(e))
+            logging.warning(
+                "%s: %s; training goes on without it, the same command, without --restart, sends the rest",
+                self._name,
+                _reason(e),
+            )
             with contextlib.suppress(OSError):  # a full disk has ended the training, or is about to
                 if not self._buffered:
                     self._write_state()

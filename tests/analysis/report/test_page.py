@@ -137,6 +137,7 @@ def test_names_are_escaped_and_earlier_processes_counted(run, tmp_path):
     assert {name for name in names if name} <= page.cells
     lines = [" ".join(line.split()) for line in page.text.split("Environment")[-1].splitlines()]
     assert "earlier processes2" in lines
+    assert not [line for line in lines if line.startswith("config")], "it has a part of the page of its own"
 
 
 def test_classes_are_named_as_people_write_them(run, tmp_path):

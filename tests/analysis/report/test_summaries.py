@@ -15,7 +15,8 @@ from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
-from cifar_flax.models import BlockConfig
+from cifar_flax.models import BlockConfig, ResNet
+from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
@@ -97,3 +98,14 @@ def test_hyperparameters_are_the_differences_from_the_defaults():
     assert blocks["model.blocks[0].pool"] == 1
     rest = {path: value for path, value in chosen.items() if path not in blocks}
     assert rest == {"optim.boundaries": "1.0 2.0", "optim.clip_norm": 2.0, "optim.learning_rate": 1e-3}
+
+
+def test_hyperparameters_of_another_spec_are_the_differences_from_its_own_defaults():
+    chosen = hyperparameters(Config(model=ResNet(stem=8), optim=SGD(momentum=0.5)))
+    assert chosen == {
+        "model.type": "cifar_flax.models.resnet:ResNet",
+        "model.stem": 8,
+        "optim.type": "cifar_flax.optim.optimizers:SGD",
+        "optim.momentum": 0.5,
+        "optim.learning_rate": 1e-3,
+    }

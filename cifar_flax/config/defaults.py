@@ -1,0 +1,54 @@
+"""The fields of a config that differ from their defaults."""
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+from cifar_flax.config.schema import Config
+
+
+class Change(NamedTuple):
+    """A field that differs from its default.
+
+    Attributes:
+      path: such as "optim.clip_norm". That of a spec of another class than the default one ends in `.type`.
+      value: of the field; or the spec.
+      default: MISSING, of `dataclasses`, where it has none.
+    """
+
+    path: str
+    value: Any
+    default: Any
+
+
+def changes(config: Config) -> list[Change]:
+    """Lists the fields that differ from the defaults; a list of blocks or layers is one field.
+
+    Where a spec is of another class than the default one, that is a change, and its fields are compared with the defaults of
+    its own class.
+    """
+    return list(_changes(config, Config(), ""))
+
+
+def is_part_of(path: str, fields: Collection[str]) -> bool:
+    """Whether a path, such as "model.blocks[0].pool", is one of the fields or lies within one, such as "model.blocks"."""
+    return any(path == field or path.startswith((f"{field}.", f"{field}[")) for field in fields)
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a field, MISSING where it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _changes(section: Any, reference: Any, prefix: str) -> Iterator[Change]:
+    """Compares the fields of a section with those of `reference`, or with its own defaults where that has another class."""
+    same_class = type(section) is type(reference)
+    if not same_class:
+        yield Change(f"{prefix}type", section, reference)
+    for field in dataclasses.fields(section):
+        path, value = prefix + field.name, getattr(section, field.name)
+        default = getattr(reference, field.name) if same_class else default_of(field)
+        if dataclasses.is_dataclass(value):
+            yield from _changes(value, default, f"{path}.")
+        elif value != default:
+            yield Change(path, value, default)
