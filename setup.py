@@ -100,7 +100,7 @@ setup(
         "pydantic>=2.10",  # checks configs and manifests by their type annotations
         "pyyaml>=6",  # metadata of the model cards that export writes; Flax brings it anyway
         "safetensors>=0.5",  # weights in one file that other frameworks read
-        "scipy>=1.15",  # quantiles of the Beta distribution for mixup, minimisation for temperatures, splines and filters for pictures
+        "scipy>=1.15",  # mixup's quantiles, fits of temperatures, filters of corruptions
         "tensorboardX>=2.6.2",  # TensorBoard event files without TensorFlow
         "tqdm>=4.67",  # progress bar of predict
         "waitress>=3.0",  # serves the demo

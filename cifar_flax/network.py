@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
-from cifar_flax.evaluation.explain import default_squares, make_gradient_saliency, occlusion
+from cifar_flax.evaluation.explain import Saliency, default_squares, make_gradient_saliency, occlusion
 from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
 from cifar_flax.evaluation.scores import probabilities, scores
 from cifar_flax.models import Variables, count_parameters, create_model
@@ -236,6 +236,7 @@ class Network:
         method: str = "saliency",
         size: int | None = None,
         stride: int | None = None,
+        flip: bool = False,
     ) -> np.ndarray:
         """Which pixels a prediction rests on.
 
@@ -246,6 +247,7 @@ class Network:
           method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
           size: side of the square, in pixels, up to the image's shorter side; a quarter of that by default.
           stride: distance between neighbouring squares, in pixels, up to the same; half their side by default.
+          flip: whether the prediction is the mean over the picture and its mirror image, as in `predict`.
 
         Returns:
           float32 [H, W] for saliency, [rows, columns] of squares for occlusion; larger where the class rests on the pixels.
@@ -256,28 +258,29 @@ class Network:
         """
         image = image if isinstance(image, np.ndarray) else self.view(image)
         self._check_images(image[None])
-        label = int(self.probabilities(image[None])[0].argmax()) if label is None else self._label(label)
+        label = int(self.probabilities(image[None], flip)[0].argmax()) if label is None else self._label(label)
         if method == "saliency":
             with self._lock:
-                return np.asarray(self._saliency(self.variables, image, label))
+                return np.asarray(self._saliency[flip](self.variables, image, label))
         if method != "occlusion":
             raise UserError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
         for name, value in (("size", size), ("stride", stride)):
             if value is not None:
                 _check_count(name, value, min(image.shape[:2]))
         side, distance = default_squares(image.shape, size)
-        return occlusion(self.probabilities, image[None], np.array([label]), side, stride or distance)[0]
+        probabilities = partial(self.probabilities, flip=flip)
+        return occlusion(probabilities, image[None], np.array([label]), side, stride or distance)[0]
 
     @standard_arithmetic()
-    def compile_explanation(self, method: str) -> None:
-        """Compiles what `explain` computes with this method, while other threads go on with predictions."""
+    def compile_explanation(self, method: str, flip: bool = False) -> None:
+        """Compiles what `explain` computes with these arguments, while other threads go on with predictions."""
         height, width, channels = self.preprocessing.image_shape
         black = np.zeros((self.picture_batch, height, width, channels), np.uint8)
         if method == "saliency":
-            jax.block_until_ready(self._saliency(self.variables, black[0], 0))
+            jax.block_until_ready(self._saliency[flip](self.variables, black[0], 0))
         else:
             with self._lock:
-                forward, variables = self._program("none", self._one_device, self._picture_dtype)
+                forward, variables = self._program("flip" if flip else "none", self._one_device, self._picture_dtype)
             predict(forward, variables, black, len(black), self._one_device)
 
     @cached_property
@@ -285,9 +288,11 @@ class Network:
         return jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:1])
 
     @cached_property
-    def _saliency(self) -> Any:
-        model = create_model(self.config.model, self.preprocessing.num_classes, self._picture_dtype)
-        return make_gradient_saliency(model, self.preprocessing, self._picture_dtype)
+    def _saliency(self) -> list[Saliency]:
+        """Of a picture alone, and with its mirror image; each is compiled when it is first called."""
+        dtype = self._picture_dtype
+        model = create_model(self.config.model, self.preprocessing.num_classes, dtype)
+        return [make_gradient_saliency(model, self.preprocessing, dtype, tta) for tta in ("none", "flip")]
 
     def _program(self, kind: str, mesh: Mesh, dtype: Any) -> tuple[Forward, Variables]:
         """The compiled function for a test-time augmentation or for "features", and the variables on the devices of `mesh`."""

@@ -4,8 +4,8 @@
 
 Where the tutorial begins, at about .40. It does not say for how many epochs; 30 are those of its next network.
 
-Claim: 34.02 % test top-1, with --config.train.epochs=100 42.01 %, n = 1, in 1 and 2 min on two shared Intel Xeon cores with AMX,
-bfloat16 (2026-11-27).
+Claim: 34.02 % test top-1, with --config.train.epochs=100 42.01 %, n = 1, in 1 and 2 min on two shared Intel Xeon cores with
+AMX, bfloat16 (2026-11-27).
 """
 
 from cifar_flax.config import Activation, Config, Normalization, apply_variant

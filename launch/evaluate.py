@@ -46,11 +46,12 @@ _REPORT = flags.DEFINE_bool("report", True, "write a page and its pictures too")
 
 def main() -> None:
     """Evaluates a network, or several seeds of a run, and writes its report."""
-    from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.pretrained import load_weights  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.runtime import compilation
 
     compilation.enable_persistent_cache()
     folder = Path(_RUN.value)
-    if (folder / SUMMARY).is_file():
+    if (folder / SUMMARY).is_file() and load_weights(_RUN.value) is None:  # which refuses a name of the package too
         _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))
     else:
         _evaluate_run()
@@ -79,14 +80,16 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run
 
-    for seed in seed_folders(folder):
+    seeds, made, split, which = seed_folders(folder), [], _SPLIT.value, _CHECKPOINT.value
+    for seed in seeds:
         run = Run.open(seed)
-        predictions, dataset = predict_split(run, _SPLIT.value, _CHECKPOINT.value)
+        predictions, dataset = predict_split(run, split, which)
+        made.append(predictions)
         of_seed = report / seed.name if _OUTPUT.value else run.report_folder
         with _writing(of_seed):
             write_predictions(run, predictions, _score(run, predictions, dataset), of_seed)
     with _writing(report):
-        print(write_seed_report(report, seed_folders(folder), _SPLIT.value, _CHECKPOINT.value, page=_REPORT.value))
+        print(write_seed_report(report, seeds, split, which, _REPORT.value, made))
 
 
 def _evaluate_run() -> None:

@@ -46,7 +46,7 @@ def main() -> None:
     if _LICENSE.value and _FORMAT.value != "huggingface":
         raise UserError("--license: only --format=huggingface has a model card to state it in")
     from cifar_flax.export.formats import Format, export  # after the flags are checked: a typo should not wait for JAX
-    from cifar_flax.pretrained import PREFIX, pretrained_names
+    from cifar_flax.pretrained import is_bundled
     from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import BareRun, open_run
     from cifar_flax.runtime import compilation
@@ -60,8 +60,7 @@ def main() -> None:
         about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
         network.figures = _figures(run.workdir / "report" / "test.json", about)
     network = _as_exported(run, network, how, dtype)
-    bundled = _RUN.value.startswith(PREFIX) or _RUN.value in pretrained_names()
-    export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if bundled else None))
+    export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if is_bundled(_RUN.value) else None))
     print(f"{path}: {_described(network, dtype) if how in STORED else ''}{_megabytes(path):.1f} MB")
     if how is Format.HUGGINGFACE:
         print(f"hf upload USER/NAME {path}  puts it on the Hub, from where --run=hf:USER/NAME takes it")

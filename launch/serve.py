@@ -57,7 +57,7 @@ def main() -> None:
     logging.getLogger("waitress").setLevel(logging.ERROR)  # its warnings are one a request or a connection that has to wait
     _on_signals(server.stop)
     print(f"ready on http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C stops it)", flush=True)
-    explainer.compile_in_background()
+    explainer.compile_in_background(options.flip)
     if server.connections < CONNECTIONS:
         message = f"at most {server.connections} connections at a time: this process may open few files (ulimit -n)"
         sys.stderr.write(f"{message}\n")

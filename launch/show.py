@@ -10,13 +10,17 @@ from pathlib import Path
 from cifar_flax.config.catalog import describe_fields
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
+from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
+from cifar_flax.training.run_table import is_exported
 from cifar_flax.training.seed_folders import one_run
 
 
 def main(names: list[str]) -> None:
     """Prints a line a field; of a folder of seeds that of the best."""
     for name in names:
+        if is_exported(Path(name)):
+            raise UserError(f"{name}: weights alone; expected the name of a config, FILE.py or a run directory")
         run = one_run(Path(name)) / "config.json"
         print(describe_fields(read_config(run) if run.is_file() else validated(load_config(name))))
 

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
 from cifar_flax.analysis.fonts import fonts_for
@@ -114,6 +115,15 @@ class PictureWriter:
 def new_figure(width: float = CARD, height: float = 3.0) -> Figure:
     """A figure of `width` x `height` inches whose parts make room for each other."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def label_logarithmic(axis: Any) -> None:
+    """Labels a logarithmic axis, whose limits are set, with numbers; matplotlib's own are TeX, which STYLE leaves raw."""
+    low, high = sorted(axis.get_view_interval())
+    subs = (1, 2, 5) if high < 1000 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=subs) if high > 10 * low else MaxNLocator(5))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def show_image(axes: Any, image: Any) -> None:

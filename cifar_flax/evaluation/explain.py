@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cifar_flax.data.preprocessing import Preprocessing, to_unit
+from cifar_flax.evaluation.predict import views
 from cifar_flax.models import Variables
 from cifar_flax.runtime import compilation
 
@@ -16,11 +17,11 @@ GREY = 128  # of the square that covers a part of the image
 Saliency = Callable[[Variables, np.ndarray, int], jax.Array]
 
 
-def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype: Any) -> Saliency:
+def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype: Any, tta: str = "none") -> Saliency:
     """Builds the jitted (variables, image uint8 [H, W, C], label) -> float32 [H, W].
 
     The value of a pixel is the size of the gradient of the label's logit with respect to its brightness in [0, 1], the largest
-    over the channels.
+    over the channels. With a `tta` of `evaluation.predict.TTA`, the logit is the mean over its views.
 
     References:
       Simonyan et al., "Deep Inside Convolutional Networks", ICLR workshop 2014, section 3.
@@ -28,8 +29,11 @@ def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype
 
     def saliency(variables: Variables, image: jax.Array, label: jax.Array) -> jax.Array:
         def logit(pixels: jax.Array) -> Any:
-            logits: Any = model.apply(variables, preprocessing.standardize(pixels)[None], train=False)
-            return logits[0, label]
+            mean: Any = 0
+            for view, weight in views(preprocessing.standardize(pixels)[None], tta):
+                logits: Any = model.apply(variables, view, train=False)
+                mean += weight * logits
+            return mean[0, label]
 
         return jnp.abs(jax.grad(logit)(to_unit(image))).max(-1)
 
@@ -46,7 +50,8 @@ def occlusion(
       images: uint8 [N, H, W, C].
       labels: int [N], the class of each.
       size: side of the square, in pixels.
-      stride: distance between neighbouring squares, in pixels.
+      stride: distance between neighbouring squares, in pixels; the last one of a row or column is closer where it would
+        otherwise not end at the edge.
 
     Returns:
       float32 [N, rows, columns], a value a square; negative where the class is likelier without what is covered.
@@ -54,7 +59,7 @@ def occlusion(
     References:
       Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2.
     """
-    rows, columns = (range(0, side - size + 1, stride) for side in images.shape[1:3])
+    rows, columns = (_starts(side, size, stride) for side in images.shape[1:3])
     covered = np.repeat(images[:, None], len(rows) * len(columns) + 1, axis=1)  # the first of each stays as it is
     for k, (row, column) in enumerate(((i, j) for i in rows for j in columns), 1):
         covered[:, k, row : row + size, column : column + size] = GREY
@@ -80,11 +85,17 @@ def squares_to_pixels(values: np.ndarray, height: int, width: int, size: int, st
       stride: distance between neighbouring squares, in pixels.
 
     Returns:
-      float32 [height, width]; 0 where no square covers the pixel.
+      float32 [height, width]; 0 where no square covers the pixel, as where they are further apart than their size.
     """
     sums, counts = np.zeros((2, height, width), np.float32)
-    for (row, column), value in np.ndenumerate(values):
-        square = np.s_[row * stride : row * stride + size, column * stride : column * stride + size]
+    rows, columns = _starts(height, size, stride), _starts(width, size, stride)
+    for (i, j), value in np.ndenumerate(values):
+        square = np.s_[rows[i] : rows[i] + size, columns[j] : columns[j] + size]
         sums[square] += value
         counts[square] += 1
     return sums / np.maximum(counts, 1)
+
+
+def _starts(side: int, size: int, stride: int) -> list[int]:
+    """The first pixels of squares along a side; the last square ends at the edge."""
+    return [*range(0, side - size, stride), side - size]

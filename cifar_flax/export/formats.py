@@ -76,11 +76,13 @@ def export(
 def stablehlo(network: Network) -> bytes:
     """`inference` with its weights, serialised for any number of images and for `PLATFORMS`; JAX keeps it readable for months.
 
+    Raises:
+      UserError: the network's code takes the number of images for a plain number.
+
     References:
       jax.export's documentation, "Compatibility guarantees": files are read by versions up to six months newer.
     """
-    (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *network.preprocessing.image_shape), jnp.uint8)
+    images = _any_number_of_images(network)
     exported = jax.export.export(compilation.jit(inference(network)), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 
@@ -91,11 +93,34 @@ def onnx(network: Network) -> bytes:
     Its metadata are `class_names` and `figures`, as JSON.
 
     Raises:
-      UserError: the package onnx is not installed, or the network uses an operation without a translation.
+      UserError: the package onnx is not installed, the network uses an operation without a translation, or its code takes the
+        number of images for a plain number.
     """
     if importlib.util.find_spec("onnx") is None:
         raise UserError(f"onnx is not installed; this format needs  {install_command('onnx')}")
     from cifar_flax.export.onnx_writer import to_onnx  # a package that only this format needs
 
+    _any_number_of_images(network)
     metadata = {"class_names": json.dumps(network.class_names), "figures": json.dumps(network.figures)}
     return to_onnx(inference(network), network.preprocessing.image_shape, metadata)
+
+
+def _any_number_of_images(network: Network) -> jax.ShapeDtypeStruct:
+    """The shape of images whose number is left open, which `inference` was tried with.
+
+    Raises:
+      UserError: it takes a number of images alone.
+    """
+    (batch,) = jax.export.symbolic_shape("batch")
+    shape, function = network.preprocessing.image_shape, inference(network)
+    images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
+    try:
+        jax.eval_shape(function, images)
+    except Exception as e:  # whatever Python and JAX raise where a number is expected
+        jax.eval_shape(function, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))  # raises what is wrong with any number
+        reason = str(e).partition("\n")[0]
+        raise UserError(
+            f"{network.name}: these files take any number of images, and the code of the network expects a plain number: write "
+            f"x.shape[0] in the place of len(x), and no loop or condition over it; or take --format=safetensors ({reason})"
+        ) from e
+    return images

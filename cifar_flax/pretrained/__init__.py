@@ -28,11 +28,16 @@ def load_pretrained(name: str) -> Network:
     return read_weights(FOLDER / f"{name}{SUFFIX}")
 
 
+def is_bundled(source: str | Path) -> bool:
+    """Whether `source` names a network that comes with the package: `pretrained:NAME`, or NAME where no such file is here."""
+    name = str(source)
+    return name.startswith(PREFIX) or (name in pretrained_names() and not Path(source).exists())
+
+
 def is_weights(source: str | Path) -> bool:
     """Whether `load_weights` takes `source` for a network that needs no run, be there one of that name or not."""
     name, path = str(source), Path(source)
-    bundled = name in pretrained_names() and not path.exists()
-    return bundled or name.startswith((PREFIX, HUB)) or name.endswith(SUFFIX) or (path / WEIGHTS).is_file()
+    return is_bundled(source) or name.startswith(HUB) or name.endswith(SUFFIX) or (path / WEIGHTS).is_file()
 
 
 def load_weights(source: str | Path) -> Network | None:
@@ -47,8 +52,10 @@ def load_weights(source: str | Path) -> Network | None:
       UserError: there is no such network, it is damaged, or it is none of cifar_flax.
     """
     name, path = str(source), Path(source)
-    if name.startswith(PREFIX):
+    if is_bundled(source):
         return load_pretrained(name.removeprefix(PREFIX))
+    if isinstance(source, str) and name in pretrained_names():  # one's figures would pass for the other's
+        raise UserError(f"{name}: both a path here and a network that comes with cifar_flax; type ./{name} or {PREFIX}{name}")
     if name.startswith(HUB):
         network = read_weights(download(name))
         network.name = name.removeprefix(HUB)
@@ -57,12 +64,6 @@ def load_weights(source: str | Path) -> Network | None:
     elif (path / WEIGHTS).is_file():
         network = read_weights(path / WEIGHTS)
         network.name = path.absolute().name
-    elif name in pretrained_names():
-        if path.exists():  # whichever was meant, the other one's figures would pass for its own
-            raise UserError(
-                f"{name}: both a folder here and a network that comes with cifar_flax; type ./{name} or {PREFIX}{name}"
-            )
-        return load_pretrained(name)
     else:
         return None
     check_variables(network, name)

@@ -14,8 +14,8 @@ from matplotlib.ticker import PercentFormatter
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization.matplotlib import plot_parallel_coordinate
 
-from cifar_flax.analysis.figures import BLUE, drawing_style, new_figure, percent
-from cifar_flax.config.fields import missing_field
+from cifar_flax.analysis.figures import BLUE, drawing_style, label_logarithmic, new_figure, percent
+from cifar_flax.config.fields import missing_field, swap_specs
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import differences, validated
 from cifar_flax.errors import RunFailed
@@ -106,7 +106,10 @@ def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:
       config_flag: "FILE.py" or "FILE.py:VARIANT".
     """
     file, config = validated(load_config(config_flag)), search.config(trial.params)
-    changed = {path.removeprefix("config."): new for path, (_, new) in differences(file, config).items()}
+    names = {"model.name": (file.model.name, config.model.name), "optim.name": (file.optim.name, config.optim.name)}
+    swapped = {path: new for path, (old, new) in names.items() if old != new}
+    swap_specs(file, swapped)  # as `train` does before it sets the other fields
+    changed = swapped | {path.removeprefix("config."): new for path, (_, new) in differences(file, config).items()}
     if any(missing_field(one, path) for one in (file, config) for path in changed):
         config_file = f"{search.trial_path(trial)}{'/fold0' if search.folds else ''}/config.json"
         return f"no flags can say what {search.space.path} does to the config; it is {config_file}"
@@ -154,6 +157,8 @@ def _parallel_coordinates(study: optuna.Study, names: list[str]) -> Any:
     for axis in (axes, *others):
         axis.grid(visible=False)
     for axis in others:
+        if axis.get_yscale() == "log":
+            label_logarithmic(axis.yaxis)
         for label in axis.get_yticklabels():
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})  # lines pass behind it
     axes.figure.set_size_inches(3.0 + 1.8 * len(names), 4.5)

@@ -171,6 +171,36 @@ def test_a_failed_explanation_leaves_the_prediction(visit):
     visit.errors.clear()  # the browser itself notes it
 
 
+def test_a_failed_explanation_is_tried_again_by_a_click_on_the_same_bar(visit):
+    page = visit.page
+    page.route("**/api/explain**", lambda route: route.abort())
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    expect(page.locator("#explanation")).to_have_text("The server cannot be reached.")
+    page.unroute("**/api/explain**")
+    visit.errors.clear()  # the browser itself notes it
+    release, asked = hold(page, "**/api/explain**"), []
+    page.on("request", lambda request: "/api/explain" in request.url and asked.append(request))
+    bar = page.get_by_role("radio", name=re.compile("%$")).first
+    bar.click()
+    bar.press("Enter")  # while the answer is on its way
+    release()
+    expect(page.locator("#explanation")).to_contain_text(f"looked at for {readable(answer['predictions'][0]['class'])}:")
+    assert len(asked) == 1
+
+
+def test_keys_of_the_browser_are_left_to_it(visit):
+    page = visit.page
+    answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    press = """([bar, options]) =>
+      bar.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true, cancelable: true, ...options }))"""
+    bar = page.locator("g.bar").first.element_handle()
+    for modifier in ("altKey", "ctrlKey", "metaKey"):
+        assert page.evaluate(press, [bar, {modifier: True}]), f"with {modifier} the page took the key"
+        expect(page.locator("g.bar").first).to_have_attribute("aria-checked", "true")
+    assert not page.evaluate(press, [bar, {}])
+    expect(page.locator("g.bar").first).to_have_attribute("aria-checked", "false")
+
+
 def test_an_error_takes_the_old_answer_away(visit, tmp_path):
     page = visit.page
     answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -21,6 +22,30 @@ def test_averaged_and_raw_weights_are_both_scored(launch, tiny_run, tiny_data, t
     scores = read_checksummed(run / "report" / "test_raw.json")
     assert (scores["ema"], scores["loss"]) == (False, pytest.approx(raw["loss"]))
     assert "raw_weights" not in scores
+
+
+def test_a_report_on_seeds_elsewhere_leaves_the_runs_as_they_are(launch, tiny_run, tmp_path):
+    for name in ("seed0", "seed1"):
+        shutil.copytree(tiny_run, tmp_path / "seeds" / name)
+        shutil.rmtree(tmp_path / "seeds" / name / "report", ignore_errors=True)
+    summary = {"score": "validation top-1", "seeds": {"seed0": 0.5, "seed1": 0.5}}
+    (tmp_path / "seeds" / "seeds.json").write_text(json.dumps(summary))
+    before = sorted((tmp_path / "seeds").rglob("*"))
+    done = launch("evaluate", "--run=seeds", "--output=elsewhere", "--noreport")
+    assert done.returncode == 0, done.stderr
+    assert "evaluating" not in done.stderr  # a second time
+    assert sorted((tmp_path / "seeds").rglob("*")) == before
+    report = json.loads((tmp_path / "elsewhere" / "test.json").read_text())
+    top1 = read_checksummed(tmp_path / "elsewhere" / "seed1" / "test.json")["top1"]
+    assert (report["seeds"]["seed1"]["top1"], report["top1_mean"], report["top1_sd"]) == (top1, top1, 0)
+
+
+def test_seeds_in_a_folder_called_as_a_network_of_the_package_are_refused(launch, tmp_path):
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "seeds.json").write_text("{}")
+    done = launch("evaluate", "--run=fast")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "type ./fast or pretrained:fast" in done.stderr
 
 
 @pytest.mark.slow

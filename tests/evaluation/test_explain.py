@@ -10,7 +10,7 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
-from cifar_flax.evaluation.explain import squares_to_pixels
+from cifar_flax.evaluation.explain import default_squares, occlusion, squares_to_pixels
 from cifar_flax.training.loop import train
 from tests.conftest import TINY_CONFIG, tiny_split
 
@@ -32,6 +32,22 @@ def test_the_gradient_of_a_linear_network_is_its_weights(network):
     np.testing.assert_allclose(network.explain(tiny_split(1, 0).images[0], 4), expected, rtol=1e-5)
 
 
+def test_with_its_mirror_image_the_gradient_is_the_mean_of_both(network):
+    kernel = np.asarray(network.variables["params"]["logits"]["kernel"]).reshape(8, 8, 3, 10)[..., 4]
+    expected = np.abs((kernel + kernel[:, ::-1]) / 2 / np.array(network.preprocessing.std)).max(-1)
+    np.testing.assert_allclose(network.explain(tiny_split(1, 0).images[0], 4, flip=True), expected, rtol=1e-5)
+
+
+def test_with_its_mirror_image_occlusion_is_the_loss_of_the_probability_of_both(network):
+    image = tiny_split(4, 3).images[3]
+    covered = image.copy()
+    covered[2:6, 4:8] = 128
+    whole, less = network.probabilities(np.stack([image, covered]), flip=True)
+    explained = network.explain(image, None, "occlusion", size=4, stride=2, flip=True)
+    assert explained[1, 2] == pytest.approx((whole - less)[whole.argmax()], abs=1e-6)
+    assert abs(explained - network.explain(image, int(whole.argmax()), "occlusion", size=4, stride=2)).max() > 1e-4
+
+
 def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
     image = tiny_split(4, 3).images[3]
     difference = network.explain(image, 3, "occlusion", size=4, stride=2)
@@ -46,6 +62,29 @@ def test_occlusion_is_the_loss_of_probability_under_a_grey_square(network):
         return jax.nn.softmax(logits / network.temperature)[3]
 
     assert difference[1, 2] == pytest.approx(float(probability(image) - probability(covered)), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (36, 60), (44, 33), (7, 500), (3, 3)])
+def test_squares_cover_every_pixel(shape):
+    size, stride = default_squares(shape)
+    seen = []
+
+    def probabilities(images):
+        seen.extend(images)
+        return np.zeros((len(images), 1), np.float32)
+
+    values = occlusion(probabilities, np.zeros((1, *shape, 1), np.uint8), np.array([0]), size, stride)[0]
+    assert np.max(seen, axis=0).min() == 128
+    np.testing.assert_array_equal(squares_to_pixels(np.ones_like(values), *shape, size, stride), np.ones(shape))
+
+
+def test_squares_over_32_pixels_are_evenly_spaced():
+    size, stride = default_squares((32, 32, 3))
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    seen = []
+    occlusion(lambda images: seen.extend(images) or np.zeros((len(images), 1)), image, np.array([0]), size, stride)
+    starts = sorted({tuple(map(int, np.argwhere(covered)[0, :2])) for covered in seen[1:]})
+    assert starts == [(row, column) for row in range(0, 28, 4) for column in range(0, 28, 4)]
 
 
 def test_a_pixel_has_the_mean_of_the_squares_that_cover_it():
@@ -95,7 +134,7 @@ def test_squares_that_do_not_fit_the_image_are_refused(network, field, value):
 def test_a_square_may_cover_the_whole_image(network):
     image = tiny_split(1, 0).images[0]
     assert network.explain(image, 4, "occlusion", size=8, stride=8).shape == (1, 1)
-    assert network.explain(image, 4, "occlusion", size=1, stride=8).shape == (1, 1)
+    assert network.explain(image, 4, "occlusion", size=1, stride=8).shape == (2, 2)  # one at each edge
 
 
 def test_an_unknown_method_is_refused(network):

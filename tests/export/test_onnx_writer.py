@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 
 from cifar_flax.errors import UserError
+from cifar_flax.export.onnx_operations import TRANSLATIONS
 from cifar_flax.export.onnx_writer import to_onnx
 
 SHAPE = (16, 16, 3)
@@ -70,6 +71,59 @@ def test_a_network_gives_its_logits_for_any_number_of_images(model):
     session = onnxruntime.InferenceSession(to_onnx(logits, SHAPE, {}))
     for images in (IMAGES, IMAGES[:1]):
         np.testing.assert_allclose(session.run(None, {"images": images})[0], logits(images), rtol=1e-4, atol=1e-4)
+
+
+def convolved(x, **options):
+    options = {"padding": "SAME", "window_strides": (1, 1), **options}
+    return jax.lax.conv_general_dilated(x, jnp.ones((3, 3, 3, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+
+
+def pooled(x, padding):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), ((0, 0), padding, (0, 0), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.take(x, jnp.array([0, -2]), axis=1).sum((1, 2)),
+        lambda x: jnp.sum(x, axis=()).sum((1, 2)),
+        lambda x: sum(jax.lax.optimization_barrier((x.mean((1, 2)), x.max((1, 2))))),
+        lambda x: x.mean((1, 2)) + jnp.split(jnp.arange(6.0), 2)[1] + jax.lax.top_k(jnp.array([3.0, 1, 2]), 3)[0],
+    ],
+    ids=["negative index", "sum over no axis", "barrier", "constants of several outputs"],
+)
+def test_less_usual_parameters_give_what_jax_gives(function):
+    images = jnp.asarray(IMAGES, jnp.float32)
+    written = onnxruntime.InferenceSession(to_onnx(lambda x: function(x.astype("float32")), SHAPE, {}))
+    np.testing.assert_allclose(written.run(None, {"images": IMAGES})[0], function(images), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (
+            lambda x: jax.lax.conv_transpose(x, jnp.ones((3, 3, 3, 2)), (2, 2), "SAME"),
+            "only a convolution of images that are not spread out",
+        ),
+        (lambda x: convolved(x, padding=((-1, 0), (0, 0))), "only a convolution whose padding is not negative"),
+        (lambda x: pooled(x, (2, 0)), "only pooling with padding of 0 or more that is smaller than the window"),
+        (lambda x: pooled(x, (-1, 0)), "only pooling with padding of 0 or more that is smaller than the window"),
+        (lambda x: jnp.take(x, jnp.array([0, 16]), axis=1), "only indexing within an array"),
+        (lambda x: jax.lax.slice_in_dim(x, 1, x.shape[0]), "only slicing of other axes than that of the images"),
+        (lambda x: jax.lax.select_n((x > 9).astype("int32"), x, -x), "only a choice by a condition"),
+        (lambda x: x + x.shape[0], "no translation of JAX' dim_as_value"),
+        (lambda x: x.astype("bfloat16"), r"does not become a valid model \(.*elem type"),
+    ],
+)
+def test_parameters_without_a_translation_are_refused_in_a_line(function, message):
+    with pytest.raises(UserError, match=f"^ONNX: .*{message}.*take --format=stablehlo$"):
+        to_onnx(lambda images: function(images.astype("float32")).sum((1, 2)), SHAPE, {})
+
+
+def test_a_translation_that_gives_another_shape_than_jax_is_refused(monkeypatch):
+    monkeypatch.setitem(TRANSLATIONS, "conv_general_dilated", lambda graph, equation, x, kernel: graph.node("Neg", x))
+    with pytest.raises(UserError, match=r"does not become a valid model \(.*differ.*\); take --format=stablehlo$"):
+        to_onnx(lambda x: convolved(x.astype("float32"), padding="VALID").sum((1, 2)), SHAPE, {})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from cifar_flax.config import BatchNorm, Config
 from cifar_flax.config.types import Normalization
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
+from cifar_flax.export.huggingface import write_folder
 from cifar_flax.models import BlockConfig, create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.pretrained import weights
@@ -157,3 +159,17 @@ def test_a_name_that_is_a_folder_too_is_refused(tmp_path, monkeypatch):
         pretrained.load_weights("fast")
     assert pretrained.load_weights("./fast") is None
     assert pretrained.load_weights("pretrained:fast").name == "fast"
+
+
+def test_a_name_that_is_a_folder_of_weights_too_is_refused(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "fast", network, KernelDtype.FLOAT32)
+    with pytest.raises(UserError, match=r"^fast: both a path here and .*; type \./fast or pretrained:fast$"):
+        pretrained.load_weights("fast")
+    assert pretrained.load_weights("./fast").figures == {"top1": 0.5}
+    assert not pretrained.is_bundled("fast")
+    assert not pretrained.is_bundled("./fast")
+    assert pretrained.load_weights(Path("fast")).figures == {"top1": 0.5}  # no name, but a path
+    assert pretrained.is_bundled("pretrained:fast")
+    (tmp_path / "fast").rename(tmp_path / "mine")
+    assert pretrained.is_bundled("fast")

@@ -3,14 +3,18 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cifar_flax.config import Activation
+from cifar_flax.config.fields import with_values
 from cifar_flax.config.flags import load_config
 from cifar_flax.errors import ConfigError, Diverged, RunFailed
 from cifar_flax.search import report
 from cifar_flax.search.objective import Search
 from cifar_flax.search.space import Choice, LogUniform, Space, Uniform
+from cifar_flax.search.study import Study
 from tests.conftest import ROOT
 
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")
@@ -76,6 +80,26 @@ def test_what_is_printed_names_the_best_and_the_files(searched):
             assert len(picture.convert("RGB").getcolors(10**6)) > 20
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(1e-5, 1e-1, {"0.0001", "0.001", "0.01"}), (2e-3, 8e-3, {"0.003", "0.006"})]
+)
+def test_logarithmic_axes_are_labelled_with_numbers(low, high, expected, tmp_path, monkeypatch):
+    labels = set()
+
+    def draw(figure, *args, **options):
+        figure.canvas.draw()
+        labels.update(label.get_text() for axes in figure.axes for label in axes.get_yticklabels(which="both"))
+
+    domains = {"optim.learning_rate": LogUniform(low, high), "augment.width_shift": Uniform(0, 1)}
+    search = Search(load_config(QUICKSTART), Space(ROOT / "space.py", domains, None), tmp_path)
+    study = Study(f"sqlite:///{tmp_path}/study.db", "s", search.space, "random", 8)
+    study.run(lambda trial: 0.5 + trial.params["optim.learning_rate"])
+    monkeypatch.setattr(Figure, "savefig", draw)
+    report.draw(search, study)
+    assert expected <= labels
+    assert not [label for label in labels if "$" in label]
+
+
 def test_one_trial_makes_no_pictures_and_says_so(start):
     search, study = start(trials=1)
     assert report.draw(search, study) == ["no pictures: 1 trial came to an end, in 0 values different"]
@@ -121,6 +145,30 @@ def test_the_command_names_what_differs_from_the_config_file_and_no_more(searche
         "--config.optim.schedule=piecewise",
         "--config.train.epochs=3",
     ]
+
+
+def test_the_command_names_another_network_and_optimizer_before_their_fields(searched):
+    domains = {
+        "optim.learning_rate": LogUniform(1e-5, 1),
+        "optim.momentum": Uniform(0, 1),
+        "model.preactivation": Choice((True,)),
+        "optim.name": Choice(("adam", "sgd")),
+        "model.name": Choice(("convnet", "resnet")),
+    }
+    search = Search(load_config(QUICKSTART), Space(ROOT / "space.py", domains, None), ROOT)
+    trial = searched[1].finished()[0]
+    trial.params = dict(zip(domains, (3e-3, 0.5, True, "sgd", "resnet"), strict=True))
+    words = shlex.split(report.command(search, trial, QUICKSTART))
+    assert words[:5] == [
+        "python",
+        "launch/train.py",
+        f"--config={QUICKSTART}",
+        "--config.model.name=resnet",
+        "--config.optim.name=sgd",
+    ]
+    values = dict(word.removeprefix("--config.").split("=") for word in words[3:])
+    config = with_values(load_config(QUICKSTART), {name: yaml.safe_load(value) for name, value in values.items()})
+    assert config == search.config(trial.params)
 
 
 def test_what_no_flag_can_say_is_pointed_to(searched):

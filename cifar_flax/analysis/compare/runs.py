@@ -82,13 +82,16 @@ class SeedGroup:
         return stdev(self.top1) if len(self.top1) > 1 else None
 
 
-def load_results(workdirs: Sequence[str], split: str, which: str) -> list[RunResult]:
+def load_results(
+    workdirs: Sequence[str], split: str, which: str, predictions: Sequence[Predictions] | None = None
+) -> list[RunResult]:
     """Opens runs and reads their predictions for a split; makes and saves those that are missing for the checkpoint.
 
     Args:
       workdirs: at least two run directories.
       split: "train", "validation" or "test".
-      which: the checkpoint of each, as in `Run.variables`.
+      which: the checkpoint of each, as in `Run.network`.
+      predictions: of each, where they are at hand: nothing is read, made or saved then.
 
     Raises:
       UserError: fewer than two runs, the same twice, runs on different images, or as `Run` raises.
@@ -98,7 +101,8 @@ def load_results(workdirs: Sequence[str], split: str, which: str) -> list[RunRes
     runs = [Run.open(path) for path in workdirs]
     for path, run in zip(workdirs, runs, strict=True):
         _check_same_images(workdirs[0], runs[0], path, run, split)
-    predictions = [_predictions(run, split, which) for run in runs]
+    if predictions is None:
+        predictions = [_predictions(run, split, which) for run in runs]
     for path, one in zip(workdirs, predictions, strict=True):
         if not np.array_equal(one.labels, predictions[0].labels):
             raise UserError(f"{path} and {workdirs[0]} were evaluated on different {split} images; evaluate both again")

@@ -11,6 +11,7 @@ from cifar_flax.analysis.compare.tables import comparison_tables
 from cifar_flax.analysis.curves import METRICS, overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import PictureWriter, drawing_style
 from cifar_flax.analysis.html import write_page
+from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.folder import make_folder
 
@@ -73,15 +74,23 @@ def write_html(path: Path, results: Sequence[RunResult], split: str) -> list[Pat
     return [path.parent / picture.file for picture in curves]
 
 
-def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, which: str, page: bool) -> str:
-    """Evaluates the seeds of one config; writes SPLIT.json with mean and sd, and SPLIT.html if `page`.
+def write_seed_report(
+    folder: Path,
+    seed_workdirs: Sequence[Path],
+    split: str,
+    which: str,
+    page: bool,
+    predictions: Sequence[Predictions] | None = None,
+) -> str:
+    """Compares the seeds of one config; writes SPLIT.json with mean and sd, and SPLIT.html if `page`.
 
     Args:
       folder: they go to.
       seed_workdirs: the run directory of each seed.
       split: "train", "validation" or "test".
-      which: the checkpoint of each, as in `Run.variables`.
+      which: the checkpoint of each, as in `Run.network`.
       page: whether to write SPLIT.html.
+      predictions: of each, as in `load_results`.
 
     Returns:
       The tables and the paths, to print.
@@ -89,7 +98,7 @@ def write_seed_report(folder: Path, seed_workdirs: Sequence[Path], split: str, w
     Raises:
       UserError: as `load_results`.
     """
-    results = load_results([str(path) for path in seed_workdirs], split, which)
+    results = load_results([str(path) for path in seed_workdirs], split, which, predictions)
     [group] = group_by_config(results)
     seeds = {r.name: {"checkpoint": r.step, **{name: r.scores[name] for name in SEED_SCORES}} for r in results}
     summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}

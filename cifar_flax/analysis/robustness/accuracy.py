@@ -85,9 +85,8 @@ def color_accuracy(network: Network, dataset: Dataset, predictions: Predictions,
       UserError: the images have no colour.
     """
     _check_color(dataset)
-    changed = {"grey": to_grayscale(dataset.images)} | {str(shift): shift_hue(dataset.images, shift) for shift in HUE_SHIFTS}
-    hue = {name: _top1(network, dataset, images, predictions.tta) for name, images in changed.items()}
-    grey = hue.pop("grey")
+    grey = _top1(network, dataset, to_grayscale(dataset.images), predictions.tta)
+    hue = {str(shift): _top1(network, dataset, shift_hue(dataset.images, shift), predictions.tta) for shift in HUE_SHIFTS}
     colors = {**_header(predictions), "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
     make_folder(folder)
     write_text(_path(folder, predictions, "color"), dumps_checksummed(colors))

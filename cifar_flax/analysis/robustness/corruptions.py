@@ -16,10 +16,16 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from cifar_flax.analysis.robustness.image_filters import LUMA, directional_blur, fractal_noise, magnification, resample
+from cifar_flax.analysis.robustness.image_filters import (
+    LUMA,
+    chunks,
+    directional_blur,
+    fractal_noise,
+    magnification,
+    resample,
+)
 
 SEVERITIES = (1, 2, 3, 4, 5)
-CHUNK = 1000  # images that share a random stream
 
 # (x float64 [N, H, W, 3] in [0, 1], level 0 to 4, rng) -> float64 [N, H, W, 3], which `corrupt` clips to [0, 1].
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -37,10 +43,10 @@ def corrupt(images: np.ndarray, name: str, severity: int) -> np.ndarray:
       uint8 [N, H, W, 3].
     """
     corrupted = np.empty_like(images)
-    for start in range(0, len(images), CHUNK):
-        rng = np.random.default_rng([zlib.crc32(name.encode()), severity, start])
-        x = images[start : start + CHUNK].astype(np.float64) / 255
-        corrupted[start : start + CHUNK] = np.rint(np.clip(CORRUPTIONS[name](x, severity - 1, rng), 0, 1) * 255)
+    for chunk in chunks(images):  # whose images share a random stream
+        rng = np.random.default_rng([zlib.crc32(name.encode()), severity, chunk.start])
+        x = images[chunk].astype(np.float64) / 255
+        corrupted[chunk] = np.rint(np.clip(CORRUPTIONS[name](x, severity - 1, rng), 0, 1) * 255)
     return corrupted
 
 

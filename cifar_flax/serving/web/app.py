@@ -94,7 +94,7 @@ def _take_pictures(app: Flask, network: Network, reader: PictureReader, explaine
         def answer(picture: Image.Image) -> Response:
             seen = network.view(picture, options.fit)
             label = chosen if chosen is not None else int(network.probabilities(seen[None], options.flip)[0].argmax())
-            explanation = explainer.heat_map(seen, label, method)
+            explanation = explainer.heat_map(seen, label, method, options.flip)
             superclass = network.preprocessing.superclass(label)
             return jsonify(
                 {"class": class_names[label], "superclass": superclass, "method": method, "values": explanation.values.tolist()}

@@ -54,19 +54,19 @@ class Explainer:
 
     def __init__(self, network: Network) -> None:
         self._network, self._lock = network, threading.Lock()
-        self._compiled: dict[str, Future[None]] = {}
+        self._compiled: dict[tuple[str, bool], Future[None]] = {}
 
-    def compile_in_background(self) -> None:
-        """Begins to compile all methods, the default of the API first."""
+    def compile_in_background(self, flip: bool = False) -> None:
+        """Begins to compile all methods, the default of the API first; `flip` as in `Network.explain`."""
         for method in reversed(METHODS):
-            self._begin(method)
+            self._begin(method, flip)
 
-    def heat_map(self, image: np.ndarray, label: int, method: str) -> HeatMap:
-        """Explains the class `label` of an image, uint8 [H, W, C], by a method of `Network.explain`, once that is compiled."""
-        self._begin(method).result()
+    def heat_map(self, image: np.ndarray, label: int, method: str, flip: bool = False) -> HeatMap:
+        """Explains the class `label` of an image, uint8 [H, W, C], once that is compiled; arguments as in `Network.explain`."""
+        self._begin(method, flip).result()
         height, width = image.shape[:2]
         size, stride = default_squares(image.shape)
-        values = self._network.explain(image, label, method, size, stride)
+        values = self._network.explain(image, label, method, size, stride, flip)
         if method == "occlusion":
             heat = gaussian_filter(squares_to_pixels(values, height, width, size, stride), stride / 2)
             faintest = FAINTEST
@@ -75,11 +75,12 @@ class Explainer:
             faintest = 0.0
         return HeatMap(values, draw(image, np.maximum(heat, 0) / max(float(heat.max()), faintest, 1e-30)))
 
-    def _begin(self, method: str) -> Future[None]:
+    def _begin(self, method: str, flip: bool) -> Future[None]:
+        key = method, flip
         with self._lock:
-            if method not in self._compiled:
-                self._compiled[method] = background.submit(lambda: self._network.compile_explanation(method))
-            return self._compiled[method]
+            if key not in self._compiled:
+                self._compiled[key] = background.submit(lambda: self._network.compile_explanation(*key))
+            return self._compiled[key]
 
 
 def draw(image: np.ndarray, heat: np.ndarray) -> Image.Image:

@@ -170,6 +170,17 @@ def test_predictions_of_another_checkpoint_or_tta_are_left_alone(copy, other, mo
     assert [one.scores for one in again] == [one.scores for one in first]
 
 
+def test_predictions_at_hand_are_neither_made_nor_saved(copy, monkeypatch):
+    a, b = copy("a"), copy("b", seed=1)
+    labels = Run.open(a).dataset("test").labels
+    right = Predictions("test", 9, "none", np.eye(10, dtype=np.float32)[labels], labels)
+    wrong = Predictions("test", 9, "none", np.eye(10, dtype=np.float32)[(labels + 1) % 10], labels)
+    monkeypatch.setattr(Run, "network", None)
+    loaded = load_results([str(a), str(b)], "test", "best", [right, wrong])
+    assert [one.scores["top1"] for one in loaded] == [1, 0]
+    assert not list(a.rglob("*.npz"))
+
+
 def test_runs_on_different_data_are_refused(copy):
     a, b = copy("a"), copy("b", data_name="other")
     facts = read_checksummed(b / "dataset.json")

@@ -43,6 +43,13 @@ def test_a_network_that_reads_colour_alone_fails_without_it(tmp_path):
     assert lines[-1].endswith("(90 images)")
 
 
+def test_colours_are_changed_one_at_a_time(tmp_path, monkeypatch):
+    network, asked = ColorNetwork(), []
+    monkeypatch.setattr(accuracy, "shift_hue", lambda images, degrees: asked.append(len(network.calls)) or images)
+    accuracy.color_accuracy(network, DATASET, CLEAN, tmp_path)
+    assert asked == [1, 2, 3, 4, 5]  # after the score of the one before
+
+
 def test_corruption_accuracy_is_measured_on_corrupted_images(tmp_path):
     corrupted = accuracy.corruption_accuracy(ColorNetwork(), DATASET, CLEAN, tmp_path / "report", TWO)
     noisy = corrupt(IMAGES, "gaussian_noise", 5).mean((1, 2)).argmax(1)

@@ -1,10 +1,14 @@
 import colorsys
+import tracemalloc
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy import ndimage
 
+from cifar_flax.analysis.robustness.corruptions import corrupt
 from cifar_flax.analysis.robustness.image_filters import (
+    chunks,
     directional_blur,
     fractal_noise,
     magnification,
@@ -14,6 +18,31 @@ from cifar_flax.analysis.robustness.image_filters import (
 )
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((8, 8), 1000), ((32, 32), 1000), ((224, 224), 20), ((2000, 2000), 1)])
+def test_chunks_have_no_more_pixels_than_a_thousand_small_images(shape, size):
+    images = np.broadcast_to(np.uint8(0), (2001, *shape, 3))  # takes no memory
+    parts = [(part.start, len(images[part])) for part in chunks(images)]
+    assert parts == [(start, min(size, 2001 - start)) for start in range(0, 2001, size)]
+
+
+@pytest.mark.parametrize(
+    "change", [to_grayscale, lambda images: shift_hue(images, 60), lambda x: corrupt(x, "gaussian_noise", 5)]
+)
+def test_large_images_are_changed_in_little_memory(change):
+    images = np.zeros((150, 224, 224, 3), np.uint8)
+    tracemalloc.start()
+    changed = change(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - changed.nbytes < 200e6  # all of them in float64 are 181 MB, of which four are made
+
+
+def test_a_change_of_colour_does_not_depend_on_the_chunk():
+    images = np.random.default_rng(1).integers(0, 256, (3, 800, 800, 3), dtype=np.uint8)  # one a chunk
+    for change in (to_grayscale, lambda images: shift_hue(images, 60)):
+        np.testing.assert_array_equal(change(images), np.concatenate([change(image[None]) for image in images]))
 
 
 def test_hue_shift_is_that_of_colorsys():

@@ -71,6 +71,17 @@ def test_a_class_is_explained_by_what_the_network_computes(api, network, method)
     assert decoded(answer["heat_map"]).size == (320, 320)
 
 
+@pytest.mark.parametrize("method", ["occlusion", "saliency"])
+def test_with_flip_the_probability_that_is_shown_is_explained(make_network, method):
+    network = make_network()
+    array, expected = network.view(picture()), []
+    for flip in (False, True):
+        answer = Api(network, flip=flip).explain(encoded(picture()), **{"class": "line_7", "method": method}).json
+        expected.append(network.explain(array, 7, method, flip=flip))
+        np.testing.assert_allclose(answer["values"], expected[-1], rtol=1e-4, atol=1e-6)
+    assert abs(expected[0] - expected[1]).max() > 1e-4
+
+
 def test_by_default_the_likeliest_class_is_explained_by_occlusion(api, network):
     answer = api.explain(encoded(picture())).json
     assert (answer["class"], answer["method"]) == (network.predict(picture())[0].name, "occlusion")

@@ -34,7 +34,8 @@ export class Chart {
   #tooltip;
   #width; // pixels, as drawn
 
-  // Calls `choose` with a prediction when the visitor chooses its bar; of new predictions the first is chosen.
+  // Calls `choose` with a prediction when the visitor chooses its bar, even the one that is chosen; of new predictions the first is
+  // chosen.
   constructor(container, tooltip, choose) {
     this.#tooltip = tooltip;
     this.#choose = choose;
@@ -95,8 +96,8 @@ export class Chart {
   }
 
   #step(prediction) {
-    const step = STEPS[d3.event.key], { length } = this.#predictions;
-    if (step === undefined) return;
+    const { key, altKey, ctrlKey, metaKey } = d3.event, step = STEPS[key], { length } = this.#predictions;
+    if (step === undefined || altKey || ctrlKey || metaKey) return; // Alt and an arrow is the browser's way back
     d3.event.preventDefault(); // or the page would scroll
     const next = this.#predictions[(this.#predictions.indexOf(prediction) + step + length) % length];
     this.#take(next);
@@ -104,7 +105,6 @@ export class Chart {
   }
 
   #take(prediction) {
-    if (prediction.class === this.#chosen) return;
     this.#chosen = prediction.class;
     this.#svg.selectAll("g.bar:not(.leaving)")
       .attr("aria-checked", (d) => d === prediction).attr("tabindex", (d) => (d === prediction ? 0 : -1));

@@ -84,14 +84,16 @@ function show({ predictions, pictures }, name, caption) {
   $("status").textContent = `Most likely ${predictions.map(describe).join("; ")}.`;
 }
 
-// Shows where the network looked for the class of a prediction.
+// Shows where the network looked for the class of a prediction. Asked the same again, it waits for the answer, or tries again where
+// there was none.
 async function explain(prediction) {
   chosen = prediction;
-  explaining?.abort();
-  explaining = new AbortController();
-  const { signal } = explaining, method = document.querySelector("[name=method]:checked").value;
+  const method = document.querySelector("[name=method]:checked").value;
   const query = String(new URLSearchParams({ class: prediction.class, method }));
+  if (explaining?.query === query && !explaining.signal.aborted) return;
+  explaining?.abort();
   if (explanations.has(query)) return showExplanation(explanations.get(query));
+  const asking = explaining = Object.assign(new AbortController(), { query }), { signal } = asking;
   $("looked").setAttribute("aria-busy", "true");
   try {
     const response = await fetch(`api/explain?${query}`, { method: "POST", signal, ...form(seen) });
@@ -101,6 +103,8 @@ async function explain(prediction) {
     else dropExplanation(body?.error?.message ?? `The server answered ${response.status}.`);
   } catch {
     if (!signal.aborted) dropExplanation("The server cannot be reached.");
+  } finally {
+    if (explaining === asking) explaining = null;
   }
 }
 
