@@ -1,10 +1,6 @@
 """Checkpoints of a run: asynchronous and atomic through Orbax, verified by checksums, restored on any number of devices."""
 
-import functools
 import math
-import os
-import re
-import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -21,9 +17,9 @@ from orbax.checkpoint import checkpoint_managers
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
-from cifar_flax.files.folder import make_folder, read_json
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
+from cifar_flax.training import checkpoint_files
 from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
@@ -31,8 +27,6 @@ from cifar_flax.training.state import TrainState
 from cifar_flax.training.write_queue import WriteQueue
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
-STEP = re.compile(r"[0-9]+")  # the name of a checkpoint
-REPLACED = "replaced_checkpoints"  # beside them: that of an epoch's last step, until one that has its validation is complete
 NOTHING = (-1, -1)  # saved yet: step and epochs done
 MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
@@ -55,7 +49,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
         self.directory = Path(checkpoint_folder(workdir))
-        self._replaced, self._read_only = self.directory.with_name(REPLACED), read_only
+        self._workdir, self._read_only = self.directory.parent, read_only
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(config.keep_latest),
@@ -78,12 +72,6 @@ class Checkpoints:
         self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
         self._saved_at = time.monotonic()
         self._saved, self._wrote_none = NOTHING, True
-
-    @staticmethod
-    def any_in(workdir: Path) -> bool:
-        """Whether a run that can be resumed is there."""
-        folders = (workdir / "checkpoints", workdir / REPLACED)
-        return any(STEP.fullmatch(path.name) for folder in folders for path in folder.glob("*"))
 
     def due_by_step(self, step: int) -> bool:
         """Whether the config wants a checkpoint after update number `step`, within an epoch."""
@@ -230,7 +218,7 @@ class Checkpoints:
 
     def quarantine(self, *steps: int) -> None:
         """Moves checkpoints to `damaged_checkpoints` in the run directory."""
-        run_on_main_process(functools.partial(self._move_away, *steps))
+        run_on_main_process(lambda: checkpoint_files.quarantine(self._workdir, *steps))
         self._manager.close()
         self._manager = self._open()
 
@@ -256,7 +244,7 @@ class Checkpoints:
         try:
             if replaces := step in self._manager.all_steps():
                 self._manager.wait_until_finished()
-                run_on_main_process(lambda: self._set_aside(step))
+                run_on_main_process(lambda: checkpoint_files.set_aside(self._workdir, step))
                 self._manager.reload()
             if self._wrote_none and is_main_process():
                 self._unverified = step, on_host
@@ -268,7 +256,7 @@ class Checkpoints:
                 self._manager.save(step, args=args, metrics=with_checksum(scores) if scores else {})
             if replaces:
                 self._manager.wait_until_finished()
-                run_on_main_process(self._settle_replaced)
+                run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
         self._wrote_none = False
@@ -276,15 +264,15 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
         if self._read_only:
-            self._check_scores()
+            checkpoint_files.check_scores(self._workdir, read_only=True)
         else:
-            run_on_main_process(self._settle_replaced)
-            run_on_main_process(self._check_scores)
+            run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
+            run_on_main_process(lambda: checkpoint_files.check_scores(self._workdir, read_only=False))
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)
         try:
-            return ocp.CheckpointManager(checkpoint_folder(self.directory.parent), options=self._options)
+            return ocp.CheckpointManager(checkpoint_folder(self._workdir), options=self._options)
         finally:
             logging.set_verbosity(verbosity)
 
@@ -294,41 +282,6 @@ class Checkpoints:
             (step, items), self._unverified = self._unverified, None
             folder = next(path for path in self.directory.iterdir() if path.name.startswith(f"{step}."))
             verify_written(folder, items)
-
-    def _check_scores(self) -> None:
-        for path in sorted(self.directory.glob("*/metrics/metrics")):
-            step = path.parts[-3]
-            if not STEP.fullmatch(step):  # still being written, or left by a kill
-                continue
-            try:
-                scores = read_json(path)
-                if scores and not all(isinstance(score, int | float) for score in verify_checksum(scores).values()):
-                    raise ValueError("a score is no number")  # {} where there are none
-            except ValueError:
-                if self._read_only:
-                    raise UserError(f"checkpoint {step} in {self.directory} has damaged scores") from None
-                logging.warning("checkpoint %s in %s has damaged scores; they are left out", step, self.directory)
-                self._move_away(f"{step}/metrics")
-
-    def _set_aside(self, step: int) -> None:
-        make_folder(self._replaced)
-        os.replace(self.directory / str(step), self._replaced / str(step))
-
-    def _settle_replaced(self) -> None:
-        """Removes a checkpoint that was set aside, or, where a kill came before the other was complete, puts it back."""
-        for path in self._replaced.glob("*"):
-            if (self.directory / path.name).exists():
-                shutil.rmtree(path)
-            else:
-                os.replace(path, self.directory / path.name)
-        if self._replaced.exists():
-            self._replaced.rmdir()
-
-    def _move_away(self, *parts: int | str) -> None:
-        aside = self.directory.with_name("damaged_checkpoints")
-        make_folder(aside)
-        for part in parts:
-            shutil.move(self.directory / str(part), aside / f"{str(part).replace('/', '-')}-{time.time_ns()}")
 
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()

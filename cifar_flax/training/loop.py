@@ -10,7 +10,7 @@ from cifar_flax.errors import ConfigError, Preempted
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import set_aside, with_recorded_dtype
@@ -91,7 +91,7 @@ def fit(
       UserError, RunFailed, Preempted: as `train`.
     """
     # Before the folder is made: a run that cannot begin leaves nothing behind.
-    fresh = broadcast_from_main(restart or not any(map(Checkpoints.any_in, workdirs)))
+    fresh = broadcast_from_main(restart or not any(map(saved_steps, workdirs)))
     # Several hosts stop together, between steps.
     check = interrupt.check if jax.process_count() == 1 else lambda: None
     initial = _initialize(trainer, interrupt, check) if fresh else None

@@ -19,6 +19,7 @@ from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import data_parallel_mesh, replicated
 from cifar_flax.training.calibration import calibration_of
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import CHECKPOINTS, steps_in
 
 T = TypeVar("T")
 ATTEMPTS = 20  # to read checkpoints while a training replaces them
@@ -91,6 +92,6 @@ def _read_checkpoints(workdir: Path, read: Callable[[Checkpoints], T]) -> T:
     for _ in range(ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             checkpoints = Checkpoints(workdir, CheckpointConfig(), read_only=True)
-            if checkpoints.steps() or not Checkpoints.any_in(workdir):  # else all that it listed were removed while it opened
+            if checkpoints.steps() or not steps_in(workdir / CHECKPOINTS):  # else all that it listed were removed meanwhile
                 return read(checkpoints)
     raise UserError(f"{workdir}: its checkpoints are replaced faster than they can be read; try again")

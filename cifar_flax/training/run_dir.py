@@ -19,7 +19,7 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.run_environment import describe_environment
 
@@ -70,7 +70,7 @@ def set_aside(workdir: Path) -> None:
       WorkdirLocked: another process trains there.
       UserError: it is the folder that this process is in.
     """
-    if (workdir / "config.json").exists() or Checkpoints.any_in(workdir):
+    if (workdir / "config.json").exists() or saved_steps(workdir):
         with _lock(workdir):
             _move_aside(workdir)
 
@@ -139,7 +139,7 @@ def _recorded_config(workdir: Path) -> Config | None:
     """
     if (workdir / "config.json").exists():
         return read_config(workdir / "config.json")
-    if not Checkpoints.any_in(workdir):
+    if not saved_steps(workdir):
         return None
     try:
         return from_dict(read_checksummed(workdir / "environment.json")["config"])

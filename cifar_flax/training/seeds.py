@@ -15,7 +15,7 @@ from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.checkpoint import STEP
+from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit
 from cifar_flax.training.records import read_records
@@ -101,7 +101,7 @@ def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
     stopped early instead, while others trained on, none does.
     """
     latest = 1 if config.early_stopping.patience else min(2, config.checkpoint.keep_latest)
-    steps = [sorted(int(p.name) for p in (d / "checkpoints").glob("*") if STEP.fullmatch(p.name)) for d in workdirs]
+    steps = [saved_steps(workdir) for workdir in workdirs]
     return not any(steps) or bool(set.intersection(*(set(of_one[-latest:]) for of_one in steps)))
 
 

@@ -181,7 +181,8 @@ def test_a_failed_explanation_is_tried_again_by_a_click_on_the_same_bar(visit):
     release, asked = hold(page, "**/api/explain**"), []
     page.on("request", lambda request: "/api/explain" in request.url and asked.append(request))
     bar = page.get_by_role("radio", name=re.compile("%$")).first
-    bar.click()
+    with page.expect_request("**/api/explain**"):
+        bar.click()
     bar.press("Enter")  # while the answer is on its way
     release()
     expect(page.locator("#explanation")).to_contain_text(f"looked at for {readable(answer['predictions'][0]['class'])}:")

@@ -23,7 +23,7 @@ from cifar_flax.analysis.report.page import write_report
 from cifar_flax.analysis.robustness.accuracy import corruption_accuracy
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import saved_steps
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp
     environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
     training = subprocess.Popen([*command, "--config.train.epochs=100000"], env=environment, stdout=subprocess.DEVNULL)
     try:
-        while training.poll() is None and not Checkpoints.any_in(run):
+        while training.poll() is None and not saved_steps(run):
             time.sleep(0.05)
         done = launch("evaluate", f"--run={run}")
         assert done.returncode == 0, done.stderr
