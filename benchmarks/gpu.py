@@ -200,17 +200,19 @@ def _build(
     late: set[str] = set()
 
     def build(name: str) -> None:
-        config, (variants, remarks) = configs[name], built[name]
-        workload = workers[name]["jax_device"].call("draw", config, config.train.batch_size)
-        for module, worker in workers[name].items():
-            try:
+        config, (variants, remarks), module = configs[name], built[name], "jax_device"
+        try:
+            workload = workers[name][module].call("draw", config, config.train.batch_size)
+            for module in workers[name]:
+                worker = workers[name][module]
                 made, more = worker.build(workload, chunk(name, machine.dry))
-            except (CifarFlaxError, RuntimeError) as e:
-                reason = "not compiled in time" if name in late else str(e).strip().rpartition("\n")[2]
-                remarks.append(f"{module} was left out: {reason}")
-            else:
+                if name in late:  # its process is ended
+                    raise RunFailed("it ended too late")
                 variants |= dict.fromkeys(made, worker)
                 remarks += more
+        except (CifarFlaxError, RuntimeError) as e:
+            reason = "not compiled in time" if name in late else str(e).strip().rpartition("\n")[2]
+            remarks.append(f"{module} was left out: {reason}")
 
     with ThreadPoolExecutor(len(configs)) as pool:
         running = {pool.submit(build, name): name for name in configs}
@@ -219,7 +221,7 @@ def _build(
             for worker in set(workers[name].values()) - set(built[name][0].values()):
                 worker.terminate()
     for future in running:
-        future.result()  # raises what `draw` did
+        future.result()  # raises what is our fault
     machine.seconds_left()
     return built
 

@@ -11,6 +11,11 @@ REFUSED_KINDS = ("Cc", "Cs", "Zl", "Zp")  # characters that steer a terminal or 
 TURNING = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")  # those that turn the order of their neighbours
 
 
+def composed(name: str) -> str:
+    """A name with "é" as one character, as most programs write it, and not as macOS names files, with two (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
     """Checks the names of classes or superclasses.
 
@@ -27,7 +32,7 @@ def checked_names(where: str, names: Iterable[str | bytes]) -> tuple[str, ...]:
     checked: dict[str, None] = {}
     for name in names:
         try:
-            text = unicodedata.normalize("NFC", name.decode() if isinstance(name, bytes) else name)
+            text = composed(name.decode() if isinstance(name, bytes) else name)
             text.encode()
         except UnicodeError:
             raise UserError(f"{where}: the name {name!a} is not UTF-8") from None

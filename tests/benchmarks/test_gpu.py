@@ -112,6 +112,29 @@ def test_a_run_that_ends_before_it_is_killed_shows_nothing(tmp_path, monkeypatch
         list(gpu.resume(machine))
 
 
+class Builder:
+    """In the place of a worker: builds a step, or fails."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def call(self, function, config, batch_size):
+        return function, batch_size
+
+    def build(self, workload, chunk):
+        if self.error:
+            raise self.error
+        return ["ours"], []
+
+
+def test_a_network_that_cannot_be_built_is_left_out_and_named(tmp_path):
+    machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
+    workers = {"wide": {"jax_device": Builder()}, "resnet18": {"jax_device": Builder(RuntimeError("traceback\nno memory"))}}
+    built = gpu._build({name: gpu._config(name) for name in workers}, workers, machine)
+    assert built["wide"] == ({"ours": workers["wide"]["jax_device"]}, [])
+    assert built["resnet18"] == ({}, ["jax_device was left out: no memory"])
+
+
 def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
     code = "; ".join(
         (

@@ -1,12 +1,11 @@
 """The classes that a column of several Parquet or Arrow files names, by number or as text."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cifar_flax.data.class_names import checked_names
+from cifar_flax.data.class_names import checked_names, composed
 from cifar_flax.data.sources.column_files import ColumnFile
 from cifar_flax.errors import UserError
 
@@ -49,7 +48,7 @@ def read_classes(
 def _numbering(file: ColumnFile, column: str, names: tuple[str, ...], first: ColumnFile) -> dict[Any, int]:
     """The class of each number and name in a file, by the names that it has for the numbers."""
     place: dict[Any, int] = {name: i for i, name in enumerate(names)}
-    own = [_composed(name) for name in file.class_names(column)] or names
+    own = [composed(name) for name in file.class_names(column)] or names
     if missing := [name for name in own if name not in place]:
         raise UserError(
             f"{file.path}: {column} has the class {_shown(missing[0])}, which {first.path} has not; "
@@ -60,7 +59,7 @@ def _numbering(file: ColumnFile, column: str, names: tuple[str, ...], first: Col
 
 def _occurring(where: str, column: str, values: Iterable[Sequence[Any]]) -> list[Any]:
     """The texts or numbers that occur, sorted."""
-    different = {_composed(value) if isinstance(value, str) else value for of in values for value in of}
+    different = {composed(value) if isinstance(value, str) else value for of in values for value in of}
     if not all(isinstance(value, int | str) for value in different):
         raise UserError(f"{where}: {column} has values that are neither text nor whole numbers")
     if len({isinstance(value, str) for value in different}) > 1:
@@ -73,7 +72,7 @@ def _occurring(where: str, column: str, values: Iterable[Sequence[Any]]) -> list
 
 
 def _labels(file: ColumnFile, column: str, values: Sequence[Any], numbering: Mapping[Any, int], classes: int) -> np.ndarray:
-    labels = [numbering.get(_composed(value) if isinstance(value, str) else value, -1) for value in values]
+    labels = [numbering.get(composed(value) if isinstance(value, str) else value, -1) for value in values]
     if -1 in labels:
         row = labels.index(-1)
         raise UserError(
@@ -81,10 +80,6 @@ def _labels(file: ColumnFile, column: str, values: Sequence[Any], numbering: Map
             f"from 0 to {classes - 1}; remove the rows without a label"
         )
     return np.array(labels, np.int32)
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _shown(value: Any) -> str:

@@ -1,13 +1,12 @@
 """Tables that name the class of each picture: labels.csv, or train.csv and test.csv, as of Kaggle's competitions."""
 
 import csv
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_flax.data.class_names import checked_names
+from cifar_flax.data.class_names import checked_names, composed
 from cifar_flax.data.sources.named_pictures import NamedPictures
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, split_in_name
 from cifar_flax.errors import UserError
@@ -128,7 +127,7 @@ def _assign(root: Path, tables: Tables, labelled: dict[Path, _Labelled], picture
             said = of_row or (of_table if len(labelled) > 1 else None)
             split = said or pictures.split_of(picture)
             tables.undivided &= said is None and split in (None, "train")
-            if not (name := unicodedata.normalize("NFC", row.cells[table.columns.label].strip())):
+            if not (name := composed(row.cells[table.columns.label].strip())):
                 raise UserError(f"{path}, line {row.line}: the label is empty; expected the name of a class")
             classes[name] = None
             tables.splits.setdefault(split or "train", {}).setdefault(name, []).append(picture)

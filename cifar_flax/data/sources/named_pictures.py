@@ -1,10 +1,10 @@
 """The pictures of a folder by the names that tables give them: with their folder or without, with their suffix or without."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cifar_flax.data.class_names import composed
 from cifar_flax.data.pictures.files import SUFFIXES, is_picture, pictures_in
 from cifar_flax.data.sources.split_names import SPLIT_OF, split_of_folders
 from cifar_flax.errors import UserError
@@ -25,7 +25,7 @@ class NamedPictures:
         paths = [path for path in pictures_in(root) if path.is_file()]
         self._count, self._folders = len(paths), [entry.name for entry in root.iterdir() if entry.is_dir()]
         inner = {path: path.relative_to(root) for path in paths}
-        self._classes = {_as_number(_composed(path.parts[0])) for path in inner.values() if len(path.parts) == 2}  # CLASS/*.png
+        self._classes = {_as_number(composed(path.parts[0])) for path in inner.values() if len(path.parts) == 2}  # CLASS/*.png
         short = ((name, path) for path in paths for name in {str(inner[path].with_suffix("")), path.name, path.stem})
         self._by_name = _index(short) | _index((str(inner[path]), path) for path in paths)
 
@@ -43,7 +43,7 @@ class NamedPictures:
 
         A name for each picture means the pictures, even where each lies in a folder of its own name.
         """
-        return len(names) < self._count and all(_as_number(_composed(name)) in self._classes for name in names)
+        return len(names) < self._count and all(_as_number(composed(name)) in self._classes for name in names)
 
     def split_of(self, path: Path) -> str | None:
         """The split that the folders of a picture name; None where they name none."""
@@ -76,10 +76,10 @@ class NamedPictures:
 
     def _relative(self, name: str) -> str:
         """A name as those of the pictures are spelt: relative to the folder, with slashes, composed."""
-        name = _composed(name)
+        name = composed(name)
         plain = name if name in self._by_name else name.replace("\\", "/").removeprefix("./")
         for root in (os.path.abspath(self._root), os.path.realpath(self._root)):
-            plain = plain.removeprefix(f"{_composed(root)}/")
+            plain = plain.removeprefix(f"{composed(root)}/")
         return plain
 
 
@@ -87,12 +87,8 @@ def _index(names: Iterable[tuple[str, Path]]) -> dict[str, Path | None]:
     """The pictures by name; None where several have the name."""
     index: dict[str, Path | None] = {}
     for name, path in names:
-        index[_composed(name)] = None if _composed(name) in index else path
+        index[composed(name)] = None if composed(name) in index else path
     return index
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def _as_number(name: str) -> str:
