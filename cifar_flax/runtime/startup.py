@@ -30,10 +30,11 @@ def start(large_pages: bool = False) -> None:
     Args:
       large_pages: starts the command anew, in the same process and with the same arguments, where that gets it large pages.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until both are answered; a start anew has them blocked already
     signal.signal(signal.SIGTERM, leave)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
         signal.signal(signal.SIGINT, leave)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # which a start anew has blocked
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if large_pages:
         mode = MODE.read_text(encoding="ascii") if MODE.exists() else ""
         libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None

@@ -65,6 +65,14 @@ def test_a_signal_during_imports_ends_with_a_line_and_code_75(name, large_pages)
         assert (process.stderr.read(), process.wait()) == (f"{name}; run the same command to go on\n", 75)
 
 
+def test_ctrl_c_between_the_two_handlers_is_answered_too():
+    code = "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nset_handler = signal.signal\n"
+    code += "def interrupted(*args):\n    set_handler(*args)\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    code += f"signal.signal = interrupted\n{START.format(False)}"
+    with start(code) as process:
+        assert (process.stderr.read(), process.wait()) == ("SIGINT; run the same command to go on\n", 75)
+
+
 def test_a_signal_while_libraries_are_busy_is_answered_all_the_same():
     code = START.format(False) + "import hashlib\nprint('busy', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
     with start(code) as process:  # minutes in C, as when XLA compiles
