@@ -36,6 +36,19 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+UNOPTIMIZED = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # for commands that compile more than they compute
+
+
+@pytest.fixture(scope="module")
+def unoptimized():
+    """The same in this process."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 LONGEST = ("test_readme", "test_hosts", "test_real_training", "test_search", "test_kills")  # of the slow ones, in minutes
 
 
@@ -125,7 +138,7 @@ def make_network():
 
 
 @pytest.fixture
-def launch(tiny_cache, tmp_path, tmp_path_factory):
+def launch(tiny_cache, tmp_path):
     """Runs `python launch/NAME.py ARGS` to its end in a process of its own, in an empty folder.
 
     With options of `subprocess.run`, or variables that Python and JAX read when they start, it starts anew; otherwise it is
@@ -152,7 +165,7 @@ def launch(tiny_cache, tmp_path, tmp_path_factory):
                 timeout=timeout,
                 **options,
             )
-        return forked.run(command, tmp_path, environment, tmp_path_factory.mktemp("written"), timeout, errors)
+        return forked.run(command, timeout, cwd=tmp_path, env=environment, errors=errors)
 
     return run
 

@@ -20,7 +20,7 @@ ARITHMETIC = (
     *("JAX_NO_TRACING", "JAX_NO_EXECUTION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_ERROR_CHECKING_BEHAVIOR_NAN"),
     *("JAX_ERROR_CHECKING_BEHAVIOR_DIVIDE", "JAX_ERROR_CHECKING_BEHAVIOR_OOB", "JAX_AUTO_PCAST", "JAX_USE_DIRECT_LINEARIZE"),
 )
-HARMLESS_FLAGS = ("--xla_force_host_platform_device_count=",)  # which every XLA has
+KNOWN_FLAG = re.compile(r"--xla_(force_host_platform_device_count|backend_optimization_level)=\d{1,4}")  # to every XLA
 PROBE_SECONDS = 60
 LOG_LINE = re.compile(r"[EF]\d{4} ")  # of an error in XLA's C++ code
 
@@ -40,7 +40,7 @@ def isolate() -> None:
 
 def check_xla_flags(flags: str) -> None:
     """Has XLA parse the flags, in another process, because it aborts where it does not know one."""
-    if all(flag.startswith(HARMLESS_FLAGS) for flag in flags.split()):
+    if all(map(KNOWN_FLAG.fullmatch, flags.split())):
         return
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-c", "import jax; jax.devices()"]

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from benchmarks.claim_times import STARTUP_SECONDS, estimate
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, UNOPTIMIZED
 
 MACHINE = {"devices": ["cpu"], "cpus": 2, "cpu": "Some", "fast_bfloat16": False, "multiply_adds_a_second": 1e11}
 
@@ -79,7 +80,8 @@ def test_a_dry_run_measures_each_once(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=mlp,wide_grid"]
 
     def run():
-        done = subprocess.run([*command, f"--output={tmp_path}"], check=False, capture_output=True, text=True, timeout=600)
+        environment = {**os.environ, **UNOPTIMIZED}
+        done = subprocess.run([*command, f"--output={tmp_path}"], env=environment, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(text) for text in (tmp_path / "claims.jsonl").read_text().splitlines()]
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, TINY_CONFIG
+from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def benchmark(tiny_cache, tmp_path):
 
     def run(name, *args):
         command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), f"--config={TINY_CONFIG}", *args]
-        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
+        environment = {**os.environ, **UNOPTIMIZED, "CIFAR_FLAX_CACHE": str(tiny_cache)}
         return subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
 
     return run

@@ -1,6 +1,7 @@
 """The one command of a GPU: what it makes of figures, and, on a CPU with tiny networks, that all of it runs."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
 from cifar_flax.errors import RunFailed
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
-from tests.conftest import ROOT
+from tests.conftest import ROOT, UNOPTIMIZED
 
 RESULTS = {
     "commands": {
@@ -172,7 +173,8 @@ def test_a_dry_run_and_a_measurement_do_not_share_a_folder(tmp_path):
 def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--dry_run", "--minutes=120"]
     for _ in range(2):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        environment = {**os.environ, **UNOPTIMIZED}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert "commands:" not in done.stdout  # they are in the file
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))

@@ -11,13 +11,14 @@ from benchmarks.workers import Worker
 from benchmarks.workload import TOLERANCE, check_agreement
 from cifar_flax.models import ResNet
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 NO_TORCH = importlib.util.find_spec("torch") is None
 needs_torch = pytest.mark.skipif(NO_TORCH, reason="PyTorch is not installed: pip install -e '.[bench]'")
 needs_keras = pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras is not installed: the bench extra")
 
 
 @pytest.fixture(
-    scope="session",
+    scope="module",
     params=[
         "tiny_convnet",
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny_speednet", "tiny_resnet", "tiny_wide_resnet")),
@@ -27,7 +28,7 @@ def workload(request):
     return jax_network.draw(request.getfixturevalue(request.param), 4)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def answers(workload):
     return jax_network.answers(workload.without_dropout())
 
@@ -71,7 +72,7 @@ def test_a_step_of_torch_trains_what_is_not_frozen(workload):
     assert changed == workload.params.keys() - workload.frozen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def keras():
     with Worker("keras_network") as worker:
         yield worker

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import ROOT
+from tests.helpers import forked
 from tests.helpers.searching import ARGS, LINEAR, SPACE
 
 
@@ -70,11 +71,8 @@ def search(tiny_cache, tmp_path):
     processes = []
 
     def start(*args):
-        command = [sys.executable, str(ROOT / "launch" / "search.py"), *ARGS, *args]
-        environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        command = [ROOT / "launch" / "search.py", *ARGS, *args]
+        process = forked.Popen(command, cwd=tmp_path, env={**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)})
         processes.append(process)
         return process
 

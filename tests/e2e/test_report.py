@@ -21,11 +21,16 @@ from cifar_flax.analysis.config_diff import changed_fields
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import write_report
 from cifar_flax.analysis.robustness.accuracy import corruption_accuracy
+from cifar_flax.config import DataConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
+from cifar_flax.data import cache
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line
+from tests.helpers import forked
 
 
 @pytest.fixture
@@ -70,9 +75,8 @@ def test_a_run_without_checkpoint_costs_one_line(launch, workdir):
 @pytest.mark.slow
 def test_a_run_that_is_training_is_evaluated_and_goes_on(launch, tiny_cache, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={run}"]
-    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)}
-    training = subprocess.Popen([*command, "--config.train.epochs=100000"], env=environment, stdout=subprocess.DEVNULL)
+    command = [ROOT / "launch" / "train.py", f"--config={TINY_CONFIG}", f"--workdir={run}", "--config.train.epochs=100000"]
+    training = forked.Popen(command, env={**os.environ, "CIFAR_FLAX_CACHE": str(tiny_cache)})
     try:
         while training.poll() is None and not saved_steps(run):
             time.sleep(0.05)
@@ -260,19 +264,19 @@ def test_the_changed_fields_of_every_config_fit(browser, width, tmp_path):
 
 @pytest.fixture(scope="module")
 def hundred_classes(shapes100_cache, tmp_path_factory):
-    """The report of a network on shapes100, trained for one epoch: 100 classes in 20 superclasses, 5,000 test images.
+    """The report of a network on some of shapes100, trained for one epoch: 100 classes in 20 superclasses, 1,000 test images.
 
     It has two of the corruptions.
     """
     folder = tmp_path_factory.mktemp("hundred")
-    environment = {**os.environ, "CIFAR_FLAX_CACHE": shapes100_cache}
-    overrides = ["--config.data.name=shapes100", "--config.train.epochs=1", "--config.train.batch_size=256"]
-    train = ["train.py", f"--config={ROOT / 'configs' / 'three_conv.py'}", *overrides, f"--workdir={folder / 'run'}"]
-    for name, *args in (train, ["evaluate.py", f"--run={folder / 'run'}", "--noreport"]):
-        command = [sys.executable, str(ROOT / "launch" / name), *args]
-        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=900)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", shapes100_cache)
+        shapes = {split: load_dataset(DataConfig(name="shapes100"), split).in_memory() for split in ("train", "test")}
+        patch.setenv("CIFAR_FLAX_CACHE", str(folder / "cache"))
+        cache.write("some", {split: dataset.take(np.arange(0, len(dataset), 5)) for split, dataset in shapes.items()}, "tests")
+        config = load_config(str(ROOT / "configs" / "three_conv.py"))
+        config.data.name, config.train.epochs = "some", 1
+        train(validated(config), folder / "run")
         run = Run.open(folder / "run")
         predictions, dataset = predict_split(run, "test")
         network, report = run.network(predictions.step), run.workdir / "report"

@@ -1,8 +1,6 @@
 import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -16,6 +14,7 @@ from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.writers.tensorboard import read_events
 from tests.conftest import ROOT, TINY_CONFIG
+from tests.helpers import forked
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends
 TIMEOUT = 600  # seconds, on a machine that is busy
@@ -49,9 +48,8 @@ def curves(run):
 
 
 def start(workdir, cache, *overrides):
-    command = [sys.executable, str(ROOT / "launch" / "train.py"), f"--config={TINY_CONFIG}", f"--workdir={workdir}"]
-    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(cache)}
-    return subprocess.Popen([*command, *OVERRIDES, *overrides], env=environment, text=True, stderr=subprocess.PIPE)
+    command = [ROOT / "launch" / "train.py", f"--config={TINY_CONFIG}", f"--workdir={workdir}", *OVERRIDES, *overrides]
+    return forked.Popen(command, env={**os.environ, "CIFAR_FLAX_CACHE": str(cache)})
 
 
 def stop_at(workdir, cache, step, number, *overrides):

@@ -59,7 +59,7 @@ def test_a_silent_process_keeps_its_trial_and_holds_no_other_back(search, tmp_pa
     wait_for_step(trials / "0000", 1, first)
     first.send_signal(signal.SIGSTOP)
     second = search("--trials=2", "--noprune")
-    said = list(itertools.takewhile(lambda line: "waiting for trials 0:" not in line, second.stdout))
+    said = list(itertools.takewhile(lambda line: "waiting for trials 0:" not in line, second.lines()))
     assert any("trial 1: validation top-1" in line for line in said), "it waited before there was nothing else to run"
     first.send_signal(signal.SIGCONT)
     for process in (first, second):

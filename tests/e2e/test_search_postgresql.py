@@ -19,7 +19,7 @@ FINISHED = """
 
 def kill_amid_a_trial(process, trials):
     """Kills a process in the third epoch of its first trial, and returns which that was."""
-    begun = (int(match[1]) for line in process.stdout if (match := re.match(r"trial (\d+): optim", line)))
+    begun = (int(match[1]) for line in process.lines() if (match := re.match(r"trial (\d+): optim", line)))
     index = next(begun, None)
     assert index is not None, process.communicate()
     wait_for_step(trials / f"{index:04d}", 2 * STEPS + 1, process)

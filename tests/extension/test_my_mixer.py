@@ -18,6 +18,7 @@ from cifar_flax import Run, load_network
 from cifar_flax.training.records import TIMES, read_records
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
+from tests.helpers import forked
 
 FILE = ROOT / "tests" / "extension" / "my_mixer.py"
 EPOCHS, STEPS = 3, 3 * 27  # 1,350 images in batches of 50
@@ -39,11 +40,16 @@ def project(tmp_path_factory):
 
 
 def command(name, *args):
-    return [sys.executable, str(ROOT / "launch" / f"{name}.py"), *map(str, args)]
+    return [ROOT / "launch" / f"{name}.py", *args]
 
 
-def run(name, *args, cwd=None, env=None):
-    return subprocess.run(command(name, *args), check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+def run(name, *args):
+    return forked.run(command(name, *args))
+
+
+def run_anew(name, *args, cwd, env=None):
+    python = [sys.executable, *map(str, command(name, *args))]
+    return subprocess.run(python, check=False, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
 
 
 def succeed(name, *args):
@@ -85,7 +91,7 @@ def test_it_trains_with_its_parts_named_by_import_path(mixer_run):
 @pytest.mark.slow
 def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
     killed = project / "killed"
-    process = subprocess.Popen(command("train", *TRAIN, f"--workdir={killed}"))
+    process = forked.Popen(command("train", *TRAIN, f"--workdir={killed}"))
     while process.poll() is None:
         file = killed / "metrics.jsonl"
         if file.exists() and f'"step": {STEPS // 2},' in file.read_text():
@@ -144,7 +150,7 @@ def test_its_onnx_model_gives_the_same_logits(mixer_run):
 
 
 def test_from_another_folder_one_line_says_from_where_to_run(mixer_run, tmp_path):
-    done = run("evaluate", f"--run={mixer_run}", cwd=tmp_path)
+    done = run_anew("evaluate", f"--run={mixer_run}", cwd=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "my_mixer:Mixer" in line
@@ -157,7 +163,7 @@ def test_a_file_that_lies_in_the_run_is_not_executed(mixer_run, tmp_path, enviro
     shutil.copytree(mixer_run, stranger)
     (stranger / "my_mixer.py").write_text("open('executed', 'w')\n" + FILE.read_text())
     path = os.pathsep.join(filter(None, (environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH"))))
-    done = run("evaluate", "--run=.", cwd=stranger, env={**os.environ, "PYTHONPATH": path})
+    done = run_anew("evaluate", "--run=.", cwd=stranger, env={**os.environ, "PYTHONPATH": path})
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "in which nothing is executed" in done.stderr
     assert not (stranger / "executed").exists()

@@ -18,6 +18,7 @@ from cifar_flax.files.checksum import read_checksummed, sha256_of_arrays
 from cifar_flax.run import Run
 from cifar_flax.training.records import TIMES, read_records
 from tests.conftest import ROOT, TINY_CONFIG, tiny_split
+from tests.helpers import forked
 
 EPOCHS = 4  # of 9 steps each
 TIMEOUT = 600  # seconds after which a command hangs; the longest takes ten on an idle machine
@@ -59,19 +60,18 @@ class Scene:
         return validated(config)
 
     def start(self, verb, workdir, cache, *flags, **environment):
-        """Starts `launch/VERB.py`, train or evaluate, on a run directory."""
+        """Starts `launch/VERB.py`, train or evaluate, on a run directory; with an environment, a Python of its own."""
         if verb == "train":
             data = (f"--config.data.name=folder:{self.pictures}", "--config.data.image_size=8")
             flags = (f"--config={TINY_CONFIG}", f"--workdir={workdir}", *data, f"--config.train.epochs={EPOCHS}", *flags)
         else:
             flags = (f"--run={workdir}", *flags)
+        command = [str(ROOT / "launch" / f"{verb}.py"), *flags]
+        variables = {**os.environ, "CIFAR_FLAX_CACHE": str(cache), **environment}
+        if not environment:
+            return forked.Popen(command, env=variables)
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "launch" / f"{verb}.py"), *flags],
-            env={**os.environ, "CIFAR_FLAX_CACHE": str(cache), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, *command], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
     def run(self, verb, workdir, cache, **environment):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.run import load_network
+from cifar_flax.runtime.environment import check_xla_flags
 
 COMMAND = """
 from cifar_flax.runtime import startup
@@ -53,6 +54,7 @@ def test_settings_of_other_programs_change_nothing_and_are_named(name, value):
         ("JAX_PLATFORMS", "cuda,tpu" if jax.default_backend() == "cpu" else "metal", "JAX_PLATFORMS="),
         ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS=nonsense: not available here"),
         ("XLA_FLAGS", "--xla_force_host_platform_device_count=1 --xla_nonsense=1", "XLA_FLAGS: .*--xla_nonsense"),
+        ("XLA_FLAGS", "--xla_backend_optimization_level=low", "XLA_FLAGS: .*value low for flag xla_backend_optimization_level"),
         ("XLA_FLAGS", "nonsense", "XLA_FLAGS: "),
     ],
 )
@@ -61,6 +63,11 @@ def test_a_setting_without_which_nothing_runs_is_named_in_a_line(name, value, sa
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert said.partition(".*")[0] in done.stderr
     assert said.rpartition(".*")[2] in done.stderr
+
+
+def test_flags_that_every_xla_has_are_not_tried_in_another_process(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)
+    check_xla_flags("--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0")
 
 
 def test_letters_that_a_terminal_lacks_are_escaped():
