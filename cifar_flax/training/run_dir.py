@@ -22,6 +22,7 @@ from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.run_environment import describe_environment
+from cifar_flax.training.run_table import is_exported
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
@@ -138,7 +139,12 @@ def _recorded_config(workdir: Path) -> Config | None:
     None where there is neither config.json nor a checkpoint.
     """
     if (workdir / "config.json").exists():
-        return read_config(workdir / "config.json")
+        try:
+            return read_config(workdir / "config.json")
+        except UserError:
+            if is_exported(workdir):
+                raise UserError(f"{workdir} holds an exported network, not a run; choose another --workdir") from None
+            raise
     if not saved_steps(workdir):
         return None
     try:

@@ -40,6 +40,13 @@ def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_dat
     assert refusal.traceback  # whose frames hold on to the lock
 
 
+def test_an_exported_network_is_not_taken_for_a_damaged_run(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "cifar_flax"}')  # as transformers would read it
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds an exported network, not a run; choose another --workdir$"):
+        open_run_dir(tmp_path, validated(tiny_config), PREPROCESSING)
+
+
 def test_a_run_goes_on_with_the_test_images_that_it_recorded_and_not_with_renamed_classes(tiny_data, tiny_config, tmp_path):
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing

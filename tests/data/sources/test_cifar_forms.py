@@ -14,7 +14,6 @@ from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives, cifar_content
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same, planes, python_members, write_tar
-from tests.helpers import hub_files
 from tests.helpers.hub_files import datasets_cache, hub_folder
 
 
@@ -151,7 +150,7 @@ def test_superclasses_that_a_form_lacks_are_filled_in():
     assert members["fish"] == ["aquarium_fish", "flatfish", "ray", "shark", "trout"]
 
 
-REAL = ("the inner folder", "zip of Kaggle", "Parquet of the Hub", "cache of datasets", "repacked tarball")
+REAL = ("the inner folder", "zip of Kaggle", "Parquet of the Hub")  # of each kind of reader one
 
 
 @pytest.mark.slow
@@ -159,8 +158,6 @@ def test_the_real_cifar100_has_the_same_hashes_in_every_kind_of_form(tmp_path, m
     monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
     expected = {split: cache.hashes("cifar100", split) for split in real}
-    tables = {id(dataset): hub_files.table(dataset) for dataset in real.values()}  # PNG files, which two forms hold
-    monkeypatch.setattr(hub_files, "table", lambda dataset: tables[id(dataset)])
     forms = {form: FORMS[form] for form in REAL} | {"Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}
     for form, make in forms.items():
         path: Path = make(tmp_path / form.replace(" ", "_"), real)
