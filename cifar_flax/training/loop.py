@@ -24,7 +24,7 @@ AfterEpoch = Callable[[int, Scores], None]
 @standard_arithmetic()
 def train(
     config: Config,
-    workdir: Path,
+    workdir: str | Path,
     restart: bool = False,
     after_epoch: AfterEpoch | None = None,
     profile: bool = False,
@@ -52,6 +52,7 @@ def train(
       RunFailed: the loss is not finite, or a checkpoint cannot be written. The last good checkpoint stays.
       Preempted: SIGTERM or SIGINT came, or the time was over; everything is saved.
     """
+    workdir = Path(workdir)
     checkpoint_folder(workdir)
     if config.train.num_seeds > 1:
         raise ConfigError(

@@ -42,7 +42,7 @@ def seed_runs(config: Config, workdir: Path) -> list[SeedRun]:
 @standard_arithmetic()
 def train_seeds(
     config: Config,
-    workdir: Path,
+    workdir: str | Path,
     restart: bool = False,
     max_minutes: float | None = None,
     profile: bool = False,
@@ -64,6 +64,7 @@ def train_seeds(
     Raises:
       UserError, RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes.
     """
+    workdir = Path(workdir)
     checkpoint_folder(workdir)
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds

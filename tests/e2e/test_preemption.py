@@ -72,7 +72,7 @@ def test_when_the_minutes_are_over_the_run_ends_and_the_same_call_goes_on(tiny_d
     config = validated(tiny_config)
     with pytest.raises(Preempted, match=r"--max_minutes=0 are over: there is nothing to save yet; run the same command"):
         train(config, tmp_path / "run", max_minutes=0)
-    assert int(train(config, tmp_path / "run", max_minutes=60).step) == 18
+    assert int(train(config, str(tmp_path / "run"), max_minutes=60).step) == 18
 
 
 def test_a_run_stops_while_a_program_is_compiled_and_goes_on_later(tiny_data, tiny_config, tmp_path, monkeypatch):

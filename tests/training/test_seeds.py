@@ -57,7 +57,7 @@ def single(tiny_cache, tmp_path_factory):
 
 @pytest.mark.slow
 def test_seeds_one_after_another_are_the_runs_that_each_would_be(config, single, tmp_path, capsys):
-    train_seeds(config, tmp_path / "run")
+    train_seeds(config, str(tmp_path / "run"))
     for name in SEEDS:
         assert values(tmp_path / "run" / name, "step", "step", "loss") == values(single / name, "step", "step", "loss")
     summary = json.loads((tmp_path / "run" / "seeds.json").read_text())
