@@ -38,7 +38,8 @@ class Popen:
     def returncode(self):
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self):
+        return self.returncode
 
     def send_signal(self, number):
         if self.poll() is None:

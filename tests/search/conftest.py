@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ class Trainings:
                 after_epoch(epoch, {"top1": top1})
 
 
+def run_search(folder, trainings, trials=4, folds=None, epochs=3, workdir=None, space=SPACE, **options):
+    """Runs a search: a grid over `augment.cutout`, 0 to 9, or another space. Returns the search and its study."""
+    base = Config()
+    base.train.epochs = epochs
+    search = Search(base, space, workdir or folder, folds, trainings.train)
+    study = Study(f"sqlite:///{folder}/study.db", "s", space, "grid", trials, **options)
+    run_trials(search, study)
+    return search, study
+
+
 @pytest.fixture
 def trainings():
     return Trainings()
@@ -41,14 +52,4 @@ def trainings():
 
 @pytest.fixture
 def start(tmp_path, trainings):
-    """Runs a search: a grid over `augment.cutout`, 0 to 9, or another space. Returns the search and its study."""
-
-    def run(trials=4, folds=None, epochs=3, workdir=tmp_path, space=SPACE, **options):
-        base = Config()
-        base.train.epochs = epochs
-        search = Search(base, space, workdir, folds, trainings.train)
-        study = Study(f"sqlite:///{tmp_path}/study.db", "s", space, "grid", trials, **options)
-        run_trials(search, study)
-        return search, study
-
-    return run
+    return partial(run_search, tmp_path, trainings)

@@ -16,13 +16,15 @@ from cifar_flax.search.objective import Search
 from cifar_flax.search.space import Choice, LogUniform, Space, Uniform
 from cifar_flax.search.study import Study
 from tests.conftest import ROOT
+from tests.search.conftest import Trainings, run_search
 
 QUICKSTART = str(ROOT / "configs" / "quickstart.py")
 
 
-@pytest.fixture
-def searched(start, trainings):
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
     """A search of eight trials of three epochs: 3 is the best, 6 is pruned after its second epoch, 7 fails in it."""
+    trainings = Trainings()
 
     def score(config, epoch):
         if config.augment.cutout == 7 and epoch == 2:
@@ -30,7 +32,7 @@ def searched(start, trainings):
         return (0.2, 0.3, 0.4, 0.5, 0.35, 0.45, 0.07, 0.6)[config.augment.cutout] - 0.02 * (epoch - 1)
 
     trainings.score = score
-    return start(trials=8, prune_from=2)
+    return run_search(tmp_path_factory.mktemp("searched"), trainings, trials=8, prune_from=2)
 
 
 def read(path):
