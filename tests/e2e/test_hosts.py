@@ -14,7 +14,7 @@ from cifar_flax import Run
 from cifar_flax.errors import RERUN_HINT
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
-from tests.conftest import ROOT, TINY_CONFIG
+from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
 
 pytestmark = pytest.mark.slow
 STEPS = 27  # 3 epochs of 290 images in batches of 32
@@ -67,7 +67,7 @@ def environment(cache, devices):
     return {
         **os.environ,
         "CIFAR_FLAX_CACHE": str(cache),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {UNOPTIMIZED['XLA_FLAGS']}",
     }
 
 

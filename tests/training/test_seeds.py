@@ -22,8 +22,9 @@ from cifar_flax.training.runs import Runs
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.seeds import can_vmap_seeds, seed_runs, train_seeds
 from cifar_flax.training.trainer import Trainer
-from tests.conftest import ROOT, TINY_CONFIG
+from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 SEEDS = ("seed3", "seed4", "seed5")
 STEPS = 27  # 3 epochs of 290 images in batches of 32
 
@@ -272,7 +273,8 @@ config.seed, config.train.num_seeds, config.train.epochs, config.train.vmap_seed
 config.plateau.patience, config.plateau.factor, config.plateau.min_delta = 1, 0.5, 1e3
 train_seeds(validated(config), Path("run"))
 """
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    flags = f"--xla_force_host_platform_device_count={devices} {UNOPTIMIZED['XLA_FLAGS']}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment, timeout=600)
     for name in SEEDS:
         losses = (values(folder / name, "step", "loss") for folder in (tmp_path / "run", single))
