@@ -11,8 +11,8 @@ from cifar_flax.config.catalog import describe_fields
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.errors import UserError
+from cifar_flax.files.exported import is_exported
 from cifar_flax.runtime import app
-from cifar_flax.training.run_table import is_exported
 from cifar_flax.training.seed_folders import one_run
 
 

@@ -49,7 +49,10 @@ def unoptimized():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-LONGEST = ("test_readme", "test_hosts", "test_real_training", "test_search", "test_kills")  # of the slow ones, in minutes
+LONGEST = (  # of the slow ones, in minutes
+    *("test_readme", "test_configs", "test_gpu", "test_hosts", "test_distillation", "test_seeds"),
+    *("test_resume", "test_report", "test_kills", "test_real_training"),
+)
 
 
 def pytest_collection_modifyitems(items):

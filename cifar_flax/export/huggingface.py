@@ -11,10 +11,11 @@ from cifar_flax.data.sources.folders import PREFIX as PICTURES
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
+from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import make_folder
 from cifar_flax.network import Network
 from cifar_flax.pretrained.hub import CONFIG, LIBRARY, is_ours
-from cifar_flax.pretrained.weights import WEIGHTS, KernelDtype, write_weights
+from cifar_flax.pretrained.weights import KernelDtype, write_weights
 
 CARD = "README.md"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}  # our name -> the Hub's

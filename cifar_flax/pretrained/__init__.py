@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from cifar_flax.errors import UserError
+from cifar_flax.files.exported import WEIGHTS, is_exported
 from cifar_flax.network import Network
 from cifar_flax.pretrained.hub import PREFIX as HUB
 from cifar_flax.pretrained.hub import download
-from cifar_flax.pretrained.weights import SUFFIX, WEIGHTS, check_variables, read_weights
+from cifar_flax.pretrained.weights import SUFFIX, check_variables, read_weights
 
 FOLDER = Path(__file__).parent
 PREFIX = "pretrained:"  # of a name where a run directory could stand too
@@ -37,7 +38,7 @@ def is_bundled(source: str | Path) -> bool:
 def is_weights(source: str | Path) -> bool:
     """Whether `load_weights` takes `source` for a network that needs no run, be there one of that name or not."""
     name, path = str(source), Path(source)
-    return is_bundled(source) or name.startswith(HUB) or name.endswith(SUFFIX) or (path / WEIGHTS).is_file()
+    return is_bundled(source) or name.startswith(HUB) or name.endswith(SUFFIX) or is_exported(path)
 
 
 def load_weights(source: str | Path) -> Network | None:
@@ -61,7 +62,7 @@ def load_weights(source: str | Path) -> Network | None:
         network.name = name.removeprefix(HUB)
     elif name.endswith(SUFFIX):
         network = read_weights(path)
-    elif (path / WEIGHTS).is_file():
+    elif is_exported(path):
         network = read_weights(path / WEIGHTS)
         network.name = path.absolute().name
     else:

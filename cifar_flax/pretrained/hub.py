@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from cifar_flax.errors import UserError
+from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import read_json
 from cifar_flax.files.installation import install_command
-from cifar_flax.pretrained.weights import WEIGHTS
 
 PREFIX = "hf:"
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")

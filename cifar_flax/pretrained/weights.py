@@ -26,7 +26,7 @@ from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
 from cifar_flax.pretrained.trust import check_imports
 
-SUFFIX, WEIGHTS = ".safetensors", "model.safetensors"  # the latter within a folder, by the custom of the Hugging Face Hub
+SUFFIX = ".safetensors"
 LONGEST_VALUE = 40  # characters of a value in a message
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
 

@@ -15,6 +15,7 @@ from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.files.exported import is_exported
 from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
@@ -22,7 +23,6 @@ from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.run_environment import describe_environment
-from cifar_flax.training.run_table import is_exported
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"

@@ -6,10 +6,10 @@ from pathlib import Path
 from cifar_flax.config.serialize import read_config
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.exported import is_exported
 from cifar_flax.files.tables import format_table
 from cifar_flax.training.records import read_records
 
-WEIGHTS = "model.safetensors"  # as in `pretrained.weights`, which takes JAX to import
 HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
 NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
 
@@ -19,11 +19,6 @@ def describe_runs(folder: Path) -> str:
     folders = (path.parent for path in sorted(folder.rglob("config.json")))
     runs = [_describe_run(run, folder) for run in folders if not is_exported(run)]
     return format_table([HEADER, *runs], right=NUMBERS) if runs else f"{folder}: no run there"
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether a folder is one of export --format=huggingface, whose config.json is not a run's but for other programs."""
-    return (folder / WEIGHTS).is_file()
 
 
 def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:

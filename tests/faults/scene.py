@@ -70,9 +70,8 @@ class Scene:
         variables = {**os.environ, "CIFAR_FLAX_CACHE": str(cache), **environment}
         if not environment:
             return forked.Popen(command, env=variables)
-        return subprocess.Popen(
-            [sys.executable, *command], env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        closed = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        return subprocess.Popen([sys.executable, *command], env=variables, **closed, stderr=subprocess.PIPE, text=True)
 
     def run(self, verb, workdir, cache, **environment):
         """Runs `launch/VERB.py` to its end."""
