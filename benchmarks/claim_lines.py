@@ -69,6 +69,7 @@ def made_with(workdir: Path) -> dict[str, Any]:
         "dtype": read_checksummed(workdir / "config.json")["train"]["dtype"],
         "commit": (environment["git_commit"] or "")[:10],
         "cpu": environment["cpu"],
+        "cpu_flags": environment["cpu_flags"],
         "cpus": environment["cpus"],
         "devices": environment["devices"],
         "jaxlib": environment["packages"]["jaxlib"],

@@ -18,6 +18,8 @@ SECONDS_A_STEP = 5e-4  # what a step of no work takes
 MATMUL_EFFICIENCY = (
     0.35  # of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores
 )
+# What multiplies numbers fastest, best first: its flag in /proc/cpuinfo, and its name.
+ARITHMETIC = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 PASSES = 3  # a step's multiply-adds in those of a forward pass
 
 _PROBE = """
@@ -44,9 +46,12 @@ def this_machine() -> dict[str, Any]:
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
-    """What sets the speed: the accelerator, or the processor and how many of it."""
+    """What sets the speed: the accelerator, or the processor, how many of it, and the widest arithmetic that it has."""
     first = str(environment["devices"][0])
-    return first if first != "cpu" else f"{environment['cpus']} x {environment['cpu']}"
+    if first != "cpu":
+        return first
+    arithmetic = next((f", {name}" for flag, name in ARITHMETIC.items() if flag in environment["cpu_flags"]), "")
+    return f"{environment['cpus']} x {environment['cpu']}{arithmetic}"
 
 
 def dtype(config: Config, machine: Mapping[str, Any]) -> str:

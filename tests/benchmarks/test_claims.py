@@ -13,14 +13,15 @@ from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from tests.conftest import ROOT, UNOPTIMIZED
 
-MACHINE = {"devices": ["cpu"], "cpus": 2, "cpu": "Some", "fast_bfloat16": False, "multiply_adds_a_second": 1e11}
+HARDWARE = {"devices": ["cpu"], "cpus": 2, "cpu": "Some", "cpu_flags": ["avx2", "fma"]}
+MACHINE = {**HARDWARE, "fast_bfloat16": False, "multiply_adds_a_second": 1e11}
 
 
 def line(config, **changed):
     """A line of a training of 45,000 images here."""
     scores = {"top1": 0.5, "top2": 0.6, "top3": 0.7, "top5": 0.8}
     given = {"config": config, "images": 45_000, "seconds": 100, "compilation": 10, "dtype": "float32", "test": scores}
-    return {**given, "devices": ["cpu"], "cpus": 2, "cpu": "Some", **changed}
+    return {**given, **HARDWARE, **changed}
 
 
 def test_everything_that_is_listed_has_a_config_a_tiny_one_and_a_space():
@@ -39,7 +40,8 @@ def test_names_and_groups_are_chosen_together_each_once():
 
 def test_a_time_is_that_of_its_like_here():
     twice = Training("wide", epochs=2)  # of 703 steps each
-    lines = [line("wide"), line("wide", dtype="bfloat16", seconds=1), line("wide", cpu="Other", seconds=1)]
+    others = ({"dtype": "bfloat16"}, {"cpu": "Other"}, {"cpu_flags": ["avx2", "fma", "avx512f"]})
+    lines = [line("wide"), *(line("wide", seconds=1, **other) for other in others)]
     assert estimate(twice, lines, MACHINE) == (pytest.approx(2 * 703 * 64 / 45_000 * 90 + STARTUP_SECONDS), "its like here")
 
 
