@@ -28,6 +28,7 @@ _PAGE = flags.DEFINE_string("page", "docs/claims.md", "the page to write; its pi
 WIDE = ("wide-published", "wide", "wide-short")  # the first that is there is drawn
 PROBABILITIES = ("bigger_conv-adam", "bigger_conv-dropout", "bigger_conv", "two_conv", "mlp")
 SAMPLES = 5  # rows and columns of the grid of images
+RED = "#b03030"  # of what is wrong
 THREE_CONV = {  # what is said of test top-1, at which epoch
     "three_conv": (150, 0.5602),
     "three_conv:no_augment": (100, 0.4942),
@@ -109,12 +110,12 @@ def sample_grid(network: Any, images: np.ndarray, labels: np.ndarray) -> "Figure
         show_image(axes, image)
         right = guess == label
         axes.set_title(class_label(names[guess], 14) + ("" if right else f"\nis {class_label(names[label], 14)}"), fontsize=8,
-                       color="black" if right else "#b03030")  # fmt: skip
+                       color="black" if right else RED)  # fmt: skip
     return figure
 
 
 def probability_bars(network: Any, images: np.ndarray, labels: np.ndarray) -> "Figure":
-    """A row for each image uint8 [N, H, W, C]: it, and a bar for each class, that of its own blue."""
+    """A row for each image uint8 [N, H, W, C]: it, and a bar for each class: its own blue, a wrong guess red."""
     from cifar_flax.analysis.figures import BLUE, GREY, class_label, new_figure, show_image
 
     names, probabilities = network.class_names, network.probabilities(images)
@@ -123,7 +124,8 @@ def probability_bars(network: Any, images: np.ndarray, labels: np.ndarray) -> "F
         figure.subplots(len(images), 2, width_ratios=(1, 3)), images, labels, probabilities, strict=True
     ):
         show_image(row[0], image)
-        row[1].bar(range(len(values)), values, color=[BLUE if i == label else GREY for i in range(len(values))])
+        colors = {int(values.argmax()): RED, int(label): BLUE}
+        row[1].bar(range(len(values)), values, color=[colors.get(i, GREY) for i in range(len(values))])
         row[1].set(ylim=(0, 1))
         row[1].set_xticks(range(len(values)), [class_label(name) for name in names], fontsize=7, rotation=30)
     return figure
@@ -166,7 +168,7 @@ def _draw_samples(run: "Run | None", path: Path) -> str | None:
 
 
 def _draw_probabilities(run: "Run | None", path: Path) -> str | None:
-    return _draw_images(run, path, probability_bars, SAMPLES, "probabilities of all classes, blue that of the right one")
+    return _draw_images(run, path, probability_bars, SAMPLES, "probabilities of the classes: the right one blue, a wrong guess red")
 
 
 def _draw_images(
