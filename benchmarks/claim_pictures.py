@@ -168,7 +168,7 @@ def _draw_samples(run: "Run | None", path: Path) -> str | None:
 
 
 def _draw_probabilities(run: "Run | None", path: Path) -> str | None:
-    return _draw_images(run, path, probability_bars, SAMPLES, "probabilities of the classes: the right one blue, a wrong guess red")
+    return _draw_images(run, path, probability_bars, SAMPLES, "probabilities of classes: the right one blue, a wrong guess red")
 
 
 def _draw_images(
