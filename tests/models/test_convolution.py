@@ -69,6 +69,24 @@ def test_float32_equals_numpy_in_float64_with_its_gradients(case, counts):
     check(case, counts, jnp.float32, 1e-5)
 
 
+@pytest.mark.parametrize("case", SHAPES)
+def test_kernels_on_few_channels_equal_numpy_in_float64_with_their_gradients(case):
+    size = case[0]
+    channels = max(1, convolution.MAX_WINDOW // size**2)
+    check(case, (2, channels, convolution.MIN_FEATURES), jnp.float32, 1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a form for CPUs")
+@pytest.mark.parametrize(("channels", "features", "convolutions"), [(3, 32, 1), (4, 32, 2), (3, 31, 2)])
+def test_the_gradient_of_a_kernel_on_few_channels_is_a_product(channels, features, convolutions):
+    x, kernel = jnp.ones((2, 6, 6, channels)), jnp.ones((3, 3, channels, features))
+
+    def loss(kernel):
+        return (convolve(x, kernel, "SAME") ** 2).sum()
+
+    assert compilation.jit(jax.grad(loss)).lower(kernel).compile().as_text().count(" convolution(") == convolutions
+
+
 @pytest.mark.parametrize(("case", "counts"), CASES)
 def test_bfloat16_equals_numpy_in_float64_with_its_gradients(case, counts):
     """To its precision; on a processor with AMX in the forms for oneDNN."""
