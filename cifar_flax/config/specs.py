@@ -71,8 +71,9 @@ class ModelSpec(Spec):
       x: float32 [N, H, W, C], normalised. The module casts it to the `dtype` that `build` was given.
       train: bool, given by name or position; whether dropout and the like are on.
       It returns logits, float32 [N, num_classes].
-      Its variables are in the collections "params" and "batch_stats" (running statistics, which it updates where `train` is
-      true); its random numbers come from `make_rng("dropout")`. Initialisation may look at `x`: it is given training images.
+      Its variables are in the collections "params", of float32, and "batch_stats" (running statistics, of float32 or whole
+      numbers, which it updates where `train` is true); its random numbers come from `make_rng("dropout")`. Initialisation may
+      look at `x`: it is given training images.
     A module with statistics is frozen with its parameters if `use_running_average` is an attribute or an argument of its call,
     as with flax.linen.BatchNorm. Muon leaves a last layer called `logits` or `head` to Adam; a config names others in
     `config.optim.adam`. Reports show the input of the last layer with parameters as the features of an image.

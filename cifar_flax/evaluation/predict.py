@@ -53,8 +53,9 @@ def make_features(model: nn.Module, preprocessing: Preprocessing, dtype: Any, me
 
         def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             parameters = context.module.variables.get("params", {}) if context.method_name == "__call__" else {}
-            if args and any(not isinstance(value, dict) for value in parameters.values()):
-                inputs.append(args[0])
+            given = [*args, *kwargs.values()]
+            if given and any(not isinstance(value, dict) for value in parameters.values()):
+                inputs.append(given[0])
             return call(*args, **kwargs)
 
         with nn.intercept_methods(record):

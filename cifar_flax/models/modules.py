@@ -63,6 +63,12 @@ def check_module(model: nn.Module, image_shape: tuple[int, int, int], num_classe
             raise ConfigError(f"config.model: has variables in {other}; expected none but in 'params' and 'batch_stats'")
         if "params" not in variables:
             raise ConfigError("config.model: has no parameters, so that there is nothing to train")
+        for path, leaf in flatten_dict(dict(variables)).items():
+            if leaf.dtype != jnp.float32 and (path[0] == "params" or jnp.issubdtype(leaf.dtype, jnp.floating)):
+                raise ConfigError(
+                    f"config.model: {'/'.join(path)} is {leaf.dtype}; expected float32, whatever the dtype of activations: "
+                    "leave out `param_dtype`"
+                )
         evaluated = jax.eval_shape(lambda variables, images: call(variables, images, False), variables, images)
         trained, updates = jax.eval_shape(lambda variables, images: call(variables, images, True), variables, images)
     for logits, train in ((evaluated, False), (trained, True)):

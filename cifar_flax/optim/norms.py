@@ -9,7 +9,7 @@ from cifar_flax.runtime.loops import materialized, row_groups
 
 
 def norm(x: jax.Array) -> jax.Array:
-    """Root of the sum of squares of an array of at least one axis: []."""
+    """Root of the sum of squares of an array: []."""
     return jnp.sqrt(_sum_of_squares(x))
 
 
@@ -22,4 +22,4 @@ def _sum_of_squares(x: jax.Array) -> jax.Array:
     """On a CPU in two steps: XLA takes five times as long there over one sum of a large kernel."""
     if jax.default_backend() != "cpu":
         return jnp.square(x).sum()
-    return materialized(jnp.square(row_groups(x)).sum(1)).sum()
+    return materialized(jnp.square(row_groups(jnp.atleast_1d(x))).sum(1)).sum()

@@ -161,10 +161,14 @@ def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
     """The arrays of a file by name, sorted."""
     kernels = jnp.dtype(dtype)
+
+    def is_kernel(path: tuple[str, ...], x: Any) -> bool:
+        return path[0] == "params" and path[-1] != "bias" and np.ndim(x) > 1
+
     with np.errstate(over="ignore"):  # reported below
         tensors = {
-            "/".join(name): np.ascontiguousarray(np.asarray(x, kernels if np.ndim(x) > 1 else np.float32))
-            for name, x in sorted(flatten_dict(dict(variables)).items())
+            "/".join(map(_escaped, path)): np.asarray(x, kernels if is_kernel(path, x) else np.float32, order="C")
+            for path, x in sorted(flatten_dict(dict(variables)).items())
         }
     infinite = [name for name, x in tensors.items() if not np.isfinite(x).all()]
     if infinite:
@@ -173,8 +177,14 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
 
 
 def _variables(tensors: dict[str, np.ndarray]) -> Variables:
-    variables: Variables = unflatten_dict({tuple(name.split("/")): jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
+    paths = {name: tuple(part.replace("~1", "/").replace("~0", "~") for part in name.split("/")) for name in tensors}
+    variables: Variables = unflatten_dict({paths[name]: jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
     return variables
+
+
+def _escaped(part: str) -> str:
+    """A part of a path without a slash, which names of Flax may have (`nn.WeightNorm`): as in JSON Pointers, RFC 6901."""
+    return part.replace("~", "~0").replace("/", "~1")
 
 
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -95,7 +96,7 @@ class MetricLogger:
 
     def _step(self, step: int, values: dict[str, float], learning_rate_scale: float, timer: StepTimer) -> None:
         with jax.default_device(host_device()):  # an accelerator would first end the steps before it
-            rate = float(self._schedule(step - 1)) * learning_rate_scale
+            rate = float(self._schedule(jnp.int32(step - 1))) * learning_rate_scale
         line = {"kind": "step", "step": step, "epoch": self._epoch_of(step), **values, "learning_rate": rate}
         speed = timer.steps_per_second * self._config.train.batch_size
         self._append({**line, "images_per_second": speed, **timer.times})

@@ -178,5 +178,9 @@ def _average(state: TrainState, new: Variables, decay: float | None) -> Variable
     if decay is None:
         return None
     rate = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
-    average: Variables = jax.tree.map(lambda old, x: rate * old + (1 - rate) * x, state.ema, new)
+
+    def averaged(old: jax.Array, x: jax.Array) -> jax.Array:
+        return rate * old + (1 - rate) * x if jnp.issubdtype(x.dtype, jnp.floating) else x  # a count is as it is
+
+    average: Variables = jax.tree.map(averaged, state.ema, new)
     return average

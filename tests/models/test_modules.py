@@ -78,6 +78,19 @@ class GrowingStatistics(nn.Module):
         return nn.Dense(10)(x.mean((1, 2)))
 
 
+class HalfParameters(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(10, param_dtype=jnp.bfloat16)(x.mean((1, 2))).astype(jnp.float32)
+
+
+class HalfStatistics(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        self.variable("batch_stats", "mean", jnp.zeros, (), jnp.bfloat16)
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
 def test_a_module_that_keeps_the_contract_is_accepted():
     check_module(Good(), SHAPE, 10)
 
@@ -99,6 +112,8 @@ def test_the_networks_here_keep_the_contract(name):
         (OtherCollection(), "has variables in ['counts']; expected none but in 'params' and 'batch_stats'"),
         (OtherRandomness(), "noise"),
         (WithoutParameters(), "has no parameters, so that there is nothing to train"),
+        (HalfParameters(), "params/Dense_0/bias is bfloat16; expected float32, whatever the dtype of activations"),
+        (HalfStatistics(), "batch_stats/mean is bfloat16; expected float32"),
         (GrowingStatistics(), "training changes the names, shapes or dtypes of the 'batch_stats'"),
     ],
 )

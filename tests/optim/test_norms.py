@@ -5,7 +5,7 @@ import pytest
 from cifar_flax.optim.norms import norm, tree_norm
 
 
-@pytest.mark.parametrize("shape", [(1,), (7,), (3, 3, 17, 5), (2, 2, 256, 64), (37, 1), (31, 29)])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 3, 17, 5), (2, 2, 256, 64), (37, 1), (31, 29)])
 def test_a_norm_is_the_root_of_the_sum_of_squares(shape):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     assert float(norm(jnp.asarray(x))) == pytest.approx(np.linalg.norm(x.astype(np.float64)), rel=1e-6)
