@@ -9,10 +9,11 @@ import os
 import shlex
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from cifar_flax.config import DataConfig
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
+from cifar_flax.errors import UserError
 from cifar_flax.runtime import app, distributed
 from cifar_flax.runtime.command_line import typed
 from cifar_flax.training.seed_folders import seed_folders
@@ -64,19 +65,24 @@ def main() -> None:
         return
     elif not distributed.supervise(_RESTART.value):
         return
+    runs = seed_folders(workdir) if seeds > 1 else [workdir]
     if experiment.config.log.writers:
         from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib
 
-        for folder in seed_folders(workdir) if seeds > 1 else [workdir]:
-            write_summaries(folder)
-    print(f"evaluate it: {typed('evaluate')} --run={shlex.quote(str(workdir))}{_split_to_score(experiment.config.data)}")
+        for folder in runs:
+            try:
+                write_summaries(folder)
+            except UserError as e:  # its data have changed, say; the run is complete all the same
+                logging.warning("%s: trained, but its summary is not written: %s", folder, e)
+    split = _split_to_score(experiment.config.data, runs[0])
+    print(f"evaluate it: {typed('evaluate')} --run={shlex.quote(str(workdir))}{split}")
 
 
-def _split_to_score(data: DataConfig) -> str:
-    """The flag of evaluate for a data set without a test split; empty where there is one."""
-    from cifar_flax.data.registry import has_split
+def _split_to_score(data: DataConfig, run: Path) -> str:
+    """The flag of evaluate for a run whose data set had no test split when it began; empty where there was one."""
+    from cifar_flax.data.preprocessing import Preprocessing
 
-    if has_split(data, "test"):
+    if Preprocessing.read(run / "dataset.json").test_hashes:
         return ""
     return " --split=validation" if data.folds is not None or data.validation_fraction else " --split=train"
 

@@ -18,6 +18,7 @@ from cifar_flax.evaluation.scores import reliability
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
+from tests.helpers.picture_folders import fill
 
 
 def records(run, kind):
@@ -120,6 +121,28 @@ def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monke
     monkeypatch.syspath_prepend(str(ROOT))
     result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=600)
     assert result.stdout.splitlines()[-1] == "False True", result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "test")])
+def test_a_training_whose_pictures_are_gone_when_it_ends_has_succeeded(tmp_path, monkeypatch, splits):
+    for split in splits:
+        fill(tmp_path / "pets" / split, {"cat": 20, "dog": 20})
+    data = [f"--config.data.name=folder:{tmp_path / 'pets'}", "--config.data.image_size=8", "--config.log.pictures=true"]
+    args = ["train.py", f"--config={TINY_CONFIG}", "--config.train.epochs=1", f"--workdir={tmp_path / 'run'}", *data]
+    script = (
+        "import runpy, shutil, sys\n"
+        "from cifar_flax.training import loop\n"
+        "train = loop.train\n"
+        f"loop.train = lambda *args, **options: (train(*args, **options), shutil.rmtree({str(tmp_path / 'pets')!r}))\n"
+        f"sys.argv = {args!r}\n"
+        f"runpy.run_path({str(ROOT / 'launch' / 'train.py')!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(ROOT))
+    result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=600)
+    assert f"{tmp_path / 'run'}: trained, but its summary is not written: {tmp_path / 'pets'}: no such" in one_line(result, 0)
+    hint = "" if "test" in splits else " --split=validation"
+    assert result.stdout.splitlines()[-1].endswith(f" --run={tmp_path / 'run'}{hint}")
 
 
 @pytest.mark.parametrize(
