@@ -34,8 +34,9 @@ class FolderSource:
         self.identity = f"{PREFIX}{self.path}"
 
     def key(self) -> str:
-        """The entry's name, with a hash of the path."""
-        return cache.key_of(self.identity, self.image_size or DEFAULT_SIZE)
+        """The entry's name, with a hash of the path, and of `test_fraction` where that is not the default."""
+        fraction = "" if self.test_fraction == TEST_FRACTION else f", test {self.test_fraction}"
+        return cache.key_of(self.identity + fraction, self.image_size or DEFAULT_SIZE)
 
     def version(self) -> str:
         """Names the pictures by their fingerprint."""

@@ -34,14 +34,14 @@ def test_a_folder_without_splits_has_a_stratified_test_split(tmp_path, caplog):
     assert list(read(tmp_path, test_fraction=0)) == ["train"]
 
 
-def test_its_share_is_a_field_and_is_recorded(tmp_path, monkeypatch):
+def test_its_share_is_a_field_with_an_entry_of_its_own_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     data = DataConfig(name=f"folder:{fill(tmp_path / 'a', {'cat': 10, 'dog': 10})}")
     assert len(load_dataset(data, "test")) == 4
     data.test_fraction = 0.3
     assert len(load_dataset(data, "test")) == 6
-    (manifest,) = (tmp_path / "cache").rglob("manifest.json")
-    assert "test 0.3 by seed 0 where undivided" in json.loads(manifest.read_text())["source"]
+    sources = [json.loads(manifest.read_text())["source"] for manifest in (tmp_path / "cache").rglob("manifest.json")]
+    assert [sum(f"test {share} by seed 0 where undivided" in source for source in sources) for share in (0.2, 0.3)] == [1, 1]
 
 
 def test_pictures_so_few_that_none_can_be_held_out_are_all_trained_on(tmp_path, caplog):
