@@ -58,6 +58,10 @@ class Manifest:
     coarse_of_fine: tuple[int, ...] = ()
     format: int = FORMAT
 
+    def hashes(self, split: str) -> dict[str, str]:
+        """SHA-256 of each .npy file of a split, by array; empty where there is no such split."""
+        return {name: stored.sha256 for name, stored in self.splits.get(split, {}).items()}
+
 
 def key_of(name: str, image_size: int | None = None) -> str:
     """The folder name of a data set's entry: `cifar100`, `cifar100-64`; with a hash where `name` is no file name."""
@@ -89,13 +93,18 @@ def manifest(key: str) -> Manifest | None:
     return entry
 
 
-def read(key: str, split: str) -> Dataset | None:
+def read(key: str, split: str, entry: Manifest | None = None) -> Dataset | None:
     """Opens one split, memory-mapped and verified; files of other splits stay closed. None where entry or split is missing.
+
+    Args:
+      key: the entry.
+      split: its name.
+      entry: the manifest by which to open it; by default the one that is there now.
 
     Raises:
       CorruptCache: a file is missing, truncated or altered; the message names it.
     """
-    entry = manifest(key)
+    entry = entry or manifest(key)
     if entry is None or split not in entry.splits:
         return None
     arrays = {name: _open(cache_folder() / key / stored.file, stored) for name, stored in entry.splits[split].items()}
@@ -112,7 +121,7 @@ def hashes(key: str, split: str) -> dict[str, str]:
     A data set has the same hashes whatever it was imported from, because rows are in canonical order.
     """
     entry = manifest(key)
-    return {name: stored.sha256 for name, stored in entry.splits.get(split, {}).items()} if entry else {}
+    return entry.hashes(split) if entry else {}
 
 
 def hash_of(array: np.ndarray) -> str:

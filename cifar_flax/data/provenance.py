@@ -9,7 +9,7 @@ from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_hashes, data_identity, load_dataset, read_cached
+from cifar_flax.data.registry import data_identity, load_splits, read_cached
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
 
@@ -34,12 +34,14 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     """
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
-    own = validates_with_own(data)
-    stored = "train" if split == "validation" and not own else split
-    dataset, name = load_dataset(data, stored), data_identity(data)
-    ordered = in_order_of(dataset, record, name, run)
-    _check_hashes(data, record, split, run, {} if ordered is dataset else _label_hashes(ordered, stored))
-    if split == "test" or own:
+    loaded = load_splits(
+        data, lambda there: ["train" if split == "validation" and not validates_with_own(data, there) else split]
+    )
+    ((stored, dataset),) = loaded.datasets.items()
+    ordered = in_order_of(dataset, record, data_identity(data), run)
+    actual = loaded.recorded("test" if split == "test" else "train")
+    _check_hashes(data, record, split, run, actual, {} if ordered is dataset else _label_hashes(ordered, stored))
+    if split == "test" or validates_with_own(data, loaded.hashes):
         return ordered
     train, validation = divide(ordered, data)
     chosen = train if split == "train" else validation
@@ -54,11 +56,13 @@ def cached_test_images(data: DataConfig, record: Preprocessing, run: str, most_b
     Raises:
       UserError: as `load_as_trained`.
     """
-    dataset = read_cached(data, "test", most_bytes)
-    if dataset is None:
+    loaded = read_cached(data, "test", most_bytes)
+    if loaded is None:
         return None
+    dataset = loaded.datasets["test"]
     ordered = in_order_of(dataset, record, data_identity(data), run)
-    _check_hashes(data, record, "test", run, {} if ordered is dataset else _label_hashes(ordered, "test"))
+    renumbered = {} if ordered is dataset else _label_hashes(ordered, "test")
+    _check_hashes(data, record, "test", run, loaded.recorded("test"), renumbered)
     return ordered
 
 
@@ -106,10 +110,12 @@ def _label_hashes(reordered: Dataset, stored: str) -> dict[str, str]:
     return {prefix + name: cache.hash_of(array) for name, array in reordered.arrays().items() if name != "images"}
 
 
-def _check_hashes(data: DataConfig, record: Preprocessing, split: str, run: str, renumbered: dict[str, str]) -> None:
+def _check_hashes(
+    data: DataConfig, record: Preprocessing, split: str, run: str, actual: dict[str, str], renumbered: dict[str, str]
+) -> None:
     """Compares what the run recorded with the data, and `renumbered` in place of their labels, where that is not empty."""
     recorded = record.test_hashes if split == "test" else record.hashes
-    actual = data_hashes(data, "test" if split == "test" else "train") | renumbered
+    actual = actual | renumbered
     if renumbered:
         recorded, actual = (
             {name: digest for name, digest in of.items() if name in renumbered or name.endswith("images")}

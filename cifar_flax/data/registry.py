@@ -1,7 +1,9 @@
 """Data sets by name: read from the cache, into which their source writes them first."""
 
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from absl import logging
 
@@ -39,8 +41,28 @@ class Source(Protocol):
         """Writes the entry."""
 
 
+class Loaded(NamedTuple):
+    """Splits of a data set, and by split the hashes of all that it has, of one moment: a folder may change before the next."""
+
+    datasets: dict[str, Dataset]
+    hashes: dict[str, dict[str, str]]
+
+    def recorded(self, split: str) -> dict[str, str]:
+        """SHA-256 of each array of a split, for a run to record: {"images": ..., "labels": ...}; empty without such a split.
+
+        Those of "train" include those of a validation split that the set has of its own: {"validation_images": ..., ...}.
+        """
+        own = self.hashes.get("validation", {}) if split == "train" else {}
+        return self.hashes.get(split, {}) | {f"validation_{name}": digest for name, digest in own.items()}
+
+
 def load_dataset(config: DataConfig, split: str) -> Dataset:
-    """Loads one split of the data set that `config` names.
+    """Loads one split of the data set that `config` names; as `load_splits`."""
+    return load_splits(config, lambda there: [split]).datasets[split]
+
+
+def load_splits(config: DataConfig, wanted: Callable[[Collection[str]], Sequence[str]]) -> Loaded:
+    """Loads splits of the data set that `config` names.
 
     An up-to-date entry of the cache is read; otherwise the source writes it first. A damaged entry is moved aside and rebuilt.
     Files of other splits are not opened.
@@ -49,28 +71,31 @@ def load_dataset(config: DataConfig, split: str) -> Dataset:
       config: `name` and `image_size` choose the data set. `shapes100` is drawn, `folder:PATH` is read from pictures,
         `hf:USER/NAME` comes from the Hugging Face Hub, `module:function` calls a user's function, and any other name is an
         imported data set or one of TFDS.
-      split: "train" or "test", or "validation" where the set has one of its own.
+      wanted: given the names of the splits that there are, returns those to load: "train" or "test", or "validation" where the
+        set has one of its own.
 
     Returns:
-      Dataset with images uint8 [N, H, W, C], memory-mapped.
+      Datasets with images uint8 [N, H, W, C], memory-mapped, and the hashes of all splits, those not loaded too.
 
     Raises:
       UserError: there is no such data set or split, or it cannot be fetched; the message says what helps.
     """
     source = _source(config)
-    key = source.key()
+
+    def read() -> Loaded:
+        entry = cache.manifest(source.key())
+        if entry is None:  # another process has moved it aside
+            raise cache.CorruptCache(f"{source.key()}: missing from the cache")
+        return _opened(config, source.key(), entry, wanted(entry.splits))
+
     try:
         _refresh(source)
-        dataset = cache.read(key, split)
+        return read()
     except cache.CorruptCache as damage:
-        dataset = _recover(source, split, damage)
-    if dataset is None:
-        entry = cache.manifest(key)
-        raise UserError(f"{config.name} has no {split} split, only {' and '.join(entry.splits) if entry else 'none'}")
-    return dataset
+        return _recover(source, read, damage)
 
 
-def read_cached(config: DataConfig, split: str, most_bytes: int) -> Dataset | None:
+def read_cached(config: DataConfig, split: str, most_bytes: int) -> Loaded | None:
     """Opens one split as the cache has it; its source is not asked, so that nothing is fetched, drawn or computed.
 
     Args:
@@ -79,7 +104,7 @@ def read_cached(config: DataConfig, split: str, most_bytes: int) -> Dataset | No
       most_bytes: of its images; a larger split is not opened, because that reads and hashes all of it.
 
     Returns:
-      As `load_dataset`; None where the cache does not have the split, or it is larger.
+      As `load_splits`; None where the cache does not have the split, or it is larger.
 
     Raises:
       UserError: there is no such data set, or its files are damaged.
@@ -87,30 +112,12 @@ def read_cached(config: DataConfig, split: str, most_bytes: int) -> Dataset | No
     key = _source(config).key()
     entry = cache.manifest(key)
     stored = entry.splits.get(split, {}).get("images") if entry else None
-    return cache.read(key, split) if stored and stored.bytes <= most_bytes else None
-
-
-def has_split(config: DataConfig, split: str) -> bool:
-    """Whether the data set has a split of this name; raises as `load_dataset`."""
-    source = _source(config)
-    try:
-        _refresh(source)
-        entry = cache.manifest(source.key())
-    except cache.CorruptCache:  # which `load_dataset` mends
-        load_dataset(config, "train")
-        entry = cache.manifest(source.key())
-    return entry is not None and split in entry.splits
+    return _opened(config, key, entry, [split]) if entry and stored and stored.bytes <= most_bytes else None
 
 
 def data_hashes(config: DataConfig, split: str) -> dict[str, str]:
-    """SHA-256 of each array of a split, for a run to record: {"images": ..., "labels": ...}; empty without such a split.
-
-    Those of "train" include those of a validation split that the set has of its own: {"validation_images": ..., ...}.
-    They are read from the cache's entry of the data set, which `load_dataset` has refreshed; no file of the split is opened.
-    """
-    key = _source(config).key()
-    own = cache.hashes(key, "validation") if split == "train" else {}
-    return cache.hashes(key, split) | {f"validation_{name}": digest for name, digest in own.items()}
+    """What a run that begins now would record of a split, as `Loaded.recorded`; no file of a split is opened."""
+    return load_splits(config, lambda there: []).recorded(split)
 
 
 def data_identity(config: DataConfig) -> str:
@@ -143,19 +150,25 @@ def _refresh(source: Source) -> None:
         source.build()
 
 
-def _recover(source: Source, split: str, damage: cache.CorruptCache) -> Dataset | None:
+def _opened(config: DataConfig, key: str, entry: cache.Manifest, splits: Sequence[str]) -> Loaded:
+    """The splits of an entry, by one reading of its manifest."""
+    datasets = {}
+    for split in splits:
+        dataset = cache.read(key, split, entry)
+        if dataset is None:
+            raise UserError(f"{config.name} has no {split} split, only {' and '.join(entry.splits)}")
+        datasets[split] = dataset
+    return Loaded(datasets, {split: entry.hashes(split) for split in entry.splits})
+
+
+def _recover(source: Source, read: Callable[[], Loaded], damage: cache.CorruptCache) -> Loaded:
     """Moves a damaged entry aside and has it written again."""
-    key = source.key()
-    try:
-        dataset = cache.read(key, split)  # another process may have replaced it in the meantime
-        if dataset is not None:
-            return dataset
-    except cache.CorruptCache:
-        pass
-    moved = cache.quarantine(key)
+    with suppress(cache.CorruptCache):
+        return read()  # another process may have replaced it in the meantime
+    moved = cache.quarantine(source.key())
     logging.warning("%s; moved to %s, rebuilding it", damage, moved)
     try:
         _refresh(source)
     except UserError as e:
         raise UserError(f"{damage}; moved to {moved}, and it cannot be rebuilt: {e}") from None
-    return cache.read(key, split)
+    return read()

@@ -1,37 +1,48 @@
 """Training and validation images: the set's own splits, or a division of the training split."""
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 import numpy as np
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import has_split, load_dataset
+from cifar_flax.data.registry import load_splits
 from cifar_flax.errors import ConfigError
 
 VALIDATION = "validation"
 
 
-def training_splits(data: DataConfig) -> tuple[Dataset, Dataset | None]:
+class TrainingData(NamedTuple):
+    """Training and validation images, each in canonical order, and the hashes that a run on them records, of one moment."""
+
+    train: Dataset
+    validation: Dataset | None
+    hashes: dict[str, str]
+    test_hashes: dict[str, str]
+
+
+def training_splits(data: DataConfig) -> TrainingData:
     """Loads the training split and divides it by `data.folds` or, without folds, by `data.validation_fraction`.
 
     A validation split that the set has of its own is taken as it is, in place of `data.validation_fraction` above 0.
 
-    Returns:
-      (train, validation or None), each in canonical order.
-
     Raises:
       UserError: the data set cannot be loaded, or one part would be empty.
     """
-    train = load_dataset(data, "train")
-    return (train, load_dataset(data, VALIDATION)) if validates_with_own(data) else divide(train, data)
+    loaded = load_splits(data, lambda there: ["train", VALIDATION] if validates_with_own(data, there) else ["train"])
+    train, own = loaded.datasets["train"], loaded.datasets.get(VALIDATION)
+    parts = (train, own) if own is not None else divide(train, data)
+    return TrainingData(*parts, loaded.recorded("train"), loaded.recorded("test"))
 
 
-def validates_with_own(data: DataConfig) -> bool:
-    """Whether the validation images are a split of the data set, and no part of train."""
-    return data.folds is None and data.validation_fraction > 0 and has_split(data, VALIDATION)
+def validates_with_own(data: DataConfig, there: Collection[str]) -> bool:
+    """Whether the validation images are a split of a data set that has the splits `there`, and no part of train."""
+    return data.folds is None and data.validation_fraction > 0 and VALIDATION in there
 
 
 def divide(dataset: Dataset, data: DataConfig) -> tuple[Dataset, Dataset | None]:
-    """Divides a training split; returns and raises as `training_splits`."""
+    """Divides a training split into (train, validation or None); raises as `training_splits`."""
     if data.folds is None:
         return dataset.split(data.validation_fraction, data.split_seed)
     if data.folds > len(dataset):

@@ -15,7 +15,7 @@ from cifar_flax.config import Balance, Config, DataSource
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_hashes, data_identity, with_absolute_path
+from cifar_flax.data.registry import data_identity, with_absolute_path
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import summary
@@ -92,12 +92,11 @@ class Trainer:
         """
         check_writers(config.log.writers)
         config = replace(config, data=with_absolute_path(config.data))
-        train_set, validation_set = training_splits(config.data)
+        train_set, validation_set, train_hashes, test_hashes = training_splits(config.data)
         seeds = seeds or (config.seed,)
         layout = SeedLayout(len(seeds))
         _check_batch_size(config, len(train_set), layout.devices_per_seed)
         steps_per_epoch = len(train_set) // config.train.batch_size
-        train_hashes, test_hashes = (data_hashes(config.data, split) for split in ("train", "test"))
         preprocessing = Preprocessing.of(
             train_set, config.data.normalization, train_hashes, test_hashes, data_identity(config.data)
         )

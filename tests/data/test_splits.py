@@ -5,6 +5,7 @@ from sklearn.model_selection import StratifiedKFold
 from cifar_flax.config import DataConfig
 from cifar_flax.data import splits
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.registry import Loaded
 from cifar_flax.data.splits import assign_folds, training_splits
 from cifar_flax.errors import UserError
 
@@ -17,7 +18,12 @@ def loaded(monkeypatch):
     loaded = []
     images = np.arange(len(LABELS), dtype=np.uint8).repeat(12).reshape(-1, 2, 2, 3)
     dataset = Dataset(images, LABELS, ("a", "b", "c", "d", "e"))
-    monkeypatch.setattr(splits, "load_dataset", lambda data, split: loaded.append(split) or dataset)
+
+    def load(data, wanted):
+        loaded.extend(chosen := wanted(["train", "test"]))
+        return Loaded(dict.fromkeys(chosen, dataset), {})
+
+    monkeypatch.setattr(splits, "load_splits", load)
     return loaded
 
 
@@ -44,7 +50,7 @@ def test_folds_depend_on_their_seed_alone():
 
 
 def test_each_image_is_held_out_by_one_fold(loaded):
-    parts = [training_splits(DataConfig(folds=4, fold=fold, split_seed=3)) for fold in range(4)]
+    parts = [training_splits(DataConfig(folds=4, fold=fold, split_seed=3))[:2] for fold in range(4)]
     assert sorted(row for _, held_out in parts for row in rows(held_out)) == list(range(len(LABELS)))
     for train, held_out in parts:
         assert sorted(rows(train) + rows(held_out)) == list(range(len(LABELS)))
@@ -55,7 +61,7 @@ def test_each_image_is_held_out_by_one_fold(loaded):
 
 
 def test_without_folds_the_fraction_decides(loaded):
-    train, validation = training_splits(DataConfig(validation_fraction=0.2))
+    train, validation, *_ = training_splits(DataConfig(validation_fraction=0.2))
     assert len(validation) == 1 + 4 + 6 + 8 + 11
     assert len(train) + len(validation) == len(LABELS)
     assert training_splits(DataConfig(validation_fraction=0))[1] is None

@@ -4,18 +4,22 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cifar_flax.config import Dtype
 from cifar_flax.config.serialize import read_config, validated
+from cifar_flax.data import cache
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.sources.folders import FolderSource
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.runtime import app
 from cifar_flax.training import run_dir
 from cifar_flax.training.run_dir import in_use, open_run_dir
 from cifar_flax.training.trainer import Trainer
+from tests.helpers.picture_folders import fill, save
 from tests.training.test_strange_runs import PREPROCESSING
 
 
@@ -38,6 +42,23 @@ def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_dat
         open_run_dir(tmp_path / "run", config, other)
     assert not in_use(tmp_path / "run")
     assert refusal.traceback  # whose frames hold on to the lock
+
+
+def test_recorded_hashes_are_of_the_pictures_that_are_trained_on_while_others_are_added(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    fill(tmp_path / "pets" / "train", {"cat": 30, "dog": 30})
+    version, looks = FolderSource.version, []
+
+    def version_before_one_is_added(source):
+        looks.append(version(source))
+        save(tmp_path / "pets" / "train" / "cat" / f"new{len(looks)}.png")
+        return looks[-1]
+
+    monkeypatch.setattr(FolderSource, "version", version_before_one_is_added)
+    tiny_config.data.name, tiny_config.data.image_size = f"folder:{tmp_path / 'pets'}", 8
+    trainer = Trainer.from_config(validated(tiny_config))
+    labels = np.sort(np.concatenate([trainer.train_set.labels, trainer.validation_set.labels]))  # the order of a folder
+    assert trainer.preprocessing.hashes["labels"] == cache.hash_of(labels)
 
 
 def test_an_exported_network_is_not_taken_for_a_damaged_run(tiny_config, tmp_path):
