@@ -14,7 +14,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes
 from cifar_flax.files.atomic import write_bytes, write_text
 from cifar_flax.files.checksum import with_checksum
-from cifar_flax.files.folder import make_folder
+from cifar_flax.files.folder import make_folder, open_regular_bytes
 from cifar_flax.run import Run
 
 
@@ -122,14 +122,22 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions | None:
-    """Reads a file of `save_predictions`; None where it is missing or damaged."""
+    """Reads a file of `save_predictions`; None where it is missing, damaged, or of no such arrays."""
     try:
-        with np.load(path) as arrays:
-            split, step, tta = str(arrays["split"]), int(arrays["checkpoint"]), str(arrays["tta"])
-            ema = bool(arrays["ema"]) if "ema" in arrays else True
+        with open_regular_bytes(path) as file, np.load(file) as arrays:
+            if any(member.compress_type for member in arrays.zip.infolist()):
+                return None  # a small one could unpack to more than the memory
+            split, step, tta, ema = str(arrays["split"]), int(arrays["checkpoint"]), str(arrays["tta"]), bool(arrays["ema"])
             predictions = Predictions(split, step, tta, arrays["logits"], arrays["labels"], ema)
             # The zip's own CRC is checked only by readers that reach the end, which a damaged shape can prevent.
-            intact = "sha256" not in arrays or str(arrays["sha256"]) == predictions.sha256
-            return predictions if intact else None
+            return predictions if str(arrays["sha256"]) == predictions.sha256 and _fit(predictions) else None
     except Exception:  # a damaged archive surfaces as whatever the layer that read it raises
         return None
+
+
+def _fit(predictions: Predictions) -> bool:
+    """Whether there is a row of logits a label, and a logit a class: a hash proves that a file is whole, and no more."""
+    logits, labels = predictions.logits, predictions.labels
+    if (logits.dtype, logits.ndim, labels.dtype, labels.ndim) != (np.float32, 2, np.int32, 1):
+        return False
+    return len(logits) == len(labels) > 0 and bool(np.all((labels >= 0) & (labels < logits.shape[1])))

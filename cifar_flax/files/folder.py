@@ -1,11 +1,12 @@
 """Folders that a stranger may have filled: nothing is written through a link, and only bounded regular files are read."""
 
 import errno
+import io
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 LARGEST_JSON = 64 << 20  # bytes; a data set of 10,000 long class names takes a few megabytes
 
@@ -33,7 +34,12 @@ def open_to_append(path: Path) -> TextIO:
 
 
 def open_regular(path: Path) -> TextIO:
-    """Opens a text file for reading; bytes that are not UTF-8 become U+FFFD.
+    """Opens a text file for reading; bytes that are not UTF-8 become U+FFFD. Raises as `open_regular_bytes`."""
+    return io.TextIOWrapper(open_regular_bytes(path), encoding="utf-8", errors="replace")
+
+
+def open_regular_bytes(path: Path) -> BinaryIO:
+    """Opens a file for reading.
 
     Raises:
       OSError: it cannot be opened.
@@ -43,7 +49,7 @@ def open_regular(path: Path) -> TextIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError("not a regular file")
-    return os.fdopen(descriptor, encoding="utf-8", errors="replace")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_json(path: Path) -> Any:

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.predictions import predict_split, predictions_path, read_predictions, write_predictions
+from cifar_flax.analysis.predictions import (
+    Predictions,
+    predict_split,
+    predictions_path,
+    read_predictions,
+    save_predictions,
+    write_predictions,
+)
 from cifar_flax.errors import UserError
 
 
@@ -58,3 +65,28 @@ def test_a_checkpoint_removed_by_training_is_still_evaluated(run, monkeypatch):
 def test_a_missing_checkpoint_is_named(run):
     with pytest.raises(UserError, match="no checkpoint 4"):
         predict_split(run, "test", 4)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        (np.zeros((4, 3), np.float32), np.arange(4, dtype=np.int32)),
+        (np.zeros((4, 9), np.float32), np.zeros(3, np.int32)),
+        (np.zeros((4, 9), np.float32), np.full(4, -1, np.int32)),
+        (np.zeros((4, 9), np.int32), np.zeros(4, np.int32)),
+        (np.zeros((0, 9), np.float32), np.zeros(0, np.int32)),
+        (np.zeros(4, np.float32), np.zeros(4, np.int32)),
+    ],
+)
+def test_arrays_that_are_no_predictions_are_treated_as_missing(tmp_path, logits, labels):
+    save_predictions(tmp_path / "a.npz", Predictions("test", 7, "none", logits, labels))
+    assert read_predictions(tmp_path / "a.npz") is None
+
+
+def test_predictions_without_a_hash_or_packed_are_treated_as_missing(tmp_path):
+    saved = Predictions("test", 7, "none", np.zeros((4, 9), np.float32), np.zeros(4, np.int32))
+    arrays = {"logits": saved.logits, "labels": saved.labels, **saved.about}
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez_compressed(tmp_path / "b.npz", **arrays, sha256=saved.sha256)
+    np.savez(tmp_path / "c.npz", **arrays, sha256=saved.sha256)
+    assert [read_predictions(tmp_path / f"{name}.npz") is None for name in "abc"] == [True, True, False]

@@ -149,7 +149,8 @@ def _predictions(run: Run, split: str, which: str) -> Predictions:
     step = run.step(which)
     for path in (predictions_path(run, split), _comparison_path(run, split, step)):
         saved = read_predictions(path)
-        if saved is not None and (saved.step, saved.tta, saved.ema) == (step, "none", True):
+        asked_for = split, step, "none", True, run.preprocessing.num_classes
+        if saved and (saved.split, saved.step, saved.tta, saved.ema, saved.logits.shape[1]) == asked_for:
             return saved
     logging.warning("evaluating %s on %s", run.workdir, split)
     predictions, _ = predict_split(run, split, which)
