@@ -32,7 +32,7 @@ def select_epochs(metrics: "pd.DataFrame") -> "pd.DataFrame":
     if "kind" not in metrics:
         return metrics
     epochs = metrics[metrics.kind == "epoch"]
-    return epochs.assign(**{name: epochs[name].astype(float) for name in epochs if name != "kind"})
+    return epochs.astype({name: float for name in epochs if name != "kind"})
 
 
 def learning_curve(epochs: "pd.DataFrame", metric: str, step: int) -> Figure:
@@ -62,7 +62,9 @@ def learning_rate_curve(metrics: "pd.DataFrame") -> Figure | None:
     """Draws the learning rate by epoch, from the recorded steps of `Run.metrics()`; None where there are none."""
     if "learning_rate" not in metrics or not len(epochs := select_epochs(metrics)):
         return None
-    steps = metrics[metrics.kind == "step"]
+    steps = metrics[(metrics.kind == "step") & metrics.learning_rate.notna()]
+    if not len(steps):
+        return None
     figure = new_figure()
     axes = figure.add_subplot(xlabel="epoch", title="learning rate", ylim=(0, 1.05 * steps.learning_rate.max()))
     axes.plot(steps.step * epochs.epoch.iloc[-1] / epochs.step.iloc[-1], steps.learning_rate, color=BLUE, **_markers(steps))

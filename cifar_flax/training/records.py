@@ -17,6 +17,9 @@ TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ bet
 KINDS = ("step", "epoch")
 SPLITS = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
 LONGEST_LINE = 1 << 20  # characters
+SECONDS = ("seconds", "elapsed", "compilation")  # of the TIMES those that are sums, which are never null
+LARGEST = 3.5e38  # of a number, which is float32
+MOST = {"step": 1 << 53, "epoch": 1 << 53} | dict.fromkeys(SECONDS, 1e10)
 
 
 class Records:
@@ -106,8 +109,17 @@ def _parse(line: str) -> dict[str, Any] | None:
     if not isinstance(record, dict) or record.get("kind") not in KINDS:
         return None
     numbers = {name: value for name, value in record.items() if name != "kind"}
-    counts = (type(numbers.get(name)) is int and numbers[name] >= 0 for name in ("step", "epoch"))
-    return record if all(counts) and all(x is None or isinstance(x, int | float) for x in numbers.values()) else None
+    needed = {"step", "epoch"} | ({"elapsed"} if record["kind"] == "epoch" else set())
+    if not needed <= numbers.keys() or not all(type(numbers[name]) is int for name in ("step", "epoch")):
+        return None
+    return record if all(_in_range(name, value) for name, value in numbers.items()) else None
+
+
+def _in_range(name: str, value: Any) -> bool:
+    """Whether it is a number that a training records."""
+    if value is None:
+        return name not in MOST
+    return type(value) in (int, float) and (0 <= value <= MOST[name] if name in MOST else -LARGEST <= value <= LARGEST)
 
 
 def _line(record: dict[str, Any]) -> str:

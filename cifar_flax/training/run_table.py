@@ -32,7 +32,7 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
     validated = [record["validation_top1"] for record in epochs if record.get("validation_top1") is not None]
     try:
         test = f"{read_checksummed(run / 'report' / 'test.json')['top1']:.2%}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         test = ""
     of, best = f"{len(epochs)}/{config.train.epochs:g}", f"{max(validated):.2%}" if validated else ""
     return name, began, name_of_config or config.model.name, Path(config.data.name).name, of, best, test
@@ -43,7 +43,7 @@ def _first_session(run: Path) -> tuple[str, str]:
     try:
         environment = read_checksummed(run / "environment.json")
         first = [*environment.get("earlier", []), environment][0]
-        flag = next((word for word in first["command"] if word.startswith("--config=")), "")
-        return first["time"][:10], re.sub(r"^.*/|\.py", "", flag.removeprefix("--config="))
+        flag = next((word for word in first["command"] if str(word).startswith("--config=")), "")
+        return str(first["time"])[:10], re.sub(r"^.*/|\.py", "", flag.removeprefix("--config="))
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""

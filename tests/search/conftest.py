@@ -29,7 +29,7 @@ class Trainings:
             self.epochs.append((config.augment.cutout, config.data.fold, epoch))
             top1 = self.score(config, epoch)
             with file.open("a") as records:
-                record = {"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1}
+                record = {"kind": "epoch", "step": epoch, "epoch": epoch, "validation_top1": top1, "elapsed": 1.0}
                 records.write(json.dumps(record) + "\n")
             if after_epoch is not None:
                 after_epoch(epoch, {"top1": top1})

@@ -33,7 +33,8 @@ def test_the_best_epoch_so_far_is_marked_and_lines_fit_a_terminal(config, tmp_pa
 
 def test_a_resumed_run_remembers_its_best(config, tmp_path, capsys):
     records = [
-        {"kind": "epoch", "epoch": epoch, "step": epoch, "validation_top1": top1} for epoch, top1 in ((1, 0.5), (2, 0.4))
+        {"kind": "epoch", "epoch": epoch, "step": epoch, "validation_top1": top1, "elapsed": 1.0}
+        for epoch, top1 in ((1, 0.5), (2, 0.4))
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     console = Console(config, tmp_path, 97, 2)

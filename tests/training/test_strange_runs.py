@@ -7,6 +7,7 @@ import os
 import pytest
 from flax.training.early_stopping import EarlyStopping
 
+from cifar_flax.analysis.predictions import read_predictions
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
@@ -18,13 +19,14 @@ from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.run_dir import open_run_dir
+from cifar_flax.training.run_table import describe_runs
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.writers.tensorboard import TensorBoard
 from tests.training.test_checkpoint import like, progress, state
 
 PREPROCESSING = Preprocessing((8, 8, 3), ("cat", "dog"), ("pet",), (0, 0), (0.5,) * 3, (0.2,) * 3, {"images": "1"})
-RECORD = {"kind": "epoch", "step": 4, "epoch": 1, "validation_top1": 0.5}
-ODD = [None, -1, 0.5, float("nan"), 1e400, 2**70, "x", "", [], {}, [0], [[0.5] * 4], {"x": 1}]
+RECORD = {"kind": "epoch", "step": 4, "epoch": 1, "validation_top1": 0.5, "elapsed": 2.5}
+ODD = [None, -1, 0.5, float("nan"), 1e400, 2**70, 10**400, "x", "", [], {}, [0], [[0.5] * 4], {"x": 1}]
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +117,25 @@ def test_records_that_are_none_are_left_out(workdir):
     lines = [json.dumps(edited) for edited in edits(RECORD)]
     (workdir / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, "\0", json.dumps(RECORD)]))
     for record in read_records(workdir):
-        assert record["step"] + record["epoch"] >= 0
+        assert 0 <= record["step"] + record["epoch"] < 2**60
         assert record["kind"] in ("step", "epoch")
-        assert isinstance(record.get("validation_top1", 0.5), int | float | None)
+        assert record.get("validation_top1") is None or abs(record["validation_top1"]) < 1e39
+        assert record["kind"] == "step" or 0 <= record["elapsed"] < 1e11
+
+
+def test_the_table_of_runs_takes_whatever_a_run_says_of_itself(workdir):
+    (workdir / "report").mkdir()
+    for odd in [*ODD, {"command": [1], "time": [1]}, {"command": ["--config=a.py"], "time": "\x1b[31m"}]:
+        (workdir / "report" / "test.json").write_text(dumps_checksummed({"top1": odd}))
+        (workdir / "environment.json").write_text(dumps_checksummed({"earlier": [odd]}))
+        _, row = describe_runs(workdir).splitlines()
+        assert row.isprintable()
+
+
+def test_predictions_that_are_a_pipe_are_missing(workdir):
+    (workdir / "report").mkdir()
+    os.mkfifo(workdir / "report" / "test_predictions.npz")
+    assert read_predictions(workdir / "report" / "test_predictions.npz") is None
 
 
 @pytest.mark.parametrize("names", [["../other"], ["/etc"], [0], "x", {"../..": 0.5}, {"": 1}])
