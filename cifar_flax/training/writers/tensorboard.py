@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter, masked_crc32c
 from tensorboardX.summary import hparams, image, scalar
@@ -101,4 +102,9 @@ def read_events(path: Path) -> Iterator[Event]:
             if file.read(4) != struct.pack("<I", masked_crc32c(content)) or len(content) < length:
                 logging.warning("%s: cut short or damaged; what follows is left out", path)
                 return
-            yield Event.FromString(content)
+            try:
+                event = Event.FromString(content)
+            except DecodeError:
+                logging.warning("%s: holds what is no event; what follows is left out", path)
+                return
+            yield event

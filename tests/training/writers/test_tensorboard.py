@@ -1,8 +1,10 @@
 import functools
+import struct
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import SessionLog
+from tensorboardX.record_writer import masked_crc32c
 
 from cifar_flax.training.writers.tensorboard import TensorBoard, read_events, recorded_by, recorded_while_training
 
@@ -95,3 +97,16 @@ def test_a_run_that_goes_on_writes_a_file_that_is_read_after_those_before(tmp_pa
     assert names == sorted(names)
     starts = [e.step for e in events(tmp_path / "tensorboard") if e.session_log.status == SessionLog.SessionStatus.START]
     assert starts == [0]
+
+
+def test_an_event_that_is_none_ends_what_is_read_of_its_file(tmp_path, caplog):
+    train(tmp_path, 2)
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    body = b"\xff\xff\xff\xff garbage"
+    length = struct.pack("<Q", len(body))
+    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, body)]
+    path.write_bytes(path.read_bytes() + length + checksums[0] + body + checksums[1])
+    before = values(tmp_path / "tensorboard")
+    train(tmp_path, 2, (2, 2))
+    assert values(tmp_path / "tensorboard") == before
+    assert "holds what is no event" in caplog.text
