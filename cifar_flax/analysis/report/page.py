@@ -101,7 +101,7 @@ def write_report(
             **robustness,
             reliability=_reliability(writer, probs, predictions, network.temperature),
             calibration=network.calibration,
-            environment=_environment(run.workdir / "environment.json"),
+            environment=environment_rows(run.workdir / "environment.json"),
         )
 
 
@@ -118,8 +118,8 @@ def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.Dat
             ("epochs", f"{min(len(epochs), run.config.train.epochs):g} of {run.config.train.epochs:g}"),
             ("training", format_duration(epochs.elapsed.iloc[-1])),
         ]
-    if "validation_raw_top1" in epochs and len(epoch := epochs[epochs.step == network.step]):
-        weights = {"EMA weights": "validation_top1", "raw weights": "validation_raw_top1"}
+    weights = {"EMA weights": "validation_top1", "raw weights": "validation_raw_top1"}
+    if {*weights.values()} <= {*epochs} and len(epoch := epochs[epochs.step == network.step]):
         facts += [(f"validation, {name}", percent(epoch[column].iloc[-1])) for name, column in weights.items()]
     return {"facts": facts, "changed": changed_fields(run.config), "config": json.dumps(to_dict(run.config), indent=2)}
 
@@ -261,12 +261,12 @@ def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
     return {"columns": ["class", *("images" if column == "support" else column for column in columns)], "rows": cells}
 
 
-def _environment(path: Path) -> list[tuple[str, str]]:
+def environment_rows(path: Path) -> list[tuple[str, str]]:
     """(name, value) of the entries of environment.json but the config; the number of earlier processes. Empty if damaged."""
     try:
         environment = read_checksummed(path)
-    except (OSError, ValueError):
+        environment.pop("config", None)
+        environment["earlier processes"] = len(environment.pop("earlier", []))
+    except (OSError, ValueError, TypeError):
         return []
-    environment.pop("config", None)
-    environment["earlier processes"] = len(environment.pop("earlier", []))
     return [(name.replace("_", " "), format_value(value)) for name, value in environment.items() if value not in (None, "")]

@@ -3,10 +3,11 @@
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 from matplotlib.figure import Figure
+from pydantic import Field, TypeAdapter
 
 from cifar_flax.analysis.figures import new_figure, percent
 from cifar_flax.analysis.predictions import Predictions
@@ -23,6 +24,22 @@ from cifar_flax.network import Network
 from cifar_flax.runtime.progress import Progress
 
 HUE_SHIFTS = (60, 120, 180, 240, 300)  # degrees of the colour circle
+
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+
+
+class _Corruptions(TypedDict):
+    corruptions: dict[str, Annotated[list[Share], Field(max_length=len(SEVERITIES))]]
+    mean: Share | None
+
+
+class _Colors(TypedDict):
+    grey: Share
+    hue: dict[str, Share]
+    mean_hue: Share
+
+
+KINDS: dict[str, TypeAdapter[Any]] = {"corruptions": TypeAdapter(_Corruptions), "color": TypeAdapter(_Colors)}
 
 
 def corruption_accuracy(
@@ -49,7 +66,7 @@ def corruption_accuracy(
     """
     _check_color(dataset)
     names, path, progress = list(names), _path(folder, predictions, "corruptions"), Progress()
-    kept = (_read(path, predictions) or {}).get("corruptions", {})
+    kept = (_read(folder, predictions, "corruptions") or {}).get("corruptions", {})
     scores: dict[str, list[float]] = {name: kept.get(name, []) for name in names}
     make_folder(folder)
 
@@ -101,7 +118,7 @@ def read_robustness(folder: Path, predictions: Predictions, kind: str) -> dict[s
       predictions: on the clean images.
       kind: "corruptions" or "color".
     """
-    scores = _read(_path(folder, predictions, kind), predictions)
+    scores = _read(folder, predictions, kind)
     return None if scores is None or scores.get("mean", 0) is None else scores
 
 
@@ -155,12 +172,16 @@ def _header(predictions: Predictions) -> dict[str, Any]:
     return {**about, "n": len(predictions.labels), "clean": clean}
 
 
-def _read(path: Path, predictions: Predictions) -> dict[str, Any] | None:
+def _read(folder: Path, predictions: Predictions, kind: str) -> dict[str, Any] | None:
     try:
-        scores = read_checksummed(path)
+        scores = read_checksummed(_path(folder, predictions, kind))
+        KINDS[kind].validate_python(scores)
     except (OSError, ValueError):
         return None
-    return scores if _header(predictions).items() <= scores.items() else None
+    corruptions = scores.get("corruptions", {})
+    whole = scores.get("mean") is None or all(len(row) == len(SEVERITIES) for row in corruptions.values())
+    known = corruptions.keys() <= CORRUPTIONS.keys() and whole
+    return scores if known and _header(predictions).items() <= scores.items() else None
 
 
 def _top1(network: Network, dataset: Dataset, images: np.ndarray, tta: str) -> float:

@@ -8,7 +8,7 @@ from cifar_flax.analysis.robustness import accuracy
 from cifar_flax.analysis.robustness.corruptions import corrupt
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
-from cifar_flax.files.checksum import read_checksummed
+from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
 RNG = np.random.default_rng(0)
 COLORS = RNG.integers(40, 200, (90, 1, 1, 3))
@@ -115,3 +115,24 @@ def test_images_of_one_channel_are_refused(tmp_path):
     for measure in (accuracy.color_accuracy, accuracy.corruption_accuracy):
         with pytest.raises(UserError, match="1 channel have no colour; corruptions and hues need three channels"):
             measure(ColorNetwork(), grey, CLEAN, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["corruptions", "color"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"corruptions": {"contrast": [[1]]}, "hue": {"60": [1]}},
+        {"corruptions": {"contrast": [0.5] * 6}, "hue": [0.5]},
+        {"corruptions": {"contrast": [0.5]}, "mean": 0.5, "hue": 1},
+        {"corruptions": {"unheard of": [0.5] * 5}, "mean_hue": 2},
+        {"corruptions": 1, "grey": "x"},
+    ],
+)
+def test_scores_that_are_none_are_treated_as_missing(tmp_path, kind, change):
+    accuracy.corruption_accuracy(ColorNetwork(), DATASET, CLEAN, tmp_path, ["contrast"])
+    accuracy.color_accuracy(ColorNetwork(), DATASET, CLEAN, tmp_path)
+    path = tmp_path / f"test_{kind}.json"
+    sound = read_checksummed(path)
+    assert accuracy.read_robustness(tmp_path, CLEAN, kind) == sound
+    path.write_text(dumps_checksummed({**sound, **{name: part for name, part in change.items() if name in sound}}))
+    assert accuracy.read_robustness(tmp_path, CLEAN, kind) is None
