@@ -19,7 +19,7 @@ from absl import flags
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK, typed
-from cifar_flax.training.seed_folders import SUMMARY, seed_folders
+from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
 
 if TYPE_CHECKING:
     from cifar_flax.analysis.predictions import Predictions
@@ -51,7 +51,7 @@ def main() -> None:
 
     compilation.enable_persistent_cache()
     folder = Path(_RUN.value)
-    if (folder / SUMMARY).is_file() and load_weights(_RUN.value) is None:  # which refuses a name of the package too
+    if is_of_seeds(folder) and load_weights(_RUN.value) is None:  # which refuses a name of the package too
         _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))
     else:
         _evaluate_run()

@@ -1,5 +1,6 @@
 """The folder of a run: made, locked, and checked against the config that it was begun with."""
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.run_environment import describe_environment
+from cifar_flax.training.seed_folders import SEED, SUMMARY
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
@@ -42,11 +44,12 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
 
     Raises:
       WorkdirLocked: another process trains there.
-      UserError: the run that is there has another config or other data, nothing says which config it has, or its checkpoints
-        lie behind a link.
+      UserError: the run that is there has another config or other data, nothing says which config it has, its checkpoints lie
+        behind a link, or a run and a folder of seeds would be one.
     """
     if restart:
         set_aside(workdir)
+    _refuse_mixture(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
     try:
@@ -65,14 +68,21 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
 
 
 def set_aside(workdir: Path) -> None:
-    """Moves the run in `workdir`, where there is one, to `workdir.1`, `.2` and so on, and leaves an empty folder.
+    """Moves the run or the seeds in `workdir`, where there are any, to `workdir.1`, `.2` and so on, and leaves an empty folder.
+
+    Of a seed whose folder lies in a run, it is that run's folder which is moved.
 
     Raises:
       WorkdirLocked: another process trains there.
       UserError: it is the folder that this process is in.
     """
-    if (workdir / "config.json").exists() or saved_steps(workdir):
-        with _lock(workdir):
+    if _lies_in_run(workdir):
+        workdir = workdir.parent
+    seeds = _seeds_in(workdir)
+    if _holds_run(workdir) or seeds or (workdir / SUMMARY).exists():
+        with contextlib.ExitStack() as locks:
+            for folder in (workdir, *seeds):
+                locks.enter_context(_lock(folder))
             _move_aside(workdir)
 
 
@@ -111,6 +121,28 @@ def may_differ(path: str, saved: Config) -> bool:
         whole = round(float(saved.train.epochs), EPOCH_DIGITS).is_integer()
         return whole and not (needs_horizon(saved.optim.schedule) or saved.train.resolutions)
     return path.startswith(BOOKKEEPING) or path == "config.train.eval_batch_size"
+
+
+def _holds_run(workdir: Path) -> bool:
+    return (workdir / "config.json").exists() or bool(saved_steps(workdir))
+
+
+def _seeds_in(workdir: Path) -> list[Path]:
+    """The run directories of seeds in it."""
+    return [folder for folder in workdir.glob("seed*") if SEED.fullmatch(folder.name) and _holds_run(folder)]
+
+
+def _lies_in_run(workdir: Path) -> bool:
+    """Whether it is the folder of a seed, in a folder that holds a run of its own."""
+    return SEED.fullmatch(workdir.name) is not None and _holds_run(workdir.parent)
+
+
+def _refuse_mixture(workdir: Path) -> None:
+    """Refuses a run and a folder of seeds in one: what reads it would take the one or the other."""
+    if (workdir / SUMMARY).exists() or _seeds_in(workdir):
+        raise UserError(f"{workdir} holds a run for each of several seeds, and cannot hold one of its own too; {OTHERWISE}")
+    if _lies_in_run(workdir):
+        raise UserError(f"{workdir.parent} holds a run, and cannot hold those of several seeds too; {OTHERWISE}")
 
 
 def _refuse_links(workdir: Path) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
 
+SEED = re.compile(r"seed\d+")  # names of the run directories in it
 SUMMARY = "seeds.json"  # {"score": what is compared, "seeds": {folder: score}, "mean": ..., "sd": ..., null of one}
+
+
+def is_of_seeds(workdir: Path) -> bool:
+    """Whether the folder stands for seeds: it has their summary, and no run of its own."""
+    return (workdir / SUMMARY).is_file() and not (workdir / "config.json").exists()
 
 
 def seed_folders(workdir: Path) -> list[Path]:
@@ -21,7 +27,7 @@ def seed_folders(workdir: Path) -> list[Path]:
 
 def each_run(workdirs: Sequence[str]) -> list[str]:
     """The run directories, with the seeds in the place of a folder of seeds; raises as `seed_folders`."""
-    expanded = [seed_folders(Path(d)) if (Path(d) / SUMMARY).is_file() else [d] for d in workdirs]
+    expanded = [seed_folders(Path(d)) if is_of_seeds(Path(d)) else [d] for d in workdirs]
     return [str(run) for runs in expanded for run in runs]
 
 
@@ -30,7 +36,7 @@ def one_run(workdir: Path) -> Path:
 
     Any other folder stands for itself; raises as `seed_folders`.
     """
-    if (workdir / "config.json").exists() or not (workdir / SUMMARY).is_file():
+    if not is_of_seeds(workdir):
         return workdir
     score, seeds = _read_summary(workdir)
     return workdir / (max(seeds, key=lambda name: seeds[name]) if score.startswith("validation") else next(iter(seeds)))
@@ -42,7 +48,7 @@ def _read_summary(workdir: Path) -> tuple[str, dict[str, float]]:
     try:
         summary = read_json(path)
         score, seeds = summary["score"], summary["seeds"]
-        if not seeds or not all(re.fullmatch(r"seed\d+", name) and isinstance(value, float) for name, value in seeds.items()):
+        if not seeds or not all(SEED.fullmatch(name) and isinstance(value, float) for name, value in seeds.items()):
             raise ValueError
         return str(score), seeds
     except FileNotFoundError:

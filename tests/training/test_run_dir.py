@@ -265,3 +265,23 @@ def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_confi
     with pytest.raises(UserError) as refusal:
         open_run_dir(tmp_path / "run", other, PREPROCESSING)
     assert "init_from" not in str(refusal.value)
+
+
+def test_a_run_and_the_seeds_of_another_are_not_mixed_in_one_folder(tiny_config, tmp_path):
+    config, workdir = validated(tiny_config), tmp_path / "run"
+    begun(workdir, config)
+    with pytest.raises(UserError, match=r"run holds a run, and cannot hold those of several seeds too; .*--restart"):
+        open_run_dir(workdir / "seed0", config, PREPROCESSING)
+    assert not (workdir / "seed0").exists()
+    for seed in ("seed0", "seed1"):  # the second finds what the first has left
+        open_run_dir(workdir / seed, config, PREPROCESSING, restart=True).close()
+    assert sorted(path.name for path in workdir.iterdir()) == ["seed0", "seed1"]
+    assert (tmp_path / "run.1" / "checkpoints" / "9").is_dir()
+
+    with pytest.raises(UserError, match=r"run holds a run for each of several seeds, and cannot hold .*--restart"):
+        open_run_dir(workdir, config, PREPROCESSING)
+    with open_run_dir(workdir / "seed1", config, PREPROCESSING), pytest.raises(WorkdirLocked, match=r"training in .*seed1;"):
+        open_run_dir(workdir, config, PREPROCESSING, restart=True)
+    open_run_dir(workdir, config, PREPROCESSING, restart=True).close()
+    assert not (workdir / "seed0").exists()
+    assert (tmp_path / "run.2" / "seed1" / "config.json").exists()

@@ -43,9 +43,6 @@ def workdir(tmp_path, config):
     folder = tmp_path / "run"
     open_run_dir(folder, config, PREPROCESSING).close()
     (folder / "metrics.jsonl").write_text(json.dumps(RECORD) + "\n")
-    (folder / "seeds.json").write_text(
-        json.dumps({"score": "validation_top1", "seeds": {"seed0": 0.5}, "mean": 0.5, "sd": 0.0})
-    )
     return folder
 
 
@@ -187,7 +184,7 @@ def test_text_that_is_no_object_costs_a_line(workdir, file, content):
     "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "folder", "zeros"]
 )
 def test_pipes_devices_and_folders_in_place_of_files_are_refused(workdir, file, make):
-    (workdir / file).unlink()
+    (workdir / file).unlink(missing_ok=True)
     make(workdir / file)
     read = {"seeds.json": seed_folders, "metrics.jsonl": read_records}.get(file, Run.open)
     assert not accepts(read, workdir)
