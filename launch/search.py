@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
-from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
@@ -48,12 +48,8 @@ def main() -> None:
     """Checks the flags, runs trials until all are finished, and summarizes them."""
     experiment = experiment_from_flags()
     base, space = experiment.config, Space.load(Path(_SPACE.value))
-    space.check(base)
+    space.check(base, _FOLDS.value)
     trials = _trials(space)
-    if not (_FOLDS.value or base.data.folds or base.data.validation_fraction):
-        raise ConfigError(
-            "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds"
-        )
     if missing := [name for name in ("optuna", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{' and '.join(missing)} not installed; a search needs  {install_command('search')}")
     name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"

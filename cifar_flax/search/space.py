@@ -22,6 +22,7 @@ from cifar_flax.files.installation import CONFIGS
 
 SPACES = CONFIGS / "search"  # of the package, each named by itself
 CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
+INSIDE = 0.381966  # share of a range at which a point within it is checked: one that is no whole number, as the ends may be
 
 Values = dict[str, Any]
 
@@ -138,19 +139,28 @@ class Space:
                 raise ConfigError(f"config.train.num_seeds: {config.train.num_seeds}, but a trial trains one seed; set it to 1")
             return config
         except UserError as e:
-            raise ConfigError(f"{e} (--space={self.path} at {describe(values)})") from None
+            hint = "; IntRange is for whole numbers" if "valid integer" in str(e) else ""
+            raise ConfigError(f"{e}{hint} (--space={self.path} at {describe(values)})") from None
         except Exception as e:  # raised by the user's apply()
             raise UserError(f"--space={self.path}: apply: {type(e).__name__}: {e} (at {describe(values)})") from e
 
-    def check(self, base: Config) -> None:
-        """Configures combinations of all choices and of the ends of all ranges.
+    def check(self, base: Config, folds: int | None) -> None:
+        """Configures combinations of all choices, of the ends of all ranges, and of a point within those of any number.
+
+        Args:
+          base: as in `configure`.
+          folds: those of the search; without them each config needs validation images.
 
         Raises:
-          UserError: one of them is refused, as by `configure`.
+          UserError: one of them is refused, as by `configure`, or has no validation images.
         """
-        edges = {name: d.values if isinstance(d, Choice) else (d.low, d.high) for name, d in self.domains.items()}
-        for values in _combinations(edges, CHECKED_COMBINATIONS):
-            self.configure(base, values)
+        for values in _combinations({name: _extremes(d) for name, d in self.domains.items()}, CHECKED_COMBINATIONS):
+            data = self.configure(base, values).data
+            if not (folds or data.folds or data.validation_fraction):
+                raise ConfigError(
+                    "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds "
+                    f"(--space={self.path} at {describe(values)})"
+                )
 
     def grid(self) -> list[Values]:
         """All combinations, the last domain's values changing fastest.
@@ -183,6 +193,13 @@ def fingerprint(base: Config, folds: int | None) -> dict[str, str]:
 def describe(values: Values) -> str:
     """The values in one line, with numbers shortened to four digits."""
     return ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items())
+
+
+def _extremes(domain: Domain) -> Sequence[Any]:
+    if isinstance(domain, Choice):
+        return domain.values
+    within = () if isinstance(domain, IntRange) else (domain.low + INSIDE * (domain.high - domain.low),)
+    return domain.low, domain.high, *within
 
 
 def _combinations(lists: Mapping[str, Sequence[Any]], most: float = math.inf) -> Iterator[Values]:

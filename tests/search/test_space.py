@@ -63,6 +63,11 @@ def test_a_grid_is_every_combination_once_in_order(space):
         ('{"optim.learning_rate": Uniform(-1.0, 1.0)}', r"config\.optim\.learning_rate: .*greater than 0.*-1\.0"),
         ('{"train.num_seeds": Choice((1, 3))}', r"^config\.train\.num_seeds: 3, but a trial trains one seed; set it to 1 "),
         ('{"train.batch_size": Uniform(8, 9.5)}', r"config\.train\.batch_size: .*9\.5"),
+        ('{"train.batch_size": LogUniform(5, 20)}', r"config\.train\.batch_size: .*10\.7.*; IntRange is for whole numbers"),
+        (
+            '{"data.validation_fraction": Choice((0.1, 0.0))}',
+            r"config\.data\.validation_fraction: .*or give --folds .* at data\.validation_fraction=0\)",
+        ),
         (
             '{"optim.name": Choice(("adamw", "adam")), "optim.weight_decay": Choice((0.0, 0.1))}',
             r"^config\.optim\.weight_decay: no such field of adam; .*adamw.* at optim\.name=adam, optim\.weight_decay",
@@ -71,17 +76,26 @@ def test_a_grid_is_every_combination_once_in_order(space):
 )
 def test_what_the_config_refuses_is_reported_before_anything_trains(space, domains, message):
     with pytest.raises(UserError, match=message) as error:
-        space(domains).check(Config())
+        space(domains).check(Config(), None)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_validation_images_are_needed_where_the_search_makes_no_folds(space):
+    space('{"data.validation_fraction": Choice((0.1, 0.0))}').check(Config(), folds=2)
+    base = Config()
+    base.data.validation_fraction = 0.0
+    space('{"data.validation_fraction": Choice((0.1, 0.2))}').check(base, None)
+    with pytest.raises(UserError, match="a search chooses by validation top-1"):
+        space('{"optim.learning_rate": Choice((0.1, 0.2))}').check(base, None)
 
 
 def test_a_space_too_large_to_check_whole_has_each_value_checked(space, monkeypatch):
     monkeypatch.setattr("cifar_flax.search.space.CHECKED_COMBINATIONS", 20)
     choices = ", ".join(f"'optim.{name}': Choice((0.1, 0.2, 0.3, 0.4, 0.5))" for name in ("b1", "b2", "eps", "ema_decay"))
-    space(f"{{{choices}}}").check(Config())
+    space(f"{{{choices}}}").check(Config(), None)
     bad = "'optim.label_smoothing': Choice((0.1,) * 30 + (1.5,))"
     with pytest.raises(UserError, match=r"config\.optim\.label_smoothing"):
-        space(f"{{{choices}, {bad}}}").check(Config())
+        space(f"{{{choices}, {bad}}}").check(Config(), None)
 
 
 def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
@@ -91,7 +105,7 @@ def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
         "    units = values.pop('extra.units')\n"
         "    config.model.dense += (DenseConfig(units),) if units else ()\n",
     )
-    actual.check(Config())
+    actual.check(Config(), None)
     assert actual.configure(Config(), {"extra.units": 0, "optim.eps": 1e-5}).model.dense == ()
     config = actual.configure(Config(), {"extra.units": 3, "optim.eps": 1e-5})
     assert (config.model.dense, config.optim.eps) == ((DenseConfig(3),), 1e-5)
@@ -159,7 +173,7 @@ def load(config_file, init_from=""):
     ],
 )
 def test_the_spaces_that_come_with_the_code_suit_their_configs(name, config):
-    Space.load(SPACES / f"{name}.py").check(load(config, "runs/vgg_bn"))
+    Space.load(SPACES / f"{name}.py").check(load(config, "runs/vgg_bn"), 5)
 
 
 def test_every_decay_of_wide_grid_has_an_effect():
@@ -192,11 +206,11 @@ def test_vgg_bn_random_gives_each_optimizer_the_rate_that_keras_2_gives_it():
 
 def test_vgg_bn_random_is_refused_without_trained_convolutions_to_freeze():
     with pytest.raises(UserError, match=r"config\.optim\.freeze: .*--config\.train\.init_from=RUN"):
-        Space.load(SPACES / "vgg_bn_random.py").check(load("vgg_bn.py:search"))
+        Space.load(SPACES / "vgg_bn_random.py").check(load("vgg_bn.py:search"), 5)
 
 
 def test_a_base_of_several_seeds_is_refused(space):
     base = Config()
     base.train.num_seeds = 2
     with pytest.raises(UserError, match=r"^config\.train\.num_seeds: 2, but a trial trains one seed"):
-        space('{"optim.learning_rate": Choice((0.1, 0.01))}').check(base)
+        space('{"optim.learning_rate": Choice((0.1, 0.01))}').check(base, None)
