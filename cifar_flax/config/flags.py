@@ -243,7 +243,7 @@ class _FieldParser(flags.ArgumentParser[Any]):
     def parse(self, argument: Any) -> Any:
         if not isinstance(argument, str):
             return argument
-        if self._optional and argument == "none":
+        if self._optional and argument in ("none", "None", "null"):  # as `show` and a config.json have it, too
             return None
         try:
             return self._adapter.validate_strings(argument)

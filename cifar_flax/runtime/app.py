@@ -9,8 +9,8 @@ import signal
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise
 from logging import CRITICAL, Formatter, LogRecord, getLogger
 from pathlib import Path
 from types import CoroutineType
@@ -165,7 +165,7 @@ def _explain_runtime_error(e: RuntimeError) -> CifarFlaxError:
 def _parse(argv: list[str], arguments: str) -> list[str]:
     """Parses the flags and returns the name of the program and the positional arguments; --max-minutes is --max_minutes."""
     flags_end = argv.index("--") if "--" in argv else len(argv)
-    argv = [*map(_underscored, argv[:flags_end]), *argv[flags_end:]]
+    argv = [argv[0], *_config_first(map(_underscored, argv[1:flags_end])), *argv[flags_end:]]
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[:flags_end]):
         print(_help(argv[0], arguments))
         sys.exit(0)
@@ -183,6 +183,17 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
         command = typed(file.stem) if file.parent == LAUNCH else f"{Path(sys.executable).name} {file}"
         raise UserError(f"{arguments}: missing; expected  {command} {arguments}")
     return [argv[0], *rest]
+
+
+def _config_first(words: Iterator[str]) -> list[str]:
+    """The arguments with --config, in one word or two, before those of its fields, which there are once it is read."""
+    first, rest = [], []
+    for word in words:
+        if word.partition("=")[0] in ("--config", "-config"):
+            first += [word, *([] if "=" in word else islice(words, 1))]
+        else:
+            rest.append(word)
+    return first + rest
 
 
 def _refuse_unknown(argv: list[str]) -> None:

@@ -37,6 +37,9 @@ def refusal(capsys, *arguments):
         (["--config.optim.clip_norm=2"], 2.0),
         (["--config.optim.clip_norm=2", "--config.optim.clip_norm=none"], None),
         (["--config.data.image_size=none"], None),
+        (["--config.data.folds=3", "--config.data.folds=None"], None),
+        (["--config.data.folds=3", "--config.data.folds=null"], None),
+        (["--config.data.name=None"], "None"),
         (["--config.augment.policy=none"], "none"),
         (["--config.data.name=none"], "none"),
         (["--config.optim.boundaries=()"], ()),
@@ -95,6 +98,13 @@ def test_entries_of_the_config_in_the_file_can_be_set():
 
 def test_without_a_config_the_line_says_how_to_name_one(capsys):
     assert refusal(capsys) == "--config: missing; expected --config=configs/NAME.py, or a name such as --config=quickstart"
+
+
+@pytest.mark.parametrize("words", [["--config=fast"], ["--config", "fast"], ["-config", "fast"]])
+def test_the_config_may_be_named_after_its_fields(words):
+    actual = experiment("--config.train.epochs=1", "--config.seed", "3", *words)
+    assert (actual.config.train.epochs, actual.config.seed) == (1, 3)
+    assert actual == experiment(*words, "--config.train.epochs=1", "--config.seed", "3")
 
 
 @pytest.mark.parametrize("order", [1, -1])
