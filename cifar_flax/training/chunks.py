@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 
-from cifar_flax.config import Config
+from cifar_flax.config import Config, ResolutionConfig
 
 EPOCH_DIGITS = 6  # of numbers of epochs and of steps that count: 0.1 * 3 * 10, a little above 3, is 3
 MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
@@ -85,11 +85,14 @@ class ChunkPlan:
 
     def image_size(self, step: int) -> int | None:
         """Pixels a side to train on after so many updates; None for the images' own."""
-        return next((part.size for part in self._resolutions if step < part.until * self.total_steps), None)
+        return next((part.size for part in self._resolutions if step < self._end(part)), None)
 
     def _resolution_changes(self) -> set[int]:
         """The updates before which the resolution changes."""
-        return {math.ceil(part.until * self.total_steps) for part in self._resolutions}
+        return {self._end(part) for part in self._resolutions}
+
+    def _end(self, part: ResolutionConfig) -> int:
+        return math.ceil(round(part.until * self.total_steps, EPOCH_DIGITS))
 
     def _saves(self, begin: int, end: int) -> Iterator[int]:
         every = self._save_every

@@ -71,6 +71,16 @@ def test_chunks_end_where_images_grow(config):
     assert sum(chunk.length for chunk in chunks) == 30
 
 
+@pytest.mark.parametrize("percent", range(101))
+def test_images_grow_after_the_share_that_is_written(config, percent):
+    config.train.epochs = 10
+    config.train.resolutions = (ResolutionConfig(until=percent / 100, size=16),)  # .55 * 100 may be above 55
+    plan = ChunkPlan(config, STEPS_PER_EPOCH)
+    assert [plan.image_size(step) for step in range(100)] == [16] * percent + [None] * (100 - percent)
+    chunks = [chunk for epoch in range(10) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)]
+    assert sum(chunk.length for chunk in chunks if chunk.image_size) == percent
+
+
 @pytest.mark.parametrize("end", [3, 4, 6, 8, 9])
 def test_a_resumed_epoch_has_the_chunks_that_it_would_have_had(config, end):
     config.checkpoint.every_steps = 3
