@@ -21,7 +21,8 @@ Pixels = Annotated[int, Ge(0), Le(512)]
 Epochs = Annotated[int | float, Gt(0), Le(INT32_MAX)]  # training may end within one
 Patience = Annotated[int, Ge(0), Le(INT32_MAX)]  # epochs
 Auto = Literal["auto"]
-Seed = Annotated[int, Ge(0), Lt(2**32)]
+SEEDS = 2**32  # of which each is a uint32
+Seed = Annotated[int, Ge(0), Lt(SEEDS)]
 
 
 class ConfigBase:

@@ -6,6 +6,7 @@ from cifar_flax.config.imports import import_object, is_import_path
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.schema import Config, TrainConfig
 from cifar_flax.config.specs import Spec
+from cifar_flax.config.types import SEEDS
 from cifar_flax.errors import ConfigError
 
 LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
@@ -23,6 +24,11 @@ def validate(config: Config) -> None:
     _check_names(config)
     _check_resolutions(config.train)
     data, augment = config.data, config.augment
+    if config.seed + config.train.num_seeds > SEEDS:
+        raise ConfigError(
+            f"config.train.num_seeds: {config.train.num_seeds} seeds from {config.seed} on end beyond {SEEDS - 1}, the last; "
+            "set config.seed lower"
+        )
     if data.folds is not None and data.fold >= data.folds:
         raise ConfigError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
     _check_effective(config)

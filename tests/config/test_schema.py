@@ -49,6 +49,10 @@ def test_checking_gives_every_value_its_declared_type():
         ({"model__blocks": (BlockConfig(features=(3, 4, 5), kernel_sizes=(3, 3)),)}, "2 entries for 3 convolutions"),
         ({"model__blocks": (7,)}, "config.model.blocks[0]"),
         ({"data__folds": 5, "data__fold": 5}, "config.data.fold: 5 is not one of the 5 folds"),
+        (
+            {"seed": 2**32 - 1, "train__num_seeds": 2},
+            "config.train.num_seeds: 2 seeds from 4294967295 on end beyond 4294967295, the last; set config.seed lower",
+        ),
         ({"data__fold": 3}, "config.data.fold: 3 has no effect without config.data.folds; say of how many it is one"),
         ({"train__teacher_weight": 0.9}, "config.train.teacher_weight: 0.9 has no effect without config.train.teacher; name"),
         ({"train__teacher_temperature": 4.0}, "config.train.teacher_temperature: 4.0 has no effect without"),
