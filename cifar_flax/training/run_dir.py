@@ -57,7 +57,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
         if (begun_with := _recorded_config(workdir)) is not None:
             _check_same(begun_with, config, workdir)
         if (workdir / "dataset.json").exists():
-            preprocessing = _same_data(Preprocessing.read(workdir / "dataset.json"), preprocessing, config, workdir)
+            preprocessing = with_recorded_data(preprocessing, config, workdir)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
         _write_environment(workdir / "environment.json", config)
@@ -200,8 +200,13 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
         raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
 
 
-def _same_data(saved: Preprocessing, now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:
-    """What to record of the data of a run that goes on: the test images are those that were there when it began."""
+def with_recorded_data(now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:
+    """What to record of the data of a run that goes on: the test images are those that were there when it began.
+
+    Raises:
+      UserError: the training images or the classes are others than when the run in `workdir` began.
+    """
+    saved = Preprocessing.read(workdir / "dataset.json")
     if (saved.hashes, saved.class_names, saved.coarse_names) != (now.hashes, now.class_names, now.coarse_names):
         raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
     return replace(now, test_hashes=saved.test_hashes)

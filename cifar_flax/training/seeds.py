@@ -19,7 +19,7 @@ from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit
 from cifar_flax.training.records import read_records
-from cifar_flax.training.run_dir import with_recorded_dtype
+from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.trainer import Trainer
 
@@ -62,7 +62,8 @@ def train_seeds(
       layers: as in `loop.train`, for the first.
 
     Raises:
-      UserError, RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes.
+      UserError: as `loop.train`; or the training images have changed since the first of the runs began.
+      RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes.
     """
     workdir = Path(workdir)
     checkpoint_folder(workdir)
@@ -71,7 +72,7 @@ def train_seeds(
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
     with Interrupt(max_minutes) as interrupt:
         if vmapped:
-            _train(runs, (), interrupt, restart, profile, layers)
+            _train(runs, runs[0], (), interrupt, restart, profile, layers)
         else:
             for i, run in enumerate(runs):
                 which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
@@ -81,17 +82,25 @@ def train_seeds(
                 if is_main_process():
                     print(which, flush=True)
                 others = [] if i else [later.workdir for later in runs[1:]]
-                _train([run], others, interrupt, restart, profile and i == 0, layers and i == 0)
+                _train([run], runs[0], others, interrupt, restart, profile and i == 0, layers and i == 0)
     if is_main_process():
         print(_summarize(runs, workdir))
 
 
 def _train(
-    runs: Sequence[SeedRun], others: Sequence[Path], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+    runs: Sequence[SeedRun],
+    begun: SeedRun,
+    others: Sequence[Path],
+    interrupt: Interrupt,
+    restart: bool,
+    profile: bool,
+    layers: bool,
 ) -> None:
-    """Trains runs in one program, whose memory is free again when it returns."""
+    """Trains runs in one program, whose memory is free again when it returns, on the images of the run that was begun first."""
     first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
     trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, tuple(run.config.seed for run in runs)))
+    if begun not in runs:
+        raise_on_all_hosts(lambda: with_recorded_data(trainer.preprocessing, first, begun.workdir))
     fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers, others=others)
 
 

@@ -13,6 +13,7 @@ from cifar_flax.analysis.compare.writers import write_seed_report
 from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
+from cifar_flax.data import cache
 from cifar_flax.errors import Preempted, UserError
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
@@ -22,7 +23,7 @@ from cifar_flax.training.runs import Runs
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.seeds import can_vmap_seeds, seed_runs, train_seeds
 from cifar_flax.training.trainer import Trainer
-from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
+from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED, tiny_split
 
 pytestmark = pytest.mark.usefixtures("unoptimized")
 SEEDS = ("seed3", "seed4", "seed5")
@@ -238,6 +239,20 @@ def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypat
         train_seeds(config, tmp_path, max_minutes=0)
     train_seeds(config, tmp_path, max_minutes=1.5 + 2)
     assert [path.name for path in seed_folders(tmp_path)] == list(SEEDS)
+
+
+def test_a_seed_is_not_trained_on_other_images_than_the_first(config, tmp_path, monkeypatch):
+    def finish_and_change(*args):
+        finish(*args)
+        cache.write("tiny", {"train": tiny_split(320, 7)}, "another")
+
+    monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
+    cache.write("tiny", {"train": tiny_split(320, 0)}, "tests")
+    finish = Runs.finish
+    monkeypatch.setattr(Runs, "finish", finish_and_change)
+    with pytest.raises(UserError, match=r"^tiny is not what it was when the run in \S+seed3 began; choose another"):
+        train_seeds(short(config), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["seed3"]
 
 
 def test_restart_begins_all_seeds_again_at_once_and_they_go_on_without_it(config, tmp_path, monkeypatch):
