@@ -13,8 +13,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from cifar_flax.config import Config
-from cifar_flax.errors import ConfigError, Diverged
+from cifar_flax.config import Config, DataConfig
+from cifar_flax.data import cache
+from cifar_flax.data.registry import data_hashes
+from cifar_flax.errors import ConfigError, Diverged, UserError
 from cifar_flax.files.folder import make_folder, open_to_append
 from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, trial_index
@@ -37,6 +39,7 @@ class Search:
       folds: number of folds of a cross-validation, each a run in `trials/0000/fold0` and so on; None for a single run with the
         validation set of `base`.
       train: trains a config in a run directory, as `cifar_flax.training.loop.train` does.
+      data_hashes: those of a split as it is now, as `cifar_flax.data.registry.data_hashes` gives them.
     """
 
     base: Config
@@ -44,6 +47,7 @@ class Search:
     workdir: Path
     folds: int | None = None
     train: Callable[..., object] = train
+    data_hashes: Callable[[DataConfig, str], dict[str, str]] = data_hashes
 
     def config(self, values: Values) -> Config:
         """The config of a trial, as one would train it by itself, without the folds of the search."""
@@ -124,6 +128,7 @@ def objective(search: Search, trial: Trial) -> float:
 
     Raises:
       optuna.TrialPruned: the trial is worse than earlier ones, or cannot be trained with its values.
+      UserError: the training images are not those of earlier trials with the same data set.
     """
     index, top1 = trial_index(trial), []
     print(f"trial {index}: {describe(trial.params)}", flush=True)
@@ -135,6 +140,7 @@ def objective(search: Search, trial: Trial) -> float:
             last_epoch = total_epochs(config) if search.folds is None else None
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
+                _check_data(search, trial, config.data)
                 search.train(config, folder, after_epoch=after_epoch)
             top1.append(max(_validated(folder).values()))
     except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:
@@ -148,6 +154,19 @@ def objective(search: Search, trial: Trial) -> float:
         gc.collect()
     trial.set_user_attr("top1", top1)
     return float(np.mean(top1))
+
+
+def _check_data(search: Search, trial: Trial, data: DataConfig) -> None:
+    """Compares the training images with those that the study had when one of its processes first trained on this data set."""
+    study, now = trial.study, search.data_hashes(data, "train")
+    name = f"data {cache.key_of(f'{data.name} {data.test_fraction}', data.image_size)}"
+    if name not in study.user_attrs:
+        study.set_user_attr(name, now)
+    if study.user_attrs[name] != now:
+        raise UserError(
+            f"{data.name} is not what it was in earlier trials of the study {study.study_name}; put it back, or search anew "
+            "with another --study and --workdir"
+        )
 
 
 def _explain_failure(e: Diverged | ConfigError | jax.errors.JaxRuntimeError) -> str:

@@ -19,6 +19,7 @@ class Trainings:
     def __init__(self):
         self.epochs = []  # (varied value, fold, epoch) in the order in which they are trained
         self.score = lambda config, epoch: 0.5
+        self.hashes = {"images": "0"}
 
     def train(self, config, workdir, after_epoch=None):
         file = workdir / "metrics.jsonl"
@@ -39,7 +40,7 @@ def run_search(folder, trainings, trials=4, folds=None, epochs=3, workdir=None, 
     """Runs a search: a grid over `augment.cutout`, 0 to 9, or another space. Returns the search and its study."""
     base = Config()
     base.train.epochs = epochs
-    search = Search(base, space, workdir or folder, folds, trainings.train)
+    search = Search(base, space, workdir or folder, folds, trainings.train, lambda data, split: trainings.hashes)
     study = Study(f"sqlite:///{folder}/study.db", "s", space, "grid", trials, **options)
     run_trials(search, study)
     return search, study

@@ -122,6 +122,21 @@ def test_whatever_else_ends_the_process_leaves_the_trial_to_be_resumed(start, tr
     assert study.finished()[1].intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
 
 
+def test_a_trial_on_other_images_than_the_earlier_ones_is_refused_until_they_are_put_back(start, trainings):
+    def score(config, epoch):
+        trainings.hashes = {"images": "1"}
+        return 0.5
+
+    trainings.score, there = score, trainings.hashes
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^shapes100 is not what it was in earlier trials of the study s; put it back, or"):
+            start(trials=2)
+        assert {cutout for cutout, _, _ in trainings.epochs} == {0}
+    trainings.score, trainings.hashes = lambda config, epoch: 0.5, there
+    _, study = start(trials=2)
+    assert values(study) == [0.5, 0.5]
+
+
 def test_epochs_that_a_killed_process_did_not_report_are_reported(start, trainings):
     search, _ = start(trials=1)
     lines = (search.folder(0) / "metrics.jsonl").read_text().splitlines(keepends=True)
