@@ -175,8 +175,12 @@ class Trainer:
 
     @property
     def _first_images(self) -> np.ndarray:
-        images = self.train_set.images
-        return np.asarray(images[: min(FIRST_IMAGES, max(1, FIRST_BYTES // images[0].nbytes))])
+        """The first training images; where classes follow one another, as in a folder, evenly spaced ones, of all classes."""
+        images, labels = self.train_set.images, self.train_set.labels
+        count = min(FIRST_IMAGES, max(1, FIRST_BYTES // images[0].nbytes))
+        if count < len(labels) and (labels[1:] >= labels[:-1]).all():
+            return np.asarray(images[np.arange(count) * len(labels) // count])
+        return np.asarray(images[:count])
 
     # Batches.
 

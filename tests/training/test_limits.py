@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.optim.optimizers import Adam
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import devices
+from cifar_flax.training import trainer as trainer_module
 from cifar_flax.training.trainer import Trainer
 
 
@@ -44,6 +47,18 @@ def test_a_resolution_that_the_network_does_not_take_is_refused_before_training(
     tiny_config.train.resolutions = (ResolutionConfig(size=size),)
     with pytest.raises(UserError, match=rf"config\.train\.resolutions\[0\]\.size: .*{reason}"):
         Trainer.from_config(tiny_config)
+
+
+@pytest.mark.parametrize(("ordered", "expected"), [(True, {0: 5, 1: 5}), (False, {0: 7, 1: 3})])
+def test_layers_computed_from_data_see_all_classes_of_a_set_that_is_ordered_by_class(
+    tiny_data, tiny_config, monkeypatch, ordered, expected
+):
+    labels = np.repeat(np.int32([0, 1]), 20) if ordered else np.int32([0] * 7 + [1] * 20 + [0] * 13)
+    images = np.broadcast_to(labels[:, None, None, None], (40, 8, 8, 3)).astype(np.uint8)
+    monkeypatch.setattr(trainer_module, "FIRST_IMAGES", 10)
+    trainer = Trainer.from_config(tiny_config)
+    trainer = replace(trainer, train_set=replace(trainer.train_set, images=images, labels=labels))
+    assert dict(zip(*np.unique(trainer._first_images[:, 0, 0, 0], return_counts=True), strict=True)) == expected
 
 
 def test_weights_that_fill_the_memory_are_refused_before_they_are_made(tiny_data, tiny_config, monkeypatch):
