@@ -78,6 +78,16 @@ def test_imported_sets_are_found_by_name_and_size(tiny):
     assert len(load_dataset(DataConfig(name="mine", image_size=16), "train")) == 30
 
 
+def test_an_imported_set_that_is_not_there_at_a_size_is_to_be_imported_at_it(tiny, monkeypatch):
+    monkeypatch.setattr(tfds, "find_spec", lambda name: None)
+    cache.write("mine", tiny, "a test")
+    with pytest.raises(UserError) as error:
+        load_dataset(DataConfig(name="mine", image_size=16), "train")
+    again = "launch/import_data.py --name=mine --archive=PATH --image_size=16"
+    assert str(error.value).startswith("mine was imported with 32 x 32 pixels; import it at this size too:  ")
+    assert str(error.value).endswith(again)
+
+
 def test_a_missing_split_is_named_with_those_there_are(tiny):
     cache.write("mine", {"train": tiny["train"]}, "a test")
     with pytest.raises(UserError, match=r"^mine has no test split, only train$"):

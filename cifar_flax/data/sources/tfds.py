@@ -70,11 +70,17 @@ class TfdsSource:
         """
         try:
             prepare(self.name, self.image_size)
-        except NotInstalled as e:
-            install = f"{install_command('tfds')}  and run the same command"
-            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, install)}") from None
-        except Unreachable as e:
-            raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
+        except UserError as e:
+            if self.image_size is not None and (entry := cache.manifest(cache.key_of(self.name))):
+                size = " x ".join(map(str, entry.splits["train"]["images"].shape[1:3]))
+                again = f"{typed('import')} --name={self.name} --archive=PATH --image_size={self.image_size}"
+                raise UserError(f"{self.name} was imported with {size} pixels; import it at this size too:  {again}") from None
+            if isinstance(e, NotInstalled):
+                install = f"{install_command('tfds')}  and run the same command"
+                raise UserError(f"{e} {_how_to_get(self.name, self.image_size, install)}") from None
+            if isinstance(e, Unreachable):
+                raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
+            raise
 
 
 def _how_to_get(name: str, size: int | None, first: str) -> str:
