@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from absl import logging
 
 from cifar_flax.errors import ConfigError, UserError
 
@@ -105,7 +106,12 @@ class Dataset:
         if not 0 < held_out.sum() < len(self):
             raise ConfigError(
                 f"config.data.validation_fraction: {validation_fraction} of {len(self)} images in {self.num_classes} classes "
-                f"leaves {'none to train on' if held_out.all() else 'no validation image'}"
+                f"leaves {'none to train on; lower it' if held_out.all() else 'no validation image; raise it, or 0 for none'}"
+            )
+        if untrained := len(np.setdiff1d(self.labels, self.labels[~held_out])):
+            logging.warning(
+                "%g of each class is held out, which leaves %d of %d classes no image to train on",
+                *(validation_fraction, untrained, self.num_classes),
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
 

@@ -49,9 +49,19 @@ def test_zero_trains_on_everything():
     assert validation is None
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.99])
-def test_empty_sides_are_refused(fraction):
-    with pytest.raises(UserError, match=r"config\.data\.validation_fraction"):
+def test_classes_all_of_whose_images_are_held_out_are_counted(caplog):
+    data = make([0, 0, 0, 0, 1, 1, 1, 1, *[2] * 20], 4)
+    data.split(0.8, seed=0)
+    assert not caplog.messages
+    data.split(0.9, seed=0)
+    assert caplog.messages == ["0.9 of each class is held out, which leaves 2 of 4 classes no image to train on"]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "remedy"), [(0.01, "no validation image; raise it, or 0 for none$"), (0.99, "none to train on; lower it$")]
+)
+def test_empty_sides_are_refused(fraction, remedy):
+    with pytest.raises(UserError, match=rf"config\.data\.validation_fraction: .* leaves {remedy}"):
         make(np.arange(20) % 5, 5).split(fraction, seed=0)
 
 
