@@ -9,6 +9,7 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,15 +95,24 @@ def _as_exported(run: "Run", network: "Network", how: "Format", dtype: "KernelDt
 
 def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:
     """The test scores in single numbers, of this very checkpoint; empty where it was not evaluated."""
+    from cifar_flax.pretrained.weights import check_figures
+
     try:
         scores = read_checksummed(report) if report.exists() else {}
     except ValueError as e:
         raise UserError(f"{report}: damaged: {e}; evaluate the run again") from None
-    return {"split": "test", **_numbers(scores)} if about.items() <= scores.items() else {}
+    figures = {"split": "test", **_numbers(scores)} if about.items() <= scores.items() else {}
+    try:
+        check_figures(figures)
+    except UserError as e:
+        raise UserError(f"{report}: {e}") from None
+    return figures
 
 
 def _numbers(scores: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in scores.items() if type(value) in (int, float) and name != "checkpoint"}
+    """The figures that a file can state: of a network that has diverged some are not finite."""
+    numbers = {name: value for name, value in scores.items() if type(value) in (int, float) and name != "checkpoint"}
+    return {name: value for name, value in numbers.items() if type(value) is int or math.isfinite(value)}
 
 
 def _described(network: "Network", dtype: "KernelDtype") -> str:

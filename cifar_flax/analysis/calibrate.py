@@ -9,6 +9,7 @@ from cifar_flax.config.serialize import differences
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration, fit_temperature
 from cifar_flax.evaluation.scores import probabilities, reliability
+from cifar_flax.files.redact import visible
 from cifar_flax.run import Run
 
 
@@ -37,7 +38,7 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
     if not np.isfinite(logits).all():
         raise UserError(f"{validated.workdir}: its outputs are not finite: its training diverged")
     temperature = fit_temperature(logits, images.labels)
-    source = f"{len(images):,} validation images of {validated.workdir.resolve().name}"
+    source = f"{len(images):,} validation images of {visible(validated.workdir.resolve().name)}"
     before, after = (reliability(probabilities(logits, t), images.labels).ece for t in (1.0, temperature))
     return Fit(Calibration(temperature, source), before, after)
 

@@ -10,12 +10,13 @@ from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config import Normalization
-from cifar_flax.data.class_names import holds_control_characters
+from cifar_flax.data.class_names import checked_names, holds_control_characters
 from cifar_flax.data.dataset import Dataset, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 
+MAX_IMAGE = 1 << 31  # bytes of one, beyond which XLA's sizes overflow
 REMEDY = "; remove it, and the command that trains the run writes it again"
 
 
@@ -54,10 +55,15 @@ class Preprocessing:
 
         Raises:
           ValueError: it is not of any training set.
+          UserError: its class names are not those of one.
         """
         classes, superclasses, channels = len(self.class_names), len(self.coarse_names), self.image_shape[-1]
         if not classes or min(self.image_shape) < 1:
             raise ValueError(f"images of shape {self.image_shape} and {classes} classes")
+        if math.prod(self.image_shape) >= MAX_IMAGE:
+            raise ValueError(f"images of shape {self.image_shape}; expected at most {MAX_IMAGE / 1e9:.1f} GB each")
+        checked_names("its classes", self.class_names)
+        checked_names("its superclasses", self.coarse_names)
         if (self.coarse_of_fine or superclasses) and len(self.coarse_of_fine) != classes:
             raise ValueError(f"{len(self.coarse_of_fine)} classes have a superclass, of {classes}")
         if not all(-1 <= superclass < superclasses for superclass in self.coarse_of_fine):
@@ -121,7 +127,7 @@ class Preprocessing:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
         except ValidationError as e:
             raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}{REMEDY}") from None
-        except ValueError as e:
+        except (ValueError, UserError) as e:
             raise UserError(f"{path}: damaged: {e}{REMEDY}") from None
         return preprocessing
 

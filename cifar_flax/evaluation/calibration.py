@@ -21,9 +21,11 @@ class Calibration:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the temperature is none that is fitted."""
+        """Raises ValueError where the temperature is none that is fitted, or the source would steer a terminal."""
         if not 1 / MAX_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
             raise ValueError(f"temperature {self.temperature:g}; expected {1 / MAX_TEMPERATURE:g} to {MAX_TEMPERATURE:g}")
+        if not self.source.isprintable():
+            raise ValueError(f"source {self.source!a} holds control characters")
 
 
 UNCALIBRATED = Calibration()

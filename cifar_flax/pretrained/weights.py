@@ -3,6 +3,7 @@
 import enum
 import hashlib
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX = ".safetensors"
 LONGEST_VALUE = 40  # characters of a value in a message
+SPLITS = ("train", "validation", "test")
+SHARES = ("top", "macro_", "ece", "superclass_")  # how the names of figures in [0, 1] begin
+ROUNDING = 1e-6  # by which float32 may leave that range
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
 
 
@@ -96,7 +100,7 @@ def read_weights(path: Path) -> Network:
     if not isinstance(values, dict) or not isinstance(figures, dict):
         raise UserError(f"{path}: damaged: its config or its figures are no JSON object; get it again")
     try:
-        _check_figures(figures)
+        check_figures(figures)
         check_imports(values)
         config = from_dict(values)
     except UserError as e:
@@ -139,12 +143,23 @@ def _part(metadata: dict[str, str], name: str, kind: type) -> Any:
         raise UserError(f"its {place}: {error['msg'].removeprefix('Value error, ')}; export it again") from None
 
 
-def _check_figures(figures: dict[str, Any]) -> None:
-    """Refuses figures that are no numbers: of `split`, which says what they are measured on, no name."""
+def check_figures(figures: dict[str, Any]) -> None:
+    """Refuses what cannot have been measured.
+
+    Raises:
+      UserError: a figure is no number of its range, or `split`, which says what they are measured on, is none.
+    """
     for name, value in figures.items():
-        kind, expected = (str, "a name") if name == "split" else (int, "a count") if name == "n" else (int | float, "a number")
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UserError(f"its figures.{name}: {json.dumps(value)[:LONGEST_VALUE]}; expected {expected}; export it again")
+        if name == "split":
+            sound, expected = value in SPLITS, f"one of {', '.join(SPLITS)}"
+        elif name == "n":
+            sound, expected = type(value) is int and 1 <= value <= sys.maxsize, "a count"
+        elif name.startswith(SHARES):
+            sound, expected = type(value) in (int, float) and -ROUNDING <= value <= 1 + ROUNDING, "a number in [0, 1]"
+        else:  # NaN is in no range
+            sound, expected = type(value) in (int, float) and abs(value) <= sys.float_info.max, "a number"
+        if not sound:
+            raise UserError(f"its figures.{name}: {json.dumps(value)[:LONGEST_VALUE]}; expected {expected}; measure it again")
 
 
 def _open(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -84,10 +86,32 @@ def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
 @pytest.mark.parametrize(
     ("part", "content", "message"),
     [
-        ("figures", {"top1": "very good"}, 'its figures.top1: "very good"; expected a number; export it again'),
+        ("figures", {"top1": "very good"}, 'its figures.top1: "very good"; expected a number in [0, 1]; measure it again'),
         ("figures", {"top1": True}, "its figures.top1: true; expected a number"),
-        ("figures", {"split": 3, "n": 10}, "its figures.split: 3; expected a name"),
+        (
+            "figures",
+            {"top1": 10**400},
+            "its figures.top1: 1000000000000000000000000000000000000000; expected a number in [0, 1]",
+        ),
+        ("figures", {"ece": 1.5}, "its figures.ece: 1.5; expected a number in [0, 1]"),
+        ("figures", {"loss": math.nan}, "its figures.loss: NaN; expected a number"),
+        ("figures", {"loss": 10**400}, "expected a number; measure it again"),
+        ("figures", {"split": 3, "n": 10}, "its figures.split: 3; expected one of train, validation, test"),
+        ("figures", {"split": "\x1b[31mtest"}, 'its figures.split: "\\u001b[31mtest"; expected one of train, validation, test'),
         ("figures", {"split": "test", "n": 10.5}, "its figures.n: 10.5; expected a count"),
+        ("figures", {"split": "test", "n": -1}, "its figures.n: -1; expected a count"),
+        (
+            "calibration",
+            {"temperature": 1, "source": "\x1b[31m"},
+            r"its calibration: source '\x1b[31m' holds control characters",
+        ),
+        ("preprocessing", {**asdict(PREPROCESSING), "image_shape": (10**9, 10**9, 3)}, "expected at most 2.1 GB each"),
+        ("preprocessing", {**asdict(PREPROCESSING), "class_names": ["a"] * 10}, "its classes: two classes have the name a"),
+        (
+            "preprocessing",
+            {**asdict(PREPROCESSING), "class_names": ["", *"abcdefghi"]},
+            "its classes: a class has an empty name",
+        ),
         ("figures", [0.5], "its config or its figures are no JSON object"),
         ("calibration", {"temperature": -1, "source": "x"}, "its calibration: temperature -1; expected 0.01 to 100; export"),
         ("calibration", {"temperature": "hot"}, "its calibration.temperature: Input should be a valid number"),

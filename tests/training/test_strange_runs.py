@@ -103,7 +103,14 @@ def test_a_run_goes_on_whatever_is_said_of_earlier_sessions(workdir, config, con
 
 @pytest.mark.parametrize(
     ("part", "value"),
-    [("mean", [0.5] * 4), ("std", [0.0] * 3), ("coarse_of_fine", [0]), ("coarse_of_fine", [0, 1]), ("class_names", [])],
+    [
+        ("mean", [0.5] * 4),
+        ("std", [0.0] * 3),
+        ("coarse_of_fine", [0]),
+        ("coarse_of_fine", [0, 1]),
+        ("class_names", []),
+        ("class_names", ["cat", "cat"]),
+    ],
 )
 def test_preprocessing_of_no_data_set_is_refused(workdir, part, value):
     (workdir / "dataset.json").write_text(dumps_checksummed({**read_checksummed(workdir / "dataset.json"), part: value}))
