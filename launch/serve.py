@@ -87,6 +87,8 @@ def _bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+    except UnicodeError:  # a part of the name is empty, or longer than 63 characters
+        raise UserError(f"--host={host}: is no name and no address of a machine; choose another") from None
     except OSError as e:
         raise UserError(f"--host={host} --port={port}: cannot listen there ({e.strerror}); choose another") from None
     return listener
