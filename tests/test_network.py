@@ -170,11 +170,24 @@ def test_a_network_that_diverged_makes_no_predictions(network):
         (np.zeros((8, 8, 3)), r"float64 \(8, 8, 3\) is no picture"),
         (None, "^NoneType is no picture; expected a path, the bytes of a file, a Pillow image or an array of NumPy"),
         ([0.5], "^float is no picture"),
+        (np.zeros((0, 0, 3), np.uint8), r"^uint8 \(0, 0, 3\) is no picture"),
+        (np.zeros((5, 0), np.uint8), r"^uint8 \(5, 0\) is no picture"),
+        (Image.new("RGB", (0, 5)), "^a Pillow image of 0 x 5 pixels is no picture"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_a_line(network, picture, message):
     with pytest.raises(UserError, match=message):
         network.predict(picture)
+
+
+@pytest.mark.parametrize("spoil", [lambda image: image.fp.truncate(900), Image.Image.close], ids=["cut short", "closed"])
+def test_a_pillow_image_that_cannot_be_decoded_is_refused_in_a_line(network, spoil):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(file, "PNG")
+    image = Image.open(file)
+    spoil(image)
+    with pytest.raises(UserError, match=r"^the Pillow image cannot be read \(\w+: .*\); open its file again$"):
+        network.predict(image)
 
 
 @pytest.mark.parametrize("top", [0, -1, 2.0, True, None])

@@ -22,17 +22,23 @@ def read_picture(picture: Picture) -> Image.Image:
         with alpha, [H, W, 4]. Of one much larger than `decode.DRAFT_SIDE`, a smaller picture comes back.
 
     Raises:
-      UserError: there is no such file, or it is not a picture; or the array has another dtype or shape.
+      UserError: there is no such file, or it is not a picture, or has no pixels; or the array has another dtype or shape.
     """
     if not isinstance(picture, Picture):
         kind = type(picture).__name__
         raise UserError(f"{kind} is no picture; expected a path, the bytes of a file, a Pillow image or an array of NumPy")
     if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (1,), (3,), (4,)):
+        expected = picture.ndim in (2, 3) and picture.shape[2:] in ((), (1,), (3,), (4,)) and picture.size > 0
+        if picture.dtype != np.uint8 or not expected:
             raise UserError(f"{picture.dtype} {picture.shape} is no picture; expected uint8 [H, W] or [H, W, 1, 3 or 4]")
         picture = Image.fromarray(picture[..., 0] if picture.shape[2:] == (1,) else picture)
     if isinstance(picture, Image.Image):
-        return as_rgb(picture)
+        if 0 in picture.size:
+            raise UserError(f"a Pillow image of {picture.width} x {picture.height} pixels is no picture")
+        try:
+            return as_rgb(picture)
+        except Exception as e:  # one that was opened and not loaded is decoded here, and decoders raise anything
+            raise UserError(f"the Pillow image cannot be read ({type(e).__name__}: {e}); open its file again") from None
     name = "the picture" if isinstance(picture, bytes) else str(picture)
     try:
         return shared_decoder().decode_any(picture if isinstance(picture, bytes) else read_bytes(picture))
