@@ -39,7 +39,7 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array, dtype
     """Runs a network and returns its layers in the order of their calls, each before its submodules.
 
     Left out are functions that are no Flax modules, such as activations and pooling, dropout of rate 0, and modules that return
-    something other than an array or are called within a scan.
+    something other than an array with a row an image, such as a parameter, or are called within a scan.
 
     Args:
       model: from `models.create_model`.
@@ -66,8 +66,9 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array, dtype
     for path in calls:
         outputs = subtree(captured, path).get("__call__", ())
         place, seen[path] = seen[path], seen[path] + 1
-        if place < len(outputs) and isinstance(outputs[place], np.ndarray):
-            layers.append(Layer(path, outputs[place].astype(np.float32), count_parameters(subtree(variables["params"], path))))
+        output = outputs[place] if place < len(outputs) else None
+        if isinstance(output, np.ndarray) and output.shape[:1] == images.shape[:1]:
+            layers.append(Layer(path, output.astype(np.float32), count_parameters(subtree(variables["params"], path))))
     return layers
 
 

@@ -87,3 +87,25 @@ def test_units_and_tokens_are_drawn_in_full(shape, drawn):
 def test_activations_that_are_not_finite_are_drawn():
     _, picture = activation_picture(Layer(("conv",), np.full((1, 8, 8, 5), np.nan), 0))
     assert picture.shape == (32, 5 * 32 + 4 * 2, 4)
+
+
+class Scale(nn.Module):
+    """Returns a parameter."""
+
+    @nn.compact
+    def __call__(self):
+        return self.param("scale", nn.initializers.ones, ())
+
+
+class Scaled(nn.Module):
+    """A network whose logits are multiplied by a parameter."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(3, name="logits")(x.reshape(len(x), -1)) * Scale(name="scale")()
+
+
+def test_a_layer_that_returns_no_row_an_image_is_left_out():
+    model, images = Scaled(), jnp.zeros((1, *SHAPE))
+    layers = call_layers(model, model.init(jax.random.key(0), images, False), images, jnp.float32)
+    assert [layer.name for layer in layers] == ["logits"]
