@@ -85,7 +85,7 @@ def glass_blur(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarra
     n, height, width, _ = x.shape
     images, rows, columns = np.ogrid[:n, 2:height, 2:width]
     for _ in range(rounds):
-        up, left = rng.integers(0, 2, (2, n, height - 2, width - 2))
+        up, left = rng.integers(0, 2, (2, n, max(height - 2, 0), max(width - 2, 0)))
         x[:, 2:, 2:] = x[images, rows - up, columns - left]
     return ndimage.gaussian_filter(x, (0, sigma, sigma, 0))
 
@@ -161,7 +161,7 @@ def pixelate(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[level]
 
     def shrink_and_enlarge(image: Image.Image) -> Image.Image:
-        small = (int(image.width * share), int(image.height * share))
+        small = (max(1, int(image.width * share)), max(1, int(image.height * share)))
         return image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BOX)
 
     return _through_pillow(x, shrink_and_enlarge)

@@ -104,3 +104,10 @@ def test_contrast_and_brightness_are_their_formulas(images):
 
     expected = np.array([[brighter(pixel) for pixel in row] for row in x[0]])
     np.testing.assert_allclose(corrupt(images[:1], "brightness", 3)[0] / 255, expected, atol=0.5 / 255 + 1e-9)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (2, 3)])
+def test_images_of_one_row_are_corrupted(name, shape):
+    line = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    assert corrupt(line, name, 5).shape == line.shape
