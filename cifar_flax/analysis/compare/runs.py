@@ -128,6 +128,11 @@ def group_by_config(results: Sequence[RunResult]) -> list[SeedGroup]:
     return [SeedGroup(*parts) for parts in zip(members.values(), top1, p_values, strict=True)]
 
 
+def one_group(results: Sequence[RunResult]) -> SeedGroup:
+    """All runs as one group, whatever else than the seed their configs differ in."""
+    return SeedGroup([*range(len(results))], [result.scores["top1"] for result in results], None)
+
+
 def repeated_seeds(results: Sequence[RunResult], group: SeedGroup) -> list[int]:
     """The members of a group that share their seed with another member."""
     seeds = [results[i].config["config.seed"] for i in group.members]

@@ -60,14 +60,15 @@ class Table:
         return parts
 
 
-def comparison_tables(results: Sequence[RunResult], split: str) -> list[Table]:
+def comparison_tables(results: Sequence[RunResult], split: str, groups: Sequence[SeedGroup] | None = None) -> list[Table]:
     """Tabulates the runs, the mean over seeds where a config was run more than once, and the config fields that differ.
 
     Args:
       results: from `load_results`.
       split: the split they are of.
+      groups: of runs that differ in the seed; by default those of one config.
     """
-    groups = group_by_config(results)
+    groups = group_by_config(results) if groups is None else groups
     repeated = [_seeds_table(results, groups)] if len(groups) < len(results) else []
     return [_runs_table(results, split), *repeated, _config_table(results)]
 

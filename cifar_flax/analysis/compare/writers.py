@@ -2,17 +2,25 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_flax.analysis.compare.runs import RunResult, config_differences, group_by_config, load_results, paired_tests
+from cifar_flax.analysis.compare.runs import (
+    RunResult,
+    SeedGroup,
+    config_differences,
+    group_by_config,
+    load_results,
+    one_group,
+    paired_tests,
+)
 from cifar_flax.analysis.compare.tables import comparison_tables
 from cifar_flax.analysis.curves import METRICS, overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import PictureWriter, drawing_style
 from cifar_flax.analysis.html import write_page
 from cifar_flax.analysis.predictions import Predictions
 from cifar_flax.files.atomic import write_text
+from cifar_flax.files.checksum import dumps_checksummed
 from cifar_flax.files.folder import make_folder
 
 SCORES = ("loss", "top5", "macro_f1", "ece")  # of each run in a CSV file, after its top-1
@@ -53,8 +61,10 @@ def write_csv(path: Path, results: Sequence[RunResult]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def write_html(path: Path, results: Sequence[RunResult], split: str) -> list[Path]:
+def write_html(path: Path, results: Sequence[RunResult], split: str, groups: Sequence[SeedGroup] | None = None) -> list[Path]:
     """Writes a page with the tables and the learning curves, and the curves as NAME_loss.png and NAME_top1.png beside it.
+
+    The arguments are those of `comparison_tables`.
 
     Returns:
       The paths of the pictures.
@@ -70,7 +80,7 @@ def write_html(path: Path, results: Sequence[RunResult], split: str) -> list[Pat
             for metric, name in METRICS.items()
         ]
     title = f"{len(results)} runs compared on {split}"
-    write_page(path, "compare.html", title=title, tables=comparison_tables(results, split), curves=curves)
+    write_page(path, "compare.html", title=title, tables=comparison_tables(results, split, groups), curves=curves)
     return [path.parent / picture.file for picture in curves]
 
 
@@ -83,6 +93,8 @@ def write_seed_report(
     predictions: Sequence[Predictions] | None = None,
 ) -> str:
     """Compares the seeds of one config; writes SPLIT.json with mean and sd, and SPLIT.html if `page`.
+
+    What a run may go on with, such as more epochs, need not be the same for all: a line names the fields that differ.
 
     Args:
       folder: they go to.
@@ -99,14 +111,16 @@ def write_seed_report(
       UserError: as `load_results`.
     """
     results = load_results([str(path) for path in seed_workdirs], split, which, predictions)
-    [group] = group_by_config(results)
+    group = one_group(results)
     seeds = {r.name: {"checkpoint": r.step, **{name: r.scores[name] for name in SEED_SCORES}} for r in results}
     summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}
     make_folder(folder)
     paths = [folder / f"{split}.json"]
-    write_text(paths[0], json.dumps(summary, indent=2) + "\n")
+    write_text(paths[0], dumps_checksummed(summary))
     if page:
         paths.append(folder / f"{split}.html")
-        write_html(paths[1], results, split)
-    runs, seeds_table, *_ = comparison_tables(results, split)
-    return f"{runs.text()}\n\n{seeds_table.text()}\n-> {', '.join(map(str, paths))}"
+        write_html(paths[1], results, split, [group])
+    runs, seeds_table, *_ = comparison_tables(results, split, [group])
+    differing = ", ".join(field for field in config_differences(results) if field != "seed")
+    warned = f"\nnot the seed alone differs, but also {differing}" if differing else ""
+    return f"{runs.text()}\n\n{seeds_table.text()}{warned}\n-> {', '.join(map(str, paths))}"

@@ -17,7 +17,7 @@ from cifar_flax.analysis.compare.runs import (
 )
 from cifar_flax.analysis.compare.statistics import accuracy_interval, mcnemar
 from cifar_flax.analysis.compare.tables import Table, comparison_tables
-from cifar_flax.analysis.compare.writers import write_csv, write_html
+from cifar_flax.analysis.compare.writers import write_csv, write_html, write_seed_report
 from cifar_flax.analysis.predictions import Predictions, write_predictions
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
@@ -211,3 +211,14 @@ def test_folders_of_the_same_name_are_named_by_path(copy, tmp_path):
     (tmp_path / "more").mkdir()
     other = shutil.copytree(a, tmp_path / "more" / "a")
     assert [one.name for one in load_results([str(a), str(other)], "test", "best")] == [str(a), str(other)]
+
+
+def test_seeds_that_differ_in_what_a_run_may_are_one_group_and_the_fields_are_named(copy, tmp_path):
+    seeds = [copy("seed0"), copy("seed1", seed=1, train_dtype="bfloat16")]
+    labels = Run.open(seeds[0]).dataset("test").labels
+    made = [Predictions("test", 9, "none", np.eye(10, dtype=np.float32)[(labels + k) % 10], labels) for k in (0, 1)]
+    text = write_seed_report(tmp_path / "report", seeds, "test", "best", page=False, predictions=made)
+    assert "top-1 of runs of one config, over seeds" in text
+    assert "not the seed alone differs, but also train.dtype" in text
+    summary = read_checksummed(tmp_path / "report" / "test.json")
+    assert (summary["n"], summary["top1_mean"], summary["top1_sd"]) == (2, 0.5, pytest.approx(math.sqrt(0.5)))
