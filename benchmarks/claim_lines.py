@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claim_times import hardware
+from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
 
@@ -19,8 +20,20 @@ Line = Mapping[str, Any]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines so far."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    """The lines so far.
+
+    Raises:
+      UserError: a line is no JSON object.
+    """
+    lines: list[Any] = []
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            lines.append(None)
+        if not isinstance(lines[-1], dict):
+            raise UserError(f"{path}: line {number} is no JSON object; give a file that claims.py wrote")
+    return lines
 
 
 def figures(workdir: Path) -> dict[str, Any]:

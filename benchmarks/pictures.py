@@ -12,6 +12,7 @@ from cifar_flax.config import AugmentConfig, DataConfig, FillMode, Policy
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import to_unit
 from cifar_flax.data.registry import load_dataset
+from cifar_flax.runtime import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 SCALE, GAP = 2, 2
@@ -76,7 +77,12 @@ def augmentations(images: np.ndarray) -> Image.Image:
     return sheet.quantize(256, dither=Image.Dither.NONE)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes docs/shapes100.png and docs/augmentations.png."""
     firsts = one_of_each_class(load_dataset(DataConfig(name="shapes100"), "test"))
     shapes100(firsts).save(DOCS / "shapes100.png", optimize=True)
     augmentations(firsts[[3, 22, 41, 60, 88]]).save(DOCS / "augmentations.png", optimize=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -15,6 +15,7 @@ from benchmarks.claim_lines import Line, command, read_lines, spread
 from benchmarks.claim_list import ROOT
 from benchmarks.claim_times import hardware
 from cifar_flax.config.flags import load_config
+from cifar_flax.runtime import app
 
 SETS = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "shapes100": "shapes100"}
 LINES = ROOT / "benchmarks" / "results" / "claims.jsonl"
@@ -75,5 +76,10 @@ def _data(line: Line) -> str:
     return load_config(f"{ROOT}/configs/{stem}.py:{variant}").data.name
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Prints the page."""
     print(page(read_lines(LINES)), end="")
+
+
+if __name__ == "__main__":
+    app.run(main)

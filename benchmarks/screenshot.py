@@ -10,7 +10,7 @@ import shutil
 from importlib.resources import as_file, files
 
 from absl import flags
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
@@ -31,9 +31,13 @@ def main() -> None:
         page = browser.new_page(
             viewport={"width": _WIDTH.value, "height": 940}, color_scheme="dark" if _DARK.value else "light"
         )
-        page.goto(_ADDRESS.value)
-        page.get_by_label("Choose a file").set_input_files(photograph)
-        page.wait_for_selector("#heat:not([hidden])")
+        try:
+            page.goto(_ADDRESS.value)
+            page.get_by_label("Choose a file").set_input_files(photograph)
+            page.wait_for_selector("#heat:not([hidden])")
+        except Error as e:
+            reason = e.message.partition("\n")[0]
+            raise UserError(f"--address={_ADDRESS.value}: no demo there ({reason}); start one with launch/serve.py") from None
         page.wait_for_timeout(2500)
         page.screenshot(path=_OUT.value, full_page=_WIDTH.value < 800)
         browser.close()

@@ -1,11 +1,14 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks.claim_lines import read_lines
+from cifar_flax.errors import UserError
 from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
 
 
@@ -93,3 +96,39 @@ def test_a_recipe_without_validation_is_scored_on_test_once(benchmark, tmp_path,
     assert f"seed 0: {top1:.2%} after epoch 2" in done.stdout
     (workdir / "time_to_accuracy.json").write_text('{"test_top1": 0.005}')  # what is there is not computed again
     assert "no seed reached 1.0%" in benchmark("time_to_accuracy", *flags).stdout
+
+
+def run_plain(name, *args):
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *args]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=100)
+
+
+@pytest.mark.parametrize("name", ["pictures", "records"])
+def test_what_writes_the_documentation_heeds_its_command_line(name):
+    before = [(path, path.stat().st_mtime_ns) for path in sorted((ROOT / "docs").iterdir())]
+    shown, refused = run_plain(name, "--help"), run_plain(name, "stray")
+    assert (shown.returncode, refused.returncode) == (0, 2), shown.stderr
+    assert "| config |" not in shown.stdout
+    assert (refused.stdout, refused.stderr) == ("", "stray: unexpected argument; flags are written --name=value\n")
+    assert [(path, path.stat().st_mtime_ns) for path in sorted((ROOT / "docs").iterdir())] == before
+
+
+def test_the_page_of_records_is_all_that_is_printed():
+    assert run_plain("records").stdout == (ROOT / "docs" / "records.md").read_text()
+
+
+@pytest.mark.parametrize("content", [b"no JSON\n", b"{}\n[]\n", b"\xff\n", b"\n"])
+def test_results_that_are_none_are_refused_in_a_line(tmp_path, content):
+    (tmp_path / "lines.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"lines\.jsonl: line [12] is no JSON object; give a file that claims\.py wrote$"):
+        read_lines(tmp_path / "lines.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+def test_a_screenshot_of_no_demo_is_refused_in_a_line():
+    pytest.importorskip("playwright")
+    done = run_plain("screenshot", "--address=http://127.0.0.1:1/")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("--address=http://127.0.0.1:1/: no demo there (")
