@@ -138,6 +138,6 @@ def read_predictions(path: Path) -> Predictions | None:
 def _fit(predictions: Predictions) -> bool:
     """Whether there is a row of logits a label, and a logit a class: a hash proves that a file is whole, and no more."""
     logits, labels = predictions.logits, predictions.labels
-    if (logits.dtype, logits.ndim, labels.dtype, labels.ndim) != (np.float32, 2, np.int32, 1):
+    if logits.dtype != np.float32 or logits.ndim != 2 or labels.dtype != np.int32 or labels.ndim != 1:
         return False
     return len(logits) == len(labels) > 0 and bool(np.all((labels >= 0) & (labels < logits.shape[1])))

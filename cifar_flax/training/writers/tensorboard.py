@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter, masked_crc32c
 from tensorboardX.summary import hparams, image, scalar
@@ -104,7 +103,7 @@ def read_events(path: Path) -> Iterator[Event]:
                 return
             try:
                 event = Event.FromString(content)
-            except DecodeError:
+            except Exception:  # DecodeError, of a package that only tensorboardX depends on
                 logging.warning("%s: holds what is no event; what follows is left out", path)
                 return
             yield event
