@@ -91,7 +91,7 @@ def fit(
     Raises:
       UserError, RunFailed, Preempted: as `train`.
     """
-    # Before the folder is made: a run that cannot begin leaves nothing behind.
+    # Before the folder is made: what fails here leaves nothing behind.
     fresh = broadcast_from_main(restart or not any(map(saved_steps, workdirs)))
     # Several hosts stop together, between steps.
     check = interrupt.check if jax.process_count() == 1 else lambda: None

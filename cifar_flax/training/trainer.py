@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Balance, Config, DataSource
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
@@ -22,7 +23,7 @@ from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
 from cifar_flax.models import Variables, check_module, check_sizes, count_parameters, create_model, describe
 from cifar_flax.optim.groups import check_patterns
-from cifar_flax.optim.losses import balanced_weights
+from cifar_flax.optim.losses import balanced_weights, create_loss
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import background, compilation
@@ -87,8 +88,8 @@ class Trainer:
         """Loads the training split and builds the rest; `seeds` is the config's own by default.
 
         Raises:
-          UserError: the data or the package of a writer are missing; or batch size and devices, images and network, or network
-            and the patterns of `config.optim`, do not go together.
+          UserError: the data or the package of a writer are missing; batch size and devices, images and network, or network
+            and the patterns of `config.optim`, do not go together; or the loss or a transform returns another shape.
         """
         check_writers(config.log.writers)
         config = replace(config, data=with_absolute_path(config.data))
@@ -120,6 +121,7 @@ class Trainer:
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
         check_patterns(config.optim, trainer.abstract_state.params)
+        _check_functions(config, preprocessing)
         _ = trainer._teacher_variables  # before there are threads
         return trainer
 
@@ -321,3 +323,15 @@ def _check_batch_size(config: Config, images: int, devices: int) -> None:
             f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
             + (f" on {devices} devices" if devices > 1 else "")
         )
+
+
+def _check_functions(config: Config, preprocessing: Preprocessing) -> None:
+    """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse."""
+    batch_size = config.train.batch_size
+    images = jax.ShapeDtypeStruct((batch_size, *preprocessing.image_shape), jnp.float32)
+    logits = jax.ShapeDtypeStruct((batch_size, preprocessing.num_classes), jnp.float32)
+    indices, epoch = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch_size,), ()))
+    jax.eval_shape(create_loss(config), logits, logits)
+    if config.augment.custom:
+        augment = create_augmentation(config.augment)
+        jax.eval_shape(lambda *args: augment(jax.random.key(0), *args), images, logits, indices, epoch)

@@ -286,3 +286,17 @@ def test_metrics_jsonl_is_plain_json(config, training):
     for workdir in training(config):
         for line in (workdir / "metrics.jsonl").read_text().splitlines():
             assert "hash" not in json.loads(line)
+
+
+@pytest.mark.parametrize(
+    ("loss", "custom", "returned"),
+    [
+        ("tests.optim.test_losses:mean_over_batch", (), "mean_over_batch returned float32"),
+        ("cross_entropy", ("tests.augment.test_policy:to_nothing",), "to_nothing returned NoneType"),
+    ],
+)
+def test_functions_that_return_another_shape_are_refused_before_there_is_a_folder(config, tmp_path, loss, custom, returned):
+    config.loss, config.augment.custom = loss, custom
+    with pytest.raises(ConfigError, match=returned):
+        train(validated(config), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
