@@ -20,6 +20,7 @@ from cifar_flax.optim.groups import matches
 from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.training.restore import restore_networks
+from cifar_flax.training.seed_folders import one_run
 from cifar_flax.training.state import TrainState
 
 PARAMS = "params"
@@ -98,7 +99,7 @@ def _with(state: TrainState, matching: Mapping[tuple[str, ...], Any], mesh: Mesh
 
 
 def load_source(source: str, field: str) -> tuple[Network, str]:
-    """The network that a field of the config names, and its name for people; of a run the best checkpoint.
+    """The network that a field of the config names, and its name for people; the best checkpoint of a run, or of `one_run`.
 
     Raises:
       UserError: there is no such run or network, or it is damaged.
@@ -109,6 +110,7 @@ def load_source(source: str, field: str) -> tuple[Network, str]:
         workdir = Path(source)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME")
+        workdir = one_run(workdir)
         config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
         network, _ = restore_networks(workdir, config, preprocessing)
     except UserError as e:

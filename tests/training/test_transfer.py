@@ -18,7 +18,7 @@ from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.trainer import Trainer
-from cifar_flax.training.transfer import init_from_run
+from cifar_flax.training.transfer import init_from_run, load_source
 from tests.conftest import TINY_CONFIG
 
 KERNEL, NORM, DENSE = 3 * 3 * 3 * 8, 8 + 8, (4 * 4 * 8 + 1) * 16  # parameters; the convolution's bias is BatchNorm's
@@ -87,6 +87,13 @@ def test_a_run_begins_with_the_others_parameters_but_goes_on_with_its_own(tiny_d
     assert int(state.step) == 18
     np.testing.assert_allclose(state.params["logits"]["kernel"], there + 1, atol=1e-4)
     assert "took over" not in capsys.readouterr().out
+
+
+def test_a_folder_of_seeds_is_the_one_that_is_best_in_validation(donor, tmp_path):
+    (tmp_path / "seed1").symlink_to(donor[0])
+    (tmp_path / "seeds.json").write_text('{"score": "validation_top1", "seeds": {"seed0": 0.4, "seed1": 0.5}}')
+    network, name = load_source(str(tmp_path), "config.train.init_from")
+    assert (network.step, name) == (9, f"{tmp_path / 'seed1'}, checkpoint 9")
 
 
 def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_data, tmp_path):
