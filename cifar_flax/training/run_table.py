@@ -34,7 +34,8 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
         test = f"{read_checksummed(run / 'report' / 'test.json')['top1']:.2%}"
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         test = ""
-    of, best = f"{len(epochs)}/{config.train.epochs:g}", f"{max(validated):.2%}" if validated else ""
+    done = min(len(epochs), config.train.epochs)  # the last may have been cut off
+    of, best = f"{done:g}/{config.train.epochs:g}", f"{max(validated):.2%}" if validated else ""
     return name, began, name_of_config or config.model.name, Path(config.data.name).name, of, best, test
 
 

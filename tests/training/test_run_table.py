@@ -1,3 +1,7 @@
+import json
+
+import pytest
+
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
 from cifar_flax.export.huggingface import write_folder
@@ -16,3 +20,17 @@ def test_exported_folders_are_not_runs(make_network, launch, tmp_path):
     shown = launch("show", exported)
     assert shown.returncode == 2
     assert shown.stderr.strip() == f"{exported}: weights alone; expected the name of a config, FILE.py or a run directory"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "recorded", "shown"), [(2.5, 2, "2/2.5"), (2.5, 3, "2.5/2.5"), (0.01, 1, "0.01/0.01"), (3, 1, "1/3")]
+)
+def test_a_last_epoch_that_is_cut_off_counts_as_what_it_is(tmp_path, epochs, recorded, shown):
+    config = Config()
+    config.train.epochs = epochs
+    (tmp_path / "a").mkdir()
+    write_config(config, tmp_path / "a" / "config.json")
+    records = [json.dumps({"kind": "epoch", "step": 9 * epoch, "epoch": epoch}) for epoch in range(1, recorded + 1)]
+    (tmp_path / "a" / "metrics.jsonl").write_text("\n".join(records) + "\n")
+    _, row = describe_runs(tmp_path).splitlines()
+    assert row.split()[-1] == shown
