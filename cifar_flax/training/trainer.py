@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import logging
 
 from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Balance, Config, DataSource
@@ -101,6 +102,10 @@ class Trainer:
         preprocessing = Preprocessing.of(
             train_set, config.data.normalization, train_hashes, test_hashes, data_identity(config.data)
         )
+        if is_main_process() and not np.ptp(train_set.labels):
+            name = train_set.class_names[train_set.labels[0]]
+            said = "%s: all training images are of one class, %s; a top-1 of 100%% says nothing"
+            logging.warning(said, config.data.name, name)
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
         check_module(model, preprocessing.image_shape, preprocessing.num_classes)

@@ -7,6 +7,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.optim import Adam
 from cifar_flax.run import Run
 from cifar_flax.training.loop import train
+from cifar_flax.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -32,3 +33,11 @@ def test_a_rare_class_counts_as_much_as_the_others(rare, tiny_config, tmp_path, 
     train(validated(config), tmp_path / "run")
     probability = Run.open(tmp_path / "run").network("latest").predict(np.full((8, 8, 3), 128, np.uint8), top=2)
     assert {p.name: p.probability for p in probability}["rare"] == pytest.approx(expected, abs=0.08)
+
+
+def test_images_of_a_single_class_are_warned_of(rare, tiny_config, caplog):
+    one = Dataset(np.zeros((40, 8, 8, 3), np.uint8), np.ones(40, np.int32), ("dog", "cat"))
+    cache.write("one", {"train": one}, "a test")
+    for tiny_config.data.name in ("rare", "one"):
+        Trainer.from_config(tiny_config)
+    assert caplog.messages == ["one: all training images are of one class, cat; a top-1 of 100% says nothing"]
