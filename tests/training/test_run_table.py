@@ -30,7 +30,8 @@ def test_a_last_epoch_that_is_cut_off_counts_as_what_it_is(tmp_path, epochs, rec
     config.train.epochs = epochs
     (tmp_path / "a").mkdir()
     write_config(config, tmp_path / "a" / "config.json")
-    records = [json.dumps({"kind": "epoch", "elapsed": 1.0, "step": 9 * epoch, "epoch": epoch}) for epoch in range(1, recorded + 1)]
+    epochs = range(1, recorded + 1)
+    records = [json.dumps({"kind": "epoch", "elapsed": 1.0, "step": 9 * epoch, "epoch": epoch}) for epoch in epochs]
     (tmp_path / "a" / "metrics.jsonl").write_text("\n".join(records) + "\n")
     _, row = describe_runs(tmp_path).splitlines()
     assert row.split()[-1] == shown
