@@ -31,8 +31,8 @@ def training_splits(data: DataConfig) -> TrainingData:
       UserError: the data set cannot be loaded, or one part would be empty.
     """
     loaded = load_splits(data, lambda there: ["train", VALIDATION] if validates_with_own(data, there) else ["train"])
-    train, own = loaded.datasets["train"], loaded.datasets.get(VALIDATION)
-    parts = (train, own) if own is not None else divide(train, data)
+    train, validation = loaded.datasets["train"], loaded.datasets.get(VALIDATION)
+    parts = divide(train, data) if validation is None else (train, validation)
     return TrainingData(*parts, loaded.recorded("train"), loaded.recorded("test"))
 
 

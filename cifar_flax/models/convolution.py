@@ -20,7 +20,7 @@ MAX_MAP_SIDE = 3  # pixels a side of the map, at most
 MIN_IMAGES = 64  # at least
 MIN_CHANNELS = 256  # at least, of the map and of the result
 # Where, on a CPU without oneDNN, the gradient of a kernel is one product with all pixels under it: kernels on images. It takes
-# .3 to .8 of the time of autodiff's form; three times it with 7x7 on three channels, and half as much again with 16 features.
+# .2 to .9 of the time of autodiff's form; three times it with 7x7 on three channels, and half as much again with 16 features.
 MAX_WINDOW = 27  # numbers under the kernel, at most: 3x3 of three channels
 MIN_FEATURES = 32  # at least
 
@@ -100,9 +100,9 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
         return _as_matrix_product(x, kernel)
     pixels = _pixels(padding, size, stride)
     if not compilation.uses_onednn(x.dtype):
-        narrow = math.prod(kernel.shape[:3]) <= MAX_WINDOW and kernel.shape[3] >= MIN_FEATURES
-        few = narrow and jax.default_backend() == "cpu"
-        return (_correlate_few_channels if few else _correlate)(x, kernel, pixels, stride)
+        small_window = math.prod(kernel.shape[:3]) <= MAX_WINDOW and kernel.shape[3] >= MIN_FEATURES
+        few_channels = small_window and jax.default_backend() == "cpu"
+        return (_correlate_few_channels if few_channels else _correlate)(x, kernel, pixels, stride)
     many = len(x) >= MIN_IMAGES and min(kernel.shape[2:]) >= MIN_CHANNELS
     if stride == 1 and padding == "SAME" and max(height, width) <= min(size, MAX_MAP_SIDE) and many:
         return _correlate_by_place(x, kernel)

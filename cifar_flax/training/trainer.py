@@ -10,9 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 
-from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Balance, Config, DataSource
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
@@ -24,7 +22,7 @@ from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
 from cifar_flax.models import Variables, check_module, check_sizes, count_parameters, create_model, describe
 from cifar_flax.optim.groups import check_patterns
-from cifar_flax.optim.losses import balanced_weights, create_loss
+from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import background, compilation
@@ -37,6 +35,7 @@ from cifar_flax.runtime.devices import (
     replicated,
 )
 from cifar_flax.runtime.multihost import is_main_process
+from cifar_flax.training.checks import check_batch_size, check_functions, warn_of_one_class
 from cifar_flax.training.chunks import Chunk, ChunkPlan, total_steps
 from cifar_flax.training.programs import Programs
 from cifar_flax.training.seed_layout import SeedLayout
@@ -97,15 +96,13 @@ class Trainer:
         train_set, validation_set, train_hashes, test_hashes = training_splits(config.data)
         seeds = seeds or (config.seed,)
         layout = SeedLayout(len(seeds))
-        _check_batch_size(config, len(train_set), layout.devices_per_seed)
+        check_batch_size(config, len(train_set), layout.devices_per_seed)
         steps_per_epoch = len(train_set) // config.train.batch_size
         preprocessing = Preprocessing.of(
             train_set, config.data.normalization, train_hashes, test_hashes, data_identity(config.data)
         )
-        if is_main_process() and not np.ptp(train_set.labels):
-            name = train_set.class_names[train_set.labels[0]]
-            said = "%s: all training images are of one class, %s; a top-1 of 100%% says nothing"
-            logging.warning(said, config.data.name, name)
+        if is_main_process():
+            warn_of_one_class(train_set, config.data.name)
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
         check_module(model, preprocessing.image_shape, preprocessing.num_classes)
@@ -126,7 +123,7 @@ class Trainer:
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
         check_patterns(config.optim, trainer.abstract_state.params)
-        _check_functions(config, preprocessing)
+        check_functions(config, preprocessing)
         _ = trainer._teacher_variables  # before there are threads
         return trainer
 
@@ -315,28 +312,3 @@ class Trainer:
         shapes = source.shapes(layout.shape(self.config.train.batch_size))
         chunk = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype, sharding=layout.chunk), shapes)
         return jitted.lower(layout.abstract(self.abstract_state), self._device_constants, chunk).compile()
-
-
-def _check_batch_size(config: Config, images: int, devices: int) -> None:
-    batch_size, parts = config.train.batch_size, config.train.microbatches
-    if batch_size > images:
-        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
-    if batch_size % devices:
-        raise ConfigError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")
-    if batch_size % (devices * parts):
-        raise ConfigError(
-            f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
-            + (f" on {devices} devices" if devices > 1 else "")
-        )
-
-
-def _check_functions(config: Config, preprocessing: Preprocessing) -> None:
-    """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse."""
-    batch_size = config.train.batch_size
-    images = jax.ShapeDtypeStruct((batch_size, *preprocessing.image_shape), jnp.float32)
-    logits = jax.ShapeDtypeStruct((batch_size, preprocessing.num_classes), jnp.float32)
-    indices, epoch = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch_size,), ()))
-    jax.eval_shape(create_loss(config), logits, logits)
-    if config.augment.custom:
-        augment = create_augmentation(config.augment)
-        jax.eval_shape(lambda *args: augment(jax.random.key(0), *args), images, logits, indices, epoch)

@@ -88,6 +88,13 @@ def test_an_imported_set_that_is_not_there_at_a_size_is_to_be_imported_at_it(tin
     assert str(error.value).endswith(again)
 
 
+def test_a_set_that_tfds_gave_is_not_taken_for_an_import(tiny, monkeypatch):
+    monkeypatch.setattr(tfds, "find_spec", lambda name: None)
+    cache.write("cifar100", tiny, f"{tfds.ORIGIN}, cifar100/3.0.2")
+    with pytest.raises(UserError, match="Any one of these helps"):
+        load_dataset(DataConfig(name="cifar100", image_size=16), "train")
+
+
 def test_a_missing_split_is_named_with_those_there_are(tiny):
     cache.write("mine", {"train": tiny["train"]}, "a test")
     with pytest.raises(UserError, match=r"^mine has no test split, only train$"):

@@ -34,6 +34,7 @@ QUIET = {
     "NO_GCE_CHECK": "true",  # do not look for Google Cloud credentials, the bucket is public
 }
 OFFICIAL_ARCHIVES = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}
+ORIGIN = "TensorFlow Datasets"  # begins what the cache says of a copy's source, unless it was imported
 PREPARE = "set TFDS_DATA_DIR to a directory where TFDS has prepared it"
 
 
@@ -71,7 +72,8 @@ class TfdsSource:
         try:
             prepare(self.name, self.image_size)
         except UserError as e:
-            if self.image_size is not None and (entry := cache.manifest(cache.key_of(self.name))):
+            entry = cache.manifest(cache.key_of(self.name))
+            if self.image_size is not None and entry and not entry.source.startswith(ORIGIN):
                 size = " x ".join(map(str, entry.splits["train"]["images"].shape[1:3]))
                 again = f"{typed('import')} --name={self.name} --archive=PATH --image_size={self.image_size}"
                 raise UserError(f"{self.name} was imported with {size} pixels; import it at this size too:  {again}") from None

@@ -23,6 +23,7 @@ from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.data.pictures.fit import fit_picture, to_picture
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
 from cifar_flax.data.sources.split_names import SPLITS
+from cifar_flax.data.sources.tfds import ORIGIN
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
 
@@ -98,7 +99,7 @@ def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
     if not splits:
         raise ConfigError(f"config.data.name: {name} has none of the splits {', '.join(SPLITS)}, only {', '.join(stored)}")
     splits = as_test_split(name, splits)
-    cache.write(cache.key_of(name, image_size), splits, f"TensorFlow Datasets, {builder.info.full_name}", name)
+    cache.write(cache.key_of(name, image_size), splits, f"{ORIGIN}, {builder.info.full_name}", name)
     return {"splits": {split: len(dataset) for split, dataset in splits.items()}}
 
 

@@ -1,0 +1,59 @@
+"""What is refused, or warned of, before a training begins: what would fail its first step, or say nothing at its end."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from cifar_flax.augment.policy import create_augmentation
+from cifar_flax.config import Config
+from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.errors import ConfigError
+from cifar_flax.optim.losses import create_loss
+
+
+def check_batch_size(config: Config, images: int, devices: int) -> None:
+    """Checks that batches can be made and parted.
+
+    Args:
+      config: its `train` section counts.
+      images: number of training images.
+      devices: number of devices that share a batch.
+
+    Raises:
+      ConfigError: the batch is larger than the set, or cannot be shared evenly by devices and microbatches.
+    """
+    batch_size, parts = config.train.batch_size, config.train.microbatches
+    if batch_size > images:
+        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
+    if batch_size % devices:
+        raise ConfigError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")
+    if batch_size % (devices * parts):
+        raise ConfigError(
+            f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
+            + (f" on {devices} devices" if devices > 1 else "")
+        )
+
+
+def check_functions(config: Config, preprocessing: Preprocessing) -> None:
+    """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse.
+
+    Raises:
+      ConfigError: one of them returns another shape or dtype than it has to.
+    """
+    batch_size = config.train.batch_size
+    images = jax.ShapeDtypeStruct((batch_size, *preprocessing.image_shape), jnp.float32)
+    logits = jax.ShapeDtypeStruct((batch_size, preprocessing.num_classes), jnp.float32)
+    indices, epoch = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((batch_size,), ()))
+    jax.eval_shape(create_loss(config), logits, logits)
+    if config.augment.custom:
+        augment = create_augmentation(config.augment)
+        jax.eval_shape(lambda *args: augment(jax.random.key(0), *args), images, logits, indices, epoch)
+
+
+def warn_of_one_class(train_set: Dataset, name: str) -> None:
+    """Warns where all training images are of one class."""
+    if not np.ptp(train_set.labels):
+        only = train_set.class_names[train_set.labels[0]]
+        logging.warning("%s: all training images are of one class, %s; a top-1 of 100%% says nothing", name, only)
