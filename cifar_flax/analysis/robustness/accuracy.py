@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,12 +29,14 @@ HUE_SHIFTS = (60, 120, 180, 240, 300)  # degrees of the colour circle
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 
 
-class _Corruptions(TypedDict):
+@dataclass(frozen=True)
+class _Corruptions:
     corruptions: dict[str, Annotated[list[Share], Field(max_length=len(SEVERITIES))]]
     mean: Share | None
 
 
-class _Colors(TypedDict):
+@dataclass(frozen=True)
+class _Colors:
     grey: Share
     hue: dict[str, Share]
     mean_hue: Share
