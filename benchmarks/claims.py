@@ -15,11 +15,13 @@ Several run at once on an accelerator, each in a process of its own, which also 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +48,8 @@ _RESULTS = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "one seed of tiny networks and images: whether all of it runs here")
 
 _WRITING = threading.Lock()  # a line may be longer than a buffer
+_STOP = threading.Event()  # SIGTERM or SIGINT came
+_RUNNING: set[int] = set()  # process numbers of commands, which these signals are passed on to
 
 
 class Task(NamedTuple):
@@ -72,6 +76,8 @@ def main() -> None:
     if _LIST.value:
         print(_listing(claims, tasks, seconds))
         return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     at_once = _at_once(machine)
     tasks.sort(key=lambda task: seconds[task.claim.name][0], reverse=at_once > 1)  # the longest last would run alone
     failures = _run_all([task for task in tasks if isinstance(task.claim, Training)], at_once)
@@ -148,11 +154,24 @@ def _launch(workdir: Path, name: str, *arguments: str) -> float:
     command = [sys.executable, f"launch/{name}.py", *(_absolute(argument) for argument in arguments)]
     with log.open("ab") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+    _RUNNING.add(process.pid)
+    if _STOP.is_set():
+        process.terminate()
     _, status, usage = os.wait4(process.pid, 0)
+    _RUNNING.discard(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RunFailed(f"launch/{name}.py {' '.join(arguments)} ended with exit code {process.returncode}; see {log}")
     return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, 2)
+
+
+def _stop(number: int, frame: Any) -> None:
+    """Answers a signal: commands save and end, and no others begin."""
+    _STOP.set()
+    for process in tuple(_RUNNING):
+        with suppress(ProcessLookupError):
+            os.kill(process, number)
+    raise KeyboardInterrupt
 
 
 def _absolute(argument: str) -> str:
@@ -163,7 +182,7 @@ def _absolute(argument: str) -> str:
 
 
 def _run_all(tasks: Sequence[Task], at_once: int) -> list[str]:
-    """Runs them, so many at once; what failed, a line each. After Ctrl-C those that run save and end, and no others begin."""
+    """Runs them, so many at once; what failed, a line each. After a signal those that run save and end, and no others begin."""
     output().mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
 

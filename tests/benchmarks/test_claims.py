@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -93,3 +94,17 @@ def test_a_dry_run_measures_each_once(tmp_path):
     assert (trained["seed"], trained["curves"]["epoch"]) == (0, [1, 2])
     assert (len(search["trials"]), search["runs"]) == (2, 2)
     assert run() == lines
+
+
+@pytest.mark.slow
+def test_a_signal_ends_what_runs_and_nothing_else_begins(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=mlp,two_conv"]
+    process = subprocess.Popen([*command, f"--output={tmp_path}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith("mlp: runs")
+    while subprocess.run(["pgrep", "-f", f"workdir={tmp_path}"], check=False).returncode and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    printed, errors = process.communicate()
+    assert (process.returncode, errors) == (75, "interrupted; run the same command to go on\n")
+    assert "two_conv" not in printed
+    assert subprocess.run(["pgrep", "-f", f"workdir={tmp_path}"], check=False).returncode == 1
