@@ -21,6 +21,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,7 @@ def main() -> None:
     """Does the parts that are missing, and prints the table."""
     if wrong := [part for part in _PARTS.value if part not in PARTS]:
         raise UserError(f"--parts: no {wrong[0]!r}; expected some of {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the command that runs too
     output = Path(_OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     path = output / "gpu.json"
