@@ -15,19 +15,20 @@ from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
 from cifar_flax.data.pictures.fit import fit_all
+from cifar_flax.data.sources.held_out import as_test_split
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.checksum import sha256_of_arrays
 
 FIELD = "config.data.name"
-SPLITS = ("train", "test")
 
 
 class FunctionSource:
     """The result of `module:function`, called without arguments once per load and copied into the cache where it is new.
 
-    The function returns `{"train": Dataset, "test": Dataset}`, `test` where there is one: images uint8 [N, H, W, 1 or 3], which
-    may be memory-mapped, labels of any integer type [N]. It must return the same data at each call, since a run that resumes
-    compares their hashes.
+    The function returns `{"train": Dataset, "test": Dataset}`, or "train" alone, and a split "validation" where there is one:
+    images uint8 [N, H, W, 1 or 3], which may be memory-mapped, labels of any integer type [N]. It must return the same data at
+    each call, since a run that resumes compares their hashes.
     """
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
@@ -67,13 +68,13 @@ class FunctionSource:
         if not datasets or "train" not in result or not all(isinstance(dataset, Dataset) for dataset in datasets):
             raise self._error(f"returned {_describe(result)}, expected {{'train': Dataset, 'test': Dataset}}, or 'train' alone")
         if unknown := [split for split in result if split not in SPLITS]:
-            raise self._error(f"returned a split {unknown[0]!r}, expected train and test")
+            raise self._error(f"returned a split {unknown[0]!r}, expected {', '.join(SPLITS)}")
         try:
             splits = {split: self._converted(split, dataset) for split, dataset in result.items()}
             check_splits(splits)
         except (ValueError, UserError) as e:
             raise self._error(f"returned a data set that cannot be used: {e}") from None
-        return splits
+        return as_test_split(self.name, splits)
 
     def _call(self) -> Any:
         if not callable(self._function):

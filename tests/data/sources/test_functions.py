@@ -7,6 +7,7 @@ import pytest
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.registry import data_hashes, load_dataset
+from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError, UserError
 
 DIGITS = """
@@ -24,6 +25,12 @@ def digits():
 
 def train_alone():
     return {"train": part(20)}
+
+def three_splits():
+    return {"train": part(20), "validation": part(15), "test": part(10)}
+
+def without_test():
+    return {"train": part(20), "validation": part(15)}
 """
 
 
@@ -58,6 +65,14 @@ def test_splits_are_those_that_the_function_returns_memory_mapped(module):
     assert load("digits", image_size=4).images.shape == (20, 4, 4, 1)
     with pytest.raises(UserError, match=r"^my_digits:train_alone has no test split, only train$"):
         load("train_alone", "test")
+
+
+def test_a_validation_split_is_validated_with_and_without_a_test_split_is_that(module):
+    module(DIGITS)
+    data = training_splits(DataConfig(name="my_digits:three_splits"))
+    assert (len(data.train), len(data.validation)) == (20, 15)
+    assert len(load("three_splits", "test")) == 10
+    assert len(load("without_test", "test")) == 15
 
 
 def test_a_changed_result_replaces_the_cached_copy_and_its_hashes(module, cache_folder):
@@ -96,7 +111,7 @@ def test_equal_names_in_two_folders_have_two_entries(module, tmp_path, monkeypat
         ("part(3)", "returned Dataset, expected"),
         ("{'test': part(3)}", "expected"),
         ("{'train': np.zeros(3)}", r"returned \{'train': float64 \(3,\)\}, expected"),
-        ("{'train': part(3), 'validation': part(3)}", "returned a split 'validation', expected train and test"),
+        ("{'train': part(3), 'extra': part(3)}", "returned a split 'extra', expected train, validation, test"),
         ("{'train': part(0)}", "N at least 1"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 3)), np.zeros(3, int), ('a',))}", r"images of train are float64 \(3, 8, 8, 3\)"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 4), 'u1'), np.zeros(3, int), ('a',))}", r"expected uint8 \(N, H, W, 1 or 3\)"),
