@@ -32,6 +32,11 @@ REFUSALS = (
 SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
 HELP_COLUMN = 30  # where descriptions of flags begin
+EXPECTED = {  # of a flag, by what absl and Python say of a value of another type
+    r"\('Non-boolean argument to boolean flag', .*": "expected true or false",
+    r"could not convert string to float: .*": "expected a number",
+    r"invalid literal for int\(\) with base 10: .*": "expected a whole number",
+}
 FIELDS = {
     "data.name": "the images: cifar100, folder:PATH and so on",
     "train.epochs": "how long it trains",
@@ -219,6 +224,8 @@ def _flag_problem(message: str, argv: list[str]) -> str:
     """What absl says of a flag, in a line; of one that is required, what it is for."""
     line = message.removeprefix("flag ").splitlines()[0]
     if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
+        for said, expected in EXPECTED.items():
+            line = re.sub(said, expected, line)
         return line
     flag = flags.FLAGS[missing[1]]
     arguments = (arg for before, arg in pairwise(argv) if "=" in before or not before.startswith("--"))  # no values of flags
@@ -244,7 +251,7 @@ def _help(program: str, arguments: str) -> str:
         if module == program or module.startswith("cifar_flax.")
     ]
     for flag in sorted((flag for flag in ours if flag.name.partition(".")[0] != "config"), key=lambda flag: flag.name):
-        default = "" if flag.default in (None, False, "") else f" ({str(flag.default_as_str).strip(chr(39))})"
+        default = "" if flag.default in (None, False, "", []) else f" ({str(flag.default_as_str).strip(chr(39))})"
         required = "; required" * any("other than None" in validator.message for validator in flag.validators)
         values = f"={'|'.join(flag.parser.enum_values)}" if hasattr(flag.parser, "enum_values") else ""
         lines.append(_described(f"--{flag.name}{values}", f"{_about(flag)}{required}{default}"))

@@ -56,6 +56,7 @@ def test_help_of_each_verb_names_its_flags_in_80_columns(verb, tmp_path):
     for flag in expected.get(verb, []):
         assert flag in shown.stdout
     assert "--alsologtostderr" not in shown.stdout
+    assert "()" not in shown.stdout  # of a flag without a default
     assert "launch/" not in shown.stdout
 
 
@@ -116,6 +117,19 @@ def test_runs_are_listed_with_their_scores(tiny_run):
 def test_a_flag_that_is_elsewhere_is_suggested(flag, hint, tmp_path):
     result = cifar_flax("train", "--config=quickstart", flag, cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", hint + "\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--layers=2", "--layers=2: expected true or false"),
+        ("--max_minutes=x", "--max_minutes=x: expected a number"),
+        ("--process_id=1.5", "--process_id=1.5: expected a whole number"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_a_line_that_says_what_was_expected(flag, message, tmp_path):
+    result = cifar_flax("train", "--config=quickstart", flag, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", message + "\n")
 
 
 @pytest.mark.slow
