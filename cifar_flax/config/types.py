@@ -120,7 +120,7 @@ class Balance(enum.StrEnum):
 class DataSource(enum.StrEnum):
     """Where the images of a split lie while it is trained on."""
 
-    AUTO = "auto"  # resident where the split fits beside the training state, else streamed
+    AUTO = "auto"  # resident where the split takes at most half of a device's memory, else streamed
     RESIDENT = "resident"  # as uint8 in the memory of every device, gathered by the compiled step
     STREAMED = "streamed"  # in the memory-mapped cache, gathered on the host and copied ahead of the step
 
