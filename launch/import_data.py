@@ -6,7 +6,7 @@
 
 Archives, or folders into which they were unpacked: CIFAR-10 and CIFAR-100, python or binary version, tarball or zip; Parquet
 and Arrow files of Hugging Face; an .npz with train_images, train_labels, test_images and test_labels, or Keras' names for them;
-pictures in train/CLASS/ and test/CLASS/, in CLASS/, or named by a CSV file. Train on it with --config.data.name=NAME.
+pictures in train/CLASS/ and test/CLASS/, in CLASS/, or named by a CSV file. The last line says how to train on it.
 """
 
 from cifar_flax.runtime import startup
@@ -60,7 +60,8 @@ def main() -> None:
             f"{name} {split}: {len(dataset)} images {height}x{width}x{channels}, {dataset.num_classes} classes{coarse}, "
             f"images SHA-256 {cache.hashes(key, split)['images']}\n"
         )
-    sys.stdout.write(f"in {cache_folder() / key}\n")
+    resized = f" --config.data.image_size={size}" if size else ""
+    sys.stdout.write(f"in {cache_folder() / key}\ntrain on it with  --config.data.name={name}{resized}\n")
 
 
 def _write(key: str, splits: dict[str, Dataset], source: str, name: str) -> None:

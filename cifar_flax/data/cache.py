@@ -93,6 +93,17 @@ def manifest(key: str) -> Manifest | None:
     return entry
 
 
+def manifests_by_size(name: str) -> dict[int | None, Manifest]:
+    """The manifests of a data set's intact entries, by image size, that of its own size first."""
+    key, entries = key_of(name), dict[int | None, Manifest]()
+    suffixes = [path.name.removeprefix(f"{key}-") for path in cache_folder().glob(f"{key}-*")]
+    for size in (None, *sorted(int(suffix) for suffix in suffixes if suffix.isdecimal())):
+        with suppress(CorruptCache):
+            if (entry := manifest(key_of(name, size))) and entry.name == name:
+                entries[size] = entry
+    return entries
+
+
 def read(key: str, split: str, entry: Manifest | None = None) -> Dataset | None:
     """Opens one split, memory-mapped and verified; files of other splits stay closed. None where entry or split is missing.
 

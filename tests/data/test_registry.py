@@ -88,6 +88,16 @@ def test_an_imported_set_that_is_not_there_at_a_size_is_to_be_imported_at_it(tin
     assert str(error.value).endswith(again)
 
 
+def test_a_set_that_was_imported_at_a_size_alone_is_found_with_that_size(tiny, monkeypatch):
+    monkeypatch.setattr(tfds, "find_spec", lambda name: None)
+    cache.write("mine-16", tiny, "a test", "mine")
+    cache.write("mine-other", tiny, "a test")
+    with pytest.raises(UserError, match=r"^mine was imported with 32 x 32 pixels; .* --config\.data\.image_size=16$"):
+        load_dataset(DataConfig(name="mine"), "train")
+    with pytest.raises(UserError, match="Any one of these helps"):
+        load_dataset(DataConfig(name="mine_1"), "train")
+
+
 def test_a_set_that_tfds_gave_is_not_taken_for_an_import(tiny, monkeypatch):
     monkeypatch.setattr(tfds, "find_spec", lambda name: None)
     cache.write("cifar100", tiny, f"{tfds.ORIGIN}, cifar100/3.0.2")

@@ -72,17 +72,23 @@ class TfdsSource:
         try:
             prepare(self.name, self.image_size)
         except UserError as e:
-            entry = cache.manifest(cache.key_of(self.name))
-            if self.image_size is not None and entry and not entry.source.startswith(ORIGIN):
-                size = " x ".join(map(str, entry.splits["train"]["images"].shape[1:3]))
-                again = f"{typed('import')} --name={self.name} --archive=PATH --image_size={self.image_size}"
-                raise UserError(f"{self.name} was imported with {size} pixels; import it at this size too:  {again}") from None
+            for size, entry in cache.manifests_by_size(self.name).items():
+                if not entry.source.startswith(ORIGIN):
+                    raise UserError(self._imported_at(size, entry)) from None
             if isinstance(e, NotInstalled):
                 install = f"{install_command('tfds')}  and run the same command"
                 raise UserError(f"{e} {_how_to_get(self.name, self.image_size, install)}") from None
             if isinstance(e, Unreachable):
                 raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
             raise
+
+    def _imported_at(self, size: int | None, entry: cache.Manifest) -> str:
+        """What to type for a name that was imported, at another size than this."""
+        imported = f"{self.name} was imported with {' x '.join(map(str, entry.splits['train']['images'].shape[1:3]))} pixels"
+        if self.image_size is None:
+            return f"{imported}; train on it with  --config.data.image_size={size}"
+        again = f"{typed('import')} --name={self.name} --archive=PATH --image_size={self.image_size}"
+        return f"{imported}; import it at this size too:  {again}"
 
 
 def _how_to_get(name: str, size: int | None, first: str) -> str:
