@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,14 +38,15 @@ def unpacked(path: Path) -> Iterator[Path]:
                 archive.extractall(root, members)  # which keeps every file below the folder, whatever its name says
         except UserError:
             raise
-        except (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError, NotImplementedError) as e:
+        except Exception as e:  # zipfile and the decompressors raise nearly anything
             raise UserError(
                 f"{path}: truncated, or not a zip file that can be read ({str(e).partition(chr(10))[0][:200]})"
             ) from None
         try:
             yield root
         except UserError as e:
-            raise type(e)(str(e).replace(str(root), str(path))) from None
+            e.args = (str(e).replace(str(root), str(path)),)
+            raise
 
 
 def _check(path: Path, archive: zipfile.ZipFile, free: int) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from cifar_flax.config import DataConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
+from cifar_flax.data.pictures.errors import DecoderUnavailable
 from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import unpacked
 from cifar_flax.data.splits import training_splits
@@ -191,12 +192,26 @@ def test_zip_files_that_are_refused(tmp_path, monkeypatch):
     (tmp_path / "cut.zip").write_bytes((tmp_path / "bomb.zip").read_bytes()[:-30])
     with pytest.raises(UserError, match=r"cut.zip: truncated, or not a zip file"):
         read(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "lzma.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("train/cat/0.png", bytes(range(256)))
+    damaged = bytearray((tmp_path / "lzma.zip").read_bytes())
+    damaged[60:100] = bytes(40)
+    (tmp_path / "lzma.zip").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"lzma.zip: truncated, or not a zip file"):
+        read(tmp_path / "lzma.zip")
     with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
         archive.writestr("../../escaped.png", b"x")
         archive.writestr("train/cat/0.png", b"x")
     with pytest.raises(UserError, match=r"0.png: cannot be read"):
         read(tmp_path / "out.zip")
     assert not list(tmp_path.parent.glob("escaped*"))
+
+
+def test_a_machine_without_a_process_for_pictures_is_what_a_zip_file_is_refused_for(tmp_path):
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        archive.writestr("cat/0.png", b"x")
+    with pytest.raises(DecoderUnavailable), unpacked.unpacked(tmp_path / "pets.zip"):
+        raise DecoderUnavailable
 
 
 def test_a_small_zip_file_of_drawings_that_pack_well_is_read(tmp_path):
