@@ -16,14 +16,13 @@ from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from PIL import Image
 
 from cifar_flax.data.pictures.decode import LARGE, LIMIT_CODES, SMALL, TOO_COSTLY, Limits, too_costly
 from cifar_flax.data.pictures.errors import DecoderUnavailable, UnreadableImage
-from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.data.pictures.worker import TAKEN
 
 MARGIN_SECONDS = 10  # beyond the limit that the decoding process keeps by itself
@@ -82,16 +81,12 @@ class IsolatedDecoder:
         with self._one_large:
             return self.decode(data, LARGE)
 
-    def fit_files(
-        self, paths: Sequence[Path], images: np.ndarray, fit: Fit = Fit.CROP, mean: tuple[float, ...] = ()
-    ) -> dict[int, UnreadableImage]:
-        """Reads files, as many at a time as there are processes, and fits them by `fit_picture`.
+    def fit_files(self, paths: Sequence[Path], images: np.ndarray) -> dict[int, UnreadableImage]:
+        """Reads files, as many at a time as there are processes, and crops and resizes them by `fit_picture`.
 
         Args:
           paths: the files, [N].
           images: uint8 [N, H, W, C], into which the results are written.
-          fit: as in `fit_picture`.
-          mean: as in `fit_picture`.
 
         Returns:
           What cannot be read, by index and in its order; those images are left as they are.
@@ -99,7 +94,7 @@ class IsolatedDecoder:
         Raises:
           DecoderUnavailable: the machine has no process or memory to spare.
         """
-        return self._fit([_request(path, None) for path in paths], images, fit, mean)
+        return self._fit([_request(path, None) for path in paths], images)
 
     def fit_parts(self, path: Path, sizes: Sequence[int], images: np.ndarray) -> dict[int, UnreadableImage]:
         """As `fit_files`, with pictures that lie one after another in one file: thousands of files take long to make.
@@ -112,16 +107,16 @@ class IsolatedDecoder:
         Returns and raises as `fit_files`.
         """
         starts = itertools.accumulate(sizes, initial=0)
-        return self._fit([_request(path, part) for part in zip(starts, sizes, strict=False)], images, Fit.CROP, ())
+        return self._fit([_request(path, part) for part in zip(starts, sizes, strict=False)], images)
 
-    def _fit(self, requests: list[bytes], images: np.ndarray, fit: Fit, mean: tuple[float, ...]) -> dict[int, UnreadableImage]:
+    def _fit(self, requests: list[bytes], images: np.ndarray) -> dict[int, UnreadableImage]:
         # A process answers before it reads on, so that what is sent at once has to fit into the buffers of a socket.
         size = BATCH if max(map(len, requests), default=0) < LONGEST_PATH else 1
         given_up = threading.Event()
 
         def fit_batch(start: int) -> dict[int, UnreadableImage]:
             rows = range(start, min(start + size, len(requests)))
-            return self._fit_batch(rows, requests, images, (images.shape[1:], fit, mean), given_up)
+            return self._fit_batch(rows, requests, images, given_up)
 
         with ThreadPoolExecutor(self._processes) as threads:
             try:
@@ -131,7 +126,7 @@ class IsolatedDecoder:
                 threads.shutdown(cancel_futures=True)  # after Ctrl-C, nobody needs the others
 
     def _fit_batch(
-        self, rows: range, requests: list[bytes], images: np.ndarray, how: tuple[Any, ...], given_up: threading.Event
+        self, rows: range, requests: list[bytes], images: np.ndarray, given_up: threading.Event
     ) -> dict[int, UnreadableImage]:
         """Reads the files of `rows`. The time for a large picture is spent in vain once: that one sets `given_up`."""
         refused: dict[int, UnreadableImage] = {}
@@ -147,14 +142,14 @@ class IsolatedDecoder:
             return rows
 
         while rows:
-            rows = keep(rows, self._ask([requests[i] for i in rows], SMALL, how))
+            rows = keep(rows, self._ask([requests[i] for i in rows], SMALL, images.shape[1:]))
         for i in [i for i, error in refused.items() if error.code in LIMIT_CODES]:
             with self._one_large:
                 if given_up.is_set():
                     refused[i] = UnreadableImage("It takes long to read, and was given up after another that does.", TOO_COSTLY)
                     continue
                 del refused[i]
-                keep(range(i, i + 1), self._ask([requests[i]], LARGE, how))
+                keep(range(i, i + 1), self._ask([requests[i]], LARGE, images.shape[1:]))
                 if i in refused and refused[i].code == TOO_COSTLY:
                     given_up.set()
         return dict(sorted(refused.items()))
@@ -184,15 +179,15 @@ class IsolatedDecoder:
             )
         self._finalizer = weakref.finalize(self, _stop, self._control, process)
 
-    def _ask(self, requests: Sequence[bytes], limits: Limits, fit: tuple[Any, ...] | None = None) -> Iterator[Answer]:
-        """Sends requests to one process and yields their answers.
+    def _ask(self, requests: Sequence[bytes], limits: Limits, image_shape: tuple[int, ...] | None = None) -> Iterator[Answer]:
+        """Sends requests to one process and yields their answers: pictures of `image_shape`, or of their own where it is None.
 
         The answer to a request at which the process exceeds a limit is `too_costly`, and the last.
 
         Raises:
           DecoderUnavailable: no process takes the requests.
         """
-        settings = {"limits": asdict(limits), "fit": fit}
+        settings = {"limits": asdict(limits), "image_shape": image_shape}
         for _ in range(2):  # the worker may have ended since the last picture
             try:
                 connection = self._connect()

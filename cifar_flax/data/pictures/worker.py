@@ -4,10 +4,11 @@
 forks them; each ends after `PICTURES`, or after one with high limits, so that what pictures leave behind does not last.
 
 Standard input is a Unix socket over which the connections come. The process that takes one first sends `TAKEN`. It then reads a
-line of JSON with the settings: "limits", and "fit", null or the other arguments of `fit_picture`. For each picture it reads a
-line with its "path" and "part", null or where in that file it begins and how long it is; or with the number of its "bytes", and
-those. It answers with a line of JSON: {"shape": [height, width, channels]}, followed by the pixels, or {"refused": [sentence,
-code]}. A connection that ends after `TAKEN` without an answer is that of a process that exceeded a limit.
+line of JSON with the settings: "limits", and "image_shape", to which pictures are cropped and resized, or null. For each
+picture it reads a line with its "path" and "part", null or where in that file it begins and how long it is; or with the number
+of its "bytes", and those. It answers with a line of JSON: {"shape": [height, width, channels]}, followed by the pixels, or
+{"refused": [sentence, code]}. A connection that ends after `TAKEN` without an answer is that of a process that exceeded a
+limit.
 """
 
 import contextlib
@@ -98,10 +99,10 @@ def _answer(connection: socket.socket, limiter: "_Limiter") -> Limits:
                 data = read_bytes(request["path"], request["part"]) if "path" in request else stream.read(request["bytes"])
                 limiter.limit_decoding(limits)
                 picture = decode(data, limits)
-                if settings["fit"] is None:
+                if settings["image_shape"] is None:
                     _send_picture(connection, picture)
                 else:
-                    image = fit_picture(picture, *settings["fit"])
+                    image = fit_picture(picture, settings["image_shape"])
                     connection.sendall(_line(shape=image.shape) + image.tobytes())
             except UnreadableImage as e:
                 connection.sendall(_line(refused=[str(e), e.code]))
