@@ -64,9 +64,12 @@ class Manifest:
 
 
 def key_of(name: str, image_size: int | None = None) -> str:
-    """The folder name of a data set's entry: `cifar100`, `cifar100-64`; with a hash where `name` is no file name."""
+    """The folder name of a data set's entry: `cifar100`, `cifar100-64`; with a hash where `name` alone would not do.
+
+    That is where it is no name of a file, or ends as a size does: `cifar100-64` is not `cifar100` at 64 pixels.
+    """
     safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).lstrip("._-")[-60:]
-    if safe != name:
+    if safe != name or re.search(r"-\d+$", name):
         safe = f"{safe}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
     return safe if image_size is None else f"{safe}-{image_size}"
 
