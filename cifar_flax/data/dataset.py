@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.runtime.memory import usable_memory
 
 
 class RowView:
@@ -165,12 +165,12 @@ def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> N
 
 
 def check_memory(where: str, size: int) -> None:
-    """Checks that arrays of so many bytes may be made; this machine's memory has to hold twice as many.
+    """Checks that arrays of so many bytes may be made; the memory that this process may use has to hold twice as many.
 
     Raises:
       UserError: they would be too large.
     """
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    most = usable_memory() // 2
     if size > most:
         raise UserError(f"{where}: unpacks to {size:,} bytes, more than the {most:,} that are allowed")
 

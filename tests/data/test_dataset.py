@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
+from cifar_flax.data.dataset import Dataset, check_memory, check_splits, checked_labels
 from cifar_flax.errors import UserError
+from cifar_flax.runtime import memory
 
 
 def make(labels, classes):
@@ -80,3 +81,13 @@ def test_a_class_of_two_superclasses_is_refused_in_one_split_and_across_splits()
         check_splits({"train": mixed, "test": other})
     with pytest.raises(ValueError, match="the class 0 are of several superclasses"):
         check_splits({"train": replace(mixed, labels=np.int32([0, 0, 0]))})
+
+
+def test_arrays_take_up_to_half_the_memory_of_a_container(tmp_path, monkeypatch):
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "MOUNT", tmp_path)
+    check_memory("a.npz", 500)
+    with pytest.raises(UserError, match=r"^a.npz: unpacks to 501 bytes, more than the 500 that are allowed$"):
+        check_memory("a.npz", 501)
