@@ -10,10 +10,10 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import data_identity, load_splits, read_cached
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
 
-SPLITS = ("train", "validation", "test")
 SHOWN = 8  # class names in a message
 
 

@@ -68,7 +68,7 @@ def sha256_of_arrays(arrays: Mapping[str, Any], header: str = "") -> str:
     for name, value in arrays.items():
         array = np.asarray(value)
         sha.update(f"{name} {array.dtype} {array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data)
+        sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # bfloat16 is no type of Python's buffers
     return sha.hexdigest()
 
 

@@ -1,7 +1,6 @@
 """A network in one safetensors file: weights, config, preprocessing and figures, with a SHA-256 over all of them."""
 
 import enum
-import hashlib
 import json
 import sys
 from dataclasses import asdict
@@ -19,9 +18,11 @@ from safetensors.numpy import save
 
 from cifar_flax.config.serialize import from_dict, to_dict
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
+from cifar_flax.files.checksum import sha256_of_arrays
 from cifar_flax.files.folder import parse_json
 from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
@@ -29,7 +30,6 @@ from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX = ".safetensors"
 LONGEST_VALUE = 40  # characters of a value in a message
-SPLITS = ("train", "validation", "test")
 SHARES = ("top", "macro_", "ece", "superclass_")  # how the names of figures in [0, 1] begin
 ROUNDING = 1e-6  # by which float32 may leave that range
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
@@ -203,9 +203,5 @@ def _escaped(part: str) -> str:
 
 
 def _digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    """SHA-256 over the metadata and over name, dtype, shape and bytes of each tensor."""
-    sha = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name, x in sorted(tensors.items()):
-        sha.update(f"{name} {x.dtype} {x.shape}".encode())
-        sha.update(np.ascontiguousarray(x).reshape(-1).view(np.uint8))  # bfloat16 is no type of Python's buffers
-    return sha.hexdigest()
+    """SHA-256 over the metadata and the tensors, in the order of their names."""
+    return sha256_of_arrays(dict(sorted(tensors.items())), json.dumps(metadata, sort_keys=True))

@@ -132,4 +132,5 @@ def test_names_dtypes_shapes_values_and_header_change_the_hash_of_arrays():
     variants = [{"a": x}, {"b": x}, {"a": x.view(np.int32)}, {"a": x.reshape(2, 3)}, {"a": x + 1}, {"a": x, "b": x}]
     digests = {sha256_of_arrays(arrays) for arrays in variants} | {sha256_of_arrays({"a": x}, "header")}
     assert len(digests) == 7
+    assert sha256_of_arrays({"a": jnp.zeros(2, jnp.bfloat16)}) != sha256_of_arrays({"a": jnp.zeros(2, jnp.float16)})
     assert sha256_of_arrays({"a": jnp.arange(12, dtype=jnp.float32)[::2] / 2}) == sha256_of_arrays({"a": x})
