@@ -35,10 +35,10 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
             continue
         if problem := missing_field(config, path):
             raise ConfigError(problem)
-        *parents, last = (int(part) if re.fullmatch("-?[0-9]{1,9}", part) else part for part in re.findall(r"[^.\[\]]+", path))
+        *parents, last = _keys(path)
         parent: Any = tree
-        for part in parents:
-            parent = parent[part]
+        for key in parents:
+            parent = parent[key]
         parent[last] = value
     return from_dict(tree)
 
@@ -72,6 +72,19 @@ def missing_field(config: Any, path: str) -> str | None:
                 return f"{seen}[{index}]: no such entry; {seen} has {len(value) if isinstance(value, tuple) else 'no'} entries"
             value, seen = value[int(index)], f"{seen}[{index}]"
     return None
+
+
+def values_along(config: Config, path: str) -> list[Any]:
+    """The config and what each key of a path leads to; of `optim.clip_norm` the config, the optimizer's section, the norm."""
+    values: list[Any] = [config]
+    for key in _keys(path):
+        values.append(values[-1][key] if isinstance(key, int) else getattr(values[-1], key))
+    return values
+
+
+def _keys(path: str) -> list[str | int]:
+    """The names and indices of a path: model, blocks, 0 and pool of `model.blocks[0].pool`."""
+    return [int(key) if re.fullmatch(r"-?\d+", key) else key for key in re.findall(r"[^.\[\]]+", path)]
 
 
 def _names(section: Any) -> list[str]:

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 from pydantic import TypeAdapter, ValidationError
 
-from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs
+from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs, values_along
 from cifar_flax.config.imports import is_import_path, run_directory_of
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import check_fields, validated
@@ -174,8 +174,9 @@ def _parse(config_path: str) -> Config:
             raise UserError(problem)
         if outer := next((other for other, _, _ in overrides if path.startswith((f"{other}[", f"{other}."))), None):
             raise UserError(f"config.{path}: lies in config.{outer}, which another flag replaces; set one of the two")
-        for section in _sections_on(config, path):
-            _register_parsers(type(section))
+        for value in values_along(config, path):
+            if is_dataclass(value):
+                _register_parsers(type(value))
     return config
 
 
@@ -210,24 +211,12 @@ def _overrides(argv: list[str]) -> Iterator[tuple[str, str, str]]:
             yield path, value if equals else "".join(argv[i + 1 : i + 2]), f"{dashed}config.{path}{equals}{value}"
 
 
-def _sections_on(config: Config, path: str) -> Iterator[Any]:
-    """The dataclasses that the path leads through."""
-    value: Any = config
-    for part in path.replace("[", ".[").split("."):
-        if is_dataclass(value):
-            yield value
-        value = value[int(part[1:-1])] if part.startswith("[") else getattr(value, part)
-
-
 def _several_fields(config: Config, path: str) -> str | None:
     """Says so where `path` is an entry of a tuple, or a section: config_flags sets single fields."""
     if path.endswith("]"):
         parent = f"config.{path.rpartition('[')[0]}"
         return f"config.{path}: entries are not set one by one; give all of {parent}, such as --{parent}='(1, 2)'"
-    value: Any = config
-    for part in path.replace("[", ".[").split("."):
-        value = value[int(part[1:-1])] if part.startswith("[") else getattr(value, part)
-    if is_dataclass(value):
+    if is_dataclass(value := values_along(config, path)[-1]):
         name = "name" if isinstance(value, Spec) else fields(value)[0].name
         return f"config.{path}: is a section; its fields are set one by one, such as --config.{path}.{name}"
     return None
