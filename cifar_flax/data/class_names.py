@@ -51,17 +51,12 @@ def display_name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def holds_control_characters(name: str) -> bool:
-    """Whether a name would steer the terminal that it is printed on, or is not printable as one line of text."""
-    return any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name)
-
-
 def _problem(name: str) -> str:
     """What keeps a name from being that of a class; "" where nothing does."""
     if not name.strip():
         return "a class has an empty name"
     if len(name) > MAX_NAME_LENGTH:
         return f"a class has a name of {len(name):,} characters, expected at most {MAX_NAME_LENGTH}"
-    if holds_control_characters(name):
+    if any(unicodedata.category(c) in REFUSED_KINDS or unicodedata.bidirectional(c) in TURNING for c in name):
         return f"the name {name!a} holds control characters"
     return ""

@@ -10,7 +10,7 @@ from jax import Array
 from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config import Normalization
-from cifar_flax.data.class_names import checked_names, holds_control_characters
+from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_text
@@ -44,11 +44,6 @@ class Preprocessing:
     hashes: dict[str, str] = field(default_factory=dict)
     test_hashes: dict[str, str] = field(default_factory=dict)
     source: str = ""
-
-    def __post_init__(self) -> None:
-        for name in (*self.class_names, *self.coarse_names):
-            if holds_control_characters(name):
-                raise ValueError(f"the class name {name!a} holds control characters")
 
     def check(self) -> None:
         """Refuses parts that do not go with each other.
