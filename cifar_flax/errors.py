@@ -27,8 +27,6 @@ class WorkdirLocked(UserError):
 class RunFailed(CifarFlaxError):
     """A run that started well had to stop: NaN loss, full disk. What was saved stays."""
 
-    exit_code = 1
-
 
 class Diverged(RunFailed):
     """The loss or the gradient is not finite: the same config would end the same way again."""

@@ -15,13 +15,12 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 def exclusive_lock(path: Path, wait: bool = True) -> TextIO:
     """Locks a file, which is created where it is missing, against the other callers of this function.
 
-    The lock is advisory, and ends when the file is closed or the process dies: `with exclusive_lock(path): ...`.
+    The lock is advisory, and ends when the file is closed or the process dies: `with exclusive_lock(path): ...`. On a file
+    system without locks there is a warning, and nobody is kept out.
 
     Args:
       path: the file.
       wait: for another process to release the lock.
-
-    On a file system without locks there is a warning, and nobody is kept out.
 
     Returns:
       The locked file, open for reading and appending.

@@ -26,12 +26,12 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Weights, float32 [num_classes], with which each class has the same part in the loss; their mean over all images is 1.
 
-    References:
-      King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn's `class_weight="balanced"`.
-
     Args:
       labels: int [N].
       num_classes: those that do not occur have the weight 0.
+
+    References:
+      King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn's `class_weight="balanced"`.
     """
     counts = np.bincount(labels, minlength=num_classes)
     weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))

@@ -119,10 +119,10 @@ def fingerprint(path: Path) -> str:
     Raises:
       UserError: there is no such folder.
     """
-    digest = hashlib.sha256()
     if is_zip(path):
         status = path.stat()
         return hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
     for split, by_class in _listed(path, path).splits.items():
         for name, pictures in by_class.items():
             digest.update(f"{split}/{name}\n".encode())
@@ -152,7 +152,7 @@ def _listed(path: Path, origin: Path) -> Listing:
 
 def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
     paths = [path for pictures in by_class.values() for path in pictures]
-    labels = [classes.index(name) for name, pictures in by_class.items() for _ in pictures]
+    labels = np.repeat([classes.index(name) for name in by_class], [len(pictures) for pictures in by_class.values()])
     images = np.empty((len(paths), size, size, 3), np.uint8)
     refused = shared_decoder().fit_files(paths, images)
     lines = [f"{paths[i]}: cannot be read: {str(error).rstrip('.')}" for i, error in refused.items()]
@@ -160,4 +160,4 @@ def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str],
         raise UserError(f"{lines[0]}; replace or remove it")
     if lines:
         raise UserError("\n  ".join([f"{root}: {len(lines)} pictures cannot be read; replace or remove them:", *lines]))
-    return Dataset(images, np.array(labels, np.int32), tuple(classes))
+    return Dataset(images, labels.astype(np.int32), tuple(classes))

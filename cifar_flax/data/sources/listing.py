@@ -176,7 +176,8 @@ def _files_of_class(listing: Listing, split: str, name: str, folder: str) -> Ite
     for entry in _entries(folder):
         kind = _kind(entry)
         if kind == "folder":
-            listing.nested[split, name] += _count_pictures(entry.path)
+            if count := _count_pictures(entry.path):
+                listing.nested[split, name] += count
         elif kind == "link":
             listing.dangling += 1
         elif not is_picture(entry.name):
@@ -185,7 +186,6 @@ def _files_of_class(listing: Listing, split: str, name: str, folder: str) -> Ite
             yield Path(entry.path)
         else:
             listing.special += 1
-    listing.nested += Counter()  # without those that are zero
 
 
 def _entries(folder: Path | str) -> list["os.DirEntry[str]"]:
