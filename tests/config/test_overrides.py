@@ -66,7 +66,7 @@ def test_any_value_of_any_field_is_taken_as_it_is_or_refused_in_a_line_that_name
 @given(st.lists(st.tuples(st.sampled_from(LEAVES), values), min_size=2, max_size=5, unique_by=lambda pair: pair[0]))
 @example([("model.blocks", "()"), ("model.blocks[0].pool", "1")])
 @example([("model.blocks", "\r"), ("model.blocks[1].pool", "\n")])
-def test_so_are_several_at_once(pairs):
+def test_several_values_are_taken_as_they_are_or_refused_in_a_line(pairs):
     arguments = [f"--config={FULL_CONFIG}", *(f"--config.{path}={text}" for path, text in pairs)]
     if (line := refusal(*arguments)) is None:
         assert_sane(experiment(*arguments))

@@ -1,7 +1,7 @@
 from cifar_flax.files import installation
 
 
-def test_outside_of_a_checkout_the_packages_of_an_extra_are_named_as_setup_py_has_them(monkeypatch, tmp_path):
+def test_outside_of_a_checkout_the_packages_of_an_extra_are_named(monkeypatch, tmp_path):
     assert installation.install_command("postgresql") == "pip install -c constraints.txt -e '.[postgresql]'"
     monkeypatch.setattr(installation, "_ROOT", tmp_path)
     assert "'psycopg[binary]>=" in installation.install_command("postgresql")

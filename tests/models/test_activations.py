@@ -24,7 +24,7 @@ def test_every_activation_has_its_formula():
         np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x, jnp.float32)), values, atol=2e-6, err_msg=name)
 
 
-def test_every_activation_in_bfloat16_is_that_of_float32_rounded_once_and_so_is_its_slope_nearly():
+def test_activations_in_bfloat16_are_those_of_float32_rounded_once():
     x = jnp.linspace(-4, 4, 101).astype(jnp.bfloat16)
     for name, function in ACTIVATIONS.items():
         values = function(x)

@@ -49,7 +49,7 @@ def test_what_is_kept_is_divided_by_its_share_and_passes_its_gradient_likewise(d
     np.testing.assert_allclose(gradient, np.where(kept, jnp.asarray(1 / 0.7, dtype), 0), rtol=1e-6)
 
 
-def test_there_is_none_in_evaluation_and_at_rate_0_and_it_needs_no_key_there():
+def test_evaluation_and_rate_0_drop_nothing_and_need_no_key():
     x = jnp.ones(SHAPE)
     assert Dropout(0.5, True).apply({}, x) is x
     assert Dropout(0.0, False).apply({}, x) is x

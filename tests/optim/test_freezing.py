@@ -29,7 +29,7 @@ def test_frozen_parameters_keep_their_bits_and_have_no_state(name):
             assert (start.shape not in held) or not frozen
 
 
-def test_the_others_train_as_without_them_and_are_clipped_by_their_own_norm():
+def test_parameters_beside_frozen_ones_train_as_without_them():
     frozen = AdamW(weight_decay=0.1, freeze=("block0_*",))
     params = descend(frozen, START, GRADS)
     grads = [g["dense0"]["kernel"] for g in GRADS]

@@ -35,7 +35,7 @@ def test_a_folder_without_splits_has_a_stratified_test_split(tmp_path, caplog):
     assert list(read(tmp_path, test_fraction=0)) == ["train"]
 
 
-def test_its_share_is_a_field_with_an_entry_of_its_own_in_the_cache(tmp_path, monkeypatch):
+def test_each_share_of_a_test_split_has_an_entry_of_its_own_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     data = DataConfig(name=f"folder:{fill(tmp_path / 'a', {'cat': 10, 'dog': 10})}")
     assert len(load_dataset(data, "test")) == 4
@@ -207,7 +207,7 @@ def test_zip_files_that_are_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.parent.glob("escaped*"))
 
 
-def test_a_machine_without_a_process_for_pictures_is_what_a_zip_file_is_refused_for(tmp_path):
+def test_a_zip_file_on_a_machine_without_a_process_to_spare_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
         archive.writestr("cat/0.png", b"x")
     with pytest.raises(DecoderUnavailable), unpacked.unpacked(tmp_path / "pets.zip"):
