@@ -192,7 +192,7 @@ def cifar100_cache(pytestconfig, real_tfds_dir):
         patch.setenv("CIFAR_FLAX_CACHE", folder)
         patch.setenv("TFDS_DATA_DIR", real_tfds_dir)
         if cache.read("cifar100", "test") is None:
-            tfds.prepare("cifar100", allow_download=False)
+            tfds.prepare("cifar100")
     return folder
 
 

@@ -84,7 +84,7 @@ def read_weights(path: Path) -> Network:
     metadata, tensors = _open(path)
     missing = [name for name in (*PARTS, "sha256") if name not in metadata]
     if missing:
-        raise UserError(f"{path}: has no {missing[0]}; expected a file that launch/export.py --format=safetensors wrote")
+        raise UserError(f"{path}: has no {missing[0]}; expected a file that export --format=safetensors wrote")
     if _digest(tensors, {name: metadata[name] for name in PARTS}) != metadata["sha256"]:
         raise UserError(f"{path}: damaged (its hash differs); get it again")
     try:

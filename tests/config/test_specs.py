@@ -117,7 +117,7 @@ def test_a_faulty_spec_costs_a_line_with_the_field(mine, model, message):
     assert not mine.executed
 
 
-def test_a_config_of_an_older_version_is_refused_in_a_line(tmp_path):
+def test_a_config_of_an_older_version_is_refused_in_a_line():
     values = to_dict(Config())
     values["model"] = {"name": "convnet", "blocks": []}
     with pytest.raises(ConfigError, match=r"^config\.model: has no type; it is not of this version of cifar_flax$"):

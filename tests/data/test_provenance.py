@@ -67,7 +67,7 @@ def test_an_added_class_is_refused(pets):
     refused(config, recorded, "test", "has the classes ant, cat, dog, eel")
 
 
-def test_of_many_classes_those_are_named_that_differ(tmp_path):
+def test_of_many_classes_those_are_named_that_differ():
     names = tuple(f"class {i:03}" for i in range(100))
     images = np.zeros((100, 8, 8, 3), np.uint8)
     cache.write("mine", {"train": Dataset(images, np.arange(100, dtype=np.int32), names)}, "tests")
@@ -95,7 +95,7 @@ def test_other_test_pictures_are_refused_where_the_run_knew_them(pets):
     assert len(load_as_trained(config, dataclasses.replace(recorded, test_hashes={}), "test", "x")) == 11
 
 
-def test_classes_in_another_order_are_brought_into_the_runs(tmp_path):
+def test_classes_in_another_order_are_brought_into_the_runs():
     rng = np.random.default_rng(0)
     names, coarse_names = ("a", "b", "c"), ("low", "high")
 

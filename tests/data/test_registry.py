@@ -166,7 +166,7 @@ def test_missing_set_without_tensorflow_names_the_command_that_installs_it(monke
         assert way in str(error.value)
 
 
-def test_missing_set_without_network_is_reported(tmp_path):
+def test_missing_set_without_network_is_reported():
     """Every connection is refused: the proxy is a port that nobody listens on."""
     script = (
         "import sys\n"

@@ -46,10 +46,6 @@ class NotInstalled(UserError):
     """TensorFlow Datasets is not installed."""
 
 
-class NotPrepared(UserError):
-    """The data set is not in the user's TFDS directory."""
-
-
 class TfdsSource:
     """A name of TFDS, or of an imported archive, as a source of the data registry; a cached copy is never out of date."""
 
@@ -112,7 +108,7 @@ def data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
 
 
-def prepare(name: str, image_size: int | None = None, allow_download: bool = True) -> None:
+def prepare(name: str, image_size: int | None = None) -> None:
     """Writes an image-classification data set of TFDS into the cache, under `cache.key_of(name, image_size)`.
 
     Rows are sorted by the feature `id` where there is one, and keep the stored order otherwise. The splits are `train`,
@@ -122,25 +118,21 @@ def prepare(name: str, image_size: int | None = None, allow_download: bool = Tru
     Args:
       name: a TFDS name: `cifar100`, `imagenet_resized/8x8`, `cifar10:3.0.2`.
       image_size: pixels a side to crop and resize to; None keeps the size of the data set.
-      allow_download: whether TFDS may download a data set that is not in the user's TFDS directory.
 
     Raises:
-      NotPrepared: the data set is not there, and a download is not allowed.
-      Unreachable: it is not there, and no host has answered.
+      Unreachable: it is not in the user's TFDS directory, and no host that has it answers.
       NotInstalled: TensorFlow Datasets is not installed.
       UserError: there is no such data set, it is not one of image classification, or its files are damaged.
       RunFailed: the child process failed or was killed.
     """
     request: dict[str, Any] = {"name": name, "image_size": image_size}
     directory = prepared_directory(name)
-    if directory is None and not allow_download:
-        raise NotPrepared(f"{name} is not in {data_dir()}")
     if find_spec("tensorflow_datasets") is None or find_spec("tensorflow") is None:
         raise NotInstalled(
             f"{name} is not in the cache, and TensorFlow Datasets, which fetches and reads it, is not installed."
         )
     if directory is None:
-        hosts = run_child({"action": "hosts", **request})["hosts"]
+        hosts = run_child({"action": "hosts", "name": name})["hosts"]
         open_hosts = reachable([BUCKET, *hosts])
         if not open_hosts:
             raise Unreachable(f"{name} is not here, and none of {', '.join(dict.fromkeys([*hosts, BUCKET]))} can be reached.")

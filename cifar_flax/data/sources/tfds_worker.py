@@ -48,7 +48,7 @@ def main() -> None:
         json.dump(answer, file)
 
 
-def _hosts(name: str, image_size: int | None) -> dict[str, Any]:
+def _hosts(name: str) -> dict[str, Any]:
     """Lists the hosts of the downloads of a data set, without importing TensorFlow or using the network."""
     import tensorflow_datasets as tfds
 

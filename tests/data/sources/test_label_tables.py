@@ -35,7 +35,7 @@ def test_a_table_with_a_column_of_splits(tmp_path):
     assert {split: greys(data) for split, data in read(tmp_path).items()} == {"train": [1, 4], "validation": [2], "test": [3]}
 
 
-def test_a_table_a_split(tmp_path, caplog):
+def test_a_table_a_split(tmp_path):
     fill(tmp_path, {"train": 3})
     fill(tmp_path, {"test": 2}, first=50)
     write_table(tmp_path / "train.csv", ("id", "label"), ("00", "cat"), ("01", "dog"), ("02", "cat"))

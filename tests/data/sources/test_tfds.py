@@ -46,7 +46,7 @@ def stub_child(monkeypatch):
 
 
 def test_tfds_and_both_tarballs_give_the_same_bytes(tfds_dir, binary_tarball, python_tarball, tiny):
-    tfds.prepare("cifar100", allow_download=False)
+    tfds.prepare("cifar100")
     for key, path in (("binary", binary_tarball), ("python", python_tarball)):
         cache.write(key, archives.read(path, "cifar100", allow_unverified=True).splits, "a test")
     for split, data in tiny.items():
@@ -59,8 +59,8 @@ def test_tfds_and_both_tarballs_give_the_same_bytes(tfds_dir, binary_tarball, py
 
 def test_one_channel_any_size_and_validation_for_test(tfds_dir):
     with pytest.raises(UserError, match=r"config\.data\.image_size: the images of sketches differ in size"):
-        tfds.prepare("sketches", allow_download=False)
-    tfds.prepare("sketches", 16, allow_download=False)
+        tfds.prepare("sketches")
+    tfds.prepare("sketches", 16)
     train, test = (cache.read(cache.key_of("sketches", 16), split) for split in ("train", "test"))
     assert train.images.shape == (6, 16, 16, 1)
     assert len(test) == 4
@@ -82,7 +82,7 @@ def test_a_validation_split_of_the_set_is_kept(tfds_dir):
 
 
 def test_a_test_split_without_labels_is_left_out_and_validation_is_in_its_place(tfds_dir, capfd):
-    tfds.prepare("squares/blind", allow_download=False)
+    tfds.prepare("squares/blind")
     key = cache.key_of("squares/blind")
     assert list(cache.manifest(key).splits) == ["train", "test"]
     assert np.unique(cache.read(key, "test").images).tolist() == [104]
@@ -106,8 +106,6 @@ def test_newest_version_is_found_without_starting_anything(tmp_path, monkeypatch
     assert find("nothing") is find("a:3.0.0") is find("b/other") is None
     with pytest.raises(UserError, match="name one of b/big, b/small"):
         find("b")
-    with pytest.raises(tfds.NotPrepared):
-        tfds.prepare("nothing", allow_download=False)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "a/b/c", "/etc", "a:1", "*"])
@@ -201,7 +199,7 @@ def test_damaged_tfds_directory_is_one_line(tiny_tfds_dir, tmp_path, monkeypatch
     (path,) = (tmp_path / "tfds" / "cifar100" / "3.0.2").glob(file)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(UserError, match=r"cifar100/3\.0\.2: cannot be read .*remove it") as error:
-        tfds.prepare("cifar100", allow_download=False)
+        tfds.prepare("cifar100")
     assert "\n" not in str(error.value)
     assert cache.read("cifar100", "train") is None
 
