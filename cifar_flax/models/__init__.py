@@ -10,6 +10,7 @@ from cifar_flax.models.modules import (
     create_model,
     describe,
     initialize,
+    variable_shapes,
 )
 from cifar_flax.models.registry import MODELS
 from cifar_flax.models.resnet import ResNet
@@ -31,4 +32,5 @@ __all__ = [
     "create_model",
     "describe",
     "initialize",
+    "variable_shapes",
 ]

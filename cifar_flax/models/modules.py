@@ -58,7 +58,7 @@ def check_module(model: nn.Module, image_shape: tuple[int, int, int], num_classe
         return model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"] if train else False)
 
     with _image_size(image_shape[:2], hint="; help(cifar_flax.ModelSpec) says how a module is called"):
-        variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+        variables = variable_shapes(model, image_shape)
         if other := sorted(set(variables) - COLLECTIONS):
             raise ConfigError(f"config.model: has variables in {other}; expected none but in 'params' and 'batch_stats'")
         if "params" not in variables:
@@ -103,6 +103,13 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
         return model.init(key, first_images, train=False)
 
 
+def variable_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Variables:
+    """The variables of a module for images of the shape (H, W, C), as shapes and dtypes: nothing is computed."""
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes: Variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+    return shapes
+
+
 def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapping[str, int]) -> None:
     """Checks that a network takes images of other sizes with the same parameters, without computing anything.
 
@@ -116,16 +123,11 @@ def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapp
     """
     if not sizes:
         return
-
-    def shapes(height: int, width: int) -> Any:
-        images = jax.ShapeDtypeStruct((1, height, width, image_shape[2]), jnp.float32)
-        return jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
-
     with _image_size(image_shape[:2]):
-        expected = shapes(*image_shape[:2])
+        expected = variable_shapes(model, image_shape)
     for field, size in sizes.items():
         with _image_size((size, size), field):
-            resized = shapes(size, size)
+            resized = variable_shapes(model, (size, size, image_shape[2]))
         if resized != expected:
             raise ConfigError(
                 f"{field}: this network has other weights at {size}x{size} pixels than at {image_shape[0]}x{image_shape[1]}; "

@@ -24,7 +24,7 @@ from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.files.checksum import sha256_of_arrays
 from cifar_flax.files.folder import parse_json
-from cifar_flax.models import Variables, create_model
+from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
 from cifar_flax.pretrained.trust import check_imports
 
@@ -123,8 +123,8 @@ def check_variables(network: Network, origin: str) -> None:
         logits: Any = jax.eval_shape(lambda x: model.apply(network.variables, x, train=False), image)
         if logits.shape != (1, preprocessing.num_classes):
             raise ValueError(f"{list(logits.shape)} logits for {preprocessing.num_classes} classes")
-        made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-        if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(made)).keys():
+        expected = variable_shapes(model, preprocessing.image_shape)
+        if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(expected)).keys():
             raise ValueError(f"it has no {'/'.join(min(unused))}")
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
         reason = str(e).partition("\n")[0]
