@@ -10,14 +10,7 @@ Claim: `:short` has 65.30 % test top-1, n = 1, 43 min beside other work on two s
     python launch/train.py --config=configs/deep.py:short
 """
 
-from cifar_flax.config import (
-    Activation,
-    Config,
-    Initializer,
-    Normalization,
-    Padding,
-    apply_variant,
-)
+from cifar_flax.config import Activation, Config, Initializer, Normalization, Padding, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.optim import MuonConfig, MuonSGD, RMSprop
 

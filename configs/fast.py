@@ -19,13 +19,7 @@ n = 2, 5.4 min (2026-11-27).
 
 from dataclasses import replace
 
-from cifar_flax.config import (
-    Config,
-    FillMode,
-    GroupConfig,
-    ResolutionConfig,
-    apply_variant,
-)
+from cifar_flax.config import Config, FillMode, GroupConfig, ResolutionConfig, apply_variant
 from cifar_flax.models import SpeedNet, StageConfig
 from cifar_flax.optim import AdamW, MuonConfig, MuonSGD
 

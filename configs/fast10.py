@@ -10,14 +10,7 @@ and biases do not decay.
 Claim: 93.35 % test top-1, 93.91 % with `--tta=flip`, n = 1, 18.7 min beside other work on two AMX cores (2026-11-27).
 """
 
-from cifar_flax.config import (
-    Activation,
-    Config,
-    FillMode,
-    GlobalPool,
-    GroupConfig,
-    apply_variant,
-)
+from cifar_flax.config import Activation, Config, FillMode, GlobalPool, GroupConfig, apply_variant
 from cifar_flax.models import SpeedNet, StageConfig
 from cifar_flax.optim import MuonConfig, MuonSGD
 

@@ -11,13 +11,7 @@ Claim: `:short` has 47.07 % test top-1, n = 1, 37 min beside other work on two s
     python launch/train.py --config=configs/narrow.py:short
 """
 
-from cifar_flax.config import (
-    Activation,
-    Config,
-    Normalization,
-    Padding,
-    apply_variant,
-)
+from cifar_flax.config import Activation, Config, Normalization, Padding, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.optim import AdamW, RMSprop
 

@@ -5,10 +5,7 @@
 Pixels are padded by 4 before random crops; the stem is a 3x3 convolution without pooling, as is usual on images of 32x32.
 """
 
-from cifar_flax.config import (
-    Config,
-    apply_variant,
-)
+from cifar_flax.config import Config, apply_variant
 from cifar_flax.models import ResNet
 from cifar_flax.optim import SGD
 

@@ -17,11 +17,7 @@ The other variants are the write-up's experiments: 100 epochs without augmentati
 `:no_augment`; `:sgd_tuned`, which is ours, is `:sgd` at a rate and a momentum that SGD is used with.
 """
 
-from cifar_flax.config import (
-    AugmentConfig,
-    Config,
-    apply_variant,
-)
+from cifar_flax.config import AugmentConfig, Config, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.optim import SGD, AdamW
 

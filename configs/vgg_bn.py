@@ -13,15 +13,7 @@ Claim: `:short` 70.76 % test, 70.94 % validation top-1, n = 1, 84 min partly bes
 
 from dataclasses import replace
 
-from cifar_flax.config import (
-    Activation,
-    AugmentConfig,
-    BatchNorm,
-    Config,
-    Initializer,
-    Normalization,
-    apply_variant,
-)
+from cifar_flax.config import Activation, AugmentConfig, BatchNorm, Config, Initializer, Normalization, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.optim import MuonConfig, MuonSGD
 

@@ -10,14 +10,7 @@ Claim: `:short` 69.63 / 81.25 / 86.52 % of test in one, two and three guesses, n
 Ours has 17.2 % of test after the first epoch, 5 min 18 s (2026-11-22); neither it nor `:published` was run to its end.
 """
 
-from cifar_flax.config import (
-    Activation,
-    Config,
-    Initializer,
-    Normalization,
-    Padding,
-    apply_variant,
-)
+from cifar_flax.config import Activation, Config, Initializer, Normalization, Padding, apply_variant
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.optim import MuonConfig, MuonSGD, RMSprop
 

@@ -6,10 +6,7 @@ Depth, width and dropout are from Zagoruyko & Komodakis (2016), the 8 pixels of 
 rho = .1 from Foret et al. (2021).
 """
 
-from cifar_flax.config import (
-    Config,
-    apply_variant,
-)
+from cifar_flax.config import Config, apply_variant
 from cifar_flax.models import ResNet
 from cifar_flax.optim import SGD
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from cifar_flax.runtime import compilation
 
-Padding = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
+PaddingPixels = tuple[tuple[int, int], tuple[int, int]]  # rows above and below, columns left and right
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 ONES = 16  # rows of a matrix of ones, as many as a tile of AMX has
 STACK_BYTES = 6 << 20  # of the pixels that a kernel's gradient stacks at a time: much more does not stay in the cache
@@ -98,7 +98,7 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
         return (_multiply if compilation.uses_onednn(x.dtype) else jnp.matmul)(x, kernel[0, 0])
     if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:
         return _as_matrix_product(x, kernel)
-    pixels = _pixels(padding, size, stride)
+    pixels = _padding_pixels(padding, size, stride)
     if not compilation.uses_onednn(x.dtype):
         small_window = math.prod(kernel.shape[:3]) <= MAX_WINDOW and kernel.shape[3] >= MIN_FEATURES
         few_channels = small_window and jax.default_backend() == "cpu"
@@ -123,7 +123,7 @@ def _multiply_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tupl
 _multiply.defvjp(lambda x, matrix: (x @ matrix, (x, matrix)), _multiply_backward)
 
 
-def _pixels(padding: str | int, size: int, stride: int) -> Padding:
+def _padding_pixels(padding: str | int, size: int, stride: int) -> PaddingPixels:
     if padding == "SAME" and stride == 1:
         pixels = ((size - 1) // 2, size // 2)
     elif padding == "VALID":
@@ -135,12 +135,12 @@ def _pixels(padding: str | int, size: int, stride: int) -> Padding:
     return pixels, pixels
 
 
-def _correlate(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
+def _correlate(x: jax.Array, kernel: jax.Array, padding: PaddingPixels, stride: int) -> jax.Array:
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _correlate_few_channels(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
+def _correlate_few_channels(x: jax.Array, kernel: jax.Array, padding: PaddingPixels, stride: int) -> jax.Array:
     """`_correlate` with the kernel's gradient as one product.
 
     Autodiff's form turns map and gradient round, one number after another, which takes longer than the convolution where the
@@ -150,7 +150,7 @@ def _correlate_few_channels(x: jax.Array, kernel: jax.Array, padding: Padding, s
 
 
 def _few_channels_backward(
-    padding: Padding, stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
+    padding: PaddingPixels, stride: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     pullback = jax.linear_transpose(lambda x: _correlate(x, kernel, padding, stride), x)
@@ -163,7 +163,7 @@ def _few_channels_backward(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _correlate_by_onednn(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> jax.Array:
+def _correlate_by_onednn(x: jax.Array, kernel: jax.Array, padding: PaddingPixels, stride: int) -> jax.Array:
     """`_correlate` with both gradients as oneDNN runs them.
 
     XLA hands forward convolutions and matrix products to oneDNN, and of the gradients that autodiff makes of a convolution
@@ -173,20 +173,20 @@ def _correlate_by_onednn(x: jax.Array, kernel: jax.Array, padding: Padding, stri
     return _correlate(x, kernel, padding, stride)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, padding: Padding, stride: int) -> tuple[jax.Array, Any]:
+def _forward(x: jax.Array, kernel: jax.Array, padding: PaddingPixels, stride: int) -> tuple[jax.Array, Any]:
     return _correlate(x, kernel, padding, stride), (x, kernel)
 
 
-def _backward(padding: Padding, stride: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _onednn_backward(padding: PaddingPixels, stride: int, saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     return _input_gradient(g, kernel, x.shape, padding, stride), _kernel_gradient(g, x, len(kernel), padding, stride)
 
 
-_correlate_by_onednn.defvjp(_forward, _backward)
+_correlate_by_onednn.defvjp(_forward, _onednn_backward)
 _correlate_few_channels.defvjp(_forward, _few_channels_backward)
 
 
-def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], padding: Padding, stride: int) -> jax.Array:
+def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], padding: PaddingPixels, stride: int) -> jax.Array:
     """The gradient of a map of `shape`, [N, H, W, C], given that of the result, [N, H', W', features]."""
     size = len(kernel)
     flipped = jax.lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))  # or XLA would make it part of the convolution
@@ -199,7 +199,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], pad
     return _correlate(g, flipped, (around[0], around[1]), 1)
 
 
-def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
+def _kernel_gradient(g: jax.Array, x: jax.Array, size: int, padding: PaddingPixels, stride: int) -> jax.Array:
     """The gradient of a kernel of `size`, [size, size, C, features]: a matrix product for each of its rows and part of a batch.
 
     What is stacked for a part is near `STACK_BYTES`, as the divisors of the batch allow. Parts are summed in float32.
@@ -224,7 +224,7 @@ def _divisor_near(number: int, wanted: int) -> int:
     return min(divisors, key=lambda divisor: abs(math.log(divisor / wanted)))
 
 
-def _products_with_rows(g: jax.Array, x: jax.Array, size: int, padding: Padding, stride: int) -> jax.Array:
+def _products_with_rows(g: jax.Array, x: jax.Array, size: int, padding: PaddingPixels, stride: int) -> jax.Array:
     """The gradient of each row of a kernel, of a few images: [size, features, size * C].
 
     The pixels under a row of the kernel are stacked in the last axis but one, which XLA's CPU backend does at the speed of
