@@ -67,7 +67,7 @@ def learning_rate_curve(metrics: "pd.DataFrame") -> Figure | None:
         return None
     figure = new_figure()
     axes = figure.add_subplot(xlabel="epoch", title="learning rate", ylim=(0, 1.05 * steps.learning_rate.max()))
-    axes.plot(steps.step * epochs.epoch.iloc[-1] / epochs.step.iloc[-1], steps.learning_rate, color=BLUE, **_markers(steps))
+    axes.plot(steps.step * epochs.epoch.iloc[0] / epochs.step.iloc[0], steps.learning_rate, color=BLUE, **_markers(steps))
     return figure
 
 

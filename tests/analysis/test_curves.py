@@ -99,3 +99,16 @@ def test_the_learning_rate_is_drawn_over_the_epochs_of_its_steps():
     line = learning_rate_curve(pd.DataFrame(steps + ends)).axes[0].lines[0]
     assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.5, 1], [0.1, 0.2])
     assert learning_rate_curve(pd.DataFrame(steps)) is None
+
+
+def test_the_learning_rate_of_a_last_epoch_that_is_cut_off_is_drawn_within_it():
+    steps = [{"kind": "step", "step": step, "epoch": 1, "learning_rate": 0.1} for step in (5, 10, 15)]
+    ends = [{"kind": "epoch", "step": step, "epoch": epoch, "train_loss": 1.0} for epoch, step in ((1, 10), (2, 15))]
+    line = learning_rate_curve(pd.DataFrame(steps + ends)).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [0.5, 1, 1.5]
+
+
+def test_a_learning_rate_that_no_step_has_is_not_drawn():
+    end = {"kind": "epoch", "step": 3, "epoch": 1, "elapsed": 1.0, "self": 1}
+    for records in ([{**end, "learning_rate": 0.1}], [end, {"kind": "step", "step": 1, "epoch": 1, "learning_rate": None}]):
+        assert learning_rate_curve(pd.DataFrame(records)) is None

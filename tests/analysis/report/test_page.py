@@ -6,12 +6,10 @@ import shutil
 from html.parser import HTMLParser
 
 import jax
-import pandas as pd
 import pytest
 from PIL import Image
 
 from cifar_flax import Run
-from cifar_flax.analysis.curves import learning_rate_curve
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import SECTIONS, environment_rows, write_report
 from cifar_flax.analysis.robustness import accuracy
@@ -202,9 +200,3 @@ def test_a_report_has_the_scores_on_corrupted_images_and_without_colour_that_are
 def test_an_environment_that_is_none_is_left_out(tmp_path, values, shown):
     (tmp_path / "environment.json").write_text(dumps_checksummed(values))
     assert environment_rows(tmp_path / "environment.json") == shown
-
-
-def test_a_learning_rate_that_no_step_has_is_not_drawn():
-    end = {"kind": "epoch", "step": 3, "epoch": 1, "elapsed": 1.0, "self": 1}
-    for records in ([{**end, "learning_rate": 0.1}], [end, {"kind": "step", "step": 1, "epoch": 1, "learning_rate": None}]):
-        assert learning_rate_curve(pd.DataFrame(records)) is None
