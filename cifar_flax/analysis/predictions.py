@@ -78,14 +78,12 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
       run: the run that predicted.
       predictions: from `predict_split`.
       scores: their scores, from `Run.score`; those that are not finite become null.
-      folder: they go to, RUN/report by default.
+      folder: they go to, `run.report_folder` by default.
 
     Returns:
       The path of NAME.json.
     """
-    arrays = predictions_path(run, predictions.name)
-    if folder is not None:
-        arrays = folder / arrays.name
+    arrays = predictions_path(folder or run.report_folder, predictions.name)
     confusion = arrays.with_name(f"{predictions.name}_confusion.npy")
     save_predictions(arrays, predictions)
     logits, labels = predictions.logits, predictions.labels
@@ -106,9 +104,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def predictions_path(run: Run, name: str) -> Path:
-    """The file in which `write_predictions` saves the logits; the name of a split is that of its plain view."""
-    return run.workdir / "report" / f"{name}_predictions.npz"
+def predictions_path(folder: Path, name: str) -> Path:
+    """The file of a report folder in which `write_predictions` saves the logits; a split is the name of its plain view."""
+    return folder / f"{name}_predictions.npz"
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cifar_flax.analysis.predictions import (
     write_predictions,
 )
 from cifar_flax.errors import UserError
+from cifar_flax.run import BareRun
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def run(tiny_workdir, tiny_data, tmp_path):
 
 
 def test_predictions_are_read_back_as_written(run):
-    assert read_predictions(predictions_path(run, "test")) is None
+    assert read_predictions(predictions_path(run.report_folder, "test")) is None
     predictions, dataset = predict_split(run, "test", tta="flip")
     path = write_predictions(run, predictions, run.score(predictions.logits, predictions.labels))
     again = read_predictions(path.with_name("test_flip_predictions.npz"))
@@ -33,20 +35,27 @@ def test_predictions_are_read_back_as_written(run):
     report = json.loads(path.read_text())
     assert (report["split"], report["checkpoint"], report["tta"]) == ("test", again.step, "flip")
     assert report["top1"] == (again.logits.argmax(1) == again.labels).mean()
-    assert read_predictions(predictions_path(run, "test")) is None  # which is the plain view
+    assert read_predictions(predictions_path(run.report_folder, "test")) is None  # which is the plain view
+
+
+def test_predictions_of_a_network_without_a_run_go_to_the_working_directory(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bare = BareRun(run.network(), "fast.safetensors")
+    predictions = Predictions("test", 0, "none", np.eye(10, dtype=np.float32), np.arange(10, dtype=np.int32))
+    assert write_predictions(bare, predictions, {}) == Path("copy-report/test.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"half of a zip file", b"PK\x03\x04"])
 def test_damaged_predictions_are_treated_as_missing(run, content):
     (run.workdir / "report").mkdir()
-    predictions_path(run, "test").write_bytes(content)
-    assert read_predictions(predictions_path(run, "test")) is None
+    predictions_path(run.report_folder, "test").write_bytes(content)
+    assert read_predictions(predictions_path(run.report_folder, "test")) is None
 
 
 def test_predictions_without_a_checkpoint_are_treated_as_missing(run):
     (run.workdir / "report").mkdir()
-    np.savez(predictions_path(run, "test"), logits=np.zeros((3, 10)), labels=np.zeros(3))
-    assert read_predictions(predictions_path(run, "test")) is None
+    np.savez(predictions_path(run.report_folder, "test"), logits=np.zeros((3, 10)), labels=np.zeros(3))
+    assert read_predictions(predictions_path(run.report_folder, "test")) is None
 
 
 def test_a_checkpoint_removed_by_training_is_still_evaluated(run, monkeypatch):

@@ -152,7 +152,7 @@ def _predictions(run: Run, split: str, which: str) -> Predictions:
     The files of `evaluate` are left alone: the report and the scores beside its predictions belong to those.
     """
     step = run.step(which)
-    for path in (predictions_path(run, split), _comparison_path(run, split, step)):
+    for path in (predictions_path(run.report_folder, split), _comparison_path(run, split, step)):
         saved = read_predictions(path)
         asked_for = split, step, "none", True, run.preprocessing.num_classes
         if saved and (saved.split, saved.step, saved.tta, saved.ema, saved.logits.shape[1]) == asked_for:
@@ -169,7 +169,7 @@ def _predictions(run: Run, split: str, which: str) -> Predictions:
 
 
 def _comparison_path(run: Run, split: str, step: int) -> Path:
-    return run.workdir / "report" / f"compare_{split}_{step}.npz"
+    return run.report_folder / f"compare_{split}_{step}.npz"
 
 
 def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: str) -> None:

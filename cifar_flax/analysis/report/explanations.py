@@ -1,14 +1,16 @@
 """What predictions rest on: occlusion maps of several images at once, drawn over the images."""
 
 import numpy as np
+from PIL import ImageColor
 
+from cifar_flax.analysis import figures
+from cifar_flax.analysis.robustness.image_filters import LUMA
 from cifar_flax.evaluation.explain import default_squares, occlusion, squares_to_pixels
 from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.network import Network
 
 TINT = 0.8  # of the strongest place of an image
-ORANGE, BLUE = (217, 112, 43), (47, 109, 179)  # as in `figures`
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+ORANGE, BLUE = map(ImageColor.getrgb, (figures.ORANGE, figures.BLUE))
 
 
 def occlusion_pictures(network: Network, images: np.ndarray, classes: np.ndarray, tta: str) -> list[tuple[np.ndarray, float]]:
@@ -53,6 +55,6 @@ def overlay(image: np.ndarray, drop: np.ndarray, size: int, stride: int) -> np.n
     height, width = image.shape[:2]
     mean = squares_to_pixels(drop, height, width, size, stride)
     weight = TINT * np.abs(mean) / max(np.abs(mean).max(), 1e-9)
-    grey = image @ np.array(LUMA) if image.shape[-1] == 3 else image[..., 0]
+    grey = image @ LUMA if image.shape[-1] == 3 else image[..., 0]
     color = np.where((mean > 0)[..., None], ORANGE, BLUE)
     return np.rint(grey[..., None] * (1 - weight[..., None]) + color * weight[..., None]).astype(np.uint8)

@@ -23,7 +23,7 @@ from cifar_flax.analysis.robustness.corruptions import SEVERITIES
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability
+from cifar_flax.evaluation.scores import TOP_K, confusion_matrix, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import first_layer_kernels
@@ -65,12 +65,12 @@ def write_report(
       predictions: from `predict_split`.
       dataset: the images of the predictions.
       scores: the scores of the predictions, from `Run.score`.
-      folder: they go to, RUN/report by default.
+      folder: they go to, `run.report_folder` by default.
 
     Returns:
       The path of NAME.html.
     """
-    folder = folder or run.workdir / "report"
+    folder = folder or run.report_folder
     pictures = folder / predictions.name
     make_folder(pictures)
     writer = PictureWriter(pictures)
@@ -96,7 +96,7 @@ def write_report(
             **_summary(run, network, scores, curves.select_epochs(metrics)),
             **_curves(writer, metrics, predictions.step),
             **_classes(run, writer, scores, matrix),
-            **_images(writer, network, predictions, dataset, probs),
+            **_images(writer, network, predictions, dataset, probs, matrix),
             **_network(writer, network, dataset, probs, predicted),
             **robustness,
             reliability=_reliability(writer, probs, predictions, network.temperature),
@@ -107,7 +107,7 @@ def write_report(
 
 def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.DataFrame") -> dict[str, Any]:
     """Facts in boxes, the whole config, and its fields that differ from the defaults."""
-    shares = {f"top-{k}": f"top{k}" for k in (1, 2, 3, 5)} | {"superclass": "superclass_top1", "macro F1": "macro_f1"}
+    shares = {f"top-{k}": f"top{k}" for k in TOP_K} | {"superclass": "superclass_top1", "macro F1": "macro_f1"}
     facts = [(name, percent(scores[key])) for name, key in shares.items() if key in scores]
     facts += [("calibration error", percent(scores["ece"])), ("loss", f"{scores['loss']:.4f} nats")]
     if "raw_weights" in scores:
@@ -163,11 +163,15 @@ def _classes(run: Run, writer: PictureWriter, scores: dict[str, Any], matrix: np
 
 
 def _images(
-    writer: PictureWriter, network: Network, predictions: Predictions, dataset: Dataset, probs: np.ndarray
+    writer: PictureWriter,
+    network: Network,
+    predictions: Predictions,
+    dataset: Dataset,
+    probs: np.ndarray,
+    matrix: np.ndarray,
 ) -> dict[str, Any]:
     """Images of the most confused pairs of classes, and of the most confident mistakes, with what they rest on."""
     predicted = predicted_classes(predictions.logits)
-    matrix = confusion_matrix(predicted, predictions.labels, probs.shape[1])
     pairs = [
         examples.pair_pictures(writer, f"pair_{i:02}", pair, dataset, predicted)
         for i, pair in enumerate(confusion.most_confused(matrix, PAIRS), 1)
