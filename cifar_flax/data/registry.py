@@ -115,11 +115,6 @@ def read_cached(config: DataConfig, split: str, most_bytes: int) -> Loaded | Non
     return _opened(config, key, entry, [split]) if entry and stored and stored.bytes <= most_bytes else None
 
 
-def data_hashes(config: DataConfig, split: str) -> dict[str, str]:
-    """What a run that begins now would record of a split, as `Loaded.recorded`; no file of a split is opened."""
-    return load_splits(config, lambda there: []).recorded(split)
-
-
 def data_identity(config: DataConfig) -> str:
     """The name of a data set with absolute paths, for a run to record: "folder:/data/pets", "/home/me/my_mixer.py:digits"."""
     return _source(config).identity

@@ -3,9 +3,10 @@
 import gc
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,7 +16,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_flax.config import Config, DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import data_hashes
 from cifar_flax.errors import ConfigError, Diverged, UserError
 from cifar_flax.files.folder import make_folder, open_to_append
 from cifar_flax.search.space import Space, Values, describe
@@ -39,7 +39,6 @@ class Search:
       folds: number of folds of a cross-validation, each a run in `trials/0000/fold0` and so on; None for a single run with the
         validation set of `base`.
       train: trains a config in a run directory, as `cifar_flax.training.loop.train` does.
-      data_hashes: those of a split as it is now, as `cifar_flax.data.registry.data_hashes` gives them.
     """
 
     base: Config
@@ -47,7 +46,6 @@ class Search:
     workdir: Path
     folds: int | None = None
     train: Callable[..., object] = train
-    data_hashes: Callable[[DataConfig, str], dict[str, str]] = data_hashes
 
     def config(self, values: Values) -> Config:
         """The config of a trial, as one would train it by itself, without the folds of the search."""
@@ -140,8 +138,7 @@ def objective(search: Search, trial: Trial) -> float:
             last_epoch = total_epochs(config) if search.folds is None else None
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
-                _check_data(search, trial, config.data)
-                search.train(config, folder, after_epoch=after_epoch)
+                search.train(config, folder, after_epoch=after_epoch, check_data=partial(_check_data, trial, config.data))
             top1.append(max(_validated(folder).values()))
     except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:
         if not (failure := _explain_failure(e)):
@@ -156,13 +153,15 @@ def objective(search: Search, trial: Trial) -> float:
     return float(np.mean(top1))
 
 
-def _check_data(search: Search, trial: Trial, data: DataConfig) -> None:
-    """Compares the training images with those that the study had when one of its processes first trained on this data set."""
-    study, now = trial.study, search.data_hashes(data, "train")
-    name = f"data {cache.key_of(f'{data.name} {data.test_fraction}', data.image_size)}"
+def _check_data(trial: Trial, data: DataConfig, hashes: Mapping[str, str]) -> None:
+    """Compares the training images with those that the study had when one of its processes first trained on this data set.
+
+    The study knows a data set by its name in the config: the absolute path, by which the cache does, may differ by machine.
+    """
+    study, name = trial.study, f"data {cache.key_of(f'{data.name} {data.test_fraction}', data.image_size)}"
     if name not in study.user_attrs:
-        study.set_user_attr(name, now)
-    if study.user_attrs[name] != now:
+        study.set_user_attr(name, hashes)
+    if study.user_attrs[name] != hashes:
         raise UserError(
             f"{data.name} is not what it was in earlier trials of the study {study.study_name}; put it back, or search anew "
             "with another --study and --workdir"

@@ -1,6 +1,6 @@
 """The training loop, from a config to run directories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -30,6 +30,7 @@ def train(
     profile: bool = False,
     max_minutes: float | None = None,
     layers: bool = False,
+    check_data: Callable[[Mapping[str, str]], None] = lambda hashes: None,
 ) -> TrainState:
     """Trains `config` in `workdir`, resuming from its latest checkpoint, and returns the final state.
 
@@ -46,6 +47,8 @@ def train(
       profile: records a trace of a few steps.
       max_minutes: after which it saves and ends as after SIGTERM.
       layers: prints the table of layers, in place of a line on the network.
+      check_data: called with the SHA-256 of each array of the training split, before anything is written; an exception in it
+        ends the run.
 
     Raises:
       UserError: the config cannot be trained as it stands, the data are missing, or the workdir belongs to another run.
@@ -62,6 +65,7 @@ def train(
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
         trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
+        raise_on_all_hosts(lambda: check_data(trainer.preprocessing.hashes))
         return fit(trainer, [workdir], interrupt, restart, after_epoch, profile, layers)
 
 

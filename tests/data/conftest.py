@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.registry import load_splits
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 
@@ -199,6 +200,11 @@ def python_tarball(tiny, tmp_path):
 def tar_writer(tiny):
     """For tests of odd archives: (write_tar, members of the binary version, members of the python version)."""
     return write_tar, binary_members(tiny), python_members(tiny)
+
+
+def data_hashes(config, split):
+    """What a run that begins now would record of a split."""
+    return load_splits(config, lambda there: []).recorded(split)
 
 
 def refused(path, *words, name="cifar100", allow_unverified=True):

@@ -11,8 +11,9 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import load_as_trained
-from cifar_flax.data.registry import data_hashes, data_identity, load_dataset
+from cifar_flax.data.registry import data_identity, load_dataset
 from cifar_flax.errors import UserError
+from tests.data.conftest import data_hashes
 
 
 def record(config):

@@ -10,11 +10,12 @@ from PIL import Image
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import data_hashes, load_dataset
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.shapes100 import render
 from cifar_flax.data.shapes100.source import DRAWING_CODE
 from cifar_flax.data.sources import tfds
 from cifar_flax.errors import UserError
+from tests.data.conftest import data_hashes
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ class Trainings:
         self.score = lambda config, epoch: 0.5
         self.hashes = {"images": "0"}
 
-    def train(self, config, workdir, after_epoch=None):
+    def train(self, config, workdir, after_epoch, check_data):
+        check_data(self.hashes)
         file = workdir / "metrics.jsonl"
         done = len(file.read_text().splitlines()) if file.exists() else 0
         write_config(config, workdir / "config.json")
@@ -40,7 +41,7 @@ def run_search(folder, trainings, trials=4, folds=None, epochs=3, workdir=None, 
     """Runs a search: a grid over `augment.cutout`, 0 to 9, or another space. Returns the search and its study."""
     base = Config()
     base.train.epochs = epochs
-    search = Search(base, space, workdir or folder, folds, trainings.train, lambda data, split: trainings.hashes)
+    search = Search(base, space, workdir or folder, folds, trainings.train)
     study = Study(f"sqlite:///{folder}/study.db", "s", space, "grid", trials, **options)
     run_trials(search, study)
     return search, study

@@ -13,7 +13,7 @@ import pytest
 import cifar_flax
 from cifar_flax.config import AugmentConfig, Dtype, GlobalPool, ResolutionConfig
 from cifar_flax.config.serialize import validated
-from cifar_flax.errors import ConfigError, Diverged, Preempted
+from cifar_flax.errors import ConfigError, Diverged, Preempted, UserError
 from cifar_flax.models import BlockConfig
 from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.checkpoint import Checkpoints
@@ -38,6 +38,16 @@ def config(tiny_data, tiny_config):
 
 def of_kind(kind, workdir):
     return [{k: v for k, v in r.items() if k not in TIMES} for r in read_records(workdir) if r["kind"] == kind]
+
+
+def test_nothing_is_written_where_the_caller_refuses_the_training_images(config, tmp_path):
+    def refuse(hashes):
+        assert {"images", "labels"} <= hashes.keys()
+        raise UserError("other images")
+
+    with pytest.raises(UserError, match="other images"):
+        train(config, tmp_path / "run", check_data=refuse)
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_ends_early_says_why_and_does_not_begin_again(config, training, capsys):

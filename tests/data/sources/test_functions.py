@@ -6,9 +6,10 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import data_hashes, load_dataset
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError, UserError
+from tests.data.conftest import data_hashes
 
 DIGITS = """
 import numpy as np
