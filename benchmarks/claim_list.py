@@ -140,7 +140,7 @@ def flag(config: str) -> str:
 
 def loaded(claim: Claim) -> Config:
     """The config, with the claim's epochs."""
-    config = load_config(str(ROOT / flag(claim.config).removeprefix("--config=")))
+    config = load_config(claim.config)
     if claim.epochs:
         config.train.epochs = claim.epochs
     return config

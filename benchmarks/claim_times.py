@@ -15,9 +15,8 @@ from cifar_flax.config import Config, Dtype
 TRAIN_IMAGES = {"shapes100": 25_000}  # else 50,000
 STARTUP_SECONDS = 20.0  # seconds until the first step, and for the scores
 SECONDS_A_STEP = 5e-4  # what a step of no work takes
-MATMUL_EFFICIENCY = (
-    0.35  # of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores
-)
+# Of the speed of a matrix product that trainings reach; .33 to .6 where both were measured, on two CPU cores.
+MATMUL_EFFICIENCY = 0.35
 # What multiplies numbers fastest, best first: its flag in /proc/cpuinfo, and its name.
 ARITHMETIC = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 PASSES = 3  # a step's multiply-adds in those of a forward pass

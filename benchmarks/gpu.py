@@ -36,7 +36,7 @@ from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.gpu_table import table
-from benchmarks.machine import ROOT, Machine, OutOfTime
+from benchmarks.machine import Machine, OutOfTime
 from benchmarks.timing import in_turns
 from benchmarks.tiny import shrink
 from benchmarks.workers import Worker
@@ -46,13 +46,7 @@ from cifar_flax.config.flags import load_config
 from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime import app
-
-PARTS = ("commands", "resume", "tests", "steps", "seeds")
-_OUTPUT = flags.DEFINE_string("output", "gpu", "folder for runs, gpu.json and gpu.md")
-_ARCHIVE = flags.DEFINE_string("archive", None, "CIFAR-100 as launch/import_data.py takes it; else it is looked for")
-_PARTS = flags.DEFINE_list("parts", list(PARTS), f"of {', '.join(PARTS)}")
-_MINUTES = flags.DEFINE_float("minutes", 9, "what has not begun by then is left out, what runs is ended", lower_bound=0)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "tiny networks and images: whether all of it runs here")
+from cifar_flax.training.checkpoint_files import saved_steps
 
 NETWORKS = ("fast:published", "wide", "three_conv", "vgg_bn", "resnet18", "wrn_28_10")
 CHUNK = 32  # updates a dispatch, as on accelerators by default
@@ -63,60 +57,6 @@ IMPORTED = "cifar100_for_gpu"  # the name of what --archive gives: cifar100 itse
 TESTS = ("tests/models", "tests/optim", "tests/augment", "tests/training/test_step.py")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 TIMING_SECONDS = 60  # kept for timing while networks are compiled
-
-
-def main() -> None:
-    """Does the parts that are missing, and prints the table."""
-    if wrong := [part for part in _PARTS.value if part not in PARTS]:
-        raise UserError(f"--parts: no {wrong[0]!r}; expected some of {', '.join(PARTS)}")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the command that runs too
-    output = Path(_OUTPUT.value)
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / "gpu.json"
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if results.get("dry_run", _DRY_RUN.value) != _DRY_RUN.value:
-        raise UserError(f"{path}: one of a dry run and a measurement, and this is the other; give another folder by --output")
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the device; this one takes it to compare parameters
-    machine = Machine(output, _MINUTES.value, IMPORTED if _ARCHIVE.value else "cifar100", _DRY_RUN.value)
-    if _ARCHIVE.value and not machine.dry:
-        machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={_ARCHIVE.value}")
-    failed = []
-    for part in PARTS:
-        if part in _PARTS.value and "seconds" not in results.get(part, {}):
-            try:
-                for figures in _measured(part, machine):
-                    results[part] = figures
-                    _write(output, {**results, "dry_run": machine.dry})
-                print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
-            except OutOfTime:
-                print(f"{part}: not complete, {_MINUTES.value:g} minutes are over", flush=True)
-                break
-            except (CifarFlaxError, RuntimeError, OSError) as e:  # RuntimeError: of a worker, JAX or PyTorch
-                failed.append(part)
-                print("\n".join((f"{part}: {e}", *machine.end_of_log(20))), flush=True)
-    print(table(results))
-    if failed:
-        raise RunFailed(f"failed: {', '.join(failed)}; see {output}/log.txt")
-
-
-def _measured(part: str, machine: Machine) -> Iterator[dict[str, Any]]:
-    """The figures of a part after each measurement; those that are complete have `seconds`."""
-    measure: Mapping[str, Callable[[Machine], Iterator[dict[str, Any]]]] = {
-        "commands": commands,
-        "resume": resume,
-        "tests": tests,
-        "steps": steps,
-        "seeds": seeds,
-    }
-    begin, figures = time.monotonic(), {}
-    for figures in measure[part](machine):
-        yield figures
-    yield {**figures, "seconds": time.monotonic() - begin}
-
-
-def _write(output: Path, results: Mapping[str, Any]) -> None:
-    write_text(output / "gpu.json", json.dumps(results, indent=1) + "\n")
-    write_text(output / "gpu.md", table(results) + "\n")
 
 
 def commands(machine: Machine) -> Iterator[dict[str, Any]]:
@@ -139,16 +79,16 @@ def resume(machine: Machine) -> Iterator[dict[str, Any]]:
     arguments = (f"--config.train.epochs={epochs}", "--config.checkpoint.every_steps=20", "--config.seed=7")
     environment = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {DETERMINISTIC}".strip()} if _has_gpu() else {}
     machine.train("whole", "three_conv.py", *arguments, **environment)
-    steps = max(_steps(machine.output / "whole"))
+    steps = max(saved_steps(machine.output / "whole"))
     workdir = machine.output / "killed"
     given = (*machine.config("three_conv.py"), *arguments, f"--workdir={workdir}")
     process = machine.start("launch/train.py", *given, "--restart", **environment)
-    while process.poll() is None and not _steps(workdir):
+    while process.poll() is None and not saved_steps(workdir):
         time.sleep(0.02)
         machine.seconds_left()
     process.kill()
     process.wait()
-    at = max(_steps(workdir), default=0)
+    at = max(saved_steps(workdir), default=0)
     if at == steps:
         raise RunFailed(f"the run of {steps} steps had ended before it was killed")
     machine.train_on("killed", "three_conv.py", *arguments, **environment)
@@ -171,7 +111,7 @@ def steps(machine: Machine) -> Iterator[dict[str, Any]]:
     settings = {"TORCHINDUCTOR_COMPILE_THREADS": "2"}  # a process; by default as many as there are cores
     modules = ["jax_device", *(["torch_device"] if importlib.util.find_spec("torch") else [])]
     names = DRY_NETWORKS if machine.dry else NETWORKS
-    configs = {name: (tiny if machine.dry else common_recipe)(_config(name)) for name in names}
+    configs = {name: (tiny if machine.dry else common_recipe)(load_config(name)) for name in names}
     with ExitStack() as stack:
         workers = {name: {module: stack.enter_context(Worker(module, settings)) for module in modules} for name in names}
         environment = {module: worker.call("environment") for module, worker in workers[names[0]].items()}
@@ -259,16 +199,6 @@ def chunk(name: str, dry: bool) -> int:
     return 2 if dry else 8 if name == "wrn_28_10" else CHUNK
 
 
-def _config(name: str) -> Config:
-    stem, _, variant = name.partition(":")
-    return load_config(str(ROOT / "configs" / f"{stem}.py") + (f":{variant}" if variant else ""))
-
-
-def _steps(workdir: Path) -> list[int]:
-    """The checkpoints of a run."""
-    return [int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdecimal()]
-
-
 def _parameters(workdir: Path) -> dict[str, np.ndarray]:
     from flax.traverse_util import flatten_dict
 
@@ -281,6 +211,63 @@ def _parameters(workdir: Path) -> dict[str, np.ndarray]:
 def _has_gpu() -> bool:
     code = "import jax; raise SystemExit(jax.default_backend() == 'cpu')"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+PARTS: Mapping[str, Callable[[Machine], Iterator[dict[str, Any]]]] = {
+    function.__name__: function for function in (commands, resume, tests, steps, seeds)
+}
+_OUTPUT = flags.DEFINE_string("output", "gpu", "folder for runs, gpu.json and gpu.md")
+_ARCHIVE = flags.DEFINE_string("archive", None, "CIFAR-100 as launch/import_data.py takes it; else it is looked for")
+_PARTS = flags.DEFINE_list("parts", list(PARTS), f"of {', '.join(PARTS)}")
+_MINUTES = flags.DEFINE_float("minutes", 9, "what has not begun by then is left out, what runs is ended", lower_bound=0)
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "tiny networks and images: whether all of it runs here")
+
+
+def main() -> None:
+    """Does the parts that are missing, and prints the table."""
+    if wrong := [part for part in _PARTS.value if part not in PARTS]:
+        raise UserError(f"--parts: no {wrong[0]!r}; expected some of {', '.join(PARTS)}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the command that runs too
+    output = Path(_OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "gpu.json"
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if results.get("dry_run", _DRY_RUN.value) != _DRY_RUN.value:
+        raise UserError(f"{path}: one of a dry run and a measurement, and this is the other; give another folder by --output")
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the device; this one takes it to compare parameters
+    machine = Machine(output, _MINUTES.value, IMPORTED if _ARCHIVE.value else "cifar100", _DRY_RUN.value)
+    if _ARCHIVE.value and not machine.dry:
+        machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={_ARCHIVE.value}")
+    failed = []
+    for part in PARTS:
+        if part in _PARTS.value and "seconds" not in results.get(part, {}):
+            try:
+                for figures in _measured(part, machine):
+                    results[part] = figures
+                    _write(output, {**results, "dry_run": machine.dry})
+                print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
+            except OutOfTime:
+                print(f"{part}: not complete, {_MINUTES.value:g} minutes are over", flush=True)
+                break
+            except (CifarFlaxError, RuntimeError, OSError) as e:  # RuntimeError: of a worker, JAX or PyTorch
+                failed.append(part)
+                print("\n".join((f"{part}: {e}", *machine.end_of_log(20))), flush=True)
+    print(table(results))
+    if failed:
+        raise RunFailed(f"failed: {', '.join(failed)}; see {output}/log.txt")
+
+
+def _measured(part: str, machine: Machine) -> Iterator[dict[str, Any]]:
+    """The figures of a part after each measurement; those that are complete have `seconds`."""
+    begin, figures = time.monotonic(), {}
+    for figures in PARTS[part](machine):
+        yield figures
+    yield {**figures, "seconds": time.monotonic() - begin}
+
+
+def _write(output: Path, results: Mapping[str, Any]) -> None:
+    write_text(output / "gpu.json", json.dumps(results, indent=1) + "\n")
+    write_text(output / "gpu.md", table(results) + "\n")
 
 
 if __name__ == "__main__":

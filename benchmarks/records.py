@@ -72,8 +72,7 @@ def _top1(members: Sequence[tuple[int, Line]]) -> float:
 
 def _data(line: Line) -> str:
     """The set, by its official name: some lines are from before it was written down, or from an import of another name."""
-    stem, _, variant = line["config"].partition(":")
-    return load_config(f"{ROOT}/configs/{stem}.py:{variant}").data.name
+    return load_config(line["config"]).data.name
 
 
 def main() -> None:

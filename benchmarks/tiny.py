@@ -5,7 +5,6 @@ import numpy as np
 from cifar_flax.config import Config, apply_variant
 from cifar_flax.config.flags import load_config
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.files.installation import CONFIGS
 from cifar_flax.models import ConvNet, DenseConfig, ResNet, SpeedNet
 
 
@@ -15,8 +14,7 @@ def get_config(variant: str = "") -> Config:
     Those eight have no convolution, since a CPU is slow at convolutions of several seeds in one program; 45 steps an epoch.
     """
     if variant:
-        stem, _, inner = variant.partition(":")
-        c = shrink(load_config(str(CONFIGS / f"{stem}.py") + (f":{inner}" if inner else "")))
+        c = shrink(load_config(variant))
         c.data.name = "benchmarks.tiny:images"
         c.train.batch_size = 20
         return c

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
+from cifar_flax.config.flags import load_config
 from cifar_flax.errors import RunFailed
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from tests.conftest import ROOT, UNOPTIMIZED
@@ -67,9 +68,9 @@ def test_the_table_of_parts_that_are_not_complete_has_what_was_measured():
 
 
 def test_every_network_has_a_tiny_form_of_its_kind():
-    kinds = {type(gpu.tiny(gpu._config(name)).model) for name in gpu.NETWORKS}
+    kinds = {type(gpu.tiny(load_config(name)).model) for name in gpu.NETWORKS}
     assert kinds == {ConvNet, ResNet, SpeedNet}
-    assert {type(gpu._config(name).model) for name in gpu.DRY_NETWORKS} == kinds
+    assert {type(load_config(name).model) for name in gpu.DRY_NETWORKS} == kinds
 
 
 def test_a_command_that_does_not_end_in_time_is_killed(tmp_path):
@@ -131,7 +132,7 @@ class Builder:
 def test_a_network_that_cannot_be_built_is_left_out_and_named(tmp_path):
     machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
     workers = {"wide": {"jax_device": Builder()}, "resnet18": {"jax_device": Builder(RuntimeError("traceback\nno memory"))}}
-    built = gpu._build({name: gpu._config(name) for name in workers}, workers, machine)
+    built = gpu._build({name: load_config(name) for name in workers}, workers, machine)
     assert built["wide"] == ({"ours": workers["wide"]["jax_device"]}, [])
     assert built["resnet18"] == ({}, ["jax_device was left out: no memory"])
 
@@ -140,8 +141,8 @@ def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
     code = "; ".join(
         (
             "import sys; from benchmarks import gpu; from cifar_flax.runtime import app",
-            "gpu.commands = lambda machine: [machine.run('-c', 'raise SystemExit(\"of no use\")')]",
-            "gpu.tests = lambda machine: [{'exit_code': 0, 'summary': 'all passed'}]",
+            "gpu.PARTS['commands'] = lambda machine: [machine.run('-c', 'raise SystemExit(\"of no use\")')]",
+            "gpu.PARTS['tests'] = lambda machine: [{'exit_code': 0, 'summary': 'all passed'}]",
             f"sys.argv = ['gpu', '--output={tmp_path}', '--dry_run', '--parts=commands,tests']",
             "app.run(gpu.main)",
         )
