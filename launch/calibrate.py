@@ -23,10 +23,10 @@ def main() -> None:
     """Writes RUN/calibration.json."""
     from cifar_flax.analysis.calibrate import fit  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.run import Run
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
     from cifar_flax.training.calibration import write_calibration
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     run = Run.open(_RUN.value)
     validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
     averaged = fit(run, validated)

@@ -23,9 +23,9 @@ def main(workdirs: list[str]) -> None:
     from cifar_flax.analysis.compare.runs import load_results  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.analysis.compare.tables import comparison_tables
     from cifar_flax.analysis.compare.writers import write_csv, write_html
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     results = load_results(each_run(workdirs), _SPLIT.value, _CHECKPOINT.value)
     print("\n\n".join(table.text() for table in comparison_tables(results, _SPLIT.value)))
     if _CSV.value:

@@ -47,9 +47,9 @@ _REPORT = flags.DEFINE_bool("report", True, "write a page and its pictures too")
 def main() -> None:
     """Evaluates a network, or several seeds of a run, and writes its report."""
     from cifar_flax.pretrained import load_weights  # after the flags are checked: a typo should not wait for JAX
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     folder = Path(_RUN.value)
     if is_of_seeds(folder) and load_weights(_RUN.value) is None:  # which refuses a name of the package too
         _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))

@@ -50,9 +50,9 @@ def main() -> None:
     from cifar_flax.pretrained import is_bundled
     from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import BareRun, open_run
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     run, how, dtype = open_run(_RUN.value), Format(_FORMAT.value), KernelDtype(_DTYPE.value or KernelDtype.FLOAT16)
     bare = isinstance(run, BareRun)
     network = run.network("best", ema=_WEIGHTS.value == "ema")

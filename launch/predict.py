@@ -34,9 +34,10 @@ def main(arguments: list[str]) -> None:
     """Classifies what the arguments name and writes it to stdout."""
     if _JSON.value and _CSV.value:
         raise UserError("--json and --csv: expected one of them")
-    from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
+    # After the flags are checked: a typo should not wait for JAX.
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     network, options = network_from_flags(), view_options_from_flags()
 
     from tqdm import tqdm

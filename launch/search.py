@@ -56,7 +56,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 
     from cifar_flax.data.registry import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
     from cifar_flax.search import report
     from cifar_flax.search.objective import Search, run_trials
     from cifar_flax.search.storage import database_errors_explained, sqlite_url
@@ -64,7 +64,7 @@ def main() -> None:
     from cifar_flax.training.checkpoint_path import checkpoint_folder
 
     checkpoint_folder(workdir)
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     load_dataset(base.data, "train")  # before the study is made: one without data has no trials
     workdir.mkdir(parents=True, exist_ok=True)
     study = Study(

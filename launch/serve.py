@@ -38,9 +38,9 @@ def main() -> None:
     from cifar_flax.serving.web.sites import Hosts
 
     hosts = Hosts.of_server(_HOST.value, host, _ALLOWED_HOSTS.value)
-    from cifar_flax.runtime import compilation
+    from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     network = network_from_flags()
 
     from cifar_flax.data.pictures.isolated import IsolatedDecoder

@@ -39,9 +39,10 @@ def main() -> None:
     def train() -> None:
         if hosts is not None:
             distributed.initialize_distributed(hosts)
-        from cifar_flax.runtime import compilation  # after the flags are checked: a typo should not wait for JAX
+        # After the flags are checked: a typo should not wait for JAX.
+        from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
-        compilation.enable_persistent_cache()
+        enable_persistent_cache()
         if seeds > 1:
             from cifar_flax.training.seeds import train_seeds
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from cifar_flax.runtime.compilation_cache import enable_persistent_cache as enable_persistent_cache
 from cifar_flax.runtime.processor import cpu_flags
 
 # XLA's CPU backend fuses matrix products and convolutions with what reads them, by its library YNN, where this option does not

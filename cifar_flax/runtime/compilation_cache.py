@@ -8,7 +8,6 @@ flipped bit may compute anything. So every entry here begins with the SHA-256 of
 import hashlib
 import os
 import platform
-import re
 import tempfile
 import warnings
 from contextlib import suppress
@@ -19,11 +18,11 @@ from absl import logging
 
 from cifar_flax.errors import UserError
 from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.runtime.processor import cpu_features
 
 VARIABLE = "CIFAR_FLAX_COMPILATION_CACHE"
 MAX_BYTES = 2**30
 UNSERIALIZABLE = "Error writing persistent compilation cache entry .*MemoryError"  # jaxlib's for programs that call oneDNN
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 def enable_persistent_cache() -> Path | None:
@@ -83,9 +82,7 @@ def chosen_folder(setting: str) -> Path | None:
 
 def cpu_fingerprint() -> str:
     """The processor's architecture and a hash of its features: a home may be shared by machines of several kinds."""
-    text = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.exists() else ""
-    features = re.search(r"^(?:flags|Features)\s*: (.*)$", text, re.MULTILINE)
-    words = sorted(features[1].split()) if features else [platform.processor()]
+    words = sorted(cpu_features()) or [platform.processor()]
     return f"{platform.machine()}-{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}"
 
 

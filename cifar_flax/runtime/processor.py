@@ -13,16 +13,21 @@ def cpu_model() -> str:
     return _field("model name") or platform.processor()
 
 
+def cpu_features() -> frozenset[str]:
+    """The processor's features, by Linux's names; none where there is no /proc/cpuinfo."""
+    return frozenset((_field("flags") or _field("Features")).split())
+
+
 def cpu_flags() -> list[str]:
-    """The instruction sets of `ARITHMETIC` that the processor has; none where there is no /proc/cpuinfo."""
-    flags = set((_field("flags") or _field("Features")).split())
-    return [flag for flag in ARITHMETIC if flag in flags]
+    """The instruction sets of `ARITHMETIC` that the processor has."""
+    features = cpu_features()
+    return [flag for flag in ARITHMETIC if flag in features]
 
 
 @functools.cache
 def _field(name: str) -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")

@@ -12,7 +12,8 @@ PROGRAM = """
 import hashlib
 import numpy as np
 from cifar_flax.runtime import compilation
-folder = compilation.enable_persistent_cache()
+from cifar_flax.runtime.compilation_cache import enable_persistent_cache
+folder = enable_persistent_cache()
 import jax, jax.numpy as jnp
 def network(x, w):
     y = jax.nn.elu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))

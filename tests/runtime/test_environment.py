@@ -13,9 +13,10 @@ COMMAND = """
 from cifar_flax.runtime import startup
 startup.start()
 import jax
-from cifar_flax.runtime import app, compilation
+from cifar_flax.runtime import app
+from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 def main():
-    compilation.enable_persistent_cache()
+    enable_persistent_cache()
     print("é", jax.numpy.zeros(3, float).dtype, (jax.numpy.uint8(1) + jax.numpy.float32(1)).dtype)
 app.run(main)
 """
