@@ -9,8 +9,9 @@ import threading
 import pytest
 import trustme
 
+from cifar_flax.serving.errors import FetchFailed, FetchRefused
 from cifar_flax.serving.fetch import pinned_http
-from cifar_flax.serving.fetch.client import FetchFailed, FetchLimits, FetchRefused, fetch
+from cifar_flax.serving.fetch.client import FetchLimits, fetch
 
 URL = "http://pictures.example/cat.png"
 LIMITS = FetchLimits(bytes=100_000)  # with all the time that a busy machine needs

@@ -9,7 +9,7 @@ from PIL import Image
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.errors import CifarFlaxError
 from cifar_flax.serving import batch_predict
-from cifar_flax.serving.fetch.client import FetchFailed
+from cifar_flax.serving.errors import FetchFailed
 
 
 def save(path, seed=0):

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 
 from cifar_flax._version import __version__
-from cifar_flax.serving.errors import FetchFailed, FetchRefused
+from cifar_flax.serving.errors import FetchFailed
 from cifar_flax.serving.fetch import urls
 from cifar_flax.serving.fetch.pinned_http import Deadline, PinnedConnection, ResponseTooLarge
 from cifar_flax.serving.fetch.urls import Url
-
-__all__ = ["FetchFailed", "FetchLimits", "FetchRefused", "fetch"]
 
 HEADERS = {"User-Agent": f"cifar_flax/{__version__}", "Accept": "image/*", "Connection": "close"}
 REDIRECTS = (301, 302, 303, 307, 308)

@@ -73,25 +73,25 @@ def keep(data: bytes) -> IO[bytes]:
     return file
 
 
-def top(request: Request, default: int = 5) -> int:
-    """The number of classes to answer with: `?top=`, in [1, 1000].
+def top(request: Request) -> int:
+    """The number of classes to answer with: `?top=`, in [1, 1000]; 5 where the request does not say.
 
     Raises:
       RequestError: it is not such a number.
     """
-    text = request.args.get("top", str(default))
+    text = request.args.get("top", "5")
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
         raise RequestError("The parameter top must be a whole number from 1 to 1000.", "bad_top", 400)
     return int(text)
 
 
-def method(request: Request, default: str = "occlusion") -> str:
-    """How to explain: `?method=`, one of `METHODS`.
+def method(request: Request) -> str:
+    """How to explain: `?method=`, one of `METHODS`; "occlusion" where the request does not say.
 
     Raises:
       RequestError: it is none of them.
     """
-    text = request.args.get("method", default)
+    text = request.args.get("method", "occlusion")
     if text not in METHODS:
         raise RequestError(f"The parameter method must be {' or '.join(METHODS)}.", "bad_method", 400)
     return text

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cifar_flax import __version__
-from cifar_flax.serving.fetch.client import FetchFailed, FetchLimits, FetchRefused, fetch
+from cifar_flax.serving.errors import FetchFailed, FetchRefused
+from cifar_flax.serving.fetch.client import FetchLimits, fetch
 from tests.serving.internet import LIMITS, URL, answer, failure, redirect
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cifar_flax.serving.fetch.client import FetchRefused
+from cifar_flax.serving.errors import FetchRefused
 from cifar_flax.serving.fetch.urls import MAX_LENGTH, parse
 
 
