@@ -16,6 +16,7 @@ from cifar_flax.data.shapes100.classes import CATALOG
 from cifar_flax.errors import UserError
 from cifar_flax.network import Network
 from cifar_flax.serving.web.description import describe
+from cifar_flax.serving.web.heat_map import FAINTEST
 
 DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # as people write them
 DAY = 86400  # seconds
@@ -47,7 +48,12 @@ def serve_page(app: Flask, network: Network) -> None:
     @app.get("/")
     def page() -> str:
         return render_template(
-            "index.html", model=describe(network), preprocessing=network.preprocessing, samples=samples, groups=groups
+            "index.html",
+            model=describe(network),
+            preprocessing=network.preprocessing,
+            samples=samples,
+            groups=groups,
+            faintest=FAINTEST,
         )
 
     @app.get("/samples/<int:number>.png")

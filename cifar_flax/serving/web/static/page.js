@@ -6,8 +6,8 @@ import { Chart, describe, readable } from "./chart.js";
 const $ = (id) => document.getElementById(id);
 const chart = new Chart($("chart"), $("tooltip"), explain);
 const uploadBytes = Number(document.body.dataset.uploadBytes);
+const faintest = Number(document.body.dataset.faintest); // of probability; what takes away less does not show
 const SMALL = 128; // pixels; a smaller picture is enlarged with crisp pixels
-const LEAST = 1e-3; // of probability; what takes away less does not show
 let current = null, explaining = null; // the requests whose answers are to be shown; older ones are given up
 let seen = null, chosen = null; // what the network sees, as a file, and the prediction that is explained
 const explanations = new Map(); // of that picture, by class and method
@@ -116,7 +116,7 @@ function showExplanation({ class: name, method, values, heat_map: map }) {
   const strong = document.createElement("b");
   strong.textContent = readable(name);
   const how = method === "saliency" ? ": its score changes most with the bright yellow pixels."
-    : most > LEAST ? `: covering the bright yellow parts makes it less certain, by up to ${points}.`
+    : most > faintest ? `: covering the bright yellow parts makes it less certain, by up to ${points}.`
     : ": nothing in particular. Covering any one part makes it no less certain.";
   $("explanation").replaceChildren("What the network looked at for ", strong, how);
   $("looked").setAttribute("aria-busy", "false");

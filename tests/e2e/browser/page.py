@@ -54,6 +54,11 @@ def hold(page, pattern):
     return release
 
 
+def readable(name):
+    """The name of a class as people write it."""
+    return name.replace("_", " ")
+
+
 RECORD = """() => {
   window.shares = [];
   const frame = () => {
