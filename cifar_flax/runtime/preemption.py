@@ -47,11 +47,6 @@ class Interrupt:
             return f"--max_minutes={self._max_minutes:g} are over"
         return self._signal_name
 
-    @property
-    def rerun_hint(self) -> str:
-        """What to type to go on after a stop."""
-        return RERUN_WITHOUT_RESTART if self.begun_again else RERUN_HINT
-
     def check(self) -> None:
         """Stops if that was requested.
 
@@ -85,8 +80,8 @@ class Interrupt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
         self._answered.set()
-        if self.begun_again and error is not None and self.rerun_hint not in str(error):
-            error.add_note(RERUN_WITHOUT_RESTART)  # for `app.report`, whose lines say how to go on after errors of any kind
+        if self.begun_again and error is not None:
+            error.add_note(RERUN_WITHOUT_RESTART)  # by which `app.report` replaces RERUN_HINT, after errors of any kind
         if self._wake is not None:
             signal.set_wakeup_fd(self._previous_wakeup)
             os.close(self._wake)  # which ends the thread
@@ -117,6 +112,7 @@ class Interrupt:
             self._leave(self.requested)
 
     def _leave(self, reason: str) -> None:
-        text = f"{reason}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {self.rerun_hint}"
+        hint = RERUN_WITHOUT_RESTART if self.begun_again else RERUN_HINT
+        text = f"{reason}: busy for {GRACE_SECONDS:.0f} s more, so it ends; what was saved before is intact; {hint}"
         print(text, file=sys.stderr, flush=True)
         os._exit(Preempted.exit_code)

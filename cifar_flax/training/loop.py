@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from cifar_flax.config import Config
-from cifar_flax.errors import ConfigError, Preempted
+from cifar_flax.errors import RERUN_HINT, ConfigError, Preempted
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
@@ -99,7 +99,7 @@ def fit(
     fresh = broadcast_from_main(restart or not any(map(saved_steps, workdirs)))
     # Several hosts stop together, between steps.
     check = interrupt.check if jax.process_count() == 1 else lambda: None
-    initial = _initialize(trainer, interrupt, check) if fresh else None
+    initial = _initialize(trainer, check) if fresh else None
     consensus = StopConsensus()
     with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
         if restart:
@@ -125,7 +125,7 @@ def fit(
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}))
                 consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
         except StopRequested as stop:
-            raise _saved(stop, interrupt, runs, step, state) from None
+            raise _saved(stop, runs, step, state) from None
         runs.finish(step)
     return state
 
@@ -137,15 +137,15 @@ def _begin_again(interrupt: Interrupt, others: Sequence[Path]) -> None:
         run_on_main_process(lambda workdir=other: set_aside(workdir))  # type: ignore[misc]
 
 
-def _saved(stop: StopRequested, interrupt: Interrupt, runs: Runs, step: int, state: TrainState) -> Preempted:
+def _saved(stop: StopRequested, runs: Runs, step: int, state: TrainState) -> Preempted:
     """Saves, and returns what to say of it."""
     runs.save(step, state)
     runs.wait()
-    return Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {interrupt.rerun_hint}")
+    return Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {RERUN_HINT}")
 
 
-def _initialize(trainer: Trainer, interrupt: Interrupt, check: Callable[[], None]) -> list[TrainState]:
+def _initialize(trainer: Trainer, check: Callable[[], None]) -> list[TrainState]:
     try:
         return trainer.initialize(check)
     except StopRequested as stop:
-        raise Preempted(f"{stop}: there is nothing to save yet; {interrupt.rerun_hint}") from None
+        raise Preempted(f"{stop}: there is nothing to save yet; {RERUN_HINT}") from None

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Preempted, UserError
+from cifar_flax.errors import RERUN_HINT, Preempted, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
@@ -78,7 +78,7 @@ def train_seeds(
                 which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
                 if broadcast_from_main(bool(interrupt.requested)):
                     reason = interrupt.requested or "another process is told to stop"
-                    raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {interrupt.rerun_hint}")
+                    raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {RERUN_HINT}")
                 if is_main_process():
                     print(which, flush=True)
                 others = [] if i else [later.workdir for later in runs[1:]]

@@ -168,7 +168,7 @@ def test_a_run_that_was_begun_again_goes_on_without_restart(config, training, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Runs, "log_steps", stop)
-        hint = r"SIGTERM: saved .*at step 1 in .*; run the same command without --restart to go on$"
+        hint = r"(?s)SIGTERM: saved .*at step 1 in .*run the same command without --restart to go on$"
         with pytest.raises(Preempted, match=hint):
             training(config, restart=True)
     training(config)
