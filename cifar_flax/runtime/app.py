@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
@@ -21,9 +20,9 @@ from absl import app, flags, logging
 from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.files.installation import LAUNCH
 from cifar_flax.files.redact import visible
-from cifar_flax.files.tables import COLUMNS
 from cifar_flax.runtime import background
-from cifar_flax.runtime.command_line import as_typed, typed
+from cifar_flax.runtime.command_line import typed
+from cifar_flax.runtime.help_text import about, help_text
 
 REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTEMPTY),
@@ -31,22 +30,10 @@ REFUSALS = (
 )
 SMALLER = "give it more, or a smaller config.train.batch_size or network"
 LONGEST_LINE = 1000  # characters of a message
-HELP_COLUMN = 30  # where descriptions of flags begin
 EXPECTED = {  # of a flag, by what absl and Python say of a value of another type
     r"\('Non-boolean argument to boolean flag', .*": "expected true or false",
     r"could not convert string to float: .*": "expected a number",
     r"invalid literal for int\(\) with base 10: .*": "expected a whole number",
-}
-FIELDS = {
-    "data.name": "the images: cifar100, folder:PATH and so on",
-    "train.epochs": "how long it trains",
-    "train.batch_size": "images an update, over all devices",
-    "optim.name": "the optimizer: sgd, adam, adamw, muon and so on",
-    "optim.learning_rate": "its highest rate",
-    "augment.flip": "mirrors half of the images; augment has many more",
-    "data.validation_fraction": "share of the training images to validate with",
-    "seed": "of initial weights, batches and augmentation",
-    "train.num_seeds": "runs with further seeds, and their mean and sd",
 }
 
 
@@ -172,7 +159,7 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
     flags_end = argv.index("--") if "--" in argv else len(argv)
     argv = [argv[0], *_config_first(map(_underscored, argv[1:flags_end])), *argv[flags_end:]]
     if {"--help", "-h", "--helpshort", "--helpfull"} & set(argv[:flags_end]):
-        print(_help(argv[0], arguments))
+        print(help_text(argv[0], arguments))
         sys.exit(0)
     _refuse_unknown(argv[1:flags_end])
     try:
@@ -231,42 +218,7 @@ def _flag_problem(message: str, argv: list[str]) -> str:
     arguments = (arg for before, arg in pairwise(argv) if "=" in before or not before.startswith("--"))  # no values of flags
     given = next((arg for arg in arguments if not arg.startswith("-")), "VALUE")
     values = "|".join(getattr(flag.parser, "enum_values", None) or [given])
-    return f"--{flag.name}: missing; expected --{flag.name}={values}: {_about(flag)}"
-
-
-def _about(flag: flags.Flag[Any]) -> str:
-    """What a flag is for, without the values that absl puts before it."""
-    return re.sub(r"^<[^>]*>: ", "", str(flag.help))
-
-
-def _help(program: str, arguments: str) -> str:
-    """What the app does, and its own flags; of the config the fields that are set most often."""
-    paragraphs = as_typed((sys.modules["__main__"].__doc__ or "").strip()).split("\n\n")
-    about = [text if text.startswith(" ") else textwrap.fill(text, COLUMNS, break_on_hyphens=False) for text in paragraphs]
-    lines = ["\n\n".join(about), "", *([arguments, ""] if arguments else [])]
-    ours = [
-        flag
-        for module, defined in flags.FLAGS.flags_by_module_dict().items()
-        for flag in defined
-        if module == program or module.startswith("cifar_flax.")
-    ]
-    for flag in sorted((flag for flag in ours if flag.name.partition(".")[0] != "config"), key=lambda flag: flag.name):
-        default = "" if flag.default in (None, False, "", []) else f" ({str(flag.default_as_str).strip(chr(39))})"
-        required = "; required" * any("other than None" in validator.message for validator in flag.validators)
-        values = f"={'|'.join(flag.parser.enum_values)}" if hasattr(flag.parser, "enum_values") else ""
-        lines.append(_described(f"--{flag.name}{values}", f"{_about(flag)}{required}{default}"))
-    if "config" in flags.FLAGS:
-        lines.append(_described("--config=NAME", flags.FLAGS["config"].help))
-        lines += ["", "Fields of the config that are set most often; `show NAME` lists all:", ""]
-        lines += [_described(f"--config.{name}", text) for name, text in FIELDS.items()]
-    return "\n".join(lines)
-
-
-def _described(name: str, text: str) -> str:
-    """A line, or more, of at most COLUMNS."""
-    start = f"  {name}".ljust(HELP_COLUMN) if len(name) + 3 < HELP_COLUMN else f"  {name}\n{'':{HELP_COLUMN}}"
-    lines = textwrap.wrap(" ".join(text.split()), COLUMNS - HELP_COLUMN, break_on_hyphens=False)
-    return start + f"\n{'':{HELP_COLUMN}}".join(lines)
+    return f"--{flag.name}: missing; expected --{flag.name}={values}: {about(flag)}"
 
 
 def _underscored(arg: str) -> str:
