@@ -44,7 +44,7 @@ def _first_session(run: Path) -> tuple[str, str]:
     try:
         environment = read_checksummed(run / "environment.json")
         first = [*environment.get("earlier", []), environment][0]
-        flag = next((word for word in first["command"] if str(word).startswith("--config=")), "")
-        return str(first["time"])[:10], re.sub(r"^.*/|\.py", "", flag.removeprefix("--config="))
+        named = re.search(r"^--?config[=\n](.*)$", "\n".join(map(str, first["command"])), re.MULTILINE)
+        return str(first["time"])[:10], re.sub(r"^.*/|\.py", "", named[1]) if named else ""
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""

@@ -5,6 +5,7 @@ import pytest
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
 from cifar_flax.export.huggingface import write_folder
+from cifar_flax.files.checksum import dumps_checksummed
 from cifar_flax.pretrained.weights import KernelDtype
 from cifar_flax.training.run_table import describe_runs
 
@@ -35,3 +36,13 @@ def test_a_last_epoch_that_is_cut_off_counts_as_what_it_is(tmp_path, epochs, rec
     (tmp_path / "a" / "metrics.jsonl").write_text("\n".join(records) + "\n")
     _, row = describe_runs(tmp_path).splitlines()
     assert row.split()[-1] == shown
+
+
+@pytest.mark.parametrize("flag", [["--config=configs/wide.py:short"], ["--config", "wide:short"]])
+def test_the_config_is_named_as_the_command_named_it(tmp_path, flag):
+    (tmp_path / "a").mkdir()
+    write_config(Config(), tmp_path / "a" / "config.json")
+    environment = {"time": "2026-01-02T03:04:05+0000", "command": ["python", "train.py", *flag, "--config.seed=1"]}
+    (tmp_path / "a" / "environment.json").write_text(dumps_checksummed(environment))
+    _, row = describe_runs(tmp_path).splitlines()
+    assert row.split()[:3] == ["a", "2026-01-02", "wide:short"]
