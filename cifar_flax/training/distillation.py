@@ -19,6 +19,7 @@ from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
 from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.checkpoint_info import digest
+from cifar_flax.training.run_dir import OTHERWISE
 from cifar_flax.training.transfer import load_source
 
 FIELD = "config.train.teacher"
@@ -105,10 +106,7 @@ def record_teacher(workdir: Path, teacher: Teacher) -> None:
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e}); remove it if {teacher.name} is what it was") from None
     if before != teacher.sha256:
-        raise UserError(
-            f"{FIELD}: {teacher.name} has other weights than when the run in {workdir} began; choose another --workdir, "
-            "or --restart to begin again and keep the old run beside"
-        )
+        raise UserError(f"{FIELD}: {teacher.name} has other weights than when the run in {workdir} began; {OTHERWISE}")
     write_text(path, dumps_checksummed({"name": teacher.name, "sha256": teacher.sha256}))
 
 

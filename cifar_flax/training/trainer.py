@@ -150,7 +150,7 @@ class Trainer:
     @cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state of one run, for restoring."""
-        shapes = jax.eval_shape(self._init, jax.ShapeDtypeStruct((), jnp.uint32), self._first_images)
+        shapes = jax.eval_shape(self._init, jax.ShapeDtypeStruct((), jnp.uint32), self.first_images)
         sharding = replicated(self.layout.mesh)
         return cast(TrainState, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes))
 
@@ -162,7 +162,7 @@ class Trainer:
             pixels normalised in another way, or without a parameter that is to be frozen.
         """
         check_fits_in_memory(self.abstract_state, self.layout.seeds_per_device)
-        images = put_global(self._first_images, replicated(self.layout.mesh))
+        images = put_global(self.first_images, replicated(self.layout.mesh))
         init = compilation.jit(self._init, out_shardings=replicated(self.layout.mesh))
         init_all = standard_arithmetic()(lambda: [init(np.uint32(seed), images) for seed in self.seeds])
         states: list[TrainState] = background.wait(background.submit(init_all), check)
@@ -178,8 +178,11 @@ class Trainer:
         return initial_state(self.config, self.model, self.optimizer, seed, self.preprocessing.normalize(first_images))
 
     @property
-    def _first_images(self) -> np.ndarray:
-        """The first training images; where classes follow one another, as in a folder, evenly spaced ones, of all classes."""
+    def first_images(self) -> np.ndarray:
+        """Training images for layers that are computed from data: uint8 [N, H, W, C], N at most FIRST_IMAGES.
+
+        They are the first ones; where classes follow one another, as in a folder, evenly spaced ones, of all classes.
+        """
         images, labels = self.train_set.images, self.train_set.labels
         count = min(FIRST_IMAGES, max(1, FIRST_BYTES // images[0].nbytes))
         if count < len(labels) and (labels[1:] >= labels[:-1]).all():

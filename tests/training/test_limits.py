@@ -58,7 +58,7 @@ def test_layers_computed_from_data_see_all_classes_of_a_set_that_is_ordered_by_c
     monkeypatch.setattr(trainer_module, "FIRST_IMAGES", 10)
     trainer = Trainer.from_config(tiny_config)
     trainer = replace(trainer, train_set=replace(trainer.train_set, images=images, labels=labels))
-    assert dict(zip(*np.unique(trainer._first_images[:, 0, 0, 0], return_counts=True), strict=True)) == expected
+    assert dict(zip(*np.unique(trainer.first_images[:, 0, 0, 0], return_counts=True), strict=True)) == expected
 
 
 def test_weights_that_fill_the_memory_are_refused_before_they_are_made(tiny_data, tiny_config, monkeypatch):
