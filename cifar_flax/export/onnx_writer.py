@@ -11,19 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import onnx
 from jax.extend.core import Literal
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from cifar_flax.errors import UserError
-from cifar_flax.export.onnx_operations import ELEMENTWISE, REMEDY, TRANSLATIONS
+from cifar_flax.export.onnx_graph import BATCH, INPUT, REMEDY, Graph, Value
+from cifar_flax.export.onnx_operations import ELEMENTWISE, TRANSLATIONS
 
 OPSET = 18  # the first in which every reduction takes its axes as an input; runtimes know it since 2023
 IR_VERSION = 10  # of the file; the newest that runtimes of 2024 read
 REASON = 200  # characters of the checker's words in a message
-INPUT, OUTPUT, BATCH = "images", "logits", "batch"
-INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}  # primitive -> its function
+OUTPUT = "logits"
+INLINED = {
+    "jit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "remat2": "jaxpr",
+}  # primitive -> its function
 SAME = ("copy", "optimization_barrier", "stop_gradient")  # primitives that return what they are given
-
-Value = np.ndarray | str  # a constant, or the name of a node's output
 
 
 def to_onnx(function: Callable[[jax.Array], jax.Array], image_shape: Sequence[int], metadata: Mapping[str, str]) -> bytes:
@@ -43,9 +48,11 @@ def to_onnx(function: Callable[[jax.Array], jax.Array], image_shape: Sequence[in
         pass.
     """
     (batch,) = jax.export.symbolic_shape(BATCH)
-    closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), np.uint8))
-    graph = Graph()
-    (logits,) = graph.translate(closed, [INPUT])
+    with jax.disable_jit():  # has JAX unroll loops whose length is known
+        closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *image_shape), np.uint8))
+    translation = Translation()
+    graph = translation.graph
+    (logits,) = translation.translate(closed.jaxpr, closed.consts, [INPUT])
     graph.nodes.append(helper.make_node("Identity", [graph.name(logits)], [OUTPUT]))
     proto = helper.make_graph(
         graph.nodes,
@@ -53,7 +60,7 @@ def to_onnx(function: Callable[[jax.Array], jax.Array], image_shape: Sequence[in
         [helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [BATCH, *image_shape])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, closed.out_avals[0].shape[-1]])],
         graph.constants,
-        value_info=[helper.make_tensor_value_info(name, *about) for name, about in graph.expected.items()],
+        value_info=[helper.make_tensor_value_info(name, *about) for name, about in translation.expected.items()],
     )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, dict(metadata))
@@ -66,86 +73,71 @@ def to_onnx(function: Callable[[jax.Array], jax.Array], image_shape: Sequence[in
     return bytes(model.SerializeToString())
 
 
-class Graph:
-    """The nodes and constants of a graph. Values that depend on constants alone are computed at once and become constants.
+class Translation:
+    """A graph, and what JAX says of it. Values that depend on constants alone are computed at once and become constants.
 
     Attributes:
-      nodes: in the order of their computation.
-      constants: that they refer to.
+      graph: the nodes so far.
       expected: {name of a node's output: (type of its elements, shape)}, as JAX has them; sizes that depend on the number of
         images are texts.
     """
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.graph = Graph()
         self.expected: dict[str, tuple[int, list[int | str]]] = {}
 
-    def translate(self, closed: Any, arguments: Sequence[Value]) -> list[Value]:
-        """Adds the nodes of a closed jaxpr, called with `arguments`; returns its outputs."""
-        jaxpr = closed.jaxpr
-        values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, closed.consts), strict=True))
+    def translate(self, jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Value]) -> list[Value]:
+        """Adds the nodes of a jaxpr with these constants, called with `arguments`; returns its outputs."""
+        values: dict[Any, Value] = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> Value:
             if isinstance(atom, Literal):
                 return np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]  # all of ours are arrays
+            if _is_empty(atom):
+                return np.zeros([size if isinstance(size, int) else 0 for size in atom.aval.shape], atom.aval.dtype)
             return values[atom]
 
-        for equation in jaxpr.eqns:
+        for equation in _needed(jaxpr):
             values.update(zip(equation.outvars, self._equation(equation, list(map(read, equation.invars))), strict=True))
         return list(map(read, jaxpr.outvars))
-
-    def node(self, kind: str, *inputs: Value, **attributes: Any) -> str:
-        """Adds a node with one output; returns the name of the output."""
-        output = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(map(self.name, inputs)), [output], **attributes))
-        return output
-
-    def name(self, value: Value) -> str:
-        """The name by which nodes refer to a value; a constant is added to the graph."""
-        if isinstance(value, str):
-            return value
-        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), f"constant_{len(self.constants)}"))
-        return str(self.constants[-1].name)
-
-    def reshape(self, x: Value, shape: Sequence[Any]) -> str:
-        """Reshapes `x`; one axis of `shape` may depend on the number of images, which a graph leaves open."""
-        return self.node("Reshape", x, np.array([size if isinstance(size, int) else -1 for size in shape], np.int64))
-
-    def sizes(self, shape: Sequence[Any]) -> Value:
-        """A shape, in which axes may be the number of images, as an int64 vector.
-
-        Raises:
-          UserError: an axis depends on the number of images in another way.
-        """
-        if all(isinstance(size, int) for size in shape):
-            return np.array(shape, np.int64)
-        if any(str(size) != BATCH for size in shape if not isinstance(size, int)):
-            raise UserError(f"ONNX: this network makes an array of the shape {shape}, which is not translated; {REMEDY}")
-        images = self.node("Shape", INPUT, start=0, end=1)
-        return self.node("Concat", *(np.array([size], np.int64) if isinstance(size, int) else images for size in shape), axis=0)
 
     def _equation(self, equation: Any, inputs: list[Value]) -> list[Value]:
         name, params = equation.primitive.name, equation.params
         if name in INLINED:
-            return self.translate(params[INLINED[name]], inputs)
+            inner = params[INLINED[name]]  # closed, or without constants
+            return self.translate(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs)
         if name in SAME:
             return inputs
         if _is_constant(equation, inputs):
-            outputs = equation.primitive.bind(*inputs, **params)
-            return list(map(np.asarray, outputs if equation.primitive.multiple_results else [outputs]))
+            constants = equation.primitive.bind(*inputs, **params)
+            return list(map(np.asarray, constants if equation.primitive.multiple_results else [constants]))
         if name in ELEMENTWISE:
-            output: Value = self.node(ELEMENTWISE[name], *inputs)
+            output: Value | list[Value] = self.graph.node(ELEMENTWISE[name], *inputs)
         elif name in TRANSLATIONS:
-            output = TRANSLATIONS[name](self, equation, *inputs)
+            output = TRANSLATIONS[name](self.graph, equation, *inputs)
         else:
             raise UserError(f"ONNX: there is no translation of JAX' {name}, which this network uses; {REMEDY}")
-        if isinstance(output, str) and output != INPUT:
-            aval = equation.outvars[0].aval
-            shape = [size if isinstance(size, int) else str(size) for size in aval.shape]
-            self.expected[output] = helper.np_dtype_to_tensor_dtype(aval.dtype), shape
-        return [output]
+        outputs = output if isinstance(output, list) else [output]
+        for variable, value in zip(equation.outvars, outputs, strict=True):
+            if isinstance(value, str) and value != INPUT:
+                shape = [size if isinstance(size, int) else str(size) for size in variable.aval.shape]
+                self.expected[value] = helper.np_dtype_to_tensor_dtype(variable.aval.dtype), shape
+        return outputs
+
+
+def _needed(jaxpr: Any) -> list[Any]:
+    """The equations that outputs depend on: keys of random numbers that a network makes and does not use are none."""
+    needed, equations = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
+    for equation in reversed(jaxpr.eqns):
+        if any(variable in needed and not _is_empty(variable) for variable in equation.outvars):
+            needed.update(atom for atom in equation.invars if not isinstance(atom, Literal))
+            equations.append(equation)
+    return equations[::-1]
+
+
+def _is_empty(atom: Any) -> bool:
+    return 0 in getattr(atom.aval, "shape", ())
 
 
 def _is_constant(equation: Any, inputs: list[Value]) -> bool:
