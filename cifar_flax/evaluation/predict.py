@@ -7,16 +7,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 from jax.sharding import Mesh
 
 from cifar_flax.data.batches import round_up_batch
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.errors import UserError
 from cifar_flax.models import Variables
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import put_global, replicated, sharded
 
 TTA = ("none", "flip", "flip+shift")
+INPUTS = "layer_inputs"  # a collection of variables, of `make_features` alone
 Forward = Callable[[Variables, jax.Array], jax.Array]
 
 
@@ -46,21 +49,33 @@ def make_features(model: nn.Module, preprocessing: Preprocessing, dtype: Any, me
 
     The features of an image are the input, flattened, of the last layer: of the module with parameters of its own (not only its
     submodules') that the model calls last, in most networks the Dense layer that returns the logits.
+
+    Raises:
+      UserError: by the returned function, where that layer is within a transformation that keeps its values, as a scan does.
     """
 
     def forward(variables: Variables, images: jax.Array) -> jax.Array:
-        inputs: list[jax.Array] = []
+        calls: list[tuple[tuple[str, ...], str]] = []  # of layers: their path, and the name of their input in INPUTS
 
         def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             parameters = context.module.variables.get("params", {}) if context.method_name == "__call__" else {}
             given = [*args, *kwargs.values()]
             if given and any(not isinstance(value, dict) for value in parameters.values()):
-                inputs.append(given[0])
+                calls.append((tuple(context.module.path), f"call {len(calls)}"))
+                # As a variable it leaves nn.remat, whose arrays have no meaning outside.
+                context.module.sow(INPUTS, calls[-1][1], given[0], reduce_fn=lambda _, x: x, init_fn=lambda: None)
             return call(*args, **kwargs)
 
         with nn.intercept_methods(record):
-            model.apply(variables, preprocessing.normalize(images), train=False)
-        return inputs[-1].reshape(len(images), -1).astype(jnp.float32)
+            _, state = model.apply(variables, preprocessing.normalize(images), train=False, mutable=[INPUTS])
+        path, name = calls[-1]
+        found = flatten_dict(state.get(INPUTS, {})).get((*path, name))
+        if found is None or found.shape[:1] != images.shape[:1]:
+            layer = "/".join(path) or type(model).__name__
+            raise UserError(
+                f"no features: the last layer, {layer}, is within a scan or the like, which does not give its input away"
+            )
+        return found.reshape(len(images), -1).astype(jnp.float32)
 
     return on_images(forward, dtype, mesh)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.errors import UserError
 from cifar_flax.evaluation.predict import TTA, make_features, make_forward, predict, views
 from cifar_flax.runtime.devices import data_parallel_mesh
 
@@ -100,3 +101,48 @@ def test_features_are_the_input_of_the_layer_called_last(variables):
     head = variables["params"]["head"]
     expected = predict(forward(), variables, IMAGES, 10, mesh)
     np.testing.assert_allclose(actual @ head["kernel"] + head["bias"], expected, rtol=1e-4, atol=1e-5)
+
+
+class Remat(nn.Module):
+    """Its last layer is computed anew for the gradient."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.remat(nn.Dense)(4, name="head")(nn.remat(Block)(name="block")(x.mean((1, 2))))
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.tanh(nn.Dense(7)(x))
+
+
+class Scan(nn.Module):
+    """Its last layer is within a scan."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        blocks = nn.scan(Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)
+        return blocks(name="blocks")(jnp.pad(x.mean((1, 2)), ((0, 0), (0, 1))), None)[0]
+
+
+class Step(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(4)(x), None
+
+
+def test_features_of_a_last_layer_under_remat_are_its_input():
+    mesh, variables = data_parallel_mesh(), Remat().init(jax.random.key(0), jnp.zeros((1, 6, 5, 3)), train=False)
+    actual = predict(make_features(Remat(), PREPROCESSING, jnp.dtype("float32"), mesh), variables, IMAGES, 10, mesh)
+    params = variables["params"]
+    inner = params["block"]["Dense_0"]
+    expected = np.tanh(normalized(IMAGES).mean((1, 2)) @ inner["kernel"] + inner["bias"])
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_a_last_layer_within_a_scan_are_refused_in_a_line():
+    mesh, variables = data_parallel_mesh(), Scan().init(jax.random.key(0), jnp.zeros((1, 6, 5, 3)), train=False)
+    features = make_features(Scan(), PREPROCESSING, jnp.dtype("float32"), mesh)
+    with pytest.raises(UserError, match=r"^no features: the last layer, blocks/Dense_0, is within a scan "):
+        predict(features, variables, IMAGES, 10, mesh)
