@@ -45,6 +45,8 @@ class Limits:
 SMALL = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=448 * 2**20, cpu_seconds=0.5)
 LARGE = Limits()
 TOO_COSTLY = "too_costly"
+# Brands of ISO/IEC 23008-12, annex B: of single pictures, sequences, layers of them, and of any coding.
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1")
 LIMIT_CODES = ("too_many_pixels", TOO_COSTLY)  # of an UnreadableImage that would be read with higher limits
 
 
@@ -118,6 +120,6 @@ def _describe(data: bytes) -> str:
         return "That is a web page, not a picture: open the picture itself and copy its own address."
     if b"<svg" in head:
         return f"SVG drawings are not read; {formats}."
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1"):
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC:
         return f"HEIC photographs are not read: save yours as JPEG; {formats}."
     return f"That is not a picture, or of a kind that is not read; {formats}."

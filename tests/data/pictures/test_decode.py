@@ -208,7 +208,8 @@ def test_a_huge_jpeg_is_read_smaller_and_looks_the_same():
         (b"hello", "not_an_image", "not a picture"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "not_an_image", "web page"),
         (b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not_an_image", "SVG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "not_an_image", "HEIC"),
+        *((b"\0\0\0\x18ftyp" + brand + bytes(4), "not_an_image", "HEIC") for brand in (b"heic", b"hevc", b"heim", b"mif1")),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "not_an_image", "not a picture"),  # a film
         (b"%PDF-1.7", "not_an_image", "not a picture"),
         (encoded(pixels(8, 8, 3), "EPS"), "not_an_image", "not a picture"),  # Pillow reads it with Ghostscript, and 40 others
         (crafted.png_bomb(20_000), "too_many_pixels", "50 megapixels"),
