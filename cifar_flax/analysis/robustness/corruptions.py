@@ -147,7 +147,8 @@ def elastic(x: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
     strength, sigma = ((0.012, 0.12), (0.018, 0.10), (0.024, 0.09), (0.032, 0.08), (0.04, 0.07))[level]
     n, height, width, channels = x.shape
     field = ndimage.gaussian_filter(rng.uniform(-1, 1, (2, n, height, width)), (0, 0, sigma * height, sigma * width))
-    field *= strength * width / field.std((2, 3), keepdims=True)
+    spread = field.std((2, 3), keepdims=True)
+    field *= strength * width / np.where(spread > 0, spread, np.inf)  # a single pixel stays where it is
     positions = np.indices((height, width))[:, None] + field  # [2, N, H, W]
     moved = np.empty_like(x)
     for i in range(n):

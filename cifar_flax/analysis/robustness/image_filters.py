@@ -70,7 +70,7 @@ def fractal_noise(rng: np.random.Generator, shape: tuple[int, int, int], decay: 
       decay: factor by which the amplitude shrinks per octave, the parameter of the diamond-square algorithm.
 
     Returns:
-      float64 [N, H, W]; each image spans [0, 1].
+      float64 [N, H, W]; each image spans [0, 1], or is 0 where it is a single pixel.
     """
     n, height, width = shape
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
@@ -78,7 +78,8 @@ def fractal_noise(rng: np.random.Generator, shape: tuple[int, int, int], decay: 
     spectrum = np.fft.rfft2(rng.normal(size=(n, height, width))) / frequency ** (np.log2(decay) + 1)
     noise = np.fft.irfft2(spectrum, (height, width))
     noise -= noise.min((1, 2), keepdims=True)
-    return noise / noise.max((1, 2), keepdims=True)
+    largest = noise.max((1, 2), keepdims=True)
+    return noise / np.where(largest > 0, largest, 1)
 
 
 def to_grayscale(images: np.ndarray) -> np.ndarray:
