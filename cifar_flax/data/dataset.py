@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache as once
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +12,8 @@ from absl import logging
 
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.runtime.memory import usable_memory
+
+warn_once = once(logging.warning)  # a set is read, or divided, several times in a run
 
 
 class RowView:
@@ -109,7 +112,7 @@ class Dataset:
                 f"leaves {'none to train on; lower it' if held_out.all() else 'no validation image; raise it, or 0 for none'}"
             )
         if untrained := len(np.setdiff1d(self.labels, self.labels[~held_out])):
-            logging.warning(
+            warn_once(
                 "%g of each class is held out, which leaves %d of %d classes no image to train on",
                 *(validation_fraction, untrained, self.num_classes),
             )

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset, check_memory
+from cifar_flax.data.dataset import Dataset, check_memory, warn_once
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, warn_once, with_test_split
+from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, with_test_split
 from cifar_flax.data.sources.listing import Listing, list_pictures
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError

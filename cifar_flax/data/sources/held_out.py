@@ -1,16 +1,13 @@
 """Which images are the test split of a set that has none, or one without labels; a line says so."""
 
-from functools import cache as once
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.dataset import Dataset, warn_once
 
 TEST_FRACTION = 0.2  # of a set without splits
 TEST_SEED = 0
-warn_once = once(logging.warning)  # a folder is listed for the fingerprint and for reading
 
 
 def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, Dataset]:
