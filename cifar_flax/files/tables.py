@@ -7,6 +7,11 @@ from cifar_flax.files.redact import visible
 COLUMNS = 80  # of a terminal
 
 
+def shorten(text: str, width: int) -> str:
+    """The text, or its beginning and "..." where it is longer than `width`."""
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def format_table(rows: Iterable[Sequence[str]], indent: int = 0, right: Collection[int] = ()) -> str:
     """Aligns cells into columns that are two spaces apart.
 

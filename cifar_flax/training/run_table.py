@@ -7,18 +7,31 @@ from cifar_flax.config.serialize import read_config
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.exported import is_exported
-from cifar_flax.files.tables import format_table
+from cifar_flax.files.redact import visible
+from cifar_flax.files.tables import COLUMNS, format_table, shorten
 from cifar_flax.training.records import read_records
 
 HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
 NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
+NAMED = 13  # characters of a config or of data: the other columns leave so many of a line
 
 
 def describe_runs(folder: Path) -> str:
-    """A table of the runs in a folder and below: day, config and data, epochs, best validation and test top-1."""
+    """A table of the runs in a folder and below: day, config and data, epochs, best validation and test top-1.
+
+    Where names of runs would make it wider than a terminal, they have lines of their own, so that they can be copied whole.
+    """
     folders = (path.parent for path in sorted(folder.rglob("config.json")))
     runs = [_describe_run(run, folder) for run in folders if not is_exported(run)]
-    return format_table([HEADER, *runs], right=NUMBERS) if runs else f"{folder}: no run there"
+    if not runs:
+        return f"{folder}: no run there"
+    table = format_table([HEADER, *runs], right=NUMBERS)
+    if max(map(len, table.splitlines())) <= COLUMNS:
+        return table
+    header, *rows = format_table([("  ", *row[1:]) for row in (HEADER, *runs)], right=NUMBERS).splitlines()
+    return "\n".join(
+        [f"{HEADER[0]}{header[len(HEADER[0]) :]}", *(f"{visible(run[0])}\n{row}" for run, row in zip(runs, rows, strict=True))]
+    )
 
 
 def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
@@ -28,7 +41,7 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
         config = read_config(run / "config.json")
         epochs = [record for record in read_records(run) if record["kind"] == "epoch"]
     except UserError:
-        return name, began, "(damaged, or of another version)", "", "", "", ""
+        return name, began, "(unreadable)", "", "", "", ""
     validated = [record["validation_top1"] for record in epochs if record.get("validation_top1") is not None]
     try:
         test = f"{read_checksummed(run / 'report' / 'test.json')['top1']:.2%}"
@@ -36,7 +49,8 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
         test = ""
     done = min(len(epochs), config.train.epochs)  # the last may have been cut off
     of, best = f"{done:g}/{config.train.epochs:g}", f"{max(validated):.2%}" if validated else ""
-    return name, began, name_of_config or config.model.name, Path(config.data.name).name, of, best, test
+    trained = (name_of_config or config.model.name, Path(config.data.name).name)
+    return name, began, *(shorten(visible(text), NAMED) for text in trained), of, best, test
 
 
 def _first_session(run: Path) -> tuple[str, str]:

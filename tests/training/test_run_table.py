@@ -23,6 +23,26 @@ def test_exported_folders_are_not_runs(make_network, launch, tmp_path):
     assert shown.stderr.strip() == f"{exported}: weights alone; expected the name of a config, FILE.py or a run directory"
 
 
+def test_a_long_name_has_a_line_of_its_own_and_no_other_line_is_wider_than_a_terminal(tmp_path):
+    config = Config()
+    config.train.epochs, config.data.name = 200, f"folder:/data/{'pets' * 20}"
+    names = ("a", "wide-optim.learning_rate=0.1-optim.weight_decay=0.0005-train.batch_size=512")
+    for name in names:
+        (tmp_path / name / "report").mkdir(parents=True)
+        write_config(config, tmp_path / name / "config.json")
+        record = {"kind": "epoch", "elapsed": 1.0, "step": 9, "epoch": 1, "validation_top1": 1.0}
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+        (tmp_path / name / "report" / "test.json").write_text(dumps_checksummed({"top1": 1.0}))
+        command = ["train", f"--config=configs/{'resnet' * 20}.py"]
+        environment = {"time": "2026-11-28T10:00:00", "command": command}
+        (tmp_path / name / "environment.json").write_text(dumps_checksummed(environment))
+    lines = describe_runs(tmp_path).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line in names] == list(names)
+    assert "1/200" in lines[2]
+    assert "2026-11-28" in lines[2]
+
+
 @pytest.mark.parametrize(
     ("epochs", "recorded", "shown"), [(2.5, 2, "2/2.5"), (2.5, 3, "2.5/2.5"), (0.01, 1, "0.01/0.01"), (3, 1, "1/3")]
 )
