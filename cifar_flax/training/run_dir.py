@@ -50,6 +50,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
     if restart:
         set_aside(workdir)
     _refuse_mixture(workdir)
+    _recorded_config(workdir)  # what is no run is refused before there is a lock in it
     workdir.mkdir(parents=True, exist_ok=True)
     lock = _lock(workdir)
     try:
@@ -74,8 +75,9 @@ def set_aside(workdir: Path) -> None:
 
     Raises:
       WorkdirLocked: another process trains there.
-      UserError: it is the folder that this process is in.
+      UserError: it is the folder that this process is in, or that of an exported network.
     """
+    _refuse_exported(workdir)
     if _lies_in_run(workdir):
         workdir = workdir.parent
     seeds = _seeds_in(workdir)
@@ -165,18 +167,22 @@ def _move_aside(workdir: Path) -> None:
     print(f"the run that was there is now {aside}", flush=True)
 
 
+def _refuse_exported(workdir: Path) -> None:
+    if is_exported(workdir) and (workdir / "config.json").exists():
+        try:
+            read_config(workdir / "config.json")
+        except UserError:
+            raise UserError(f"{workdir} holds an exported network, not a run; choose another --workdir") from None
+
+
 def _recorded_config(workdir: Path) -> Config | None:
     """The config that the run in `workdir` has: where config.json was removed, the copy in environment.json.
 
     None where there is neither config.json nor a checkpoint.
     """
+    _refuse_exported(workdir)
     if (workdir / "config.json").exists():
-        try:
-            return read_config(workdir / "config.json")
-        except UserError:
-            if is_exported(workdir):
-                raise UserError(f"{workdir} holds an exported network, not a run; choose another --workdir") from None
-            raise
+        return read_config(workdir / "config.json")
     if not saved_steps(workdir):
         return None
     try:

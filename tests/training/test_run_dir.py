@@ -64,8 +64,17 @@ def test_recorded_hashes_are_of_the_pictures_that_are_trained_on_while_others_ar
 def test_an_exported_network_is_not_taken_for_a_damaged_run(tiny_config, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "cifar_flax"}')  # as transformers would read it
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds an exported network, not a run; choose another --workdir$"):
+    for restart in (False, True):
+        with pytest.raises(UserError, match=r"holds an exported network, not a run; choose another --workdir$"):
+            open_run_dir(tmp_path, validated(tiny_config), PREPROCESSING, restart)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_nothing_is_left_in_the_folder_of_another_program(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text('{"name": "my experiment"}')
+    with pytest.raises(UserError, match=r"config\.json"):
         open_run_dir(tmp_path, validated(tiny_config), PREPROCESSING)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_run_goes_on_with_the_test_images_that_it_recorded_and_not_with_renamed_classes(tiny_data, tiny_config, tmp_path):
