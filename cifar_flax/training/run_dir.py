@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,8 +22,9 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
+from cifar_flax.training.records import read_records
 from cifar_flax.training.run_environment import describe_environment
 from cifar_flax.training.seed_folders import SEED, SUMMARY
 
@@ -38,6 +40,8 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
       config: written to config.json.
       preprocessing: written to dataset.json.
       restart: moves a run that is there aside, to `workdir.1`, `.2` and so on, and begins again.
+
+    A run that ended before it had trained, by too little memory, say, leaves its folder to another config.
 
     Returns:
       The open lock file; the folder is this process' until it is closed.
@@ -55,10 +59,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
     lock = _lock(workdir)
     try:
         _refuse_links(workdir)
-        if (begun_with := _recorded_config(workdir)) is not None:
-            _check_same(begun_with, config, workdir)
-        if (workdir / "dataset.json").exists():
-            preprocessing = with_recorded_data(preprocessing, config, workdir)
+        preprocessing = _going_on(workdir, config, preprocessing)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
         _write_environment(workdir / "environment.json", config)
@@ -110,6 +111,8 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
     if config.train.dtype is not Dtype.AUTO:
         return config
     begun_with = None if restart else raise_on_all_hosts(lambda: _recorded_config(workdir))
+    if begun_with is not None and not raise_on_all_hosts(lambda: _has_trained(workdir)):
+        begun_with = None
     dtype = fastest_dtype() if begun_with is None else begun_with.train.dtype
     bfloat16 = broadcast_from_main(dtype is Dtype.BFLOAT16)
     if bfloat16 and fastest_dtype() is not Dtype.BFLOAT16:
@@ -127,6 +130,13 @@ def may_differ(path: str, saved: Config) -> bool:
 
 def _holds_run(workdir: Path) -> bool:
     return (workdir / "config.json").exists() or bool(saved_steps(workdir))
+
+
+def _has_trained(workdir: Path) -> bool:
+    """Whether a run got as far as a checkpoint or an epoch, lost or not: else its folder holds nothing that took time."""
+    if saved_steps(workdir) or (workdir / DAMAGED).exists():
+        return True
+    return any(record["kind"] == "epoch" for record in read_records(workdir))
 
 
 def _seeds_in(workdir: Path) -> list[Path]:
@@ -173,6 +183,25 @@ def _refuse_exported(workdir: Path) -> None:
             read_config(workdir / "config.json")
         except UserError:
             raise UserError(f"{workdir} holds an exported network, not a run; choose another --workdir") from None
+
+
+def _going_on(workdir: Path, config: Config, preprocessing: Preprocessing) -> Preprocessing:
+    """Checks that the run in a locked folder is that of `config`, if it has trained; returns what to record of its data.
+
+    Of a run of another config that has not, what it said of itself is removed: its environment, its teacher, and under which
+    names experiment trackers know it.
+    """
+    begun_with = _recorded_config(workdir)
+    if not _has_trained(workdir):
+        if begun_with is not None and differences(begun_with, config):
+            for name in ("environment.json", "teacher.json"):
+                (workdir / name).unlink(missing_ok=True)
+            if (workdir / "trackers").exists():
+                shutil.rmtree(workdir / "trackers")
+        return preprocessing
+    if begun_with is not None:
+        _check_same(begun_with, config, workdir)
+    return with_recorded_data(preprocessing, config, workdir) if (workdir / "dataset.json").exists() else preprocessing
 
 
 def _recorded_config(workdir: Path) -> Config | None:

@@ -36,7 +36,7 @@ def test_a_folder_is_in_use_until_its_lock_is_closed(tiny_data, tiny_config, tmp
 def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_data, tiny_config, tmp_path):
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing
-    open_run_dir(tmp_path / "run", config, preprocessing).close()
+    trained(tmp_path / "run", config, preprocessing)
     other = replace(preprocessing, hashes=dict.fromkeys(preprocessing.hashes, "another"))
     with pytest.raises(UserError, match="is not what it was") as refusal:
         open_run_dir(tmp_path / "run", config, other)
@@ -81,7 +81,7 @@ def test_a_run_goes_on_with_the_test_images_that_it_recorded_and_not_with_rename
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing
     assert preprocessing.test_hashes
-    open_run_dir(tmp_path / "run", config, preprocessing).close()
+    trained(tmp_path / "run", config, preprocessing)
     open_run_dir(tmp_path / "run", config, replace(preprocessing, test_hashes={"images": "other"})).close()
     assert Preprocessing.read(tmp_path / "run" / "dataset.json").test_hashes == preprocessing.test_hashes
     renamed = replace(preprocessing, class_names=("zebra", *preprocessing.class_names[1:]))
@@ -111,7 +111,7 @@ def test_a_run_whose_last_epoch_is_cut_off_takes_no_further_epochs(tiny_data, ti
     tiny_config.train.epochs = 1.5
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing
-    open_run_dir(tmp_path / "run", config, preprocessing).close()
+    trained(tmp_path / "run", config, preprocessing)
     longer = replace(config, train=replace(config.train, epochs=3))
     with pytest.raises(UserError, match=r"config\.train\.epochs: 1\.5 there, 3 now(\n.*)+--config\.train\.init_from="):
         open_run_dir(tmp_path / "run", longer, preprocessing)
@@ -135,7 +135,7 @@ def test_a_run_keeps_the_dtype_that_was_the_fastest_where_it_began(tiny_config, 
     monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype(begun))
     first = run_dir.with_recorded_dtype(config, workdir, restart=False)
     assert first.train.dtype == begun
-    open_run_dir(workdir, first, PREPROCESSING).close()
+    trained(workdir, first)
 
     monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype(later))
     assert run_dir.with_recorded_dtype(config, workdir, restart=False) == first
@@ -196,15 +196,58 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tiny_config, tmp_path
     assert not in_use(tmp_path / "run")
 
 
+def trained(workdir, config, preprocessing=PREPROCESSING):
+    """A run with a checkpoint."""
+    open_run_dir(workdir, config, preprocessing).close()
+    (workdir / "checkpoints" / "9").mkdir(parents=True)
+
+
 def begun(workdir, config):
     """A run with a checkpoint, whose config.json was damaged and then removed."""
-    open_run_dir(workdir, config, PREPROCESSING).close()
-    (workdir / "checkpoints" / "9").mkdir(parents=True)
+    trained(workdir, config)
     (workdir / "config.json").unlink()
 
 
 def with_rate(config, learning_rate):
     return replace(config, optim=replace(config.optim, learning_rate=learning_rate))
+
+
+def test_a_run_that_ended_before_it_trained_leaves_its_folder_to_another_config(tiny_config, tmp_path, monkeypatch):
+    config, run = validated(tiny_config), tmp_path / "run"
+    config.train.dtype = Dtype.FLOAT32
+    open_run_dir(run, config, PREPROCESSING).close()
+    (run / "teacher.json").write_text("{}")
+    (run / "trackers").mkdir()
+    (run / "metrics.jsonl").write_text('{"kind": "step", "step": 1, "epoch": 1}\n')
+    open_run_dir(run, config, PREPROCESSING).close()
+    assert len(read_checksummed(run / "environment.json")["earlier"]) == 1
+    assert (run / "trackers").exists()  # which the same command goes on with
+
+    other, data = with_rate(config, 0.5), replace(PREPROCESSING, class_names=("zebra", *PREPROCESSING.class_names[1:]))
+    with open_run_dir(run, config, PREPROCESSING), pytest.raises(WorkdirLocked):
+        open_run_dir(run, other, data)  # the other process may yet train
+    assert read_config(run / "config.json") == config
+    open_run_dir(run, other, data).close()
+    assert read_config(run / "config.json") == other
+    assert Preprocessing.read(run / "dataset.json").class_names == data.class_names
+    assert read_checksummed(run / "environment.json")["earlier"] == []
+    assert not (run / "teacher.json").exists()
+    assert not (run / "trackers").exists()
+    monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype.BFLOAT16)
+    automatic = replace(config, train=replace(config.train, dtype=Dtype.AUTO))
+    assert run_dir.with_recorded_dtype(automatic, run, restart=False).train.dtype is Dtype.BFLOAT16
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "damaged_checkpoints"])
+def test_a_run_that_lost_its_checkpoints_keeps_its_folder(tiny_config, tmp_path, left):
+    config, run = validated(tiny_config), tmp_path / "run"
+    open_run_dir(run, config, PREPROCESSING).close()
+    if left == "metrics.jsonl":
+        (run / left).write_text('{"kind": "epoch", "step": 9, "epoch": 1, "elapsed": 1.0}\n')
+    else:
+        (run / left).mkdir()
+    with pytest.raises(UserError, match=r"config\.optim\.learning_rate: 0\.001 there, 0\.5 now"):
+        open_run_dir(run, with_rate(config, 0.5), PREPROCESSING)
 
 
 def test_restart_moves_checkpoints_aside_whose_config_json_is_gone(tiny_config, tmp_path):
@@ -258,7 +301,7 @@ def test_a_run_keeps_its_dtype_without_its_config_json(tiny_config, tmp_path, mo
 def test_a_whole_number_of_epochs_but_for_rounding_may_become_more(tiny_config, tmp_path):
     tiny_config.train.epochs = 0.1 * 3 * 10
     config = validated(tiny_config)
-    open_run_dir(tmp_path / "run", config, PREPROCESSING).close()
+    trained(tmp_path / "run", config)
     open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=5)), PREPROCESSING).close()
     assert read_config(tmp_path / "run" / "config.json").train.epochs == 5
 
@@ -266,7 +309,7 @@ def test_a_whole_number_of_epochs_but_for_rounding_may_become_more(tiny_config, 
 def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_config, tmp_path):
     tiny_config.optim.schedule = "cosine"
     config = validated(tiny_config)
-    open_run_dir(tmp_path / "run", config, PREPROCESSING).close()
+    trained(tmp_path / "run", config)
     longer = replace(config, train=replace(config.train, epochs=9))
     with pytest.raises(UserError, match=r"epochs: 2 there, 9 now\n  to train on .*: --config.train.init_from=\S+ with"):
         open_run_dir(tmp_path / "run", longer, PREPROCESSING)
