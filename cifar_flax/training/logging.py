@@ -1,6 +1,7 @@
 """What is measured of one run while it trains: its records, the writers that show them, and the watch for NaN."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import optax
 
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
-from cifar_flax.models.first_layer import first_layer_kernels, kernel_grid
+from cifar_flax.models.first_layer import kernel_grid
 from cifar_flax.runtime.devices import host_device
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training.records import Records, curves
@@ -76,13 +77,11 @@ class MetricLogger:
         values = {f"{split}_{name}": value for split, row in scores.items() for name, value in row.items()}
         self._append({"kind": "epoch", "step": step, "epoch": epoch, **values, "seconds": seconds, **timer.times})
 
-    def first_layer(self, step: int, params: Any, image_shape: tuple[int, int, int]) -> None:
-        """Shows the weights that see the image, after update number `step`."""
-        if self._writers and self._config.log.pictures:
-            kernels = first_layer_kernels(params, image_shape)
-            if kernels is not None:
-                for writer in self._writers:
-                    writer.picture(step, "first layer", kernel_grid(kernels))
+    def first_layer(self, step: int, kernels: Callable[[], np.ndarray | None]) -> None:
+        """Shows the weights that see the image, as `first_layer_kernels` gives them, after update number `step`."""
+        if self._writers and self._config.log.pictures and (shown := kernels()) is not None:
+            for writer in self._writers:
+                writer.picture(step, "first layer", kernel_grid(shown))
 
     def close(self) -> None:
         """Closes records and writers."""

@@ -192,7 +192,7 @@ class Runs:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
         assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
         run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
-        run.logger.first_layer(step, state.params, self._trainer.preprocessing.image_shape)
+        run.logger.first_layer(step, lambda: self._trainer.first_layer_kernels(state.params))
         if run is self._shown:
             self._console.epoch(run.progress.epochs_done, rows, seconds)
             self._console.learning_rate_scale(run.progress.learning_rate_scale)

@@ -21,6 +21,7 @@ from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import summary
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
 from cifar_flax.models import Variables, check_module, check_sizes, count_parameters, create_model, describe
+from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
 from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
@@ -144,6 +145,15 @@ class Trainer:
     def layers(self) -> str:
         """The table of layers."""
         return describe(self.model, self.preprocessing.image_shape)
+
+    def first_layer_kernels(self, params: Any) -> np.ndarray | None:
+        """The kernels of the layer that reads the images, as `models.first_layer` finds them."""
+        return first_layer_kernels(params, self._first_kernel, self.preprocessing.image_shape)
+
+    @cached_property
+    def _first_kernel(self) -> tuple[str, ...] | None:
+        variables = {"params": self.abstract_state.params, "batch_stats": self.abstract_state.batch_stats}
+        return find_first_kernel(self.model, variables, self.preprocessing.image_shape)
 
     # States.
 

@@ -26,7 +26,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.evaluation.scores import TOP_K, confusion_matrix, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
-from cifar_flax.models.first_layer import first_layer_kernels
+from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
 from cifar_flax.network import Network
 from cifar_flax.run import Run
 from cifar_flax.runtime.progress import format_duration
@@ -191,7 +191,8 @@ def _network(
     """Kernels of the first layer, activations of the first image with a correct prediction, and the drawing of the network."""
     row = int(np.argmax(predicted == dataset.labels))
     model, variables, preprocessing = network.model, network.variables, network.preprocessing
-    kernels, first_layer = first_layer_kernels(variables["params"], preprocessing.image_shape), None
+    path, first_layer = find_first_kernel(model, variables, preprocessing.image_shape), None
+    kernels = first_layer_kernels(variables["params"], path, preprocessing.image_shape)
     if kernels is not None:
         caption, picture = filters.kernel_picture(kernels)
         first_layer = caption, writer.add_image("filters", picture, "Kernels of the first layer", WIDTH)
