@@ -83,6 +83,11 @@ class MetricLogger:
             for writer in self._writers:
                 writer.picture(step, "first layer", kernel_grid(shown))
 
+    def sync(self) -> None:
+        """Returns once what was recorded outlasts a power cut, as a checkpoint does."""
+        if self._records:
+            self._records.sync()
+
     def close(self) -> None:
         """Closes records and writers."""
         if self._records:

@@ -54,6 +54,10 @@ class Records:
         self._file.write(_line({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}))
         self._file.flush()
 
+    def sync(self) -> None:
+        """Returns once the records are on the disk: a power cut must not leave a checkpoint without the records before it."""
+        os.fsync(self._file.fileno())
+
     def _is_there(self) -> bool:
         """Whether the path still leads to the file that is written."""
         try:

@@ -141,7 +141,7 @@ class Runs:
         self.flush()
         for run, single in zip(self._runs, self._trainer.layout.unstack(state), strict=True):
             if run.training:
-                run.checkpoints.save(step, single, run.progress)
+                self._save(run, step, single)
 
     def wait(self) -> None:
         """Returns once all checkpoints are on disk; raises as `Checkpoints.wait`."""
@@ -196,7 +196,13 @@ class Runs:
         if run is self._shown:
             self._console.epoch(run.progress.epochs_done, rows, seconds)
             self._console.learning_rate_scale(run.progress.learning_rate_scale)
-        run.checkpoints.save(step, state, run.progress, _selecting(scores))
+        self._save(run, step, state, _selecting(scores))
+
+    def _save(self, run: _Run, step: int, state: TrainState, *scores: Scores) -> None:
+        """Starts saving a run, whose records until then are on the disk."""
+        if run.logger is not None:
+            run.logger.sync()
+        run.checkpoints.save(step, state, run.progress, *scores)
 
     def _with_learning_rates(self, state: TrainState) -> TrainState:
         """The state with what plateaus multiply each run's learning rate with."""

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import signal
 
@@ -310,3 +311,23 @@ def test_functions_that_return_another_shape_are_refused_before_there_is_a_folde
     with pytest.raises(ConfigError, match=returned):
         train(validated(config), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_records_are_on_the_disk_before_a_checkpoint_that_follows_them(config, training, monkeypatch):
+    """A power cut would else leave a run that goes on behind records that are lost."""
+    fsync, save, on_disk, saves = os.fsync, Checkpoints.save, {}, []
+
+    def sync(file):
+        on_disk[os.fstat(file).st_ino] = os.fstat(file).st_size
+        fsync(file)
+
+    def check_and_save(self, *args):
+        records = [status for path in training.folder.rglob("metrics.jsonl") for status in [path.stat()]]
+        saves.append(len(records))
+        assert any(on_disk.get(status.st_ino) == status.st_size > 0 for status in records)
+        return save(self, *args)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Checkpoints, "save", check_and_save)
+    training(config)
+    assert saves
