@@ -1,8 +1,10 @@
 """The page, its scripts and its sample pictures."""
 
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from flask import Flask, Response, render_template, send_file
@@ -40,7 +42,8 @@ def serve_page(app: Flask, network: Network) -> None:
     """Adds the page and what it loads."""
     samples = own_samples(network) or drawn_samples(network.preprocessing)
     groups = superclass_groups(network.preprocessing)
-    d3 = (files("mpld3") / "js" / "d3.v5.min.js").read_bytes()  # D3 5.7; mpld3 draws with it
+    # D3 5.7; mpld3 draws with it. To import mpld3 would import matplotlib too, for a second.
+    d3 = Path(str(distribution("mpld3").locate_file("mpld3/js/d3.v5.min.js"))).read_bytes()
     openapi = (files("cifar_flax.serving.web") / "openapi.yaml").read_bytes()
     app.add_template_filter(display_name)
     app.add_template_filter(lambda name: DATA_SETS.get(name, name), "data_set_name")
