@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cifar_flax.data.batches import ResidentSource, StreamedSource, epoch_batches, load_ahead
+from cifar_flax.data.batches import ResidentSource, StreamedSource, epoch_batches, load_ahead, round_up_batch
 from cifar_flax.data.dataset import RowView
 from cifar_flax.runtime.devices import data_parallel_mesh
 from tests.conftest import tiny_split
@@ -92,3 +92,8 @@ def test_balanced_batches_have_all_classes_equally_often(batch_size):
     assert times[100:].min() >= 10
     np.testing.assert_array_equal(batches, epoch_batches(103, batch_size, 0, 0, labels))
     assert (batches != epoch_batches(103, batch_size, 0, 1, labels)).any()
+
+
+def test_a_batch_for_evaluation_is_no_larger_than_its_images():
+    assert [round_up_batch(2**31 - 1, 103, devices) for devices in (1, 8)] == [103, 104]
+    assert round_up_batch(40, 103, 8) == 40

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.errors import ConfigError
+from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.optim import Adam
 from cifar_flax.optim.schedules import SCHEDULES, ScheduleFactory, create_schedule, needs_horizon
 
@@ -131,3 +131,22 @@ def test_what_is_no_function_of_the_step_is_refused(name, message):
 def test_an_unknown_schedule_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"^config\.optim\.schedule: there is no schedule 'cosin'; did you mean cosine\?"):
         rates(schedule="cosin")
+
+
+@pytest.mark.parametrize(
+    ("config", "total_steps", "field"),
+    [
+        (Adam(), 2**31, "config.train.epochs"),
+        (Adam(warmup_epochs=1e9), 90, "config.optim.warmup_epochs"),
+        (Adam(schedule="piecewise", boundaries=(1.0, 1e9)), 90, "config.optim.boundaries"),
+    ],
+)
+def test_more_steps_than_int32_counts_are_refused(config, total_steps, field):
+    with pytest.raises(UserError, match=rf"{field}: comes to .* steps, more than the 2,147,483,647"):
+        create_schedule(config, total_steps, 9)
+
+
+def test_two_falls_of_the_rate_within_one_step_are_both_made():
+    config = Adam(learning_rate=1.0, schedule="piecewise", boundaries=(1.0, 1.01, 2.0), decay_rate=0.5)
+    schedule = create_schedule(config, 90, 9)
+    np.testing.assert_allclose([schedule(step) for step in (0, 8, 11, 20)], [1, 1, 0.25, 0.125])

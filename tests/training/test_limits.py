@@ -4,32 +4,11 @@ import numpy as np
 import pytest
 
 from cifar_flax.config import DataSource, GlobalPool, ResolutionConfig
-from cifar_flax.data.batches import ResidentSource, StreamedSource, round_up_batch
+from cifar_flax.data.batches import ResidentSource, StreamedSource
 from cifar_flax.errors import ConfigError, UserError
-from cifar_flax.optim.optimizers import Adam
-from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime import devices
 from cifar_flax.training import trainer as trainer_module
 from cifar_flax.training.trainer import Trainer
-
-
-@pytest.mark.parametrize(
-    ("config", "total_steps", "field"),
-    [
-        (Adam(), 2**31, "config.train.epochs"),
-        (Adam(warmup_epochs=1e9), 90, "config.optim.warmup_epochs"),
-        (Adam(schedule="piecewise", boundaries=(1.0, 1e9)), 90, "config.optim.boundaries"),
-    ],
-)
-def test_more_steps_than_int32_counts_are_refused(config, total_steps, field):
-    with pytest.raises(UserError, match=rf"{field}: comes to .* steps, more than the 2,147,483,647"):
-        create_schedule(config, total_steps, 9)
-
-
-def test_two_falls_of_the_rate_within_one_step_are_both_made():
-    config = Adam(learning_rate=1.0, schedule="piecewise", boundaries=(1.0, 1.01, 2.0), decay_rate=0.5)
-    schedule = create_schedule(config, 90, 9)
-    np.testing.assert_allclose([schedule(step) for step in (0, 8, 11, 20)], [1, 1, 0.25, 0.125])
 
 
 @pytest.mark.parametrize(
@@ -82,8 +61,3 @@ def test_a_batch_that_microbatches_cannot_share_is_refused(tiny_data, tiny_confi
     tiny_config.train.microbatches = 3
     with pytest.raises(ConfigError, match=r"config\.train\.microbatches: 32 images cannot be parted evenly into 3"):
         Trainer.from_config(tiny_config)
-
-
-def test_a_batch_for_evaluation_is_no_larger_than_its_images():
-    assert [round_up_batch(2**31 - 1, 103, devices) for devices in (1, 8)] == [103, 104]
-    assert round_up_batch(40, 103, 8) == 40
