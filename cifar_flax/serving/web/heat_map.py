@@ -50,7 +50,7 @@ class HeatMap:
 
 
 class Explainer:
-    """Explains predictions; each method is compiled once, in the background, before it is first used."""
+    """Explains predictions; each method is compiled in the background, before it is first used."""
 
     def __init__(self, network: Network) -> None:
         self._network, self._lock = network, threading.Lock()
@@ -78,9 +78,10 @@ class Explainer:
     def _begin(self, method: str, flip: bool) -> Future[None]:
         key = method, flip
         with self._lock:
-            if key not in self._compiled:
-                self._compiled[key] = background.submit(lambda: self._network.compile_explanation(*key))
-            return self._compiled[key]
+            compiled = self._compiled.get(key)
+            if compiled is None or (compiled.done() and compiled.exception()):  # there may be memory for it by now
+                compiled = self._compiled[key] = background.submit(lambda: self._network.compile_explanation(*key))
+            return compiled
 
 
 def draw(image: np.ndarray, heat: np.ndarray) -> Image.Image:

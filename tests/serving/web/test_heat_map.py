@@ -2,7 +2,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from cifar_flax.serving.web.heat_map import CIVIDIS, draw
+from cifar_flax.serving.web.heat_map import CIVIDIS, Explainer, draw
 
 
 def test_the_colours_are_cividis():
@@ -19,3 +19,18 @@ def test_the_heat_lies_over_what_the_network_sees(channels):
     corners = [drawn.getpixel((x, y)) for y in (0, 159) for x in (0, 319)]
     mixed = [(0.7 * np.array(heat) + grey).round() for grey in (76.5, 0) for heat in ([0, 34, 78], [254, 232, 56])]
     np.testing.assert_allclose(corners, mixed, atol=1)
+
+
+def test_a_method_that_could_not_be_compiled_is_compiled_again_for_the_next_picture(make_network, monkeypatch):
+    network = make_network()
+    explainer, compile_explanation = Explainer(network), network.compile_explanation
+
+    def fail(*args):
+        monkeypatch.setattr(network, "compile_explanation", compile_explanation)
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(network, "compile_explanation", fail)
+    image = np.zeros(network.preprocessing.image_shape, np.uint8)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        explainer.heat_map(image, 0, "saliency")
+    assert explainer.heat_map(image, 0, "saliency").picture.size == (320, 320)
