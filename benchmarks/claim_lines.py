@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.claim_times import hardware
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 
 SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "superclass_top1", "ece", "loss", "n", "checkpoint")
 COLOR = ("grey", "hue", "mean_hue")
@@ -41,7 +41,7 @@ def figures(workdir: Path) -> dict[str, Any]:
     config = read_checksummed(workdir / "config.json")
     scores = read_checksummed(workdir / "report" / "test.json")
     color, views = workdir / "report" / "test_color.json", ("flip", "flip+shift")
-    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
+    epochs = read_epochs(workdir)
     best = max(epochs, key=lambda record: (record.get("validation_top1") or 0.0, record["step"]))  # the last without validation
     line: dict[str, Any] = {
         "seed": config["seed"],
@@ -70,7 +70,7 @@ def search_figures(workdir: Path) -> dict[str, Any]:
     with (workdir / "trials.csv").open(encoding="utf-8", newline="") as file:
         trials = [{name: value for name, value in row.items() if value and name != "run"} for row in csv.DictReader(file)]
     runs = sorted(path.parent for path in (workdir / "trials").rglob("environment.json"))
-    last = [[record for record in read_records(run) if record["kind"] == "epoch"][-1:] for run in runs]
+    last = [read_epochs(run)[-1:] for run in runs]
     seconds = sum(record["elapsed"] for records in last for record in records)
     return {"trials": trials, "runs": len(runs), "seconds": round(seconds), **made_with(runs[0])}
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cifar_flax.errors import RunFailed
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 from cifar_flax.training.seed_folders import seed_folders
 
 ROOT = Path(__file__).parent.parent
@@ -93,7 +93,7 @@ class Machine:
         """Trains or goes on; seconds of the command, of training, and of the latter those that waited for programs."""
         workdir = self.output / name
         seconds = self.run("launch/train.py", *self.config(config), *arguments, f"--workdir={workdir}", **environment)
-        last = [record for record in read_records(self.runs(workdir)[0]) if record["kind"] == "epoch"][-1]
+        last = read_epochs(self.runs(workdir)[0])[-1]
         return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"]}
 
     def config(self, name: str) -> tuple[str, ...]:

@@ -58,10 +58,10 @@ def time_of(config: Config, workdir: Path, target: float) -> dict[str, Any]:
     """Trains `config` in `workdir` to its end; returns the figures of when it reached `target`, or {"reached": False}."""
     from benchmarks.reaching import reached
     from cifar_flax.training.loop import train
-    from cifar_flax.training.records import read_records
+    from cifar_flax.training.records import read_epochs
 
     train(config, workdir)
-    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
+    epochs = read_epochs(workdir)
     actual = reached(target, epochs, lambda: _test_top1(workdir))
     if actual is None:
         return {"reached": False}

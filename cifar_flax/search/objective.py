@@ -22,7 +22,7 @@ from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import Study, trial_index
 from cifar_flax.training.chunks import total_epochs
 from cifar_flax.training.loop import AfterEpoch, train
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import validated_epochs
 from cifar_flax.training.run_dir import in_use
 
 POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there is none to run here
@@ -139,7 +139,7 @@ def objective(search: Search, trial: Trial) -> float:
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
                 search.train(config, folder, after_epoch=after_epoch, check_data=partial(_check_data, trial, config.data))
-            top1.append(max(_validated(folder).values()))
+            top1.append(max(validated_epochs(folder).values()))
     except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:
         if not (failure := _explain_failure(e)):
             raise
@@ -177,7 +177,7 @@ def _explain_failure(e: Diverged | ConfigError | jax.errors.JaxRuntimeError) -> 
 
 def _reporter(trial: Trial, folder: Path, last_epoch: int | None) -> AfterEpoch:
     """Reports a run's epochs so far to Optuna; returns a callback for the others, which prunes, but not after `last_epoch`."""
-    validated = _validated(folder)
+    validated = validated_epochs(folder)
     for epoch, top1 in validated.items():
         trial.report(top1, epoch)
 
@@ -188,12 +188,6 @@ def _reporter(trial: Trial, folder: Path, last_epoch: int | None) -> AfterEpoch:
             raise optuna.TrialPruned
 
     return report
-
-
-def _validated(folder: Path) -> dict[int, float]:
-    """{epoch: validation top-1} of the epochs that a run has recorded."""
-    records = [record for record in read_records(folder) if record["kind"] == "epoch"]
-    return {r["epoch"]: r["validation_top1"] for r in records if r.get("validation_top1") is not None}
 
 
 def _outcome(trial: FrozenTrial) -> str:

@@ -11,7 +11,7 @@ from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import Progress, format_duration
 from cifar_flax.training.checkpoint import SELECTION_METRIC
 from cifar_flax.training.chunks import total_epochs, total_steps
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import validated_epochs
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
 
@@ -29,7 +29,7 @@ class Console:
     def start(self, network: str, seeds: int, training_images: int, validation_images: int) -> None:
         """Says what is about to happen; `network` is a line or a table on it."""
         if self._first_step:
-            self._best = max(_validated(self._workdir).values(), default=-1.0)
+            self._best = max(validated_epochs(self._workdir).values(), default=-1.0)
         devices = jax.devices()
         backend = f"{len(devices)} x {devices[0].device_kind}" if len(devices) > 1 else devices[0].device_kind
         resumed = f", resumed at step {self._first_step}" if self._first_step else ""
@@ -48,7 +48,7 @@ class Console:
         """
         self._line.print(f"seed {self._config.seed} has stopped early; the lines below are about seed {seed}")
         self._config, self._workdir, self._scale = replace(self._config, seed=seed), workdir, scale
-        self._best = max(_validated(workdir).values(), default=-1.0)
+        self._best = max(validated_epochs(workdir).values(), default=-1.0)
 
     def learning_rate_scale(self, scale: float) -> None:
         """Says that the scheduled learning rate is multiplied by another factor from now on, where that is so."""
@@ -96,7 +96,7 @@ class Console:
         text = (
             f"trained {min(epochs_done, planned):g} epochs in {format_duration(times['elapsed'])}, {compiling} of it compiling"
         )
-        if validated := _validated(self._workdir):
+        if validated := validated_epochs(self._workdir):
             best = max(validated, key=lambda epoch: (validated[epoch], epoch))  # as Checkpoints.find
             text += f"\nbest validation top-1 {validated[best]:.2%}, after epoch {best}"
         self._line.print(text)
@@ -104,10 +104,3 @@ class Console:
     def close(self) -> None:
         """Removes the live line."""
         self._line.clear()
-
-
-def _validated(workdir: Path) -> dict[int, float]:
-    """Validation top-1 by epoch, of those that are recorded."""
-    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch"]
-    top1 = {record["epoch"]: record.get("validation_top1") for record in epochs}
-    return {epoch: value for epoch, value in top1.items() if value is not None}

@@ -91,6 +91,16 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
     return records
 
 
+def read_epochs(workdir: Path) -> list[dict[str, Any]]:
+    """The records of epochs, as `read_records` reads them."""
+    return [record for record in read_records(workdir) if record["kind"] == "epoch"]
+
+
+def validated_epochs(workdir: Path) -> dict[int, float]:
+    """Validation top-1, in [0, 1], by the number of the epoch, counted from 1, of those that were validated."""
+    return {r["epoch"]: r["validation_top1"] for r in read_epochs(workdir) if r.get("validation_top1") is not None}
+
+
 def curves(record: dict[str, Any]) -> dict[str, float]:
     """The points that a record adds to curves, by the curves' names: `step/loss`, `train/top1`, `validation_raw/loss`.
 

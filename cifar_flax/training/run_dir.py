@@ -24,7 +24,7 @@ from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_environment import describe_environment
 from cifar_flax.training.seed_folders import SEED, SUMMARY
 
@@ -136,7 +136,7 @@ def _has_trained(workdir: Path) -> bool:
     """Whether a run got as far as a checkpoint or an epoch, lost or not: else its folder holds nothing that took time."""
     if saved_steps(workdir) or (workdir / DAMAGED).exists():
         return True
-    return any(record["kind"] == "epoch" for record in read_records(workdir))
+    return bool(read_epochs(workdir))
 
 
 def _seeds_in(workdir: Path) -> list[Path]:

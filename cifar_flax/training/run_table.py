@@ -9,7 +9,7 @@ from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.exported import is_exported
 from cifar_flax.files.redact import visible
 from cifar_flax.files.tables import COLUMNS, format_table, shorten
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 
 HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
 NUMBERS = (4, 5, 6)  # its columns that are aligned to the right
@@ -39,7 +39,7 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
     began, name_of_config = _first_session(run)
     try:
         config = read_config(run / "config.json")
-        epochs = [record for record in read_records(run) if record["kind"] == "epoch"]
+        epochs = read_epochs(run)
     except UserError:
         return name, began, "(unreadable)", "", "", "", ""
     validated = [record["validation_top1"] for record in epochs if record.get("validation_top1") is not None]

@@ -18,7 +18,7 @@ from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.loop import fit
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.trainer import Trainer
@@ -138,5 +138,4 @@ def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:
 
 def _of_epochs(run: SeedRun, name: str) -> list[float]:
     """The values of a field in the epochs that a run has recorded."""
-    records = read_records(run.workdir)
-    return [record[name] for record in records if record["kind"] == "epoch" and record.get(name) is not None]
+    return [record[name] for record in read_epochs(run.workdir) if record.get(name) is not None]

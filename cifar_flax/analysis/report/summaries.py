@@ -17,7 +17,7 @@ from cifar_flax.config.defaults import changes, is_part_of
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
-from cifar_flax.training.records import read_records
+from cifar_flax.training.records import read_epochs
 from cifar_flax.training.writers import Session, open_writers
 
 EXAMPLES = 6  # images with predictions, evenly over the validation split
@@ -64,7 +64,7 @@ def hyperparameters(config: Config) -> dict[str, str | bool | float]:
 
 def _scores(workdir: Path, step: int) -> dict[str, float]:
     """The validation scores of the epoch that ended with a checkpoint, without those that are null in metrics.jsonl."""
-    epochs = [record for record in read_records(workdir) if record["kind"] == "epoch" and record["step"] == step]
+    epochs = [record for record in read_epochs(workdir) if record["step"] == step]
     epoch = epochs[-1] if epochs else {}
     names = [*SCORES, *(f"raw_{name}" for name in SCORES)]  # of a run with EMA, "raw" are the weights of the last update
     scores = {f"best/{name}": epoch.get(f"validation_{name}") for name in names}
