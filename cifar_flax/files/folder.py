@@ -45,6 +45,7 @@ def open_regular_bytes(path: Path) -> BinaryIO:
       OSError: it cannot be opened.
       ValueError: it is a device, a pipe or a folder.
     """
+    # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

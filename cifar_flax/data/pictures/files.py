@@ -1,10 +1,10 @@
 """Files of pictures: which files are some, and how their bytes are read."""
 
 import os
-import stat
 from pathlib import Path
 
 from cifar_flax.data.pictures.errors import UnreadableImage
+from cifar_flax.files.folder import open_regular_bytes
 from cifar_flax.files.walk import files_below
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM")  # of Pillow, which runs programs for some others
@@ -37,17 +37,13 @@ def read_bytes(path: Path | str, part: tuple[int, int] | None = None) -> bytes:
       UnreadableImage: there is no such file, it cannot be opened, it is a folder, a pipe or a device, or it is larger.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise UnreadableImage("It is not a regular file.", "not_a_file")
-            start, size = part or (0, status.st_size)
+        with open_regular_bytes(Path(path)) as file:
+            start, size = part or (0, os.fstat(file.fileno()).st_size)
             if size > MAX_BYTES:
                 raise UnreadableImage(f"The file is larger than {MAX_BYTES >> 20} MB.", "too_large")
             file.seek(start)
             return file.read(size)
     except OSError as e:
         raise UnreadableImage(e.strerror or str(e), "no_such_file") from None
-    except ValueError as e:  # a null byte in the name
-        raise UnreadableImage(str(e), "no_such_file") from None
+    except ValueError as e:  # no regular file, or a null byte in the name
+        raise UnreadableImage(f"{str(e).capitalize()}.", "not_a_file") from None
