@@ -161,9 +161,10 @@ def _recover(source: Source, read: Callable[[], Loaded], damage: cache.CorruptCa
     with suppress(cache.CorruptCache):
         return read()  # another process may have replaced it in the meantime
     moved = cache.quarantine(source.key())
-    logging.warning("%s; moved to %s, rebuilding it", damage, moved)
+    aside = "another process has moved it aside" if moved is None else f"moved to {moved}"
+    logging.warning("%s; %s, rebuilding it", damage, aside)
     try:
         _refresh(source)
     except UserError as e:
-        raise UserError(f"{damage}; moved to {moved}, and it cannot be rebuilt: {e}") from None
+        raise UserError(f"{damage}; {aside}, and it cannot be rebuilt: {e}") from None
     return read()

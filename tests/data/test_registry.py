@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import subprocess
 import sys
 
@@ -123,6 +124,16 @@ def test_damaged_entry_is_moved_aside_and_rebuilt(drawings, tiny, cache_folder, 
     assert "rebuilding it" in line
     (aside,) = cache_folder.glob("shapes100.damaged-*")
     assert (aside / path.name).exists()
+
+
+def test_an_entry_that_another_process_was_quicker_to_move_aside_is_rebuilt(drawings, cache_folder, monkeypatch, caplog):
+    load_dataset(DataConfig(), "train")
+    damage(cache_folder / "shapes100", "train_images-*")
+    monkeypatch.setattr(cache, "quarantine", lambda key: shutil.rmtree(cache_folder / key))
+    with caplog.at_level(logging.WARNING, "absl"):
+        load_dataset(DataConfig(), "train")
+    (line,) = caplog.messages
+    assert line.endswith("; another process has moved it aside, rebuilding it")
 
 
 def test_training_does_not_notice_a_damaged_test_split(drawings, cache_folder):
