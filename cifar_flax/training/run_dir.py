@@ -110,9 +110,12 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
     """
     if config.train.dtype is not Dtype.AUTO:
         return config
-    begun_with = None if restart else raise_on_all_hosts(lambda: _recorded_config(workdir))
-    if begun_with is not None and not raise_on_all_hosts(lambda: _has_trained(workdir)):
-        begun_with = None
+
+    def recorded() -> Config | None:
+        begun_with = _recorded_config(workdir)
+        return begun_with if _has_trained(workdir) else None
+
+    begun_with = None if restart else raise_on_all_hosts(recorded)
     dtype = fastest_dtype() if begun_with is None else begun_with.train.dtype
     bfloat16 = broadcast_from_main(dtype is Dtype.BFLOAT16)
     if bfloat16 and fastest_dtype() is not Dtype.BFLOAT16:

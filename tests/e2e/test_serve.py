@@ -2,6 +2,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -216,6 +217,14 @@ def test_a_port_that_is_taken_costs_one_line(launch, tiny_run):
         result = launch("serve", f"--run={tiny_run}", f"--port={port}")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"--host=127.0.0.1 --port={port}: cannot listen there (Address already in use); choose another\n"
+
+
+def test_a_user_without_a_home_is_served_without_a_word_and_without_a_file(tiny_run, tmp_path):
+    """As in the container; `serving` asserts that nothing stands on stderr."""
+    home = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path), "CIFAR_FLAX_COMPILATION_CACHE": "off"}
+    with serving(f"--run={tiny_run.absolute()}", env={**os.environ, **home}) as (_, address):
+        assert post(address, *form(png()))[0] == 200
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_page_of_another_site_gets_nothing_unless_its_name_is_allowed(address, tiny_run):
