@@ -188,28 +188,6 @@ class Checkpoints:
         raw: Variables = {name: restored[name] for name in ("params", "batch_stats")}
         return (restored["ema"] if has_ema else raw), raw
 
-    def restore_latest(self, like: TrainState) -> Restored | None:
-        """Reads the newest intact checkpoint, quarantining damaged newer ones with a warning; None where there is none at all.
-
-        Raises:
-          UserError: there are checkpoints, and all are damaged. They stay where they are.
-        """
-        steps = self.steps()[::-1]
-        for i, step in enumerate(steps):
-            try:
-                restored = self.restore(step, like)
-            except UserError as e:
-                logging.warning("%s", e)
-                continue
-            if i:
-                logging.warning("falling back to checkpoint %d", step)
-                self.quarantine(*steps[:i])
-            self.resume_after(step, restored.progress)
-            return restored
-        if steps:
-            raise UserError(f"no checkpoint in {self.directory} is intact; --restart begins again and keeps this run beside")
-        return None
-
     def resume_after(self, step: int, progress: Progress) -> None:
         """Goes on from the checkpoint `step`: does not save it again, and deletes later ones, which the run makes again."""
         self._saved, self._wrote_none = (step, progress.epochs_done), False

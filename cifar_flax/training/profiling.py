@@ -52,7 +52,9 @@ class Profiler:
             folder = self._workdir / "tensorboard" / "plugins" / "profile"
             print(f"traced {self._steps} step{'s' * (self._steps > 1)} into {folder}", flush=True)
         else:
-            print(f"no step traced: this process made {self._calls}, and its first {SKIPPED} are left out", flush=True)
+            print(
+                f"nothing traced: this process dispatched {self._calls} times, and the first {SKIPPED} are left out", flush=True
+            )
 
     def _stop(self) -> None:
         if self._tracing:

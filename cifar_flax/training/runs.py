@@ -17,7 +17,7 @@ from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.callbacks import Progress
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint import Checkpoints, Restored
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.logging import MetricLogger
@@ -70,9 +70,11 @@ class Runs:
 
         The console then says what is about to be trained: a line on the network, or the table of its layers.
         """
-        states, step = self._restore_latest()
-        if not states:
-            states, step = initial or self._trainer.initialize(), 0
+        restored = restore_latest([run.checkpoints for run in self._runs], self._trainer.abstract_state)
+        for run, found in zip(self._runs, restored, strict=False):  # none where they begin
+            run.progress = found.progress
+        states = [found.state for found in restored] or initial or self._trainer.initialize()
+        step = int(states[0].step)
         for run in self._runs:
             logger = MetricLogger(
                 run.workdir, run.config, self._trainer.schedule, self._trainer.steps_per_epoch, step, run.progress.epochs_done
@@ -222,41 +224,43 @@ class Runs:
                 run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
         self._console.step(chunk.end, values[-1, self._runs.index(self._shown)].tolist(), self.timer)
 
-    def _restore_latest(self) -> tuple[list[TrainState], int]:
-        """The states of the newest step that all runs have intact, and that step; [], 0 where there is none."""
-        like = self._trainer.abstract_state
-        if len(self._runs) == 1:
-            run = self._runs[0]
-            restored = run.checkpoints.restore_latest(like)
-            if restored is None:
-                return [], 0
-            run.progress = restored.progress
-            return [restored.state], int(restored.state.step)
-        return self._restore_common(like)
 
-    def _restore_common(self, like: TrainState) -> tuple[list[TrainState], int]:
-        common = set.intersection(*(set(run.checkpoints.steps()) for run in self._runs))
-        damaged: list[tuple[_Run, int]] = []
-        for step in sorted(common, reverse=True):
-            states = []
-            for run in self._runs:
-                try:
-                    restored = run.checkpoints.restore(step, like)
-                except UserError as e:
-                    logging.warning("%s; all seeds fall back to an earlier checkpoint", e)
-                    damaged.append((run, step))
-                    break
-                states.append(restored.state)
-                run.progress = restored.progress
-            else:
-                for run, later in damaged:
-                    run.checkpoints.quarantine(later)
-                for run in self._runs:
-                    run.checkpoints.resume_after(step, run.progress)
-                return states, step
-        if common:
-            raise UserError("no checkpoint that all seeds have is intact; --restart begins again and keeps these runs beside")
-        return [], 0
+def restore_latest(runs: Sequence[Checkpoints], like: TrainState) -> list[Restored]:
+    """Reads the newest checkpoint that all runs have intact, and quarantines damaged newer ones with a warning.
+
+    Args:
+      runs: one, or several that are trained together.
+      like: the state of each, with shapes, dtypes and shardings.
+
+    Returns:
+      What each has at that step; [] where there is no step that all have.
+
+    Raises:
+      UserError: there are such steps, and none is intact. Their checkpoints stay where they are.
+    """
+    steps = sorted(set.intersection(*(set(run.steps()) for run in runs)), reverse=True)
+    damaged: list[tuple[Checkpoints, int]] = []
+    for step in steps:
+        restored: list[Restored] = []
+        for run in runs:
+            try:
+                restored.append(run.restore(step, like))
+            except UserError as e:
+                logging.warning("%s", e)
+                damaged.append((run, step))
+                break
+        else:
+            if damaged:
+                logging.warning("falling back to checkpoint %d", step)
+            for run, later in damaged:
+                run.quarantine(later)
+            for run, (_, progress) in zip(runs, restored, strict=True):
+                run.resume_after(step, progress)
+            return restored
+    if steps:
+        where = runs[0].directory if len(runs) == 1 else "any of the seeds"
+        raise UserError(f"no checkpoint in {where} is intact; --restart begins again and keeps what is there beside")
+    return []
 
 
 def _record_teacher(workdir: Path, trainer: Trainer) -> None:

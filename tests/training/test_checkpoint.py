@@ -13,6 +13,7 @@ from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.runs import restore_latest
 from cifar_flax.training.state import TrainState
 
 SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
@@ -139,8 +140,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(writte
         damage(workdir / file, how)
         caplog.clear()
         with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
-            restored = checkpoints.restore_latest(like())
-            assert restored is not None
+            (restored,) = restore_latest([checkpoints], like())
             step = int(restored.state.step)
             assert digest(restored.state) == digest(state(step)), file
             if "is damaged" in caplog.text:
@@ -161,7 +161,7 @@ def test_a_run_without_an_intact_checkpoint_is_left_as_it_is(workdir):
         damage(path, "truncate")
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         with pytest.raises(UserError, match=r"no checkpoint in .* is intact; --restart"):
-            checkpoints.restore_latest(like())
+            restore_latest([checkpoints], like())
         assert checkpoints.steps() == [8, 16, 18]
 
 
@@ -191,7 +191,7 @@ def test_another_digit_in_the_scores_does_not_choose_the_best(workdir, caplog):
 def test_another_number_of_epochs_done_is_damage(workdir, caplog):
     replace(workdir / "checkpoints" / "18" / "info" / "info.json", '"epochs_done": 4', '"epochs_done": 5')
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
-        assert checkpoints.restore_latest(like()).progress.epochs_done == 4
+        assert restore_latest([checkpoints], like())[0].progress.epochs_done == 4
     assert "falling back to checkpoint 16" in caplog.text
 
 
@@ -241,4 +241,4 @@ def test_the_only_checkpoint_is_one_while_it_is_replaced(tmp_path):
     (tmp_path / "checkpoints" / "4").rename(tmp_path / "replaced_checkpoints" / "4")
     assert saved_steps(tmp_path) == [4]
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
-        assert checkpoints.restore_latest(like()).progress == progress(0)
+        assert restore_latest([checkpoints], like())[0].progress == progress(0)

@@ -9,6 +9,7 @@ from cifar_flax.run import Run
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_path import LiteralPath
 from cifar_flax.training.loop import train
+from cifar_flax.training.runs import restore_latest
 from cifar_flax.training.seeds import train_seeds
 from tests.training.test_checkpoint import like, progress, state
 
@@ -21,7 +22,7 @@ def test_checkpoints_are_read_from_under_any_path(tmp_path, name):
     with Checkpoints(workdir, CheckpointConfig()) as checkpoints:
         checkpoints.save(4, state(4), progress(1), {"top1": 0.5})
         checkpoints.save(8, state(8), progress(2), {"top1": 0.4})
-    assert int(Checkpoints(workdir, CheckpointConfig()).restore_latest(like()).state.step) == 8
+    assert int(restore_latest([Checkpoints(workdir, CheckpointConfig())], like())[0].state.step) == 8
     assert Checkpoints(workdir, CheckpointConfig(), read_only=True).find("best") == 4
 
 

@@ -48,7 +48,7 @@ def test_without_a_folder_nothing_is_traced_or_said(capsys):
 def test_a_run_too_short_for_a_trace_says_so(tiny_data, tiny_config, tmp_path, capsys):
     tiny_config.train.epochs, tiny_config.train.batch_size = 1, 145
     train(tiny_config, tmp_path / "run", profile=True)
-    assert "no step traced: this process made 2, and its first 3 are left out" in capsys.readouterr().out
+    assert "nothing traced: this process dispatched 2 times, and the first 3 are left out" in capsys.readouterr().out
     assert traces(tmp_path / "run") == []
 
 
