@@ -181,7 +181,7 @@ def quarantine(key: str) -> Path | None:
       UserError: the cache cannot be written.
     """
     with _writable_root() as root:
-        target = root / f"{key}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        target = root / f"{key}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09}"
         try:
             os.replace(root / key, target)
         except FileNotFoundError:
@@ -229,7 +229,8 @@ def _remove_orphans(entry: Path, keep: set[str]) -> None:
     """Removes files of an earlier version of the entry or of a killed writer, unless they are as new as another writer's."""
     for path in entry.iterdir():
         with suppress(FileNotFoundError):  # another writer has moved or removed it
-            if path.name not in keep | {MANIFEST} and path.stat().st_mtime < time.time() - ORPHAN_AGE:
+            is_unnamed = path.name not in keep | {MANIFEST} and not path.is_dir()
+            if is_unnamed and path.stat().st_mtime < time.time() - ORPHAN_AGE:
                 path.unlink()
 
 

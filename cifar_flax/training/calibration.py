@@ -7,6 +7,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.runtime.command_line import typed
 
 FILE = "calibration.json"  # of a run without validation images
 
@@ -32,9 +33,9 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
     except FileNotFoundError:
         pass
     except KeyError:
-        raise UserError(f"{path}: of another version of cifar_flax; write it again with launch/calibrate.py") from None
+        raise UserError(f"{path}: of another version of cifar_flax; write it again with {typed('calibrate')}") from None
     except (ValueError, TypeError, OSError) as e:
-        raise UserError(f"{path}: damaged ({e}); write it again with launch/calibrate.py, or remove it") from None
+        raise UserError(f"{path}: damaged ({e}); write it again with {typed('calibrate')}, or remove it") from None
     return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
 
 

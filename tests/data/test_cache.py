@@ -177,6 +177,23 @@ def test_orphans_of_a_killed_writer_are_harmless_and_removed_later(tiny, cache_f
     assert same(cache.read("tiny", "train"), tiny["train"])
 
 
+def test_a_folder_of_somebody_else_in_an_entry_is_left_alone(tiny, cache_folder):
+    stray = cache_folder / "tiny" / "notes"
+    stray.mkdir(parents=True)
+    os.utime(stray, (0, 0))
+    cache.write("tiny", tiny, "a test")
+    assert stray.is_dir()
+
+
+def test_an_entry_that_is_damaged_twice_in_a_second_is_moved_aside_twice(tiny):
+    aside = set()
+    for _ in range(2):
+        cache.write("tiny", tiny, "a test")
+        aside.add(cache.quarantine("tiny"))
+    assert len(aside) == 2
+    assert all(path.is_dir() for path in aside)
+
+
 def _write_many(tiny, times):
     for _ in range(times):
         cache.write("tiny", tiny, "a test")
