@@ -108,7 +108,7 @@ def test_contrast_and_brightness_are_their_formulas(images):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (2, 3), (1, 1)])
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_images_of_one_row_or_pixel_are_corrupted(name, shape):
     line = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
     assert corrupt(line, name, 5).shape == line.shape
