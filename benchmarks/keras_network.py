@@ -133,9 +133,9 @@ def answers(workload: Workload) -> dict[str, Answer]:
     return {"keras": Network(workload).answer()}
 
 
-def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
-    """Training steps as TensorFlow's graph and as Keras compiles by default, with XLA, in both dtypes; and no remarks."""
-    policies = {"keras": "float32", "keras_bf16": "mixed_bfloat16"}
+def steps(workload: Workload, bfloat16: bool = True) -> tuple[dict[str, Step], list[str]]:
+    """Training steps as TensorFlow's graph and with XLA, as Keras compiles by default, in one dtype or both; and no remarks."""
+    policies = {"keras": "float32"} | ({"keras_bf16": "mixed_bfloat16"} if bfloat16 else {})
     return {
         f"{name}_{how}": Network(workload, policy).step(xla)
         for name, policy in policies.items()

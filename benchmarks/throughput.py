@@ -40,6 +40,11 @@ _FRAMEWORKS = flags.DEFINE_list("frameworks", list(FRAMEWORKS), f"of {', '.join(
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "times that each variant is timed", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 3, "steps a time", lower_bound=1)
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", [], "further batch sizes, beside the config's own")
+_BFLOAT16 = flags.DEFINE_bool(
+    "bfloat16",
+    True,
+    "time PyTorch and Keras in it too; ten times slower than float32 on a processor without instructions for it",
+)
 _JSON = flags.DEFINE_bool("json", False, "print one JSON object")
 CHECKED, DRAWS = 8, 3  # images that the frameworks must agree on, and how often such are drawn
 PRODUCT_FLOPS = 2 * PRODUCT**3
@@ -134,8 +139,8 @@ def _measure(
     for size in sizes:
         workload = workers["jax"].call("draw", config, size)
         variants: dict[str, Callable[[], float]] = {}
-        for worker in workers.values():
-            names, more = worker.build(workload)
+        for framework, worker in workers.items():
+            names, more = worker.build(workload, *(() if framework == "jax" else (_BFLOAT16.value,)))
             variants |= {name: functools.partial(worker.time_step, name, _STEPS.value) for name in names}
             remarks |= dict.fromkeys(more)
         seconds[size] = in_turns(variants, _ROUNDS.value)

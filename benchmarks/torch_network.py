@@ -179,12 +179,12 @@ def answers(workload: Workload) -> dict[str, Answer]:
     return {"torch": Network(workload).answer()}
 
 
-def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
-    """Training steps in float32 and bfloat16, eager and compiled, and a matrix product; and what could not be compiled."""
+def steps(workload: Workload, bfloat16: bool = True) -> tuple[dict[str, Step], list[str]]:
+    """Training steps in float32 and, if asked for, bfloat16, eager and compiled, and a matrix product; what was left out."""
     _settle()
     made: dict[str, Step] = {}
     remarks: list[str] = []
-    for name, dtype in (("torch", torch.float32), ("torch_bf16", torch.bfloat16)):
+    for name, dtype in (("torch", torch.float32), ("torch_bf16", torch.bfloat16))[: 1 + bfloat16]:
         made[f"{name}_eager"] = Network(workload).step(False, dtype)
         try:
             made[f"{name}_compiled"] = Network(workload).step(True, dtype)

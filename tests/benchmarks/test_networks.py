@@ -91,6 +91,7 @@ def test_every_step_of_keras_trains(tiny_convnet, keras):
     names, _ = keras.build(jax_network.draw(tiny_convnet, 4))
     assert names == ["keras_graph", "keras_xla", "keras_bf16_graph", "keras_bf16_xla"]
     assert all(keras.time_step(name, 1) > 0 for name in names)
+    assert keras.build(jax_network.draw(tiny_convnet, 4), False)[0] == ["keras_graph", "keras_xla"]
 
 
 @needs_torch
@@ -101,3 +102,4 @@ def test_every_step_of_torch_runs(workload):
         assert {"torch_eager", "torch_bf16_eager", "matrix_product_torch"} <= set(names)
         assert len(names) == 5 or "was left out" in remarks[0]
         assert all(worker.time_step(name, 1) > 0 for name in names)
+        assert not any("bf16" in name for name in worker.build(workload, False)[0])
