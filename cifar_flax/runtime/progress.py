@@ -10,7 +10,7 @@ from tqdm import tqdm
 LIVE_SECONDS, PLAIN_SECONDS = 0.2, 15.0
 
 
-class Progress:
+class ProgressLine:
     """Shows one line of text that changes, and prints lines that stay above it."""
 
     def __init__(self, silent: bool = False) -> None:

@@ -8,7 +8,7 @@ import jax
 
 from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.runtime.progress import Progress, format_duration
+from cifar_flax.runtime.progress import ProgressLine, format_duration
 from cifar_flax.training.checkpoint import SELECTION_METRIC
 from cifar_flax.training.chunks import total_epochs, total_steps
 from cifar_flax.training.records import validated_epochs
@@ -23,7 +23,7 @@ class Console:
         """Prints nothing yet; `first_step` is the number of updates made before this process."""
         self._config, self._workdir, self._first_step = config, workdir, first_step
         self._steps_per_epoch, self._total_steps = steps_per_epoch, total_steps(config, steps_per_epoch)
-        self._line = Progress(silent=not is_main_process())
+        self._line = ProgressLine(silent=not is_main_process())
         self._scale, self._best = 1.0, -1.0
 
     def start(self, network: str, seeds: int, training_images: int, validation_images: int) -> None:

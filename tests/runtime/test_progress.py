@@ -3,12 +3,12 @@ import pty
 import subprocess
 import sys
 
-from cifar_flax.runtime.progress import Progress, format_duration
+from cifar_flax.runtime.progress import ProgressLine, format_duration
 from tests.conftest import ROOT
 
 SHOW = """
-from cifar_flax.runtime.progress import Progress
-progress = Progress()
+from cifar_flax.runtime.progress import ProgressLine
+progress = ProgressLine()
 progress.print("training")
 progress.show("step 1 " + "x" * 200)
 progress.show("step 2")
@@ -56,7 +56,7 @@ def test_a_file_gets_plain_lines():
 
 
 def test_a_silent_one_prints_nothing(capsys):
-    progress = Progress(silent=True)
+    progress = ProgressLine(silent=True)
     progress.print("training")
     progress.show("step 1")
     progress.clear()

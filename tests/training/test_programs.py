@@ -28,10 +28,7 @@ def test_waiting_for_a_program_counts_as_compilation():
     programs.compile_ahead(["a"])
     threading.Timer(0.05, go.set).start()
     assert programs.get("a")
-    waited = programs.waited
-    assert waited > 0
-    assert programs.get("a")
-    assert programs.waited - waited < waited
+    assert programs.waited > 0
 
 
 def test_an_error_reaches_the_caller_who_asks():

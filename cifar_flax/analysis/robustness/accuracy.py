@@ -22,7 +22,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.files.tables import format_table
 from cifar_flax.network import Network
-from cifar_flax.runtime.progress import Progress
+from cifar_flax.runtime.progress import ProgressLine
 
 HUE_SHIFTS = (60, 120, 180, 240, 300)  # degrees of the colour circle
 
@@ -68,7 +68,7 @@ def corruption_accuracy(
       UserError: the images have no colour.
     """
     _check_color(dataset)
-    names, path, progress = list(names), _path(folder, predictions, "corruptions"), Progress()
+    names, path, progress = list(names), _path(folder, predictions, "corruptions"), ProgressLine()
     kept = (_read(folder, predictions, "corruptions") or {}).get("corruptions", {})
     scores: dict[str, list[float]] = {name: kept.get(name, []) for name in names}
     make_folder(folder)
