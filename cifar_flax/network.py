@@ -1,22 +1,19 @@
 """A trained network: its logits, predictions, scores and features, with the names of its classes."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
-from PIL import Image
 
 from cifar_flax.config import Config
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.pictures.files import pictures_in
 from cifar_flax.data.pictures.fit import Fit, fit_picture
-from cifar_flax.data.pictures.read import Picture, read_picture
+from cifar_flax.data.pictures.read import Picture, as_pictures, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
@@ -131,7 +128,7 @@ class Network:
             finite.
         """
         _check_count("top", top)
-        listed, single = _listed(pictures)
+        listed, single = as_pictures(pictures)
         views = [self.view(picture, fit) for picture in listed]
         rankings = [self.rank(probs, top) for probs in self.probabilities(np.stack(views), flip)] if views else []
         return rankings[0] if single else rankings
@@ -335,20 +332,3 @@ def _check_count(name: str, value: int, most: int | None = None) -> None:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _listed(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
-    """The pictures of a folder, a sequence or an array of four axes, and whether it is a single picture."""
-    if isinstance(pictures, str | Path):
-        if not (folder := Path(pictures)).is_dir():
-            return [pictures], True
-        if not (paths := pictures_in(folder)):
-            raise UserError(f"{folder}: no pictures in this folder")
-        return paths, False
-    if isinstance(pictures, np.ndarray):
-        return (list(pictures), False) if pictures.ndim == 4 else ([pictures], True)
-    if isinstance(pictures, bytearray | memoryview):
-        return [bytes(pictures)], True
-    if isinstance(pictures, bytes | Image.Image) or not isinstance(pictures, Iterable):
-        return [pictures], True
-    return pictures, False

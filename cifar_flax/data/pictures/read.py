@@ -1,5 +1,6 @@
-"""Reads a picture, from a file or from memory."""
+"""Reads pictures, from files or from memory."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image
 
 from cifar_flax.data.pictures.decode import as_rgb
 from cifar_flax.data.pictures.errors import UnreadableImage
-from cifar_flax.data.pictures.files import read_bytes
+from cifar_flax.data.pictures.files import pictures_in, read_bytes
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.errors import UserError
 
@@ -44,3 +45,27 @@ def read_picture(picture: Picture) -> Image.Image:
         return shared_decoder().decode_any(picture if isinstance(picture, bytes) else read_bytes(picture))
     except UnreadableImage as e:
         raise UserError(f"{name}: {e}") from None
+
+
+def as_pictures(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture], bool]:
+    """The pictures of a folder, in the order of `files.pictures_in`, of a sequence or of uint8 [N, H, W, C]; or a single one.
+
+    Returns:
+      The pictures, and whether what was given is a single one.
+
+    Raises:
+      UserError: a folder holds no picture.
+    """
+    if isinstance(pictures, str | Path):
+        if not (folder := Path(pictures)).is_dir():
+            return [pictures], True
+        if not (paths := pictures_in(folder)):
+            raise UserError(f"{folder}: no pictures in this folder")
+        return paths, False
+    if isinstance(pictures, np.ndarray):
+        return (list(pictures), False) if pictures.ndim == 4 else ([pictures], True)
+    if isinstance(pictures, bytearray | memoryview):
+        return [bytes(pictures)], True
+    if isinstance(pictures, bytes | Image.Image) or not isinstance(pictures, Iterable):
+        return [pictures], True
+    return pictures, False
