@@ -139,7 +139,7 @@ def objective(search: Search, trial: Trial) -> float:
             after_epoch = _reporter(trial, folder, last_epoch) if fold == 0 else None
             with open_to_append(search.folder(index) / "output.txt") as output, redirect_stdout(output):
                 search.train(config, folder, after_epoch=after_epoch, check_data=partial(_check_data, trial, config.data))
-            top1.append(max(validated_epochs(folder).values()))
+            top1.append(_best_epoch(folder))
     except (Diverged, ConfigError, jax.errors.JaxRuntimeError) as e:
         if not (failure := _explain_failure(e)):
             raise
@@ -188,6 +188,13 @@ def _reporter(trial: Trial, folder: Path, last_epoch: int | None) -> AfterEpoch:
             raise optuna.TrialPruned
 
     return report
+
+
+def _best_epoch(folder: Path) -> float:
+    """The best validation top-1 of a finished run."""
+    if not (validated := validated_epochs(folder)):
+        raise UserError(f"{folder}: no epoch in metrics.jsonl; put that file back, or remove the folder to train anew")
+    return max(validated.values())
 
 
 def _outcome(trial: FrozenTrial) -> str:

@@ -149,6 +149,12 @@ def test_epochs_that_a_killed_process_did_not_report_are_reported(start, trainin
     assert trainings.epochs == [(0, 0, 1), (0, 0, 2), (0, 0, 3), (1, 0, 3)]
 
 
+def test_a_finished_run_whose_records_are_gone_is_named(start, trainings, tmp_path):
+    trainings.train = lambda *args, **kwargs: None
+    with pytest.raises(UserError, match=rf"^{tmp_path}/.*: no epoch in metrics.jsonl; put that file back, or remove the"):
+        start(trials=1)
+
+
 @contextmanager
 def locked(folder):
     """Holds a run directory, as a process does that trains there: silent, and not dead."""
