@@ -184,7 +184,8 @@ def steps(workload: Workload, bfloat16: bool = True) -> tuple[dict[str, Step], l
     _settle()
     made: dict[str, Step] = {}
     remarks: list[str] = []
-    for name, dtype in (("torch", torch.float32), ("torch_bf16", torch.bfloat16))[: 1 + bfloat16]:
+    dtypes = {"torch": torch.float32} | ({"torch_bf16": torch.bfloat16} if bfloat16 else {})
+    for name, dtype in dtypes.items():
         made[f"{name}_eager"] = Network(workload).step(False, dtype)
         try:
             made[f"{name}_compiled"] = Network(workload).step(True, dtype)

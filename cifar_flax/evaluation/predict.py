@@ -69,13 +69,13 @@ def make_features(model: nn.Module, preprocessing: Preprocessing, dtype: Any, me
         with nn.intercept_methods(record):
             _, state = model.apply(variables, preprocessing.normalize(images), train=False, mutable=[INPUTS])
         path, name = calls[-1]
-        found = flatten_dict(state.get(INPUTS, {})).get((*path, name))
-        if found is None or found.shape[:1] != images.shape[:1]:
+        features = flatten_dict(state.get(INPUTS, {})).get((*path, name))
+        if features is None or features.shape[:1] != images.shape[:1]:
             layer = "/".join(path) or type(model).__name__
             raise UserError(
                 f"no features: the last layer, {layer}, is within a scan or the like, which does not give its input away"
             )
-        return found.reshape(len(images), -1).astype(jnp.float32)
+        return features.reshape(len(images), -1).astype(jnp.float32)
 
     return on_images(forward, dtype, mesh)
 

@@ -80,8 +80,8 @@ def gather(graph: Graph, equation: Any, x: Value, indices: Value) -> Value:
     while rest and _takes_all(taken, rest[-1]):  # of the last axis: its entries need not be numbered
         taken, whole = taken[..., 0] // rest[-1], [rest.pop(), *whole]
     first = graph.transpose(x, [batch, *(axis for axis in range(len(shape)) if axis != batch)])
-    found = graph.node("Gather", graph.reshape(first, [shape[batch], math.prod(rest), *whole]), taken, axis=1)
-    return graph.transpose(found, [*range(1, place + 1), 0, *range(place + 1, len(result))])
+    entries = graph.node("Gather", graph.reshape(first, [shape[batch], math.prod(rest), *whole]), taken, axis=1)
+    return graph.transpose(entries, [*range(1, place + 1), 0, *range(place + 1, len(result))])
 
 
 def pad(graph: Graph, equation: Any, x: Value, value: Value) -> Value:

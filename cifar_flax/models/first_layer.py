@@ -28,13 +28,13 @@ def find_first_kernel(model: nn.Module, variables: Any, image_shape: tuple[int, 
       The path of the parameter; None where no kernel fits, or where the image has neither 1 nor 3 channels and so would be no
       picture.
     """
-    found: list[tuple[str, ...]] = []
+    paths: list[tuple[str, ...]] = []
 
     def record(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         for given in [*args, *kwargs.values()][:1]:
             for name, leaf in context.module.variables.get("params", {}).items():
                 if _fits(leaf, image_shape) and getattr(given, "shape", ())[-1:] == (leaf.shape[-2],):
-                    found.append((*context.module.path, name))
+                    paths.append((*context.module.path, name))
         return call(*args, **kwargs)
 
     def forward(variables: Any, images: jax.Array) -> Any:
@@ -43,7 +43,7 @@ def find_first_kernel(model: nn.Module, variables: Any, image_shape: tuple[int, 
 
     if image_shape[-1] in (1, 3):
         jax.eval_shape(forward, variables, jax.ShapeDtypeStruct((1, *image_shape), np.float32))
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def first_layer_kernels(params: Any, path: tuple[str, ...] | None, image_shape: tuple[int, int, int]) -> np.ndarray | None:

@@ -71,9 +71,9 @@ class Runs:
         The console then says what is about to be trained: a line on the network, or the table of its layers.
         """
         restored = restore_latest([run.checkpoints for run in self._runs], self._trainer.abstract_state)
-        for run, found in zip(self._runs, restored, strict=False):  # none where they begin
-            run.progress = found.progress
-        states = [found.state for found in restored] or initial or self._trainer.initialize()
+        for run, checkpoint in zip(self._runs, restored, strict=False):  # none where they begin
+            run.progress = checkpoint.progress
+        states = [checkpoint.state for checkpoint in restored] or initial or self._trainer.initialize()
         step = int(states[0].step)
         for run in self._runs:
             logger = MetricLogger(
