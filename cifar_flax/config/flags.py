@@ -24,6 +24,7 @@ from cifar_flax.config.serialize import check_fields, validated
 from cifar_flax.config.specs import Spec
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.installation import CONFIGS
+from cifar_flax.files.redact import named_reason
 
 BARE_NAME = re.compile(r"\w+")
 
@@ -108,7 +109,7 @@ def load_config(config_path: str) -> Config:
     except CifarFlaxError as e:
         raise UserError(f"{flag}: {e}") from None
     except Exception as e:  # whatever a user's own file raises
-        raise UserError(f"{flag}: {type(e).__name__}: {str(e).partition(chr(10))[0]}") from e
+        raise UserError(f"{flag}: {named_reason(e)}") from e
     if not isinstance(config, Config):
         raise UserError(f"{flag}: get_config() must return a cifar_flax.Config, not {type(config).__name__}")
     for spec in (config.model, config.optim):

@@ -10,6 +10,7 @@ from typing import Any
 
 from cifar_flax.errors import ConfigError
 from cifar_flax.files.folder import read_json
+from cifar_flax.files.redact import named_reason
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -68,8 +69,7 @@ def _import_module(name: str, path: str, field: str) -> Any:
     except ImportError as e:
         raise ConfigError(f"{field}: {path} cannot be imported: {e}") from e
     except Exception as e:  # whatever a user's own file raises
-        reason = str(e).partition("\n")[0]
-        raise ConfigError(f"{field}: {path} cannot be imported: {type(e).__name__}: {reason}") from e
+        raise ConfigError(f"{field}: {path} cannot be imported: {named_reason(e)}") from e
 
 
 def _places(spec: importlib.machinery.ModuleSpec) -> list[Path]:

@@ -15,6 +15,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.files.installation import install_command
+from cifar_flax.files.redact import reason
 from cifar_flax.models import create_model
 from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import KernelDtype, write_weights
@@ -118,9 +119,8 @@ def _any_number_of_images(network: Network) -> jax.ShapeDtypeStruct:
         jax.eval_shape(function, images)
     except Exception as e:  # whatever Python and JAX raise where a number is expected
         jax.eval_shape(function, jax.ShapeDtypeStruct((2, *shape), jnp.uint8))  # raises what is wrong with any number
-        reason = str(e).partition("\n")[0]
         raise UserError(
             f"{network.name}: these files take any number of images, and the code of the network expects a plain number: write "
-            f"x.shape[0] in the place of len(x), and no loop or condition over it; or take --format=safetensors ({reason})"
+            f"x.shape[0] in the place of len(x), and no loop or condition over it; or take --format=safetensors ({reason(e)})"
         ) from e
     return images

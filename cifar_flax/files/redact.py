@@ -1,6 +1,8 @@
-"""Texts before they are shown: without passwords, and without what steers a terminal."""
+"""Texts before they are shown: in a line, without passwords, and without what steers a terminal."""
 
 import re
+
+LONGEST_REASON = 200  # characters quoted from another library's message
 
 
 def redact_passwords(text: str) -> str:
@@ -12,3 +14,18 @@ def redact_passwords(text: str) -> str:
 def visible(text: str) -> str:
     """Returns the text with control characters, and bytes that are no characters, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def reason(error: BaseException) -> str:
+    """Returns the first line of what an error says, for the end of a line of ours; its type if it says nothing."""
+    return _first_line(error) or type(error).__name__
+
+
+def named_reason(error: BaseException) -> str:
+    """Returns the same behind the error's type, for what may be anything: ValueError: not a number."""
+    return ": ".join(filter(None, (type(error).__name__, _first_line(error))))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return visible(redact_passwords(lines[0]))[:LONGEST_REASON]

@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from cifar_flax.config.specs import ModelSpec
 from cifar_flax.errors import ConfigError
+from cifar_flax.files.redact import reason
 from cifar_flax.files.tables import format_table
 from cifar_flax.runtime import compilation
 
@@ -179,5 +180,4 @@ def _image_size(size: tuple[int, ...], field: str = "config.model", hint: str = 
     try:
         yield
     except (ValueError, TypeError, ZeroDivisionError, FlaxError) as e:
-        reason = str(e).partition("\n")[0]
-        raise ConfigError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason}{hint}") from e
+        raise ConfigError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason(e)}{hint}") from e

@@ -7,6 +7,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import read_json
 from cifar_flax.files.installation import install_command
+from cifar_flax.files.redact import named_reason
 
 PREFIX = "hf:"
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -62,5 +63,4 @@ def _fetch(name: str, repository: str, revision: str | None, file: str) -> Path:
             f"{name}: not a network of cifar_flax: it has no {file}; expected what export --format=huggingface writes"
         ) from None
     except Exception as e:  # whatever its HTTP client raises
-        reason = str(e).partition("\n")[0]
-        raise UserError(f"{name}: cannot be fetched from the Hugging Face Hub ({type(e).__name__}: {reason})") from None
+        raise UserError(f"{name}: cannot be fetched from the Hugging Face Hub ({named_reason(e)})") from None

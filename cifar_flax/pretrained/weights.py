@@ -24,6 +24,7 @@ from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.files.checksum import sha256_of_arrays
 from cifar_flax.files.folder import parse_json
+from cifar_flax.files.redact import reason
 from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
 from cifar_flax.pretrained.trust import check_imports
@@ -127,8 +128,7 @@ def check_variables(network: Network, origin: str) -> None:
         if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(expected)).keys():
             raise ValueError(f"it has no {'/'.join(min(unused))}")
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
-        reason = str(e).partition("\n")[0]
-        raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason}") from None
+        raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason(e)}") from None
 
 
 def _part(metadata: dict[str, str], name: str, kind: type) -> Any:

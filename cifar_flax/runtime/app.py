@@ -19,7 +19,7 @@ from absl import app, flags, logging
 
 from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.files.installation import LAUNCH
-from cifar_flax.files.redact import visible
+from cifar_flax.files.redact import reason, visible
 from cifar_flax.runtime import background
 from cifar_flax.runtime.command_line import typed
 from cifar_flax.runtime.help_text import about, help_text
@@ -146,11 +146,11 @@ def _explain_os_error(e: OSError) -> CifarFlaxError:
 
 
 def _explain_runtime_error(e: RuntimeError) -> CifarFlaxError:
-    text = str(e).partition("\n")[0]
+    text = str(e)
     if "home directory" in text:  # of pathlib, for a path with ~
-        return UserError(f"{text} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
+        return UserError(f"{reason(e)} Set HOME, or CIFAR_FLAX_CACHE and TFDS_DATA_DIR, to a folder, and write paths without ~")
     if "can't start new thread" in text or "RESOURCE_EXHAUSTED" in text:  # of Python; of XLA
-        return RunFailed(f"out of memory: {text}; {SMALLER}")
+        return RunFailed(f"out of memory: {reason(e)}; {SMALLER}")
     raise e
 
 

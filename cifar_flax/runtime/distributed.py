@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cifar_flax.errors import Preempted, UserError
+from cifar_flax.files.redact import reason
 
 HEARTBEAT_SECONDS = 30  # of silence, after which a process counts as dead
 ERROR_GRACE_SECONDS = 2  # in which the other processes report the same error; they abort once process 0 is gone
@@ -116,7 +117,7 @@ def initialize_distributed(cluster: Cluster) -> None:
         )
     except (ValueError, RuntimeError) as e:
         raise UserError(
-            f"cannot join the other processes: {str(e).splitlines()[0]}; give --coordinator=HOST:PORT, --num_processes and "
+            f"cannot join the other processes: {reason(e)}; give --coordinator=HOST:PORT, --num_processes and "
             "--process_id, or --num_processes=1 to train alone"
         ) from None
     _connect_devices()

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.files.installation import install_command
-from cifar_flax.files.redact import redact_passwords
+from cifar_flax.files.redact import reason, redact_passwords
 
 LOCK_SECONDS = 60.0  # how long SQLite waits for the transactions of other processes
 OPENING_SECONDS = 8.0  # the same, before the search begins
@@ -30,7 +30,7 @@ class SharedStorage(RDBStorage):
         try:
             super().record_heartbeat(trial_id)
         except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as e:
-            logging.warning("no heartbeat: %s", reason(e))
+            logging.warning("no heartbeat: %s", database_reason(e))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Changes the state of a trial; returns False if another process was first to run it."""
@@ -108,7 +108,7 @@ def opening_explained(url: str) -> Iterator[None]:
         install = install_command("postgresql") if url.startswith("postgresql") else e.__cause__ or e
         raise UserError(f"--storage={redact_passwords(url)}: the database's driver is not installed: {install}") from None
     except (*ERRORS, ValueError) as e:  # the last: a port that is no number
-        raise UserError(f"--storage={redact_passwords(url)}: cannot be opened: {reason(e)}") from None
+        raise UserError(f"--storage={redact_passwords(url)}: cannot be opened: {database_reason(e)}") from None
 
 
 @contextmanager
@@ -117,10 +117,10 @@ def database_errors_explained() -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as e:
-        raise RunFailed(f"the search's database: {reason(e)}; run the same command to go on") from e
+        raise RunFailed(f"the search's database: {database_reason(e)}; run the same command to go on") from e
 
 
-def reason(e: Exception) -> str:
+def database_reason(e: Exception) -> str:
     """The database's own message, as one line without passwords."""
     cause = e.__cause__ or e
-    return redact_passwords(str(getattr(cause, "orig", None) or cause).splitlines()[0])
+    return reason(getattr(cause, "orig", None) or cause)

@@ -14,8 +14,9 @@ from typing import Self
 
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.sources import cifar_batches
-from cifar_flax.data.sources.cifar_batches import LONGEST_REASON, MEMBERS, UNPACK
+from cifar_flax.data.sources.cifar_batches import MEMBERS, UNPACK
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import LONGEST_REASON, reason
 
 MAX_MEMBER = 1 << 28  # bytes; the largest member of an official archive, the training batch of CIFAR-100, has 155 MB
 MAX_UNPACKED = 1 << 30  # bytes of all members, ignored ones included, since gzip has to unpack those too
@@ -74,7 +75,7 @@ def read_zip(path: Path, name: str) -> dict[str, Dataset] | None:
     except UserError:
         raise
     except Exception as e:  # zipfile and the decompressors raise nearly anything
-        raise UserError(f"{path}: truncated, or not a zip file ({str(e).partition(chr(10))[0]}); download it again") from None
+        raise UserError(f"{path}: truncated, or not a zip file ({reason(e)}); download it again") from None
     return cifar_batches.read(path, contents)
 
 
@@ -210,6 +211,5 @@ def _members_of_tarball(path: Path) -> dict[str, bytes]:
     except _TooManyMembers:
         raise UserError(f"{path}: not a CIFAR archive (more than {MAX_HEADERS} members); {UNPACK}") from None
     except UNREADABLE as e:
-        reason = str(e).partition("\n")[0]
-        raise UserError(f"{path}: truncated, or not a tar archive ({reason}); download it again") from None
+        raise UserError(f"{path}: truncated, or not a tar archive ({reason(e)}); download it again") from None
     return contents

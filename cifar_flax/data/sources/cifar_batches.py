@@ -15,8 +15,8 @@ import numpy as np
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import reason
 
-LONGEST_REASON = 200  # characters quoted from another library's message
 SIDE = 32  # pixels
 PIXELS = 3 * SIDE * SIDE  # bytes per image
 UNPACK = "if it holds pictures, unpack it and name the folder: --archive=FOLDER"
@@ -159,8 +159,7 @@ def _unpickle(path: Path, member: str, content: bytes) -> dict[str, Any]:
         _check_sizes(content)
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
     except Exception as e:  # a damaged pickle can raise nearly anything
-        reason = ascii(str(e).partition("\n")[0][:LONGEST_REASON])[1:-1]
-        raise UserError(f"{path}: {member} is not a CIFAR batch ({reason})") from None
+        raise UserError(f"{path}: {member} is not a CIFAR batch ({reason(e)})") from None
     if not isinstance(batch, dict):
         raise UserError(f"{path}: {member} is not a CIFAR batch (a {type(batch).__name__}, expected a dict)")
     return {_text(key): value for key, value in batch.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
+from cifar_flax.files.redact import reason
 from cifar_flax.files.walk import files_below
 
 SUFFIXES = (".parquet", ".arrow")
@@ -111,8 +112,8 @@ class ColumnFile:
         try:
             yield
         except (pyarrow.ArrowException, OSError, ValueError, KeyError) as e:
-            kind, reason = self.path.suffix[1:].title(), str(e).partition("\n")[0][:200]
-            raise UserError(f"{self.path}: damaged, or no {kind} file ({reason})") from None
+            kind = self.path.suffix[1:].title()
+            raise UserError(f"{self.path}: damaged, or no {kind} file ({reason(e)})") from None
 
 
 def _is_of(chunk: Any, columns: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_t
 from cifar_flax.data.sources.split_names import SPLITS, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
+from cifar_flax.files.redact import named_reason
 
 PREFIX = "hf:"  # of config.data.name
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
@@ -55,9 +56,7 @@ class HubSource:
             builder = datasets.load_dataset_builder(self._repository, self._config)
             builder.download_and_prepare()
         except Exception as e:  # whatever it, the Hub's client or the network raise
-            raise UserError(
-                f"{self.identity}: cannot be fetched from the Hugging Face Hub ({type(e).__name__}: {_line(e)})"
-            ) from None
+            raise UserError(f"{self.identity}: cannot be fetched from the Hugging Face Hub ({named_reason(e)})") from None
         folder = Path(builder.cache_dir)
         splits = read(folder, column_files_in(folder), self.image_size)
         cache.write(self.key(), splits, f"Hugging Face Hub, {self.identity}", self.identity)
@@ -193,7 +192,3 @@ def _file_of(where: str, value: Any) -> bytes:
     if not isinstance(data, bytes):
         raise UserError(f"{where}: a picture is no file within the table; export the set with its pictures in it")
     return data
-
-
-def _line(e: Exception) -> str:
-    return str(e).partition("\n")[0][:200]

@@ -19,6 +19,7 @@ from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import reason
 
 MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory
 SUSPICIOUS, DENSEST = 1 << 28, 250  # bytes above which an array must not unpack to so many times its size
@@ -85,8 +86,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as e:  # zipfile, the decompressors and NumPy raise nearly anything
-        reason = ascii(str(e).partition("\n")[0][:200])[1:-1]
-        raise UserError(f"{path}: damaged, or not an .npz of plain arrays ({reason})") from None
+        raise UserError(f"{path}: damaged, or not an .npz of plain arrays ({reason(e)})") from None
 
 
 def _stored_names(path: Path, members: Iterable[str]) -> dict[str, str]:

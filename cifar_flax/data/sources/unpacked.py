@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import reason
 
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
@@ -39,9 +40,7 @@ def unpacked(path: Path) -> Iterator[Path]:
         except UserError:
             raise
         except Exception as e:  # zipfile and the decompressors raise nearly anything
-            raise UserError(
-                f"{path}: truncated, or not a zip file that can be read ({str(e).partition(chr(10))[0][:200]})"
-            ) from None
+            raise UserError(f"{path}: truncated, or not a zip file that can be read ({reason(e)})") from None
         try:
             yield root
         except UserError as e:

@@ -16,13 +16,12 @@ from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.folder import make_folder
-from cifar_flax.files.redact import redact_passwords, visible
+from cifar_flax.files.redact import named_reason
 from cifar_flax.training.records import curves, read_records
 from cifar_flax.training.writers import FIELD, OpenWriter, Session
 
 FOLDER = "trackers"
 CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
-LONGEST_REASON = 200  # characters
 
 
 class Sender:
@@ -45,7 +44,7 @@ class Sender:
         except CifarFlaxError:
             raise
         except Exception as e:  # of any package, and of a user's own file
-            raise UserError(f"{FIELD}: {name} cannot start: {_reason(e)}") from e
+            raise UserError(f"{FIELD}: {name} cannot start: {named_reason(e)}") from e
         self._id, self._buffered = getattr(self._writer, "id", ""), getattr(self._writer, "buffered", False)
         make_folder(self._path.parent)
         self._write_state()
@@ -118,7 +117,7 @@ class Sender:
             logging.warning(
                 "%s: %s; training goes on without it, the same command, without --restart, sends the rest",
                 self._name,
-                _reason(e),
+                named_reason(e),
             )
             with contextlib.suppress(OSError):  # a full disk has ended the training, or is about to
                 if not self._buffered:
@@ -140,9 +139,3 @@ def _read_state(path: Path) -> tuple[str, dict[str, int]]:
     except (ValueError, KeyError, AttributeError) as e:
         raise UserError(f"{path}: damaged: {e}; remove it, and all is sent again to another run of the tracker") from None
     return session_id, sent
-
-
-def _reason(error: Exception) -> str:
-    """An error in one line, without passwords."""
-    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return visible(redact_passwords(text))[:LONGEST_REASON]
