@@ -96,12 +96,13 @@ def load_config(config_path: str) -> Config:
     """
     path, *variant = config_path.split(":", 1)
     file, flag = Path(path), f"--config={config_path if config_path.isprintable() else repr(config_path)}"
-    if BARE_NAME.fullmatch(path):
+    if BARE_NAME.fullmatch(path) or not path:
         file = CONFIGS / f"{path}.py"
         if not file.is_file():
             raise UserError(f"{flag}: no config of this name{_similar(path)}")
     if not file.is_file():
-        others = ", ".join(sorted(p.name for p in file.parent.glob("*.py"))) if file.parent.is_dir() else ""
+        folder = file if file.is_dir() else file.parent
+        others = ", ".join(sorted(p.name for p in folder.glob("*.py"))) if folder.is_dir() else ""
         raise UserError(f"{flag}: no such file{f'. Configs there: {others}' if others else ''}")
     try:
         module, taken = _load_module(file.resolve())

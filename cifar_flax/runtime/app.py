@@ -168,6 +168,7 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
         raise _unknown_flag(e.flagname) from None
     except flags.Error as e:
         raise UserError(_flag_problem(str(e), argv)) from None
+    _refuse_empty(rest)
     if rest and not arguments:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
     if arguments and not rest and not arguments.startswith("["):
@@ -195,6 +196,15 @@ def _refuse_unknown(argv: list[str]) -> None:
     for name in names if "undefok" not in names else []:
         if not name.startswith(("config.", "noconfig.")) and not {name, name.removeprefix("no")} & known:
             raise _unknown_flag(name)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuses what a script gives where a variable of its own is unset, and what a path would take for the current folder."""
+    for name in flags.FLAGS:
+        if not name.startswith("config.") and flags.FLAGS[name].present and flags.FLAGS[name].value == "":
+            raise UserError(f"--{name}: is empty; leave it out, or give it a value")
+    if "" in arguments:
+        raise UserError("an argument is empty; leave it out, or give it a value")
 
 
 def _unknown_flag(name: str) -> UserError:

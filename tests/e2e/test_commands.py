@@ -164,6 +164,7 @@ def test_a_training_whose_pictures_are_gone_when_it_ends_has_succeeded(tmp_path,
         (["--config.model.blocks[0].pool=9"], "this network cannot take 8x8 images"),
         (["--workdirr=x"], "--workdirr: no such flag"),
         (["stray"], "stray: unexpected argument"),
+        (["--workdir="], "--workdir: is empty; leave it out, or give it a value"),  # and not the current folder
     ],
 )
 def test_a_mistake_costs_one_line_and_exit_code_2(launch, tmp_path, args, expected):
@@ -175,10 +176,14 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, tmp_path, args, expect
     ("command", "args", "expected"),
     [
         ("train", [], "--config"),
+        ("train", ["--config="], "--config=: no config of this name; expected one of bigger_conv, "),
         ("train", ["--config=nowhere.py"], "nowhere.py: no such file"),
+        ("train", [f"--config={ROOT}/configs"], f"--config={ROOT}/configs: no such file. Configs there: bigger_conv.py, "),
         ("train", [f"--config={TINY_CONFIG}:nonsense"], "no variant 'nonsense'"),
         ("evaluate", ["--run=nowhere"], "nowhere: no such network; expected a run directory"),
         ("evaluate", ["--run=."], "config.json: no such file"),
+        ("evaluate", ["--run="], "--run: is empty; leave it out, or give it a value"),
+        ("predict", ["--run=fast", ""], "an argument is empty; leave it out, or give it a value"),
     ],
 )
 def test_a_missing_file_costs_one_line_and_exit_code_2(launch, command, args, expected):
