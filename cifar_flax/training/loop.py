@@ -101,9 +101,9 @@ def fit(
     check = interrupt.check if jax.process_count() == 1 else lambda: None
     initial = _initialize(trainer, check) if fresh else None
     consensus = StopConsensus()
-    with Runs(trainer, workdirs, restart) as runs, Profiler(workdirs[0] if profile else None) as profiler:
-        if restart:
-            _begin_again(interrupt, others)
+    if restart:
+        _begin_again(interrupt, [*workdirs, *others])
+    with Runs(trainer, workdirs) as runs, Profiler(workdirs[0] if profile else None) as profiler:
         if initial is not None:
             trainer.compile_ahead(0)  # while the run directories are prepared
         state, step = runs.restore(initial, layers)
@@ -130,11 +130,11 @@ def fit(
     return state
 
 
-def _begin_again(interrupt: Interrupt, others: Sequence[Path]) -> None:
-    """Takes note that the run that was there is moved aside, and moves those of the other seeds aside too."""
-    interrupt.begun_again = True
-    for other in others:
-        run_on_main_process(lambda workdir=other: set_aside(workdir))  # type: ignore[misc]
+def _begin_again(interrupt: Interrupt, workdirs: Sequence[Path]) -> None:
+    """Moves the runs that are there aside, and takes note of it as soon as one of them is."""
+    for workdir in workdirs:
+        run_on_main_process(lambda w=workdir: set_aside(w))  # type: ignore[misc]
+        interrupt.begun_again = True
 
 
 def _saved(stop: StopRequested, runs: Runs, step: int, state: TrainState) -> Preempted:

@@ -32,14 +32,13 @@ WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folde
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
 
 
-def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, restart: bool = False) -> TextIO:
+def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing) -> TextIO:
     """Makes `workdir` ready for training `config`: a new run, or one that goes on.
 
     Args:
       workdir: made if it is not there.
       config: written to config.json.
       preprocessing: written to dataset.json.
-      restart: moves a run that is there aside, to `workdir.1`, `.2` and so on, and begins again.
 
     A run that ended before it had trained, by too little memory, say, leaves its folder to another config.
 
@@ -51,8 +50,6 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, re
       UserError: the run that is there has another config or other data, nothing says which config it has, its checkpoints lie
         behind a link, or a run and a folder of seeds would be one.
     """
-    if restart:
-        set_aside(workdir)
     _refuse_mixture(workdir)
     _recorded_config(workdir)  # what is no run is refused before there is a lock in it
     workdir.mkdir(parents=True, exist_ok=True)

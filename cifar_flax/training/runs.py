@@ -46,7 +46,7 @@ class _Run:
 class Runs:
     """Checkpoints, records and progress of the runs of a trainer, in the order of its seeds."""
 
-    def __init__(self, trainer: Trainer, workdirs: Sequence[Path], restart: bool) -> None:
+    def __init__(self, trainer: Trainer, workdirs: Sequence[Path]) -> None:
         """Makes and locks the run directories.
 
         Raises:
@@ -58,7 +58,7 @@ class Runs:
         with contextlib.ExitStack() as stack:
             for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
                 config = replace(trainer.config, seed=seed)
-                lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing, restart))  # type: ignore[misc]
+                lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing))  # type: ignore[misc]
                 stack.enter_context(lock or contextlib.nullcontext())
                 run_on_main_process(lambda w=workdir: _record_teacher(w, trainer))  # type: ignore[misc]
                 checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data import cache
-from cifar_flax.errors import Preempted, UserError
+from cifar_flax.errors import RERUN_WITHOUT_RESTART, Preempted, UserError
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
@@ -268,6 +269,15 @@ def test_restart_begins_all_seeds_again_at_once_and_they_go_on_without_it(config
         assert read_config(tmp_path / "run" / name / "config.json").optim.learning_rate == 0.5
         assert len(values(tmp_path / "run" / f"{name}.1", "epoch", "epoch")) == 1
         assert not (tmp_path / "run" / f"{name}.2").exists()
+
+
+def test_a_restart_that_fails_after_the_old_run_was_moved_is_to_go_on_without_it(config, tmp_path, monkeypatch):
+    train_seeds(short(config), tmp_path / "run")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("cifar_flax.training.runs.open_run_dir", Mock(side_effect=full))
+    with pytest.raises(OSError, match="No space left") as error:
+        train_seeds(short(config), tmp_path / "run", restart=True)
+    assert error.value.__notes__ == [RERUN_WITHOUT_RESTART]
 
 
 def test_a_folder_without_its_summary_is_named(tmp_path):
