@@ -1,8 +1,10 @@
 import json
+import sqlite3
 from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
@@ -11,6 +13,13 @@ from cifar_flax.search.space import IntRange, Space
 from cifar_flax.search.study import Study
 
 SPACE = Space(Path("space.py"), {"augment.cutout": IntRange(0, 9)}, None)
+
+
+@event.listens_for(Engine, "connect")
+def without_waiting_for_the_disk(connection, _):
+    """A search commits some eighty times a trial, and no test here cuts the power."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 class Trainings:
