@@ -98,4 +98,4 @@ def _body(url: Url, response: http.client.HTTPResponse, most: int) -> bytes:
 
 
 def _too_large(most: int) -> FetchFailed:
-    return FetchFailed(f"The file has more than {most / 2**20:g} MiB, which is the limit.", "too_large", 413)
+    return FetchFailed(f"The file has more than {most / 2**20:g} MB, which is the limit.", "too_large", 413)
