@@ -156,5 +156,5 @@ def short(name: str, length: int) -> str:
 
 
 def percent(share: float) -> str:
-    """Formats a share in [0, 1] as `12.3 %`."""
-    return f"{share:.1%}".replace("%", " %")
+    """Formats a share in [0, 1] as `12.3%`."""
+    return f"{share:.1%}"

@@ -126,7 +126,7 @@ deviation, {std}. `predict` crops a picture of another size to its middle and re
 
 def _figures(network: Network) -> str:
     figures = network.figures
-    rows = [f"| {METRICS[key][1]} | {100 * figures[key]:.2f} % |" for key in _measured(network)]
+    rows = [f"| {METRICS[key][1]} | {100 * figures[key]:.2f}% |" for key in _measured(network)]
     if not rows:
         return "None: these weights have not been measured.\n"
     return f"""Of the weights as this file has them, each image once, without test-time augmentation:

@@ -44,7 +44,7 @@ def test_evaluate_writes_scores_and_the_report_they_are_in(launch, workdir):
     scores = json.loads((workdir / "report" / "validation_flip.json").read_text())
     page = (workdir / "report" / "validation_flip.html").read_text()
     assert (scores["split"], scores["tta"], scores["n"]) == ("validation", "flip", 30)
-    assert f"run: {scores['top1']:.1%}".replace("%", " %") + " top-1 on validation" in page
+    assert f"run: {scores['top1']:.1%}" + " top-1 on validation" in page
     assert "test-time augmentation flip" in page
     assert str(workdir / "report" / "validation_flip.html") in done.stdout
     assert not (workdir / "report" / "validation.json").exists()  # which is of the plain view

@@ -53,7 +53,7 @@ def test_the_card_says_what_was_measured_on_what_and_no_more(network, tmp_path):
         "expected calibration error": 0.1,
     }
     assert "| test split of pets, 103 images | |" in text
-    assert "| top-1 accuracy | 25.00 % |" in text
+    assert "| top-1 accuracy | 25.00% |" in text
     assert "float16" in text
     assert "somebody" not in (tmp_path / "net" / "README.md").read_text() + (tmp_path / "net" / "config.json").read_text()
     assert "datasets" not in metadata  # it is on nobody's Hub

@@ -37,7 +37,7 @@ def test_reliability_after_and_before_calibration_is_in_one_figure():
     alone, both = (reliability_diagram(after, earlier).axes[0] for earlier in (None, before))
     assert [bar.get_height() for bar in alone.patches] == [0.5]
     assert [bar.get_height() for bar in both.patches] == [0.5, 0.5]
-    assert both.get_title() == "calibration error 25.0 %, before 45.0 %"
+    assert both.get_title() == "calibration error 25.0%, before 45.0%"
 
 
 def test_coverage_is_the_accuracy_of_the_most_confident_images():

@@ -33,7 +33,7 @@ def test_a_pair_shows_confused_images_and_images_of_the_other_class(tmp_path):
     wrong = np.flatnonzero(data.labels == 4)[:3]
     predicted[wrong] = 7
     pair = pair_pictures(PictureWriter(tmp_path), "pair", Pair(4, 7, 3, 6), data, predicted)
-    assert "3 of 6 (50.0 %)" in pair["text"]
+    assert "3 of 6 (50.0%)" in pair["text"]
     for (name, kind, picture), rows in zip(pair["sides"], (wrong, np.flatnonzero(data.labels == 7)[:2]), strict=True):
         assert (name, kind) in {(data.class_names[4], "right"), (data.class_names[7], "wrong")}
         pixels = np.asarray(Image.open(tmp_path / picture.file))

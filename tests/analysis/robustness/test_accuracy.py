@@ -105,7 +105,7 @@ def test_the_picture_has_a_row_per_corruption_and_a_column_per_severity():
     accuracies = {"clean": 1.0, "corruptions": {"contrast": [0.9, 0.8, 0.7, 0.6, 0.5], "fog": [0.5] * 5}}
     axes = accuracy.corruption_figure(IMAGES[0], accuracies).axes
     assert [ax.get_title() for ax in axes] == ["clean", *(f"severity {k}" for k in range(1, 6)), *[""] * 6]
-    assert [ax.get_xlabel() for ax in axes[:6]] == ["100.0 %", "90.0 %", "80.0 %", "70.0 %", "60.0 %", "50.0 %"]
+    assert [ax.get_xlabel() for ax in axes[:6]] == ["100.0%", "90.0%", "80.0%", "70.0%", "60.0%", "50.0%"]
     np.testing.assert_array_equal(axes[6].images[0].get_array(), IMAGES[0])
     np.testing.assert_array_equal(axes[8].images[0].get_array(), corrupt(IMAGES[:1], "fog", 2)[0])
 
