@@ -24,10 +24,10 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.files.tables import format_table
 from cifar_flax.runtime.command_line import typed
 from cifar_flax.search.objective import Search, note, standard_deviation
+from cifar_flax.search.space import COLUMNS, LAST_COLUMNS
 from cifar_flax.search.study import Study, trial_index
 
 PRINTED_TRIALS = 10  # in the printed table; the file has all
-COLUMNS = ("rank", "trial", "state", "top1", "sd")
 
 
 def ranking(study: Study) -> list[FrozenTrial]:
@@ -61,7 +61,7 @@ def write_table(search: Search, study: Study) -> Path:
     path, names = search.workdir / "trials.csv", list(search.space.domains)
     with exclusive_lock(search.workdir / ".lock"):
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, [*COLUMNS, *names, "note", "run"], lineterminator="\n")
+        writer = csv.DictWriter(buffer, [*COLUMNS, *names, *LAST_COLUMNS], lineterminator="\n")
         writer.writeheader()
         for rank, trial in enumerate(ranking(study), 1):
             writer.writerow({**_row(rank, trial), **trial.params, "note": note(trial), "run": search.trial_path(trial)})

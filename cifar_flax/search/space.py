@@ -1,9 +1,9 @@
 """The space of a search: domains of config fields, and the config that a choice of values makes."""
 
+import ast
 import copy
 import enum
 import hashlib
-import inspect
 import itertools
 import math
 import runpy
@@ -19,9 +19,11 @@ from cifar_flax.config.fields import with_values
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.installation import CONFIGS
+from cifar_flax.files.redact import named_reason
 
 SPACES = CONFIGS / "search"  # of the package, each named by itself
 CHECKED_COMBINATIONS = 200  # a larger space is checked at about as many points; each takes milliseconds
+COLUMNS, LAST_COLUMNS = ("rank", "trial", "state", "top1", "sd"), ("note", "run")  # of trials.csv, around the values
 INSIDE = 0.381966  # share of a range at which a point within it is checked: one that is no whole number, as the ends may be
 
 Values = dict[str, Any]
@@ -49,8 +51,9 @@ class IntRange:
     step: int = 1
 
     def __post_init__(self) -> None:
-        if self.step < 1 or self.low >= self.high or (self.high - self.low) % self.step:
-            raise UserError(f"{self}: expected low < high, a whole number of steps apart")
+        whole = all(isinstance(value, int) for value in (self.low, self.high, self.step))
+        if not whole or self.step < 1 or self.low >= self.high or (self.high - self.low) % self.step:
+            raise UserError(f"{self}: expected whole numbers, low < high, a whole number of steps apart")
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,12 @@ class Space:
         except UserError as e:
             raise UserError(f"--space={path}: {e}") from None
         except Exception as e:  # whatever a user's own file raises
-            raise UserError(f"--space={path}: {type(e).__name__}: {e}") from e
+            raise UserError(f"--space={path}: {named_reason(e)}") from e
         for name, domain in domains.items():
             if not isinstance(domain, Domain):
                 raise UserError(f"--space={path}: {name}: expected Choice, IntRange, Uniform or LogUniform, not {domain!r}")
+            if name in (*COLUMNS, *LAST_COLUMNS):
+                raise UserError(f"--space={path}: {name}: is the name of a column of trials.csv; choose another")
         if not domains:
             raise UserError(f"--space={path}: get_space() names nothing to vary")
         return cls(path, domains, namespace.get("apply"))
@@ -142,7 +147,7 @@ class Space:
             hint = "; IntRange is for whole numbers" if "valid integer" in str(e) else ""
             raise ConfigError(f"{e}{hint} (--space={self.path} at {describe(values)})") from None
         except Exception as e:  # raised by the user's apply()
-            raise UserError(f"--space={self.path}: apply: {type(e).__name__}: {e} (at {describe(values)})") from e
+            raise UserError(f"--space={self.path}: apply: {named_reason(e)} (at {describe(values)})") from e
 
     def check(self, base: Config, folds: int | None) -> None:
         """Configures combinations of all choices, of the ends of all ranges, and of a point within those of any number.
@@ -179,7 +184,8 @@ class Space:
         """{name: value} that two equal spaces have in common, for comparing searches."""
         parts = {f"space {name}": str(domain) for name, domain in self.domains.items()}
         if self.apply is not None:
-            parts["space apply()"] = hashlib.sha256(inspect.getsource(self.apply).encode()).hexdigest()[:8]
+            code = ast.dump(ast.parse(self.path.read_bytes()))  # with all that apply() may call, and without comments
+            parts["space apply()"] = hashlib.sha256(code.encode()).hexdigest()[:8]
         return parts
 
 

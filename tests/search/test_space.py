@@ -118,6 +118,7 @@ def test_apply_does_what_paths_cannot_say_and_leaves_the_rest(space):
         (lambda: Choice((("block*",),)), r"use apply\(\)"),
         (lambda: IntRange(5, 5), "low < high"),
         (lambda: IntRange(0, 5, 2), "whole number of steps"),
+        (lambda: IntRange(10.0, 20.0, 5), "expected whole numbers"),
         (lambda: Uniform(1.0, 0.0), "low < high"),
         (lambda: LogUniform(0.0, 1.0), "0 < low < high"),
     ],
@@ -138,6 +139,7 @@ def test_files_that_are_no_spaces_are_refused(space, tmp_path):
         Space.load(Path("none"))
     for domains, message in (
         ("1 / 0", "ZeroDivisionError"),
+        ("{'rank': IntRange(1, 9)}", r"rank: is the name of a column of trials\.csv; choose another$"),
         ("{}", "nothing to vary"),
         ("{'seed': 3}", "seed: expected Choice"),
     ):
@@ -214,3 +216,14 @@ def test_a_base_of_several_seeds_is_refused(space):
     base.train.num_seeds = 2
     with pytest.raises(UserError, match=r"^config\.train\.num_seeds: 2, but a trial trains one seed"):
         space('{"optim.learning_rate": Choice((0.1, 0.01))}').check(base, None)
+
+
+def test_a_search_goes_on_with_the_code_that_it_began_with_whatever_its_comments(space):
+    def fingerprint_of(helper):
+        apply = "def apply(config, values): grow(config, values.pop('units'))"
+        return space('{"units": IntRange(1, 9)}', f"{helper}\n{apply}").fingerprint()
+
+    assert fingerprint_of("def grow(config, n): pass") == fingerprint_of("def grow(config, n): pass  # a remark")
+    assert fingerprint_of("def grow(config, n): pass") != fingerprint_of("def grow(config, n): config.seed = n")
+    partial = "from functools import partial\ndef grow(config, values): pass\napply = partial(grow)"
+    assert space('{"units": IntRange(1, 9)}', partial).fingerprint()
