@@ -3,6 +3,7 @@
 import difflib
 import errno
 import io
+import math
 import os
 import re
 import signal
@@ -168,7 +169,7 @@ def _parse(argv: list[str], arguments: str) -> list[str]:
         raise _unknown_flag(e.flagname) from None
     except flags.Error as e:
         raise UserError(_flag_problem(str(e), argv)) from None
-    _refuse_empty(rest)
+    _check_values(rest)
     if rest and not arguments:
         raise UserError(f"{rest[0]}: unexpected argument; flags are written --name=value")
     if arguments and not rest and not arguments.startswith("["):
@@ -198,11 +199,16 @@ def _refuse_unknown(argv: list[str]) -> None:
             raise _unknown_flag(name)
 
 
-def _refuse_empty(arguments: list[str]) -> None:
-    """Refuses what a script gives where a variable of its own is unset, and what a path would take for the current folder."""
+def _check_values(arguments: list[str]) -> None:
+    """Refuses nan and inf, and an empty text: a script's variable that is unset, which as a path is the current folder."""
     for name in flags.FLAGS:
-        if not name.startswith("config.") and flags.FLAGS[name].present and flags.FLAGS[name].value == "":
+        if name.startswith("config.") or not flags.FLAGS[name].present:
+            continue
+        value = flags.FLAGS[name].value
+        if value == "":
             raise UserError(f"--{name}: is empty; leave it out, or give it a value")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name}: should be a finite number, not {value}")
     if "" in arguments:
         raise UserError("an argument is empty; leave it out, or give it a value")
 

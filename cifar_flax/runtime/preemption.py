@@ -108,7 +108,8 @@ class Interrupt:
 
     def _watch_deadline(self, deadline: float) -> None:
         """Waits for the end of `max_minutes`, and then for `check`."""
-        if not self._answered.wait(max(0.0, deadline - time.monotonic()) + GRACE_SECONDS):
+        seconds = max(0.0, deadline - time.monotonic()) + GRACE_SECONDS
+        if not self._answered.wait(min(seconds, threading.TIMEOUT_MAX)):
             self._leave(self.requested)
 
     def _leave(self, reason: str) -> None:

@@ -164,6 +164,8 @@ def test_a_training_whose_pictures_are_gone_when_it_ends_has_succeeded(tmp_path,
         (["--config.model.blocks[0].pool=9"], "this network cannot take 8x8 images"),
         (["--workdirr=x"], "--workdirr: no such flag"),
         (["stray"], "stray: unexpected argument"),
+        (["--max_minutes=nan"], "--max_minutes: should be a finite number, not nan"),
+        (["--max_minutes=inf"], "--max_minutes: should be a finite number, not inf"),
         (["--workdir="], "--workdir: is empty; leave it out, or give it a value"),  # and not the current folder
     ],
 )

@@ -73,6 +73,12 @@ def test_an_echoed_signal_is_one_request_and_a_later_signal_stops_at_once(monkey
     signal.signal(signal.SIGINT, before)
 
 
+def test_max_minutes_may_be_longer_than_any_thread_can_wait():
+    code = "import time; from cifar_flax.runtime.preemption import Interrupt\nwith Interrupt(1e12): time.sleep(0.5)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_end_of_max_minutes_requests_a_stop(monkeypatch):
     now = 100.0
     monkeypatch.setattr(preemption.time, "monotonic", lambda: now)
