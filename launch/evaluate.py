@@ -51,7 +51,8 @@ def main() -> None:
 
     enable_persistent_cache()
     folder = Path(_RUN.value)
-    if is_of_seeds(folder) and load_weights(_RUN.value) is None:  # which refuses a name of the package too
+    of_seeds = is_of_seeds(folder) and load_weights(_RUN.value) is None  # which refuses a name of the package too
+    if of_seeds and len(seed_folders(folder)) > 1:  # one is evaluated as the run that it is
         _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))
     else:
         _evaluate_run()
@@ -95,21 +96,26 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to NAME.json, with predictions, and the page NAME.html with pictures."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
-    from cifar_flax.run import open_run  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.run import BareRun, open_run  # after the flags are checked: a typo should not wait for JAX
 
     run, split = open_run(_RUN.value), _SPLIT.value
+    if _CORRUPTIONS.value or _PROBE.value != "none":
+        from cifar_flax.analysis.robustness.accuracy import check_color
+
+        check_color(run.preprocessing.image_shape[-1])
     report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
     scores = _score(run, predictions, dataset)
-    if not predictions.step:
+    if isinstance(run, BareRun):
         scores["network"] = _RUN.value  # the report does not lie in its run directory
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
     superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
-    origin = f"checkpoint {predictions.step}" if predictions.step else _RUN.value
+    origin = _RUN.value if isinstance(run, BareRun) else f"checkpoint {predictions.step}"
     print(f"{split}, {scores['n']:,} images, {origin}\n{top_k}  loss {scores['loss']:.4f}")
     if raw := scores.get("raw_weights"):
         print(f"raw weights, not averaged: top-1 {raw['top1']:.2%}  top-5 {raw['top5']:.2%}  loss {raw['loss']:.4f}")
-    print(f"macro F1 {scores['macro_f1']:.2%}{superclass}\ncalibration error {_calibration(scores)}", flush=True)
+    calibration = _calibration(run, predictions, scores)
+    print(f"macro F1 {scores['macro_f1']:.2%}{superclass}\ncalibration error {calibration}", flush=True)
     with _writing(report):
         print(f"-> {write_predictions(run, predictions, scores, report)}")
         if _CORRUPTIONS.value or _PROBE.value != "none":
@@ -129,10 +135,12 @@ def _score(run: "Run", predictions: "Predictions", dataset: "Dataset") -> dict[s
     return scores
 
 
-def _calibration(scores: dict[str, Any]) -> str:
-    """The calibration error, and what it was without the temperature, or how to get one."""
+def _calibration(run: "Run", predictions: "Predictions", scores: dict[str, Any]) -> str:
+    """The calibration error, and what it was without the temperature, or how to get one, where that can be had."""
     if scores["temperature"] == 1:
-        return f"{scores['ece']:.2%}, no temperature ({typed('calibrate')} fits one)"
+        fits = "network" not in scores and predictions.step == run.step()  # it takes a run directory, and its best checkpoint
+        hint = f" ({typed('calibrate')} fits one)" if fits else ""
+        return f"{scores['ece']:.2%}, no temperature{hint}"
     return f"{scores['ece']:.2%} at its temperature of {scores['temperature']:.2f}, {scores['ece_uncalibrated']:.2%} without"
 
 

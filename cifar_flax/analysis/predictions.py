@@ -92,15 +92,15 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     write_bytes(confusion, buffer.getvalue())
     files = {"confusion": confusion.name, "predictions": arrays.name}
     path = arrays.with_name(f"{predictions.name}.json")
-    values = {**predictions.about, **files, **_finite(scores)}
+    values = {**predictions.about, **files, **finite(scores)}
     write_text(path, json.dumps(with_checksum(values), indent=2, allow_nan=False) + "\n")
     return path
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no form for numbers that are not finite: they become null."""
     if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: finite(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -40,6 +40,14 @@ def test_a_report_on_seeds_elsewhere_leaves_the_runs_as_they_are(launch, tiny_ru
     assert (report["seeds"]["seed1"]["top1"], report["top1_mean"], report["top1_sd"]) == (top1, top1, 0)
 
 
+def test_a_folder_of_which_one_seed_is_left_is_evaluated_as_that_run(launch, tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "seeds" / "seed3")
+    (tmp_path / "seeds" / "seeds.json").write_text(json.dumps({"score": "validation top-1", "seeds": {"seed3": 0.5}}))
+    done = launch("evaluate", "--run=seeds", "--noreport")
+    assert done.returncode == 0, done.stderr
+    assert "seeds/seed3/report/test.json" in done.stdout
+
+
 def test_seeds_in_a_folder_called_as_a_network_of_the_package_are_refused(launch, tmp_path):
     (tmp_path / "fast").mkdir()
     (tmp_path / "fast" / "seeds.json").write_text("{}")

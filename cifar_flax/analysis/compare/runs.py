@@ -14,6 +14,7 @@ from absl import logging
 from cifar_flax.analysis.compare.statistics import Interval, accuracy_interval, mcnemar, welch
 from cifar_flax.analysis.config_diff import differing_fields
 from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
+from cifar_flax.config import DataConfig
 from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import UserError
@@ -179,9 +180,15 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
         raise UserError(f"these runs are on different data: {names}; compare runs on one set")
     if split == "test" and a.test_hashes and b.test_hashes and a.test_hashes != b.test_hashes:
         raise UserError(f"the test images changed between the trainings of {first_path} and {path}; compare runs on one set")
-    held_out = [(d.validation_fraction, d.folds, d.fold, d.split_seed) for d in (first.config.data, run.config.data)]
-    if split != "test" and held_out[0] != held_out[1]:
+    if split != "test" and _held_out(first.config.data) != _held_out(run.config.data):
         raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")
+
+
+def _held_out(data: DataConfig) -> tuple[float | None, ...]:
+    """What decides which training images are for validation."""
+    if data.folds is not None:
+        return data.folds, data.fold, data.split_seed
+    return (data.validation_fraction, data.split_seed) if data.validation_fraction else ()
 
 
 def _result(name: str, run: Run, predictions: Predictions) -> RunResult:

@@ -18,7 +18,7 @@ from cifar_flax.analysis.compare.tables import comparison_tables
 from cifar_flax.analysis.curves import METRICS, overlaid_curves, select_epochs
 from cifar_flax.analysis.figures import PictureWriter, drawing_style
 from cifar_flax.analysis.html import write_page
-from cifar_flax.analysis.predictions import Predictions
+from cifar_flax.analysis.predictions import Predictions, finite
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed
 from cifar_flax.files.folder import make_folder
@@ -28,7 +28,7 @@ SEED_SCORES = ("top1", "top2", "top3", "top5", "macro_f1", "loss", "ece")  # of 
 
 
 def write_csv(path: Path, results: Sequence[RunResult]) -> None:
-    """Writes a row per run: shares in [0, 1], times in seconds, and a column for each config field that differs."""
+    """Writes a row per run: shares in [0, 1], times in seconds, and a column config.FIELD for each field that differs."""
     fields = config_differences(results)
     group_of = {member: group for group in group_by_config(results) for member in group.members}
     rows = []
@@ -50,7 +50,7 @@ def write_csv(path: Path, results: Sequence[RunResult]) -> None:
                 "group_mean": group_of[i].mean,
                 "group_sd": group_of[i].sd,
                 "group_n": len(group_of[i].top1),
-                **{field: values[i] for field, values in fields.items()},
+                **{f"config.{field}": values[i] for field, values in fields.items()},
             }
         )
     buffer = io.StringIO()
@@ -116,7 +116,7 @@ def write_seed_report(
     summary = {"n": len(results), "top1_mean": group.mean, "top1_sd": group.sd, "seeds": seeds}
     make_folder(folder)
     paths = [folder / f"{split}.json"]
-    write_text(paths[0], dumps_checksummed(summary))
+    write_text(paths[0], dumps_checksummed(finite(summary)))
     if page:
         paths.append(folder / f"{split}.html")
         write_html(paths[1], results, split, [group])

@@ -28,7 +28,7 @@ from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
 from cifar_flax.network import Network
-from cifar_flax.run import Run
+from cifar_flax.run import BareRun, Run
 from cifar_flax.runtime.progress import format_duration
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def write_report(
             num_classes=run.preprocessing.num_classes,
             averaged=run.has_ema and predictions.ema,
             predictions=predictions,
+            bare=isinstance(run, BareRun),
             scores=scores,
             topk=writer.add("topk", charts.topk_chart(scores), "Bars of top-1, 2, 3 and 5 accuracy"),
             **_summary(run, network, scores, curves.select_epochs(metrics)),

@@ -67,7 +67,7 @@ def corruption_accuracy(
     Raises:
       UserError: the images have no colour.
     """
-    _check_color(dataset)
+    check_color(dataset.images.shape[-1])
     names, path, progress = list(names), _path(folder, predictions, "corruptions"), ProgressLine()
     kept = (_read(folder, predictions, "corruptions") or {}).get("corruptions", {})
     scores: dict[str, list[float]] = {name: kept.get(name, []) for name in names}
@@ -104,7 +104,7 @@ def color_accuracy(network: Network, dataset: Dataset, predictions: Predictions,
     Raises:
       UserError: the images have no colour.
     """
-    _check_color(dataset)
+    check_color(dataset.images.shape[-1])
     grey = _top1(network, dataset, to_grayscale(dataset.images), predictions.tta)
     hue = {str(shift): _top1(network, dataset, shift_hue(dataset.images, shift), predictions.tta) for shift in HUE_SHIFTS}
     colors = {**_header(predictions), "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
@@ -191,8 +191,12 @@ def _top1(network: Network, dataset: Dataset, images: np.ndarray, tta: str) -> f
     return float((predicted_classes(network.logits(images, tta)) == dataset.labels).mean())
 
 
-def _check_color(dataset: Dataset) -> None:
-    channels = dataset.images.shape[-1]
+def check_color(channels: int) -> None:
+    """Refuses images without colour.
+
+    Raises:
+      UserError: there are not three channels.
+    """
     if channels != 3:
         plural = "s"[: channels != 1]
         raise UserError(f"images with {channels} channel{plural} have no colour; corruptions and hues need three channels")

@@ -1,4 +1,5 @@
 import csv
+import json
 import math
 import shutil
 
@@ -103,7 +104,13 @@ def test_csv_has_a_row_per_run(results, tmp_path):
     assert (first["run"], first["top1"], first["mcnemar_p"], first["group_n"]) == ("a", "0.5", "", "2")
     assert (float(second["top1_low"]), float(second["top1_high"])) == results[1].interval
     assert (second["mcnemar_p"], second["images_per_second"], second["seconds"]) == ("0.125", "200.0", "3661.0")
-    assert (third["optim.learning_rate"], third["model.blocks[0].pool"], third["group_sd"]) == ("0.2", "2", "")
+    assert (third["config.optim.learning_rate"], third["config.model.blocks[0].pool"], third["group_sd"]) == ("0.2", "2", "")
+
+
+def test_a_field_called_as_a_score_has_a_column_of_its_own(tmp_path):
+    write_csv(tmp_path / "table.csv", [result("a", 50, loss="cross_entropy"), result("b", 54, loss="mine:focal")])
+    first, second = csv.DictReader((tmp_path / "table.csv").open(newline=""))
+    assert (first["loss"], second["config.loss"]) == ("1.5", "mine:focal")
 
 
 def test_the_page_has_tables_and_curves(results, tmp_path):
@@ -199,6 +206,14 @@ def test_different_validation_images_are_refused(copy):
     assert len(load_results(workdirs, "test", "best")) == 2
 
 
+def test_what_decides_on_no_validation_image_may_differ(copy):
+    none = [copy(name, data_validation_fraction=0.0, data_split_seed=seed) for name, seed in (("a", 0), ("b", 3))]
+    assert len(load_results([str(path) for path in none], "train", "best")) == 2
+    folds = {"data_folds": 2, "data_fold": 1}
+    several = [copy(name, **folds, data_validation_fraction=share) for name, share in (("c", 0.1), ("d", 0.2))]
+    assert len(load_results([str(path) for path in several], "validation", "best")) == 2
+
+
 @pytest.mark.parametrize("paths", [["a"], ["a", "a"], ["a", "./a/"]])
 def test_a_comparison_needs_two_different_runs(paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -222,3 +237,6 @@ def test_seeds_that_differ_in_what_a_run_may_are_one_group_and_the_fields_are_na
     assert "not the seed alone differs, but also train.dtype" in text
     summary = read_checksummed(tmp_path / "report" / "test.json")
     assert (summary["n"], summary["top1_mean"], summary["top1_sd"]) == (2, 0.5, pytest.approx(math.sqrt(0.5)))
+    made[1].logits[:] = np.nan  # of a network that has diverged
+    write_seed_report(tmp_path / "report", seeds, "test", "best", page=False, predictions=made)
+    json.loads((tmp_path / "report" / "test.json").read_text(), parse_constant=pytest.fail)
