@@ -116,7 +116,7 @@ def load_config(config_path: str) -> Config:
     for spec in (config.model, config.optim):
         if taken and isinstance(spec, Spec) and type(spec).__module__ == module.__name__:
             kind = type(spec).__name__
-            raise UserError(f"{flag}: {kind} cannot be imported from this file: {taken}; rename the file")
+            raise UserError(f"{flag}: {kind} cannot be imported from this file: {taken}")
     return config
 
 
@@ -131,10 +131,12 @@ def _load_module(file: Path) -> tuple[types.ModuleType, str]:
     name, taken = file.stem, ""
     if str(file.parent) not in sys.path and run_directory_of(file) is None:
         sys.path.append(str(file.parent))
-    if not is_import_path(f"{name}:get_config"):
-        taken = f"{name} is no name of a module"
+    if (run := run_directory_of(file)) is not None:
+        taken = f"it lies in the run directory {run}, from which nothing is imported; move the file"
+    elif not is_import_path(f"{name}:get_config"):
+        taken = f"{name} is no name of a module; rename the file"
     elif (origin := _origin(name)) != file:
-        taken = f"Python has another module called {name}, {origin}"
+        taken = f"Python has another module called {name}, {origin}; rename the file"
     if taken:
         name = f"{__name__}.<{file}>"  # which no import path leads to
     spec = importlib.util.spec_from_file_location(name, file)

@@ -30,9 +30,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """
     names: list[str] = []
     for argument in arguments:
-        folder = Path(argument)
-        is_folder = not _is_address(argument) and folder.is_dir()
-        names += [str(path) for path in pictures_in(folder)] or [argument] if is_folder else [argument]
+        is_folder = not _is_address(argument) and os.path.isdir(argument)  # False where Path.is_dir raises
+        names += [str(path) for path in pictures_in(Path(argument))] or [argument] if is_folder else [argument]
     return names
 
 

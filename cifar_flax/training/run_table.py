@@ -40,7 +40,7 @@ def _describe_run(run: Path, folder: Path) -> tuple[str, ...]:
     try:
         config = read_config(run / "config.json")
         epochs = read_epochs(run)
-    except UserError:
+    except (UserError, OSError):
         return name, began, "(unreadable)", "", "", "", ""
     validated = [record["validation_top1"] for record in epochs if record.get("validation_top1") is not None]
     try:

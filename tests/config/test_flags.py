@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
+from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
-from cifar_flax.config.serialize import from_dict, to_dict, validated
+from cifar_flax.config.serialize import from_dict, to_dict, validated, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.models import ResNet
 from cifar_flax.optim import SGD
@@ -144,6 +145,14 @@ def test_specs_in_a_file_that_cannot_be_imported_are_refused(tmp_path, restored_
     assert "Mixer cannot be imported from this file" in str(error.value)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_specs_in_a_file_in_a_run_directory_are_refused_with_the_reason(tmp_path, restored_modules):
+    write_config(Config(), tmp_path / "config.json")
+    (tmp_path / "mixer_of_run.py").write_text(MIXER)
+    reason = f": it lies in the run directory {tmp_path}, from which nothing is imported; move the file"
+    with pytest.raises(UserError, match=f"{re.escape(reason)}$"):
+        load_config(str(tmp_path / "mixer_of_run.py"))
 
 
 def test_a_file_may_have_the_name_of_a_module_if_nothing_is_imported_from_it(tmp_path, restored_modules):

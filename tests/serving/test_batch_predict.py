@@ -110,3 +110,8 @@ def test_addresses_are_fetched(network, tmp_path, monkeypatch):
 def test_nothing_but_unreadable_files_is_no_crash(network, tmp_path):
     assert isinstance(dict(batch_predict.classify_all(network, [str(tmp_path / "none.png")])).popitem()[1], CifarFlaxError)
     assert list(batch_predict.classify_all(network, [])) == []
+
+
+def test_what_no_file_can_be_called_is_a_name_like_any(tmp_path):
+    long = "data:image/png;base64," + "A" * 300  # as it is copied from a page
+    assert batch_predict.expand([long, str(tmp_path / "a.png"), "a\0b"]) == [long, str(tmp_path / "a.png"), "a\0b"]

@@ -66,3 +66,13 @@ def test_the_config_is_named_as_the_command_named_it(tmp_path, flag):
     (tmp_path / "a" / "environment.json").write_text(dumps_checksummed(environment))
     _, row = describe_runs(tmp_path).splitlines()
     assert row.split()[:3] == ["a", "2026-01-02", "wide:short"]
+
+
+def test_a_run_that_cannot_be_read_has_a_row_that_says_so(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_config(Config(), tmp_path / name / "config.json")
+    (tmp_path / "a" / "metrics.jsonl").mkdir()  # an error of the system, as for a file of somebody else
+    _, first, second = describe_runs(tmp_path).splitlines()
+    assert first.split() == ["a", "(unreadable)"]
+    assert "convnet" in second
