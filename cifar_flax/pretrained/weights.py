@@ -185,6 +185,8 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
             "/".join(map(_escaped, path)): np.asarray(x, kernels if is_kernel(path, x) else np.float32, order="C")
             for path, x in sorted(flatten_dict(dict(variables)).items())
         }
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(variables))):
+        raise UserError("its weights are not finite: the training diverged; choose another checkpoint")
     infinite = [name for name, x in tensors.items() if not np.isfinite(x).all()]
     if infinite:
         raise UserError(f"{infinite[0]} does not fit into {dtype}; write another --dtype, such as float32")

@@ -1,21 +1,22 @@
 """Data sets as Hugging Face has them: Parquet files of its Hub, and Arrow files that its library `datasets` writes."""
 
 import itertools
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset, check_memory
+from cifar_flax.data.dataset import Dataset, check_memory, check_splits, warn_once
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.class_columns import read_classes
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
 from cifar_flax.data.sources.folders import DEFAULT_SIZE
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
-from cifar_flax.data.sources.split_names import SPLITS, split_in_name
+from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.files.redact import named_reason
@@ -58,8 +59,21 @@ class HubSource:
         except Exception as e:  # whatever it, the Hub's client or the network raise
             raise UserError(f"{self.identity}: cannot be fetched from the Hugging Face Hub ({named_reason(e)})") from None
         folder = Path(builder.cache_dir)
-        splits = read(folder, column_files_in(folder), self.image_size)
+        splits = read(folder, self._files(folder, builder.info.splits or ()), self.image_size)
+        try:
+            check_splits(splits)
+        except ValueError as e:
+            raise UserError(f"{self.identity}: {e}") from None
         cache.write(self.key(), splits, f"Hugging Face Hub, {self.identity}", self.identity)
+
+    def _files(self, folder: Path, names: Iterable[str]) -> list[Path]:
+        """Its files, SET-SPLIT.arrow or SET-SPLIT-00000-of-00002.arrow, but for those of splits called as none of ours."""
+        others, files = [name for name in names if name.lower() not in SPLIT_OF], list(column_files_in(folder))
+        if not others:
+            return files
+        warn_once("%s: left out: what is called %s", self.identity, ", ".join(others))
+        of_others = re.compile(rf".*-({'|'.join(map(re.escape, others))})(-\d+-of-\d+)?")
+        return [file for file in files if not of_others.fullmatch(file.stem)]
 
 
 class _Columns(NamedTuple):
@@ -122,7 +136,8 @@ def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def _split_of(path: Path, file: Path) -> str:
-    for name in (file.stem, *(parent.name for parent in file.relative_to(path.parent).parents)):
+    folder = path.absolute() if path.is_dir() else path.absolute().parent
+    for name in (file.stem, *(parent.name for parent in file.absolute().relative_to(folder.parent).parents)):
         if split := split_in_name(name):
             return split
     raise UserError(f"{file}: neither its name nor that of its folder says which split it is: train, validation or test")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
-from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.network import Network
 
 
@@ -27,4 +26,4 @@ def describe(network: Network) -> dict[str, Any]:
 
 def _data_set(name: str) -> str:
     """The name of a data set without the folders of this machine, which are nobody else's business."""
-    return name if name.startswith(HUB) else Path(name.removeprefix(FOLDER)).name
+    return Path(name.removeprefix(FOLDER)).name if name.startswith(FOLDER) else name

@@ -1,7 +1,9 @@
 """Tables of pictures: Parquet, the Arrow files of `datasets`, and sets of the Hugging Face Hub by their names."""
 
+import dataclasses
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,23 +18,49 @@ from tests.data.conftest import assert_same
 from tests.helpers.hub_files import datasets_cache, hub_folder, png, table
 
 
-def test_a_set_of_the_hub_by_its_name(tiny, tmp_path, monkeypatch):
-    """Through a stand-in for the library, which there is no network for here."""
-    asked = []
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Puts splits on a Hub: a stand-in for the library, which there is no network for here. Returns what it is asked."""
 
-    class Builder:
-        cache_dir = str(datasets_cache(tmp_path / "hf", tiny))
+    def put(splits):
+        asked = []
 
-        def download_and_prepare(self):
-            asked.append("prepared")
+        class Builder:
+            cache_dir = str(datasets_cache(tmp_path / "hf", splits))
+            info = SimpleNamespace(splits=dict.fromkeys(splits))
 
-    class Library:
-        @staticmethod
-        def load_dataset_builder(name, config):
-            asked.append((name, config))
-            return Builder()
+            def download_and_prepare(self):
+                asked.append("prepared")
 
-    monkeypatch.setitem(sys.modules, "datasets", Library)
+        class Library:
+            @staticmethod
+            def load_dataset_builder(name, config):
+                asked.append((name, config))
+                return Builder()
+
+        monkeypatch.setitem(sys.modules, "datasets", Library)
+        return asked
+
+    return put
+
+
+def test_splits_of_other_names_are_left_out_and_named(tiny, hub, caplog):
+    hub({**tiny, "train_extra": tiny["test"], "unlabeled": tiny["test"]})
+    read = load_dataset(DataConfig(name="hf:somebody/digits"), "train")
+    np.testing.assert_array_equal(read.images, tiny["train"].images)
+    assert caplog.messages == ["hf:somebody/digits: left out: what is called train_extra, unlabeled"]
+
+
+def test_a_class_of_two_superclasses_is_one_line(tiny, hub):
+    coarse = tiny["train"].coarse_labels.copy()
+    coarse[np.flatnonzero(tiny["train"].labels == 3)[0]] += 1
+    hub({**tiny, "train": dataclasses.replace(tiny["train"], coarse_labels=coarse)})
+    with pytest.raises(UserError, match=r"^hf:somebody/mixed: images of the class .* are of several superclasses"):
+        load_dataset(DataConfig(name="hf:somebody/mixed"), "train")
+
+
+def test_a_set_of_the_hub_by_its_name(tiny, hub):
+    asked = hub(tiny)
     read = load_dataset(DataConfig(name="hf:uoft-cs/cifar100:fine"), "train")
     np.testing.assert_array_equal(read.images, tiny["train"].images)
     assert asked == [("uoft-cs/cifar100", "fine"), "prepared"]
