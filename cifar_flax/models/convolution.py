@@ -91,9 +91,11 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
       [N, H', W', features].
 
     Raises:
-      ValueError: the padding is none of these.
+      ValueError: the padding is none of these, or no window fits into the map.
     """
     size, (_, height, width, _) = len(kernel), x.shape
+    if padding == "VALID" and min(height, width) < size:  # of which XLA makes a map without a pixel
+        raise ValueError(f"a map of {height}x{width} is too small for a kernel of {size}x{size} without padding")
     if size == stride == 1:
         return (_multiply if compilation.uses_onednn(x.dtype) else jnp.matmul)(x, kernel[0, 0])
     if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:

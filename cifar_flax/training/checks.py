@@ -36,6 +36,17 @@ def check_batch_size(config: Config, images: int, devices: int) -> None:
         )
 
 
+def check_square(config: Config, image_shape: tuple[int, int, int]) -> None:
+    """Checks that images which are to grow, from size to size, are square.
+
+    Raises:
+      ConfigError: they are not, and would be distorted.
+    """
+    height, width, _ = image_shape
+    if config.train.resolutions and height != width:
+        raise ConfigError(f"config.train.resolutions: for square images, and these have {height}x{width} pixels; leave it out")
+
+
 def check_functions(config: Config, preprocessing: Preprocessing) -> None:
     """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse.
 

@@ -119,11 +119,11 @@ def fit(
                     if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(step)):
                         runs.save(step, state)
                 runs.flush()
-                scores = trainer.evaluate(state, check)
-                state = runs.end_epoch(step, state, scores)
+                state = runs.end_epoch(step, state, scores := trainer.evaluate(state, check))
                 if after_epoch is not None:
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}))
-                consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
+                if not runs.done:  # a run that has ended is not stopped
+                    consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
         except StopRequested as stop:
             raise _saved(stop, runs, step, state) from None
         runs.finish(step)

@@ -84,6 +84,8 @@ def set_aside(workdir: Path) -> None:
             for folder in (workdir, *seeds):
                 locks.enter_context(_lock(folder))
             _move_aside(workdir)
+        if SEED.fullmatch(workdir.name):
+            (workdir.parent / SUMMARY).unlink(missing_ok=True)  # or readers would choose among the new runs by the old scores
 
 
 def in_use(workdir: Path) -> bool:

@@ -1,6 +1,7 @@
 """The run directories that one training fills: one, or one a vmapped seed, each the same as if its seed were trained alone."""
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.errors import UserError
+from cifar_flax.errors import Diverged, UserError
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
@@ -159,8 +161,12 @@ class Runs:
           scores: of each run, from `Trainer.evaluate`.
         Returns:
           The state with the learning rate of the next epoch.
+        Raises:
+          Diverged: the last update has made weights that are not finite, of which its loss and gradient do not tell yet.
         """
         self.flush()
+        for run, single, validation in zip(self._runs, self._trainer.layout.unstack(state), scores, strict=True):
+            _check_finite(step, single, validation, run.workdir)
         self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
         # The others have stopped early, or had ended this epoch before a kill that came between their checkpoints and these.
@@ -276,3 +282,14 @@ def _selecting(scores: Mapping[str, Scores]) -> Scores:
         return {}
     validation = scores["validation"]
     return {**validation, "raw_temperature": scores.get("validation_raw", validation)["temperature"]}
+
+
+def _check_finite(step: int, state: TrainState, scores: Mapping[str, Scores], workdir: Path) -> None:
+    losses = [of_weights["loss"] for of_weights in scores.values()]
+    if losses and all(map(math.isfinite, losses)):
+        return
+    if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.params)):
+        raise Diverged(
+            f"the weights are not finite after step {step} of {workdir}; try a lower config.optim.learning_rate. "
+            "What was saved before is intact."
+        )

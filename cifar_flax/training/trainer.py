@@ -36,7 +36,7 @@ from cifar_flax.runtime.devices import (
     replicated,
 )
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.checks import check_batch_size, check_functions, warn_of_one_class
+from cifar_flax.training.checks import check_batch_size, check_functions, check_square, warn_of_one_class
 from cifar_flax.training.chunks import Chunk, ChunkPlan, total_steps
 from cifar_flax.training.programs import Programs
 from cifar_flax.training.seed_layout import SeedLayout
@@ -123,6 +123,7 @@ class Trainer:
         )
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
+        check_square(config, preprocessing.image_shape)
         check_patterns(config.optim, trainer.abstract_state.params)
         check_functions(config, preprocessing)
         _ = trainer._teacher_variables  # before there are threads

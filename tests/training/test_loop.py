@@ -18,6 +18,8 @@ from cifar_flax.errors import ConfigError, Diverged, Preempted, UserError
 from cifar_flax.models import BlockConfig
 from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checks import check_square
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.runs import Runs
@@ -139,6 +141,37 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_checkpoint(c
     config.optim = SGD(learning_rate=3e38)
     with pytest.raises(Diverged, match=r"is not finite at step \d \(epoch 1\) of .*; try a lower config\.optim\.learning_rate"):
         training(validated(config))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.0])
+def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_saved(config, tmp_path, fraction):
+    """Loss and gradient are those before it."""
+    config.optim.learning_rate, config.train.batch_size, config.train.epochs = 1e39, 250, 1
+    config.data.validation_fraction = fraction
+    with pytest.raises(Diverged, match=r"^the weights are not finite after step 1 of .*run; try a lower"):
+        train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == []
+
+
+def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_path, monkeypatch):
+    evaluate = Trainer.evaluate
+
+    def ask(self, state, between_batches=lambda: None):
+        scores = evaluate(self, state, between_batches)
+        signal.raise_signal(signal.SIGTERM)
+        return scores
+
+    config.train.epochs = 1
+    monkeypatch.setattr(Trainer, "evaluate", ask)
+    train(config, tmp_path / "run")
+    assert len(of_kind("epoch", tmp_path / "run")) == 1
+
+
+def test_images_that_are_not_square_do_not_grow(config):
+    config.train.resolutions = (ResolutionConfig(0.5, 4),)
+    with pytest.raises(ConfigError, match=r"for square images, and these have 8x6 pixels; leave it out"):
+        check_square(config, (8, 6, 3))
+    check_square(config, (8, 8, 1))
 
 
 def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):

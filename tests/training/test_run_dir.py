@@ -18,6 +18,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.runtime import app
 from cifar_flax.training import run_dir
 from cifar_flax.training.run_dir import in_use, open_run_dir, set_aside
+from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.trainer import Trainer
 from tests.helpers.picture_folders import fill, save
 from tests.training.test_strange_runs import PREPROCESSING
@@ -303,3 +304,12 @@ def test_a_run_and_the_seeds_of_another_are_not_mixed_in_one_folder(tiny_config,
     open_run_dir(workdir, config, PREPROCESSING).close()
     assert not (workdir / "seed0").exists()
     assert (tmp_path / "run.2" / "seed1" / "config.json").exists()
+
+
+def test_the_scores_of_seeds_that_are_moved_aside_do_not_choose_among_the_new_ones(tiny_config, tmp_path):
+    trained(tmp_path / "seed0", validated(tiny_config))
+    (tmp_path / SUMMARY).write_text('{"score": "validation top-1", "seeds": {"seed0": 0.5}}')
+    set_aside(tmp_path / "seed1")
+    assert (tmp_path / SUMMARY).exists()  # nothing was moved
+    set_aside(tmp_path / "seed0")
+    assert not (tmp_path / SUMMARY).exists()
