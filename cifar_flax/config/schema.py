@@ -122,7 +122,7 @@ class TrainConfig(ConfigBase):
     epochs: Epochs = 10  # 8.75, say, ends within the ninth
     batch_size: Count = 128  # over all devices together
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
-    resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`; validation is at the images' own size
+    resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`, square; validation is at the images' own size
     init_from: str = ""  # RUN, pretrained:NAME or FILE, of the same normalization; what fits by name and shape is taken
     teacher: str = ""  # network as in init_from, of the same classes, whose answers to the images are a part of the targets
     teacher_weight: Probability = 0.5  # that part
