@@ -26,7 +26,7 @@ from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.installation import CONFIGS
 from cifar_flax.files.redact import named_reason
 
-BARE_NAME = re.compile(r"\w+")
+BARE_NAME = re.compile(r"\w*")
 
 _argv: list[str] = []  # what config_flags looks for overrides in: the command line without those that swap a spec
 
@@ -96,7 +96,7 @@ def load_config(config_path: str) -> Config:
     """
     path, *variant = config_path.split(":", 1)
     file, flag = Path(path), f"--config={config_path if config_path.isprintable() else repr(config_path)}"
-    if BARE_NAME.fullmatch(path) or not path:
+    if BARE_NAME.fullmatch(path):
         file = CONFIGS / f"{path}.py"
         if not file.is_file():
             raise UserError(f"{flag}: no config of this name{_similar(path)}")

@@ -184,7 +184,7 @@ class Space:
         """{name: value} that two equal spaces have in common, for comparing searches."""
         parts = {f"space {name}": str(domain) for name, domain in self.domains.items()}
         if self.apply is not None:
-            code = ast.dump(ast.parse(self.path.read_bytes()))  # with all that apply() may call, and without comments
+            code = ast.unparse(ast.parse(self.path.read_bytes()))  # with all that apply() may call, and without comments
             parts["space apply()"] = hashlib.sha256(code.encode()).hexdigest()[:8]
         return parts
 

@@ -165,8 +165,6 @@ class Runs:
           Diverged: the last update has made weights that are not finite, of which its loss and gradient do not tell yet.
         """
         self.flush()
-        for run, single, validation in zip(self._runs, self._trainer.layout.unstack(state), scores, strict=True):
-            _check_finite(step, single, validation, run.workdir)
         self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
         # The others have stopped early, or had ended this epoch before a kill that came between their checkpoints and these.
@@ -199,6 +197,7 @@ class Runs:
     def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
         assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
+        _check_finite(step, state, scores, run.workdir)
         run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
         run.logger.first_layer(step, lambda: self._trainer.first_layer_kernels(state.params))
         if run is self._shown:

@@ -19,7 +19,6 @@ from cifar_flax.models import BlockConfig
 from cifar_flax.optim.optimizers import SGD
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.checks import check_square
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.runs import Runs
@@ -147,7 +146,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_checkpoint(c
 def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_saved(config, tmp_path, fraction):
     """Loss and gradient are those before it."""
     config.optim.learning_rate, config.train.batch_size, config.train.epochs = 1e39, 250, 1
-    config.data.validation_fraction = fraction
+    config.data.validation_fraction, config.plateau.patience, config.early_stopping.patience = fraction, 0, 0
     with pytest.raises(Diverged, match=r"^the weights are not finite after step 1 of .*run; try a lower"):
         train(config, tmp_path / "run")
     assert saved_steps(tmp_path / "run") == []
@@ -165,13 +164,6 @@ def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_
     monkeypatch.setattr(Trainer, "evaluate", ask)
     train(config, tmp_path / "run")
     assert len(of_kind("epoch", tmp_path / "run")) == 1
-
-
-def test_images_that_are_not_square_do_not_grow(config):
-    config.train.resolutions = (ResolutionConfig(0.5, 4),)
-    with pytest.raises(ConfigError, match=r"for square images, and these have 8x6 pixels; leave it out"):
-        check_square(config, (8, 6, 3))
-    check_square(config, (8, 8, 1))
 
 
 def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):
@@ -330,20 +322,6 @@ def test_metrics_jsonl_is_plain_json(config, training):
     for workdir in training(config):
         for line in (workdir / "metrics.jsonl").read_text().splitlines():
             assert "hash" not in json.loads(line)
-
-
-@pytest.mark.parametrize(
-    ("loss", "custom", "returned"),
-    [
-        ("tests.optim.test_losses:mean_over_batch", (), "mean_over_batch returned float32"),
-        ("cross_entropy", ("tests.augment.test_policy:to_nothing",), "to_nothing returned NoneType"),
-    ],
-)
-def test_functions_that_return_another_shape_are_refused_before_there_is_a_folder(config, tmp_path, loss, custom, returned):
-    config.loss, config.augment.custom = loss, custom
-    with pytest.raises(ConfigError, match=returned):
-        train(validated(config), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_records_are_on_the_disk_before_a_checkpoint_that_follows_them(config, training, monkeypatch):
