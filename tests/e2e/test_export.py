@@ -51,7 +51,7 @@ def test_a_run_calibrated_after_it_was_evaluated_is_exported_with_its_own_calibr
     metadata = {entry.key: entry.value for entry in onnx.load(run / "export" / "run.onnx").metadata_props}
     for figures in (exported, json.loads(metadata["figures"])):
         assert (figures["temperature"], figures["ece"]) == (20.0, pytest.approx(expected["ece"]))
-    assert f"| expected calibration error | {100 * expected['ece']:.2f} % |" in card
+    assert f"| expected calibration error | {100 * expected['ece']:.2f}% |" in card
 
 
 @pytest.mark.parametrize(
