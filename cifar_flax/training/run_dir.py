@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -99,20 +100,20 @@ def in_use(workdir: Path) -> bool:
     return False
 
 
-def with_recorded_dtype(config: Config, workdir: Path, restart: bool) -> Config:
+def with_recorded_dtype(config: Config, workdir: Path, restart: bool, siblings: Sequence[Path] = ()) -> Config:
     """`config` with `auto` as the compute dtype replaced: by that of the run in `workdir`, else by the fastest here.
 
-    A run keeps the dtype that it began with, wherever it goes on; on several hosts that of the first counts.
+    A run keeps the dtype that it began with, wherever it goes on, and one that begins takes that of `siblings`, its other
+    seeds, where one has trained; on several hosts that of the first counts.
 
     Raises:
-      UserError: the run's config.json is damaged, or nothing says which config it has.
+      UserError: a run's config.json is damaged, or nothing says which config it has.
     """
     if config.train.dtype is not Dtype.AUTO:
         return config
 
     def recorded() -> Config | None:
-        begun_with = _recorded_config(workdir)
-        return begun_with if _has_trained(workdir) else None
+        return next((_recorded_config(folder) for folder in (workdir, *siblings) if _has_trained(folder)), None)
 
     begun_with = None if restart else raise_on_all_hosts(recorded)
     dtype = fastest_dtype() if begun_with is None else begun_with.train.dtype

@@ -72,7 +72,7 @@ def train_seeds(
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
     with Interrupt(max_minutes) as interrupt:
         if vmapped:
-            _train(runs, runs[0], (), interrupt, restart, profile, layers)
+            _train(runs, runs, (), interrupt, restart, profile, layers)
         else:
             for i, run in enumerate(runs):
                 which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
@@ -82,25 +82,26 @@ def train_seeds(
                 if is_main_process():
                     print(which, flush=True)
                 others = [] if i else [later.workdir for later in runs[1:]]
-                _train([run], runs[0], others, interrupt, restart, profile and i == 0, layers and i == 0)
+                _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
     if is_main_process():
         print(_summarize(runs, workdir))
 
 
 def _train(
     runs: Sequence[SeedRun],
-    begun: SeedRun,
+    all_runs: Sequence[SeedRun],
     others: Sequence[Path],
     interrupt: Interrupt,
     restart: bool,
     profile: bool,
     layers: bool,
 ) -> None:
-    """Trains runs in one program, whose memory is free again when it returns, on the images of the run that was begun first."""
-    first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart)
+    """Trains runs in one program, whose memory is free again when it returns; the first of all decides dtype and images."""
+    siblings = [run.workdir for run in all_runs]
+    first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart, siblings)
     trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, tuple(run.config.seed for run in runs)))
-    if begun not in runs:
-        raise_on_all_hosts(lambda: with_recorded_data(trainer.preprocessing, first, begun.workdir))
+    if all_runs[0] not in runs:
+        raise_on_all_hosts(lambda: with_recorded_data(trainer.preprocessing, first, siblings[0]))
     fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers, others=others)
 
 

@@ -238,6 +238,18 @@ def test_a_removed_config_json_is_written_again_by_the_command_that_trains_the_r
         assert read_config(tmp_path / "run" / "config.json") == longer
 
 
+def test_a_seed_begins_in_the_dtype_of_those_that_have_trained(tiny_config, tmp_path, monkeypatch):
+    tiny_config.train.dtype = Dtype.AUTO
+    config, (begun, next_seed) = validated(tiny_config), [tmp_path / "seed0", tmp_path / "seed1"]
+    trained(begun, replace(config, train=replace(config.train, dtype=Dtype.BFLOAT16)))
+    monkeypatch.setattr(run_dir, "fastest_dtype", lambda: Dtype.FLOAT32)
+    for workdir in (begun, next_seed):
+        actual = run_dir.with_recorded_dtype(config, workdir, restart=False, siblings=(begun, next_seed))
+        assert actual.train.dtype is Dtype.BFLOAT16
+    restarted = run_dir.with_recorded_dtype(config, next_seed, restart=True, siblings=(begun, next_seed))
+    assert restarted.train.dtype is Dtype.FLOAT32
+
+
 @pytest.mark.parametrize("content", [None, "{", {}, {"config": None}, {"config": {"seed": "x"}}])
 def test_checkpoints_of_a_config_that_nothing_names_are_refused(tiny_config, tmp_path, content):
     config, environment = validated(tiny_config), tmp_path / "run" / "environment.json"
