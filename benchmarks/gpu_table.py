@@ -13,7 +13,7 @@ def table(results: Mapping[str, Any]) -> str:
         how = "the same bits" if figures["bitwise_equal"] else "OTHER BITS"
         lines.append(f"Killed after step {figures['killed_after_step']} of {figures['steps']} and resumed: {how}.")
     if figures := parts["tests"]:
-        lines.append(f"Tests: exit code {figures['exit_code']}; {figures['summary']}")
+        lines.append("\n".join((f"Tests: exit code {figures['exit_code']}; {figures['summary']}", *figures["failed"])))
     return "\n".join(lines)
 
 
@@ -28,7 +28,7 @@ def _commands(first: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
         "| --- | --- | --- | --- | --- |",
     ]
     for name, seconds in times.items():
-        programs = "nothing compiled" if name == "seed0" else "programs on disk"
+        programs = "programs on disk" if seconds["cached"] else "nothing compiled"
         score = f"{100 * top1[name]:.2f}" if name in top1 else ""
         lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {score} |")
     if len(top1) > 1:
@@ -54,6 +54,7 @@ def _steps(figures: Mapping[str, Any]) -> list[str]:
         return []
     names = list(dict.fromkeys(variant for by_variant in figures["seconds_per_step"].values() for variant in by_variant))
     lines = [
+        "A step without augmentation, of an optimizer that both have:\n",
         f"| milliseconds a step | {' | '.join(names)} | speed over the faster of PyTorch |",
         "| --- " * (len(names) + 2) + "|",
     ]

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from cifar_flax.errors import RunFailed
 from cifar_flax.training.records import read_epochs
@@ -17,6 +19,12 @@ ROOT = Path(__file__).parent.parent
 
 class OutOfTime(Exception):
     """The minutes are over."""
+
+
+def with_checkout(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the checkout on the path of Python."""
+    path = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
+    return {**environment, "PYTHONPATH": path}
 
 
 class Machine:
@@ -33,11 +41,8 @@ class Machine:
         self.output, self.data, self.dry = output, data, dry
         self.programs = (output / "programs").absolute()
         self._deadline = time.monotonic() + 60 * minutes
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-            "CIFAR_FLAX_COMPILATION_CACHE": str(self.programs),
-        }
+        self._environment = with_checkout(os.environ) | {"CIFAR_FLAX_COMPILATION_CACHE": str(self.programs)}
+        self._environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would be taken instead
 
     def seconds_left(self) -> float:
         """Raises OutOfTime if there are none."""
@@ -63,11 +68,14 @@ class Machine:
         begin = time.monotonic()
         process = self.start(script, *arguments, **environment)
         self.wait(process)
-        if process.returncode:
-            raise RunFailed(
-                f"{script} {' '.join(arguments)} ended with exit code {process.returncode}; see {self.output}/log.txt"
-            )
+        self._check(process)
         return time.monotonic() - begin
+
+    def _check(self, process: subprocess.Popen[bytes]) -> None:
+        if process.returncode:
+            assert isinstance(process.args, list)  # for the type checker
+            command = " ".join(map(str, process.args[1:]))
+            raise RunFailed(f"{command} ended with exit code {process.returncode}; see {self.output}/log.txt")
 
     def end_of_log(self, lines: int) -> list[str]:
         """The last lines that commands have printed, but for empty ones."""
@@ -85,16 +93,19 @@ class Machine:
             self.seconds_left()
             raise
 
-    def train(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, float]:
+    def train(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, Any]:
         """Trains into OUTPUT/NAME, from the beginning; seconds as `train_on` gives them."""
         return self.train_on(name, config, *arguments, "--restart", **environment)
 
-    def train_on(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, float]:
-        """Trains or goes on; seconds of the command, of training, and of the latter those that waited for programs."""
-        workdir = self.output / name
+    def train_on(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, Any]:
+        """Trains or goes on; seconds of the command, of training, and of the latter those that waited for programs.
+
+        Under `cached`, whether programs were on disk.
+        """
+        workdir, cached = self.output / name, self.programs.exists() and any(self.programs.iterdir())
         seconds = self.run("launch/train.py", *self.config(config), *arguments, f"--workdir={workdir}", **environment)
         last = read_epochs(self.runs(workdir)[0])[-1]
-        return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"]}
+        return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"], "cached": cached}
 
     def config(self, name: str) -> tuple[str, ...]:
         """The flags of a config, or of the tiny one."""
@@ -107,10 +118,12 @@ class Machine:
     def test_top1(self, *names: str) -> list[float]:
         """Top-1 on test of the runs in OUTPUT/NAME, scored side by side."""
         folders = [folder for name in names for folder in self.runs(self.output / name)]
-
-        def evaluate(folder: Path) -> None:
-            self.run("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport")
-
-        with ThreadPoolExecutor(len(folders)) as pool:  # each is killed when the time is over
-            list(pool.map(evaluate, folders))
+        with ExitStack() as stack:
+            running = []
+            for folder in folders:
+                running.append(self.start("launch/evaluate.py", f"--run={folder}", "--split=test", "--noreport"))
+                stack.callback(running[-1].kill)  # whatever ends the wait for another
+            for process in running:
+                self.wait(process)
+                self._check(process)
         return [json.loads((folder / "report" / "test.json").read_text(encoding="utf-8"))["top1"] for folder in folders]

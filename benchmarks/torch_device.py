@@ -26,4 +26,4 @@ def steps(workload: Workload, chunk: int) -> tuple[dict[str, Callable[[], object
 def environment() -> dict[str, str]:
     """The versions and the card."""
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return {"torch": torch.__version__, "cuda": str(torch.version.cuda), "card": card}
+    return {"torch": str(torch.__version__), "cuda": str(torch.version.cuda), "card": card}

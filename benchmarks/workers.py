@@ -101,7 +101,7 @@ def _serve(pipe: Connection, name: str) -> None:
     common: dict[str, Callable[..., Any]] = {
         "build": build,
         "time_step": lambda name, steps: time_steps(built[name], steps),
-        "versions": lambda packages: {package: importlib.import_module(package).__version__ for package in packages},
+        "versions": lambda packages: {package: str(importlib.import_module(package).__version__) for package in packages},
     }
     try:
         module = importlib.import_module(f"benchmarks.{name}")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -11,20 +13,20 @@ from benchmarks import gpu
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
 from cifar_flax.config.flags import load_config
-from cifar_flax.errors import RunFailed
+from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from tests.conftest import ROOT, UNOPTIMIZED
 
 RESULTS = {
     "commands": {
         "alone": {
-            "seed0": {"command": 64.0, "training": 50.1, "compilation": 40.0},
-            "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0},
+            "seed0": {"command": 64.0, "training": 50.1, "compilation": 40.0, "cached": False},
+            "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0, "cached": True},
         },
         "test_top1": [0.7527, 0.7529],
     },
     "seeds": {
-        "alone": {"seed2": {"command": 10.0, "training": 4.0, "compilation": 1.0}},
+        "alone": {"seed2": {"command": 10.0, "training": 4.0, "compilation": 1.0, "cached": True}},
         "test_top1": [0.75],
         "vmapped": {"command": 20.0, "training": 9.0, "compilation": 2.0, "test_top1": [0.75, 0.76]},
         "three_conv": {"one": {}, "five": {}, "ratio": 2.25},
@@ -114,6 +116,66 @@ def test_a_run_that_ends_before_it_is_killed_shows_nothing(tmp_path, monkeypatch
         list(gpu.resume(machine))
 
 
+def test_a_run_that_fails_before_it_has_saved_shows_nothing(tmp_path, monkeypatch):
+    machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
+    (tmp_path / "whole" / "checkpoints" / "90").mkdir(parents=True)
+    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "train", lambda *arguments: None)
+    monkeypatch.setattr(machine, "start", lambda *arguments: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
+    with pytest.raises(RunFailed, match="ended with exit code 3, before it had saved"):
+        list(gpu.resume(machine))
+
+
+def test_a_run_that_was_to_be_killed_does_not_outlive_the_time(tmp_path, monkeypatch):
+    machine, started = Machine(tmp_path, minutes=10, data="cifar100", dry=True), []
+    (tmp_path / "whole" / "checkpoints" / "90").mkdir(parents=True)
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "train", lambda *arguments: None)
+    monkeypatch.setattr(machine, "start", lambda *arguments: started.append(subprocess.Popen(sleep)) or started[0])
+    monkeypatch.setattr(machine, "seconds_left", Mock(side_effect=OutOfTime))
+    with pytest.raises(OutOfTime):
+        list(gpu.resume(machine))
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_what_is_measured_on_one_card_or_commit_is_not_mixed_with_another(tmp_path, monkeypatch):
+    here = {"backend": "gpu", "git_commit": "a", "git_dirty": False, "devices": ["H200"]}
+    monkeypatch.setattr(gpu, "_environment", lambda: here)
+    monkeypatch.setattr(gpu, "_DRY_RUN", Mock(value=False))
+    results = {}
+    gpu._check_environment(results, tmp_path / "gpu.json")
+    assert results == {"environment": here}
+    gpu._check_environment(results, tmp_path / "gpu.json")
+    monkeypatch.setattr(gpu, "_environment", lambda: {**here, "devices": ["A100"]})
+    with pytest.raises(
+        UserError, match=r"of devices \['H200'\], and now it is \['A100'\]; give another folder"
+    ):
+        gpu._check_environment(results, tmp_path / "gpu.json")
+    monkeypatch.setattr(gpu, "_environment", lambda: {**here, "backend": "cpu", "devices": ["cpu"]})
+    with pytest.raises(UserError, match="JAX finds no GPU here, only cpu; to try all parts on a CPU: --dry_run"):
+        gpu._check_environment({}, tmp_path / "gpu.json")
+
+
+def test_a_framework_that_cannot_be_imported_is_left_out_and_named():
+    broken = Mock(call=Mock(side_effect=RunFailed("torch_device: the process ended with 1")))
+    workers = {name: {"jax_device": Mock(call=Mock(return_value="0.12")), "torch_device": broken} for name in ("wide", "fast")}
+    expected = {"jax_device": "0.12"}, ["torch_device was left out: torch_device: the process ended with 1"]
+    assert gpu._environments(workers) == expected
+    assert [list(of_network) for of_network in workers.values()] == [["jax_device"]] * 2
+
+
+def test_steps_that_were_not_compiled_in_time_are_not_complete(tmp_path, monkeypatch):
+    machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
+    monkeypatch.setattr(gpu, "Worker", MagicMock())
+    monkeypatch.setattr(gpu, "_build", lambda configs, *_: {name: ({}, [f"ours was left out: {gpu.LATE}"]) for name in configs})
+    figures = []
+    with pytest.raises(OutOfTime):
+        figures += gpu.steps(machine)
+    monkeypatch.setattr(gpu, "_build", lambda configs, *_: {name: ({}, ["ours was left out: no memory"]) for name in configs})
+    assert [list(of["seconds_per_step"]) for of in gpu.steps(machine)] == [[]] * len(gpu.DRY_NETWORKS)
+
+
 class Builder:
     """In the place of a worker: builds a step, or fails."""
 
@@ -142,7 +204,7 @@ def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
         (
             "import sys; from benchmarks import gpu; from cifar_flax.runtime import app",
             "gpu.PARTS['commands'] = lambda machine: [machine.run('-c', 'raise SystemExit(\"of no use\")')]",
-            "gpu.PARTS['tests'] = lambda machine: [{'exit_code': 0, 'summary': 'all passed'}]",
+            "gpu.PARTS['tests'] = lambda machine: [{'exit_code': 0, 'summary': 'all passed', 'failed': []}]",
             f"sys.argv = ['gpu', '--output={tmp_path}', '--dry_run', '--parts=commands,tests']",
             "app.run(gpu.main)",
         )
@@ -158,7 +220,7 @@ def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
 def test_an_unknown_part_is_one_line(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--parts=steps,speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    expected = "--parts: no 'speed'; expected some of commands, resume, tests, steps, seeds\n"
+    expected = "--parts: no 'speed'; expected some of commands, steps, seeds, resume, tests\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
@@ -179,7 +241,7 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
         assert done.returncode == 0, done.stderr
     assert "commands:" not in done.stdout  # they are in the file
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
-    assert set(results) == {*gpu.PARTS, "dry_run"}
+    assert set(results) == {*gpu.PARTS, "dry_run", "environment"}
     assert results["resume"]["bitwise_equal"]
     assert results["tests"]["exit_code"] == 0
     assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu.DRY_SEEDS

@@ -61,10 +61,10 @@ def test_train_leaves_a_run_that_evaluate_reads(launch, tmp_path):
 def test_eight_devices_score_as_one_does_and_logits_that_are_nan_are_scored(launch, tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     report = run / "report"
-    scored = launch("evaluate", f"--run={run}", "--split=test")
+    scored = launch("evaluate", f"--run={run}", "--noreport")
     assert scored.returncode == 0, scored.stderr
     _, logits = assert_report_is_scikit_learns(report)
-    eight = launch("evaluate", f"--run={run}", "--split=test", env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
+    eight = launch("evaluate", f"--run={run}", "--noreport", env={"XLA_FLAGS": "--xla_force_host_platform_device_count=8"})
     assert eight.returncode == 0, eight.stderr
     _, same_logits = assert_report_is_scikit_learns(report)
     np.testing.assert_allclose(same_logits, logits, rtol=1e-4, atol=1e-5)
@@ -72,7 +72,7 @@ def test_eight_devices_score_as_one_does_and_logits_that_are_nan_are_scored(laun
     facts = read_checksummed(run / "dataset.json")
     zero = [1e-60] * 3  # as float32, divided by which all logits are NaN
     (run / "dataset.json").write_text(dumps_checksummed({**facts, "std": zero}))
-    diverged = launch("evaluate", f"--run={run}", "--split=test")
+    diverged = launch("evaluate", f"--run={run}", "--noreport")
     assert diverged.returncode == 0, diverged.stderr
     scores = json.loads((report / "test.json").read_text())
     assert (scores["loss"], scores["ece"], scores["top1"], scores["macro_f1"]) == (None, None, 0, 0)
@@ -120,6 +120,7 @@ def test_tensorflow_stays_out_of_the_training_process(tiny_data, tmp_path, monke
     )
     monkeypatch.syspath_prepend(str(ROOT))
     result = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "False True", result.stdout + result.stderr
 
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.tiny import shrink
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.data import cache
 from cifar_flax.data.batches import Batch
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
-from cifar_flax.models.resnet import ResNet
 from cifar_flax.training.loop import train
 from cifar_flax.training.step import METRICS, TrainStep
 from cifar_flax.training.trainer import Trainer
@@ -91,9 +91,7 @@ def test_a_step_returns_a_state_of_the_same_shapes(experiment, on_thumbnails):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", VARIANTS)
 def test_trains_for_a_few_steps(experiment, on_thumbnails, tmp_path):
-    config = on_thumbnails(experiment)
-    if isinstance(config.model, ResNet):  # the whole of it is traced above
-        config.model.blocks = (1,) * len(config.model.blocks)
+    config = shrink(on_thumbnails(experiment))  # the whole of its network is traced above
     state = train(config, tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [record for record in records if record["kind"] == "step"]

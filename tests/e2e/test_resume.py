@@ -97,7 +97,7 @@ def states(workdir):
 @pytest.mark.parametrize("way", WAYS)
 def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache, tiny_data, tmp_path):
     whole, workdir = undisturbed(*WAYS[way]), tmp_path / "run"
-    for step in (4, 13, 19):
+    for step in (4, 13, 19) if way == "step by step" else (13,):
         status, _ = stop_at(workdir, tiny_cache, step, signal.SIGKILL, *WAYS[way])
         assert status == -signal.SIGKILL
     assert start(workdir, tiny_cache, *WAYS[way]).wait(timeout=TIMEOUT) == 0
@@ -133,12 +133,14 @@ def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(undisturbed, tiny_ca
 def test_two_processes_do_not_share_a_workdir(tiny_cache, tmp_path):
     workdir = tmp_path / "run"
     first = start(workdir, tiny_cache)
-    while not (workdir / "config.json").exists():  # which is written after the lock is taken
+    while first.poll() is None and not (workdir / "config.json").exists():  # which is written after the lock is taken
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)  # or it might have ended before the second has started
-    second = start(workdir, tiny_cache)
-    _, stderr = second.communicate(timeout=TIMEOUT)
-    first.send_signal(signal.SIGCONT)
+    try:
+        second = start(workdir, tiny_cache)
+        _, stderr = second.communicate(timeout=TIMEOUT)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process is training" in stderr
     assert first.wait(timeout=TIMEOUT) == 0

@@ -62,6 +62,7 @@ def assert_trains_exactly(scene, workdir, **environment):
     expected = scene.undisturbed.content
     for part, value in content(workdir).items():
         assert value == expected[part], f"{part} differs"
+    return done.errors
 
 
 def test_environments_of_other_programs_change_nothing(scene, rng, thorough):
@@ -80,8 +81,8 @@ def test_a_run_lies_under_any_path_or_is_refused_before_it_begins(scene, rng, th
 
 
 def test_a_file_system_without_locks_is_warned_of(scene, python_with):
-    workdir = scene.fresh("run")
-    assert_trains_exactly(scene, workdir, **python_with(WITHOUT_LOCKS))
+    errors = assert_trains_exactly(scene, scene.fresh("run"), **python_with(WITHOUT_LOCKS))
+    assert "this file system has no locks" in errors
 
 
 def test_a_rename_that_fails_loses_nothing(scene, rng, thorough, python_with):
