@@ -36,11 +36,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def figures(workdir: Path) -> dict[str, Any]:
-    """What a finished and evaluated run has to show."""
+def figures(workdir: Path, views: Sequence[str] = ()) -> dict[str, Any]:
+    """What a finished run has to show, which was evaluated as it is and, in folders of their own, with these views."""
     config = read_checksummed(workdir / "config.json")
     scores = read_checksummed(workdir / "report" / "test.json")
-    color, views = workdir / "report" / "test_color.json", ("flip", "flip+shift")
+    color = workdir / "report" / "test_color.json"
     epochs = read_epochs(workdir)
     best = max(epochs, key=lambda record: (record.get("validation_top1") or 0.0, record["step"]))  # the last without validation
     line: dict[str, Any] = {
@@ -60,8 +60,8 @@ def figures(workdir: Path) -> dict[str, Any]:
     if color.exists():
         line["color"] = {name: value for name, value in read_checksummed(color).items() if name in COLOR}
     for view in views:
-        if (path := workdir / view / "test.json").exists():
-            line[f"test_{view.replace('+', '_')}"] = {"top1": read_checksummed(path)["top1"]}
+        scores = read_checksummed(workdir / view / f"test_{view}.json")
+        line[f"test_{view.replace('+', '_')}"] = {"top1": scores["top1"]}
     return line
 
 
@@ -80,7 +80,7 @@ def made_with(workdir: Path) -> dict[str, Any]:
     environment = read_checksummed(workdir / "environment.json")
     return {
         "dtype": read_checksummed(workdir / "config.json")["train"]["dtype"],
-        "commit": (environment["git_commit"] or "")[:10],
+        "commit": (environment["git_commit"] or "")[:10] + ("+changes" if environment["git_dirty"] else ""),
         "cpu": environment["cpu"],
         "cpu_flags": environment["cpu_flags"],
         "cpus": environment["cpus"],

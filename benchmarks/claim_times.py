@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.claim_list import Claim, Search, Training, loaded
+from benchmarks.machine import with_checkout
 from benchmarks.plan import layers_of, multiply_adds
 from cifar_flax.config import Config, Dtype
+from cifar_flax.errors import RunFailed
 
 TRAIN_IMAGES = {"shapes100": 25_000}  # else 50,000
 STARTUP_SECONDS = 20.0  # seconds until the first step, and for the scores
@@ -38,8 +41,15 @@ print(json.dumps({**environment, "multiply_adds_a_second": 2048**3 / min(seconds
 
 
 def this_machine() -> dict[str, Any]:
-    """`environment.json` of a run here, and multiply_adds_a_second of a matrix product; in a child, which frees the GPU."""
-    done = subprocess.run([sys.executable, "-c", _PROBE], check=True, capture_output=True, text=True)
+    """`environment.json` of a run here, and multiply_adds_a_second of a matrix product; in a child, which frees the GPU.
+
+    Raises:
+      RunFailed: JAX does not start.
+    """
+    command = [sys.executable, "-c", _PROBE]
+    done = subprocess.run(command, env=with_checkout(os.environ), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -62,12 +72,8 @@ def dtype(config: Config, machine: Mapping[str, Any]) -> str:
 def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[float, str]:
     """Seconds of one seed of a training, or of a whole search, and what they are from."""
     config = loaded(claim)
-    images = _images(config)
-    here = [
-        line
-        for line in lines
-        if "test" in line and (hardware(line), line["dtype"]) == (hardware(machine), dtype(config, machine))
-    ]
+    images, alone = _images(config), [line for line in lines if "test" in line and "at_once" not in line]
+    here = [line for line in alone if (hardware(line), line["dtype"]) == (hardware(machine), dtype(config, machine))]
     runs = claim.trials * claim.folds if isinstance(claim, Search) else 1
     if alike := [_seconds(line) / line["images"] for line in here if line["config"] == claim.config]:
         seconds, source = images * statistics.median(alike), "its like here"

@@ -9,7 +9,8 @@ line is appended to benchmarks/results/claims.jsonl as each run ends; runs that 
 computes in another dtype. `seconds` is the time of training with everything included, `compilation` its part for compiling.
 `peak_memory_gb` is the peak of the training process, or of the last one of an interrupted run. `curves` has at most 50 epochs.
 
-Several run at once on an accelerator, each in a process of its own, which also compiles. docs/experiments.md reads the lines.
+Several run at once on an accelerator, each in a process of its own, which also compiles; a line then has their number,
+`at_once`, and its seconds are no estimate of others. docs/experiments.md reads the lines.
 --dry_run goes through all of it with tiny networks and images; its figures mean nothing.
 """
 
@@ -31,7 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.claim_lines import figures, read_lines, search_figures, table
 from benchmarks.claim_list import GROUPS, ROOT, Claim, Search, Training, loaded, select
 from benchmarks.claim_times import dtype, estimate, this_machine
+from benchmarks.machine import with_checkout
 from cifar_flax.errors import RunFailed, UserError
+from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.files.tables import format_table
 from cifar_flax.runtime import app
 
@@ -47,7 +50,6 @@ _RESULTS = flags.DEFINE_string(
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "one seed of tiny networks and images: whether all of it runs here")
 
-_WRITING = threading.Lock()  # a line may be longer than a buffer
 _STOP = threading.Event()  # SIGTERM or SIGINT came
 _RUNNING: set[int] = set()  # process numbers of commands, which these signals are passed on to
 
@@ -80,8 +82,8 @@ def main() -> None:
         signal.signal(number, _stop)
     at_once = _at_once(machine)
     tasks.sort(key=lambda task: seconds[task.claim.name][0], reverse=at_once > 1)  # the longest last would run alone
-    failures = _run_all([task for task in tasks if isinstance(task.claim, Training)], at_once)
-    failures += _run_all([task for task in tasks if isinstance(task.claim, Search)], at_once)
+    failures = _run_all([task for task in tasks if isinstance(task.claim, Training)], machine, at_once)
+    failures += _run_all([task for task in tasks if isinstance(task.claim, Search)], machine, at_once)
     print(table(read_lines(results())))
     if failures:
         raise RunFailed("; ".join(failures))
@@ -98,20 +100,26 @@ def results() -> Path:
     return Path(_RESULTS.value) if _RESULTS.value else default
 
 
-def run(task: Task) -> None:
-    """Trains and scores one seed, or searches, and appends the line.
+def run(task: Task, machine: Mapping[str, Any], at_once: int) -> bool:
+    """Trains and scores one seed, or searches, and appends the line; False if another process has meanwhile.
 
     Raises:
       RunFailed: a command failed.
     """
+    if _is_measured(task, read_lines(results()), machine):
+        return False
     workdir = output() / task.folder
     if isinstance(task.claim, Search):
         command, line = _search(task.claim, workdir)
     else:
         command, line = _train(task.claim, task.seed, workdir)
-    about = {"config": task.claim.config, "planned": task.claim.epochs, "command": command}
-    with _WRITING, results().open("a", encoding="utf-8") as file:
+    about: dict[str, Any] = {"config": task.claim.config, "planned": task.claim.epochs, "command": command}
+    about |= {"at_once": at_once} if at_once > 1 else {}
+    with exclusive_lock(results()) as file:
+        if _is_measured(task, read_lines(results()), machine):
+            return False
         file.write(json.dumps({**about, **line}) + "\n")
+    return True
 
 
 def _train(claim: Training, seed: int, workdir: Path) -> tuple[str, dict[str, Any]]:
@@ -119,9 +127,10 @@ def _train(claim: Training, seed: int, workdir: Path) -> tuple[str, dict[str, An
     memory = _launch(workdir, "train", *_changed(arguments, claim), f"--workdir={workdir}")
     score = (f"--run={workdir}", "--split=test", "--noreport")
     _launch(workdir, "evaluate", *score, *(["--probe=color"] if claim.color else []))
-    for view in ("flip", "flip+shift") if claim.tta else ():
+    views = ("flip", "flip+shift") if claim.tta else ()
+    for view in views:
         _launch(workdir, "evaluate", *score, f"--tta={view}", f"--output={workdir / view}")
-    return f"python launch/train.py {' '.join(arguments)}", {**figures(workdir), "peak_memory_gb": memory}
+    return f"python launch/train.py {' '.join(arguments)}", {**figures(workdir, views), "peak_memory_gb": memory}
 
 
 def _search(claim: Search, workdir: Path) -> tuple[str, dict[str, Any]]:
@@ -149,8 +158,7 @@ def _changed(arguments: Sequence[str], claim: Claim) -> list[str]:
 def _launch(workdir: Path, name: str, *arguments: str) -> float:
     """Runs launch/NAME.py to its end, and gives the most memory that it had at a time, in GB (10^9 bytes)."""
     log = workdir.with_name(f"{workdir.name}.log")
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = with_checkout(os.environ) | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     command = [sys.executable, f"launch/{name}.py", *(_absolute(argument) for argument in arguments)]
     with log.open("ab") as file:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
@@ -181,7 +189,7 @@ def _absolute(argument: str) -> str:
     return f"{name}={Path(value).absolute()}" if name in paths else argument
 
 
-def _run_all(tasks: Sequence[Task], at_once: int) -> list[str]:
+def _run_all(tasks: Sequence[Task], machine: Mapping[str, Any], at_once: int) -> list[str]:
     """Runs them, so many at once; what failed, a line each. After a signal those that run save and end, and no others begin."""
     output().mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
@@ -189,8 +197,8 @@ def _run_all(tasks: Sequence[Task], at_once: int) -> list[str]:
     def attempt(task: Task) -> None:
         print(f"{task.folder}: runs, see {output() / task.folder}.log", flush=True)
         try:
-            run(task)
-            print(f"{task.folder}: measured", flush=True)
+            measured = run(task, machine, at_once)
+            print(f"{task.folder}: measured" + ("" if measured else ", by another process"), flush=True)
         except RunFailed as e:
             failures.append(f"{task.folder}: {e}")
             print(failures[-1], flush=True)

@@ -13,7 +13,7 @@ class Reached:
       epoch: counted from 1.
       top1: in [0, 1].
       elapsed: seconds of training until then, over all sessions of the run, with validation, checkpoints and compilation.
-      compilation: seconds of `elapsed` in which programs were compiled.
+      compilation: seconds of `elapsed` in which training waited for its programs to be compiled.
     """
 
     epoch: int

@@ -7,7 +7,7 @@ ended is only read. The accuracy is validation top-1, at the end of the first ep
 trains on all images (validation_fraction=0) is scored once a seed, on the test split, after its last epoch.
 
 The time is that of the run's own clock (`elapsed` less `compilation` of metrics.jsonl): everything from the first step on, with
-augmentation, validation and checkpoints, less what JAX reports for compiling the training and evaluation steps.
+augmentation, validation and checkpoints, less the time in which it waited for the programs of its steps to be compiled.
 """
 
 from cifar_flax.runtime import startup

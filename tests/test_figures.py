@@ -1,5 +1,6 @@
 """Figures in the tables of README.md and docs are those of the lines in benchmarks/results/claims.jsonl."""
 
+import json
 import re
 import statistics
 from pathlib import Path
@@ -53,6 +54,51 @@ def agrees(shown, values):
     mean, sd = re.fullmatch(rf"({NUMBER})(?: \(sd ({NUMBER})\))?", shown).groups()
     near = [(mean, statistics.mean(values))] + ([(sd, statistics.stdev(values))] if sd else [])
     return all(abs(float(text) - value) <= 0.5001 * 10.0 ** -len(text.partition(".")[2]) for text, value in near)
+
+
+VARIANTS = {  # of benchmarks/throughput.py, by what the tables of docs/performance.md call them
+    "ours": ["ours"],
+    "ours, bfloat16": ["ours"],
+    "ours, float32": ["ours_f32"],
+    "our layers without the option": ["default_options"],
+    "Flax's layers, plain `jax.jit`": ["plain_jit"],
+    **{f"PyTorch, {dtype}eager / compiled": ["torch_eager", "torch_compiled"] for dtype in ("", "float32, ")},
+    **{f"PyTorch{how} bfloat16, eager / compiled": ["torch_bf16_eager", "torch_bf16_compiled"] for how in (",", " under")},
+    **{f"Keras, {dtype}graph / XLA": ["keras_graph", "keras_xla"] for dtype in ("", "float32, ")},
+    "Keras, bfloat16, graph / XLA": ["keras_bf16_graph", "keras_bf16_xla"],
+}
+
+
+def speeds(page):
+    """Cells of tables with raw figures above them: (row, its cell, the figures that the link called as the column leads to)."""
+    files, header = {}, []
+    for line in page.read_text().splitlines():
+        files |= {name: ROOT / "docs" / path for name, path in re.findall(r"\[([\w:]+)\]\((\S*/throughput_\w+\.json)\)", line)}
+        if line.startswith("| images/s"):
+            header, found = re.findall(r"`([\w:]+)`, batch", line), files
+        elif not line.startswith("|"):
+            header, files = [], files if not header else {}
+        for name, cell in zip(header, line.strip("|").split("|")[1:], strict=False):
+            yield line.strip("|").split("|")[0].strip(), cell.strip(), json.loads(found[name].read_text())
+
+
+SPEEDS = [row for row in speeds(ROOT / "docs" / "performance.md") if row[0] in VARIANTS or "`*_ratio_" in row[0]]
+
+
+@pytest.mark.parametrize(("row", "cell", "raw"), SPEEDS, ids=lambda x: x if isinstance(x, str) else "")
+def test_speeds_are_those_that_were_measured(row, cell, raw):
+    if name := re.search(r"`\*_(ratio_\w+)`", row):
+        key = f"{raw['config'].partition(':')[0]}_{name[1]}"
+        rounds, middles = raw.get("ratios_by_round", {}).get(key, [raw[key]]), [raw[key]]
+    else:
+        ((batch, by_variant),) = raw["seconds_per_step"].items()
+        variants = VARIANTS[row] if row != "ours" or "ours_f32" not in by_variant else ["ours_f32"]
+        rounds = [int(batch) / seconds for variant in variants for seconds in by_variant[variant]]
+        middles = [raw["images_per_second"][batch][variant] for variant in variants]
+    shown, _, limits = cell.replace("*", "").replace("rounds ", "").rstrip(")").partition(" (")
+    texts = shown.split(" / ") + (limits.split(" to ") if limits else [])
+    expected = middles + ([min(rounds), max(rounds)] if limits else [])
+    assert [agrees(text, [value]) for text, value in zip(texts, expected, strict=True)] == [True] * len(texts)
 
 
 def test_the_page_of_records_is_that_of_the_lines():

@@ -80,7 +80,7 @@ def test_the_table_has_a_row_for_each_command_dtype_and_machine():
 
 @pytest.mark.slow
 def test_a_dry_run_measures_each_once(tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=mlp,wide_grid"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=fast10,wide_grid"]
 
     def run():
         environment = {**os.environ, **UNOPTIMIZED}
@@ -90,7 +90,8 @@ def test_a_dry_run_measures_each_once(tmp_path):
 
     lines = run()
     trained, search = lines
-    assert trained["command"] == "python launch/train.py --config=configs/mlp.py"
+    assert trained["command"] == "python launch/train.py --config=configs/fast10.py"
+    assert {"test_flip", "test_flip_shift"} <= trained.keys()
     assert (trained["seed"], trained["curves"]["epoch"]) == (0, [1, 2])
     assert (len(search["trials"]), search["runs"]) == (2, 2)
     assert run() == lines

@@ -148,9 +148,7 @@ def test_what_is_measured_on_one_card_or_commit_is_not_mixed_with_another(tmp_pa
     assert results == {"environment": here}
     gpu._check_environment(results, tmp_path / "gpu.json")
     monkeypatch.setattr(gpu, "_environment", lambda: {**here, "devices": ["A100"]})
-    with pytest.raises(
-        UserError, match=r"of devices \['H200'\], and now it is \['A100'\]; give another folder"
-    ):
+    with pytest.raises(UserError, match=r"of devices \['H200'\], and now it is \['A100'\]; give another folder"):
         gpu._check_environment(results, tmp_path / "gpu.json")
     monkeypatch.setattr(gpu, "_environment", lambda: {**here, "backend": "cpu", "devices": ["cpu"]})
     with pytest.raises(UserError, match="JAX finds no GPU here, only cpu; to try all parts on a CPU: --dry_run"):
