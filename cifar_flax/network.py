@@ -88,6 +88,12 @@ class Network:
         return f"<Network {self.name}: {self.config.model.name}, {self.num_parameters:,} parameters, {shapes}>"
 
     @property
+    def file_stem(self) -> str:
+        """What files made of it are called: of one of the Hub, `USER/NAME@REVISION`, NAME@REVISION with hyphens as slashes."""
+        repository, at, revision = self.name.partition("@")
+        return repository.rpartition("/")[2] + at + revision.replace("/", "-")
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """One name a class, in the order of the logits."""
         return self.preprocessing.class_names

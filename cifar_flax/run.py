@@ -147,7 +147,7 @@ class BareRun(Run):
     @property
     def report_folder(self) -> Path:
         """NAME-report in the working directory: a weights file may lie where nothing should be written."""
-        return Path(f"{Path(self._network.name).name}-report")
+        return Path(f"{self._network.file_stem}-report")
 
     def metrics(self) -> "pd.DataFrame":
         """An empty table."""

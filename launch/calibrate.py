@@ -24,10 +24,11 @@ def main() -> None:
     from cifar_flax.analysis.calibrate import fit  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.run import Run
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
-    from cifar_flax.training.calibration import write_calibration
+    from cifar_flax.training.calibration import remove_damaged, write_calibration
 
     enable_persistent_cache()
     run = Run.open(_RUN.value)
+    remove_damaged(run.workdir)
     validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
     averaged = fit(run, validated)
     raw = fit(run, validated, ema=False) if run.has_ema else averaged

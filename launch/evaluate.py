@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from cifar_flax.errors import UserError
+from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK, typed
 from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
@@ -81,16 +82,18 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run
 
-    seeds, made, split, which = seed_folders(folder), [], _SPLIT.value, _CHECKPOINT.value
-    for seed in seeds:
-        run = Run.open(seed)
+    runs, made, split, which = list(map(Run.open, seed_folders(folder))), [], _SPLIT.value, _CHECKPOINT.value
+    reports = [report / run.workdir.name if _OUTPUT.value else run.report_folder for run in runs]
+    for of_seed in reports:  # before the first is scored
+        with _writing(of_seed):
+            make_folder(of_seed)
+    for run, of_seed in zip(runs, reports, strict=True):
         predictions, dataset = predict_split(run, split, which)
         made.append(predictions)
-        of_seed = report / seed.name if _OUTPUT.value else run.report_folder
         with _writing(of_seed):
             write_predictions(run, predictions, _score(run, predictions, dataset), of_seed)
     with _writing(report):
-        print(write_seed_report(report, seeds, split, which, _REPORT.value, made))
+        print(write_seed_report(report, [run.workdir for run in runs], split, which, _REPORT.value, made))
 
 
 def _evaluate_run() -> None:

@@ -56,10 +56,11 @@ def main() -> None:
     run, how, dtype = open_run(_RUN.value), Format(_FORMAT.value), KernelDtype(_DTYPE.value or KernelDtype.FLOAT16)
     bare = isinstance(run, BareRun)
     network = run.network("best", ema=_WEIGHTS.value == "ema")
-    path = _output(run.workdir, network.name, bare)
+    path = _output(run.workdir, network.file_stem, bare)
     if not bare:
         about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
-        network.figures = _figures(run.workdir / "report" / "test.json", about)
+        scored = "test.json" if about["ema"] else "test_raw.json"
+        network.figures = _figures(run.workdir / "report" / scored, about)
     network = _as_exported(run, network, how, dtype)
     export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if is_bundled(_RUN.value) else None))
     print(f"{path}: {_described(network, dtype) if how in STORED else ''}{_megabytes(path):.1f} MB")
@@ -67,9 +68,9 @@ def main() -> None:
         print(f"hf upload USER/NAME {path}  puts it on the Hub, from where --run=hf:USER/NAME takes it")
 
 
-def _output(workdir: Path, name: str, bare: bool) -> Path:
+def _output(workdir: Path, stem: str, bare: bool) -> Path:
     """--output, or the default, whose folder is made."""
-    file = f"{Path(name).name}-huggingface" if _FORMAT.value == "huggingface" else f"{Path(name).name}.{_FORMAT.value}"
+    file = f"{stem}-huggingface" if _FORMAT.value == "huggingface" else f"{stem}.{_FORMAT.value}"
     if not _OUTPUT.value and not bare:
         make_folder(workdir / "export")
         return workdir / "export" / file

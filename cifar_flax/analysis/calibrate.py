@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from cifar_flax.config.recipe import is_recipe
 from cifar_flax.config.serialize import differences
@@ -11,6 +12,8 @@ from cifar_flax.evaluation.calibration import Calibration, fit_temperature
 from cifar_flax.evaluation.scores import probabilities, reliability
 from cifar_flax.files.redact import visible
 from cifar_flax.run import Run
+from cifar_flax.training.chunks import total_epochs
+from cifar_flax.training.records import read_epochs
 
 
 class Fit(NamedTuple):
@@ -30,9 +33,19 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
       ema: whether with averaged weights, where the runs keep an average.
 
     Raises:
-      UserError: the recipes differ, or the validation images or the checkpoint are missing.
+      UserError: the recipes or the classes differ, or the validation images or the checkpoint are missing.
     """
     _check_same_recipe(run, validated)
+    if run.preprocessing.class_names != validated.preprocessing.class_names:
+        raise UserError(f"{validated.workdir} has other classes than {run.workdir}; train it again on the data of today")
+    epochs, planned = (
+        max((record["epoch"] for record in read_epochs(validated.workdir)), default=0),
+        total_epochs(validated.config),
+    )
+    if epochs < planned and not validated.config.early_stopping.patience:
+        logging.warning(
+            "%s: after %d of %d epochs; at its end the temperature may be another", validated.workdir, epochs, planned
+        )
     images = validated.dataset("validation")
     logits = validated.network("best", ema).logits(images.images)
     if not np.isfinite(logits).all():

@@ -1,5 +1,6 @@
 """A graph of ONNX while it is written: its nodes and constants."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self._names: dict[tuple[Any, ...], str] = {}  # of constants, by what they are
 
     def node(self, kind: str, *inputs: Value, **attributes: Any) -> str:
         """Adds a node with one output; returns the name of the output."""
@@ -45,11 +47,15 @@ class Graph:
         return names
 
     def name(self, value: Value) -> str:
-        """The name by which nodes refer to a value; a constant is added to the graph."""
+        """The name by which nodes refer to a value; a constant is added to the graph, once."""
         if isinstance(value, str):
             return value
-        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), f"constant_{len(self.constants)}"))
-        return str(self.constants[-1].name)
+        array = np.asarray(value, order="C")
+        content = array.dtype.str, array.shape, hashlib.sha256(array.data).digest()
+        if content not in self._names:
+            self._names[content] = f"constant_{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, self._names[content]))
+        return self._names[content]
 
     def reshape(self, x: Value, shape: Sequence[Any]) -> str:
         """Reshapes `x`; one axis of `shape` may depend on the number of images, which a graph leaves open."""

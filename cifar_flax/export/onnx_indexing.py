@@ -43,6 +43,8 @@ def reverse(graph: Graph, equation: Any, x: Value) -> Value:
 def split(graph: Graph, equation: Any, x: Value) -> list[Value]:
     """Parts along one axis."""
     p = equation.params
+    if not all(isinstance(size, int | np.integer) for size in p["sizes"]):
+        raise only("splitting of other axes than that of the images")
     return [*graph.outputs(len(p["sizes"]), "Split", x, np.array(p["sizes"], np.int64), axis=p["axis"])]
 
 

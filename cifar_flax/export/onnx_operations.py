@@ -88,6 +88,8 @@ def _reduction(kind: str, dtype: Any = None) -> Callable[..., Value]:
     def translate(graph: Graph, equation: Any, x: Value) -> Value:
         if not (axes := equation.params["axes"]):
             return x  # ONNX takes no axes for all
+        if equation.primitive.name in ("reduce_and", "reduce_or") and equation.invars[0].aval.dtype != bool:  # bit by bit
+            raise only("a reduction by and, or by or, of truth values")
         operand = x if dtype is None else graph.cast(x, dtype)
         reduced = graph.node(kind, operand, np.array(axes, np.int64), keepdims=0)
         return reduced if dtype is None else graph.cast(reduced, equation.outvars[0].aval.dtype)

@@ -41,6 +41,8 @@ def pooling(graph: Graph, equation: Any, x: Value) -> Value:
     is_sum = kind == "reduce_window_sum"
     if len(still) < 2 or rank > 5 or (is_sum and {*p["window_dilation"]} != {1}):
         raise only("pooling over one to three axes of several channels, without gaps in the windows of a sum,")
+    if not np.issubdtype(equation.invars[0].aval.dtype, np.floating):
+        raise only("pooling of floating-point numbers")
     order = [still[0], still[-1], *(axis for axis in range(rank) if axis not in (still[0], still[-1]))]
 
     def over_axes(of_axes: Sequence[Any]) -> list[Any]:

@@ -69,6 +69,8 @@ def to_onnx(function: Callable[[jax.Array], jax.Array], image_shape: Sequence[in
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         reason = " ".join(str(e).split())[:REASON]
         raise UserError(f"ONNX: this network does not become a valid model ({reason}); {REMEDY}") from None
+    except ValueError:  # of protobuf, whose messages end there
+        raise UserError(f"ONNX: this network takes more than 2 GB, as no file of one part can; {REMEDY}") from None
     del model.graph.value_info[:]  # runtimes infer the same
     return bytes(model.SerializeToString())
 

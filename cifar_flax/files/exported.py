@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-WEIGHTS = "model.safetensors"  # by the custom of the Hub; a run has no such file
+WEIGHTS = "model.safetensors"  # by the custom of the Hub
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether it is one of `export --format=huggingface`: its config.json is not a run's but for other programs."""
-    return (folder / WEIGHTS).is_file()
+    """Whether it is one of `export --format=huggingface`: its config.json is not a run's but for other programs.
+
+    A run has dataset.json besides, even if somebody exported its weights into its own folder under that name.
+    """
+    return (folder / WEIGHTS).is_file() and not (folder / "dataset.json").exists()

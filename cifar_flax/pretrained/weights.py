@@ -37,7 +37,7 @@ PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata
 
 
 class KernelDtype(enum.StrEnum):
-    """How a file stores kernels; statistics and biases are float32 in any."""
+    """How a file stores kernels; statistics and biases are float32 in any, and whole numbers what they are."""
 
     FLOAT32 = "float32"  # loses nothing
     BFLOAT16 = "bfloat16"  # half the size, 8 bits of precision, the range of float32
@@ -177,12 +177,14 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
     """The arrays of a file by name, sorted."""
     kernels = jnp.dtype(dtype)
 
-    def is_kernel(path: tuple[str, ...], x: Any) -> bool:
-        return path[0] == "params" and path[-1] != "bias" and np.ndim(x) > 1
+    def stored(path: tuple[str, ...], x: Any) -> Any:
+        if not jnp.issubdtype(x.dtype, jnp.floating):  # a count among the statistics
+            return x.dtype
+        return kernels if path[0] == "params" and path[-1] != "bias" and np.ndim(x) > 1 else np.float32
 
     with np.errstate(over="ignore"):  # reported below
         tensors = {
-            "/".join(map(_escaped, path)): np.asarray(x, kernels if is_kernel(path, x) else np.float32, order="C")
+            "/".join(map(_escaped, path)): np.asarray(x, stored(path, x), order="C")
             for path, x in sorted(flatten_dict(dict(variables)).items())
         }
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(variables))):
@@ -195,7 +197,8 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
 
 def _variables(tensors: dict[str, np.ndarray]) -> Variables:
     paths = {name: tuple(part.replace("~1", "/").replace("~0", "~") for part in name.split("/")) for name in tensors}
-    variables: Variables = unflatten_dict({paths[name]: jnp.asarray(x, jnp.float32) for name, x in tensors.items()})
+    dtypes = {name: jnp.float32 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype for name, x in tensors.items()}
+    variables: Variables = unflatten_dict({paths[name]: jnp.asarray(x, dtypes[name]) for name, x in tensors.items()})
     return variables
 
 

@@ -25,18 +25,17 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
       UserError: calibration.json is damaged, or of another version.
     """
     name = "temperature" if ema else "raw_temperature"
-    path = workdir / FILE
-    try:
-        saved = read_checksummed(path)
-        if saved["step"] == step:
-            return Calibration(float(saved[name]), str(saved["source"]))
-    except FileNotFoundError:
-        pass
-    except KeyError:
-        raise UserError(f"{path}: of another version of cifar_flax; write it again with {typed('calibrate')}") from None
-    except (ValueError, TypeError, OSError) as e:
-        raise UserError(f"{path}: damaged ({e}); write it again with {typed('calibrate')}, or remove it") from None
+    if step in (saved := _read(workdir)):
+        return saved[step][name]
     return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
+
+
+def remove_damaged(workdir: Path) -> None:
+    """Removes a calibration.json that cannot be read: with it no network of the run can be loaded, to be calibrated anew."""
+    try:
+        _read(workdir)
+    except UserError:
+        (workdir / FILE).unlink()
 
 
 def write_calibration(workdir: Path, step: int, averaged: Calibration, raw: Calibration) -> Path:
@@ -52,3 +51,18 @@ def write_calibration(workdir: Path, step: int, averaged: Calibration, raw: Cali
     values = {"step": step, **temperatures, "source": averaged.source}
     write_text(workdir / FILE, dumps_checksummed(values))
     return workdir / FILE
+
+
+def _read(workdir: Path) -> dict[int, dict[str, Calibration]]:
+    """What calibration.json says of the checkpoint that it is of; {} where there is none."""
+    path = workdir / FILE
+    try:
+        saved = read_checksummed(path)
+        names = ("temperature", "raw_temperature")
+        return {saved["step"]: {name: Calibration(float(saved[name]), str(saved["source"])) for name in names}}
+    except FileNotFoundError:
+        return {}
+    except KeyError:
+        raise UserError(f"{path}: of another version of cifar_flax; write it again with {typed('calibrate')}") from None
+    except (ValueError, TypeError, OSError) as e:
+        raise UserError(f"{path}: damaged ({e}); write it again with {typed('calibrate')}, or remove it") from None

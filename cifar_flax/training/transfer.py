@@ -52,7 +52,11 @@ def init_from_run(states: Sequence[TrainState], config: Config, mesh: Mesh) -> t
     network, origin = load_source(source, "config.train.init_from")
     source_variables = flatten_dict(dict(network.variables))
     target = _flat(states[0])
-    matching = {p: x for p, x in source_variables.items() if p in target and x.shape == target[p].shape}
+    matching = {
+        path: jnp.asarray(x, target[path].dtype)
+        for path, x in source_variables.items()
+        if path in target and x.shape == target[path].shape
+    }
     sizes = {path: x.size for path, x in target.items() if path[0] == PARAMS}
     taken = {path: size for path, size in sizes.items() if path in matching}
     if not taken:

@@ -12,7 +12,7 @@ from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed
-from cifar_flax.training.calibration import FILE, calibration_of, write_calibration
+from cifar_flax.training.calibration import FILE, calibration_of, remove_damaged, write_calibration
 
 
 @pytest.fixture
@@ -53,6 +53,36 @@ def test_a_run_of_another_recipe_is_refused_by_the_field_that_differs(tiny_run, 
     write_config(config, other / "config.json")
     with pytest.raises(UserError, match=r"another recipe .* config\.optim\.label_smoothing is 0\.5, not 0\.1; train the"):
         fit(Run.open(tiny_run), Run.open(other))
+
+
+def test_a_run_of_other_classes_is_refused(tiny_run, other, tiny_data):
+    validated = Run.open(other)
+    renamed = ("another", *validated.preprocessing.class_names[1:])
+    validated.preprocessing = replace(validated.preprocessing, class_names=renamed)
+    with pytest.raises(UserError, match=r"other has other classes than .*; train it again on the data of today"):
+        fit(Run.open(tiny_run), validated)
+
+
+def test_a_run_that_has_not_ended_is_warned_of(tiny_run, other, tiny_data, caplog):
+    assert fit(Run.open(tiny_run), Run.open(other))
+    assert not caplog.messages
+    config = read_config(other / "config.json")
+    config.train.epochs = 5
+    write_config(config, other / "config.json")
+    assert fit(Run.open(other), Run.open(other))
+    assert caplog.messages == [f"{other}: after 2 of 5 epochs; at its end the temperature may be another"]
+
+
+def test_a_damaged_file_does_not_keep_a_run_from_being_calibrated_anew(other, tiny_data):
+    fitted = Calibration(2.5, "others")
+    good = write_calibration(other, Run.open(other).step(), fitted, fitted).read_text()
+    remove_damaged(other)
+    assert (other / FILE).read_text() == good
+    (other / FILE).write_text(good.replace("2.5", "2.6"))
+    with pytest.raises(UserError, match="damaged"):
+        Run.open(other).network()
+    remove_damaged(other)
+    assert fit(Run.open(other), Run.open(other)).calibration.temperature != 1
 
 
 def test_a_temperature_is_of_one_checkpoint(tmp_path):

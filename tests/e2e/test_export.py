@@ -6,7 +6,7 @@ import pytest
 
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.pretrained.weights import read_weights
-from cifar_flax.run import load_network
+from cifar_flax.run import Run, load_network
 from cifar_flax.training.calibration import write_calibration
 
 
@@ -52,6 +52,19 @@ def test_a_run_calibrated_after_it_was_evaluated_is_exported_with_its_own_calibr
     for figures in (exported, json.loads(metadata["figures"])):
         assert (figures["temperature"], figures["ece"]) == (20.0, pytest.approx(expected["ece"]))
     assert f"| expected calibration error | {100 * expected['ece']:.2f}% |" in card
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_averaged_have_the_figures_that_were_measured_of_them(launch, tiny_run, tiny_data, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    raw = ("--run=run", "--weights=raw")
+    assert "not measured" in launch("export", *raw).stdout
+    assert launch("evaluate", *raw, "--noreport").returncode == 0
+    done = launch("export", *raw, "--dtype=float32", f"--output={run / 'model.safetensors'}")
+    assert done.returncode == 0, done.stderr
+    expected = json.loads((run / "report" / "test_raw.json").read_text())["top1"]
+    assert load_network(run / "model.safetensors").figures["top1"] == pytest.approx(expected)
+    assert load_network(run).step == Run.open(run).step()  # and not the file in it
 
 
 @pytest.mark.parametrize(

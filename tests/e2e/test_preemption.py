@@ -14,6 +14,16 @@ from cifar_flax.training.loop import train
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT, TINY_CONFIG
 
+# Python runs a module of this name before anything else.
+SLOW_IMPORT = """
+import sys, time
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "absl":  # the first that launch/ imports from elsewhere
+            time.sleep(600)
+sys.meta_path.insert(0, Slow())
+"""
+
 
 def handles(process, number):
     """Whether it has come so far as to have a handler for the signal: its own imports take a moment."""
@@ -61,9 +71,14 @@ def test_sigterm_at_any_moment_is_an_exit_code_and_a_line_that_says_how_to_go_on
         *((app, signal.SIGINT) for app in ("train", "compare")),  # with large pages, and without
     ],
 )
-def test_a_command_that_is_still_being_imported_answers_as_later(app, number):
+def test_a_command_that_is_still_being_imported_answers_as_later(app, number, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_IMPORT)
     process = subprocess.Popen(
-        [sys.executable, ROOT / "launch" / f"{app}.py"], text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, ROOT / "launch" / f"{app}.py"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     while process.poll() is None and not handles(process, signal.SIGTERM):
         time.sleep(0.001)

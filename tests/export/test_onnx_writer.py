@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -216,6 +217,18 @@ def test_an_operation_gives_what_jax_gives(function):
             "only indexing by constants, of all images alike",
         ),
         (lambda x: jax.lax.slice_in_dim(x, 1, x.shape[0]), "only slicing of other axes than that of the images"),
+        (
+            lambda x: jnp.split(jnp.concatenate([x, -x]), 2)[1],
+            "only splitting of other axes than that of the images",
+        ),
+        (
+            lambda x: jax.lax.reduce_or(x.astype("int32"), axes=(1,)).astype("float32")[:, None],
+            "only a reduction by and, or by or, of truth values",
+        ),
+        (
+            lambda x: pooled(x.astype("int32"), jnp.iinfo("int32").min, jax.lax.max) / 2,
+            "only pooling of floating-point numbers",
+        ),
         (lambda x: jnp.pad(x, ((1, 0), (0, 0), (0, 0), (0, 0))), "only padding of other axes than that of the images"),
         (lambda x: jax.lax.select_n((x > 9).astype("int32"), x, -x), "only a choice by a condition"),
         (lambda x: jax.lax.sort((x, -x), dimension=1)[1], "only sorting of one array"),
@@ -229,6 +242,12 @@ def test_an_operation_gives_what_jax_gives(function):
 def test_parameters_without_a_translation_are_refused_in_a_line(function, message):
     with pytest.raises(UserError, match=f"^ONNX: .*{message}.*take --format=stablehlo$"):
         to_onnx(lambda images: function(images.astype("float32")).sum((1, 2)), SHAPE, {})
+
+
+def test_weights_that_are_used_often_are_stored_once():
+    kernel = np.arange(9, dtype=np.float32).reshape(3, 3)
+    model = onnx.load_model_from_string(to_onnx(lambda x: (x[..., 0, :] / 9 @ kernel @ kernel @ kernel).sum(1), SHAPE, {}))
+    assert [list(constant.dims) for constant in model.graph.initializer].count([3, 3]) == 1
 
 
 def test_a_translation_that_gives_another_shape_than_jax_is_refused(monkeypatch):

@@ -51,7 +51,7 @@ def test_a_repository_gives_the_network_that_was_exported(client, make_network, 
     write_folder(tmp_path / "folder", network, KernelDtype.FLOAT32)
     client.repositories["me/lines"] = tmp_path / "folder"
     loaded = load_network("hf:me/lines@v1")
-    assert loaded.name == "me/lines@v1"
+    assert (loaded.name, loaded.file_stem) == ("me/lines@v1", "lines@v1")
     np.testing.assert_array_equal(loaded.logits(images), network.logits(images))
     assert client.fetched == [("me/lines", "config.json", "v1"), ("me/lines", "model.safetensors", "v1")]
 

@@ -70,6 +70,16 @@ def test_what_is_read_of_any_dtype_is_what_was_written_rounded(network, tmp_path
         assert file.get_tensor("batch_stats/block0_conv0_norm/var").dtype == jnp.float32
 
 
+@pytest.mark.parametrize("dtype", KernelDtype)
+def test_counts_among_the_statistics_stay_whole_numbers(network, tmp_path, dtype):
+    counts = {"seen": jnp.int32(2**24 + 1), "full": jnp.array([True, False])}
+    variables = {**network.variables, "batch_stats": {**network.variables["batch_stats"], **counts}}
+    write_weights(tmp_path / "net.safetensors", Network(network.config, PREPROCESSING, variables, "net"), dtype)
+    actual = read_weights(tmp_path / "net.safetensors").variables["batch_stats"]
+    assert (int(actual["seen"]), actual["seen"].dtype) == (2**24 + 1, jnp.int32)
+    assert (actual["full"].tolist(), actual["full"].dtype) == ([True, False], bool)
+
+
 def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
     kernel = network.variables["params"]["block0_conv0"]
     for params in ({}, {**network.variables["params"], "block0_conv0": {**kernel, "kernel": kernel["kernel"][..., :2]}}):
