@@ -14,6 +14,7 @@ from cifar_flax.data.pictures.decode import too_costly
 from cifar_flax.serving.errors import Busy
 from cifar_flax.serving.web import reading as module
 from cifar_flax.serving.web.admission import Admission
+from cifar_flax.serving.web.heat_map import Explainer
 from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
@@ -62,20 +63,33 @@ def test_large_pictures_cannot_keep_small_ones_waiting(network, held):
         assert sorted(each.result().status_code for each in (first, *others)) == [200, 200, 503]
 
 
-def test_pictures_to_be_explained_leave_a_place_for_predictions(network, held):
-    api, others = Api(network, classifying=2, explaining_queue_size=3), encoded(picture(40, 40))
+def test_a_picture_that_takes_long_to_read_keeps_no_other_from_being_explained(network, held):
+    api = Api(network, classifying=2, explaining_queue_size=0)
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(api.explain, encoded(picture(40, 40)))
+        assert held.entered.wait(30)
+        assert api.explain(encoded(picture())).status_code == 200
+        held.leave.set()
+        assert slow.result().status_code == 200
+
+
+def test_pictures_to_be_explained_leave_a_place_for_predictions(network, monkeypatch):
+    api, others = Api(network, classifying=2, explaining_queue_size=3), encoded(picture())
+    entered, leave = threading.Event(), threading.Event()
+    heat_map = Explainer.heat_map
+    monkeypatch.setattr(Explainer, "heat_map", lambda *asking: entered.set() or (leave.wait(30) and heat_map(*asking)))
     with ThreadPoolExecutor() as threads:
         explanations = [threads.submit(api.explain, others) for _ in range(5)]
         assert busy(next(as_completed(explanations)).result())  # while one is looked at, and three wait
-        assert held.entered.wait(30)
+        assert entered.wait(30)
         assert api.upload(encoded(picture())).status_code == 200
-        held.leave.set()
+        leave.set()
         assert sorted(each.result().status_code for each in explanations) == [200, 200, 200, 200, 503]
 
 
 def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
-    api = Api(network, fetching=1, queue_timeout=60)
+    api = Api(network, fetching=1, fetching_queue_size=0, queue_timeout=60)
     monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(30) and encoded(picture())))
     with ThreadPoolExecutor() as threads:
         first = threads.submit(api.address, "http://slow.example")
@@ -86,7 +100,7 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
         assert first.result().status_code == 200
 
 
-def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
+def test_a_costly_picture_waits_as_if_it_were_its_sender_s_second():
     admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
 
     def ask(client, round_=0):
@@ -105,7 +119,35 @@ def test_the_first_round_comes_first_and_in_it_the_first_of_each_client():
         leave.set()
         for each in asking:
             each.result()
-    assert order == ["a", "b", "c", "a", "b", "a", "a", "a", "d"]
+    assert order == ["a", "b", "c", "d", "a", "b", "a", "a", "a"]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["WebP", "TIFF"])
+def test_a_picture_of_25_million_pixels_in_the_costliest_form_is_classified(network, kind):
+    assert Api(network).upload(crafted.hungriest(5000)[kind]).status_code == 200
+
+
+def test_addresses_wait_for_their_turn_and_those_of_one_client_for_others(network, monkeypatch):
+    order, entered, leave = [], threading.Event(), threading.Event()
+
+    def fetch(url, *_):
+        order.append(url)
+        entered.set()
+        assert leave.wait(30)
+        return encoded(picture())
+
+    monkeypatch.setattr(module, "fetch", fetch)
+    monkeypatch.setattr(module, "_client", lambda address: "one" if len(waiting) < 3 else "another")
+    api, waiting = Api(network, fetching=1), []
+    with ThreadPoolExecutor() as threads:
+        for name in "abcd":
+            waiting.append(None)
+            waiting[-1] = threads.submit(api.address, f"http://{name}.example")
+            assert entered.wait(30)
+            time.sleep(0.2)  # until it waits
+        leave.set()
+        assert [each.result().status_code for each in waiting] == [200] * 4
+    assert [url[7] for url in order] == ["a", "c", "b", "d"]
 
 
 def test_a_client_with_many_pictures_makes_room_for_others():

@@ -4,6 +4,7 @@ Limits on pixels are checked here. Limits on memory and time are the operating s
 `cifar_flax.data.pictures.isolated`, in another process.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,10 +13,10 @@ from PIL import Image, UnidentifiedImageError
 
 from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.files import FORMATS, NAMES
-from cifar_flax.data.pictures.rgb import upright_rgb
+from cifar_flax.data.pictures.rgb import scale_transparency, upright_rgb
 
 DRAFT_SIDE = 1024  # pixels; libjpeg reads a JPEG of twice that or more at 1/2, 1/4 or 1/8, in a fraction of time and memory
-OUT_OF_MEMORY = ("out of memory error", "decoder error -9")  # Pillow's messages of an OSError
+OUT_OF_MEMORY = ("out of memory", "decoder error -9")  # how Pillow's messages of an OSError begin
 
 # For all of the process: warnings.catch_warnings() would swap the filters under other threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -41,7 +42,7 @@ class Limits:
 
 
 # Most pictures, telephones' JPEGs among them, are decoded several at a time within SMALL. Those that exceed it are decoded one
-# by one within LARGE. WebP reserves the memory of SMALL for 50 million pixels before it tells how many there are.
+# by one within LARGE.
 SMALL = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=448 * 2**20, cpu_seconds=0.5)
 LARGE = Limits()
 TOO_COSTLY = "too_costly"
@@ -59,14 +60,17 @@ def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
 
     Returns:
       The picture: RGB, uint8, turned upright, over white where it is transparent. A large one comes smaller, by a whole factor,
-      but with no fewer than `DRAFT_SIDE` pixels a side.
+      but with no fewer than `DRAFT_SIDE` pixels a side, or, of a JPEG, `LARGE.decoded_pixels` in all.
 
     Raises:
       UnreadableImage: it is none of those formats, damaged, cut short, or outside the limits.
     """
     try:
+        if (size := webp_size(data)) and math.prod(size) > limits.decoded_pixels:  # before libwebp has memory for it
+            raise _too_many_pixels(limits.decoded_pixels)
         image = Image.open(BytesIO(data), formats=FORMATS)
         _check_size(image, limits)
+        scale_transparency(image)
         image.load()
         return as_rgb(image)
     except UnreadableImage:
@@ -76,7 +80,7 @@ def decode(data: bytes, limits: Limits = LARGE) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_many_pixels(limits.pixels) from None
     except Exception as e:  # the decoders raise anything
-        out_of_memory = isinstance(e, MemoryError) or str(e) in OUT_OF_MEMORY
+        out_of_memory = isinstance(e, MemoryError) or str(e).startswith(OUT_OF_MEMORY)
         raise (too_costly() if out_of_memory else _damaged()) from None
 
 
@@ -92,9 +96,22 @@ def _check_size(image: Image.Image, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.pixels:
         raise _too_many_pixels(limits.pixels)
-    image.draft(None, (DRAFT_SIDE, DRAFT_SIDE))
+    needed = next((scale for scale in (1, 2, 4) if width * height <= scale**2 * LARGE.decoded_pixels), 8)  # a panorama's
+    image.draft(None, (min(DRAFT_SIDE, width // needed), min(DRAFT_SIDE, height // needed)))
     if image.width * image.height > limits.decoded_pixels:
         raise _too_many_pixels(limits.decoded_pixels)
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a WebP file begins with; None of any other. RFC 9649, sections 2.5 to 2.7 and 3.4."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        return None
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
 def too_costly() -> UnreadableImage:

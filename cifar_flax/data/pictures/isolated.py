@@ -31,6 +31,7 @@ MOST_PROCESSES = 16  # of the decoder that a program shares
 BATCH = 256  # files that a process decodes in a row
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL")  # variables; others may hold passwords
 LONGEST_PATH = 512  # bytes of a request for a file that is sent with others
+BUFFER = 212_992  # bytes of a socket's buffers, Linux's own default; macOS has 8,192, and requests of a BATCH more
 SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 Answer = np.ndarray | UnreadableImage
@@ -217,6 +218,9 @@ class IsolatedDecoder:
         """
         connection, worker_end = socket.socketpair()
         try:
+            for end in (connection, worker_end):
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    end.setsockopt(socket.SOL_SOCKET, option, BUFFER)
             with worker_end, self._lock:
                 try:
                     socket.send_fds(self._control, [b"\0"], [worker_end.fileno()])

@@ -1,9 +1,18 @@
 """Decoded pictures of any mode as RGB."""
 
-import contextlib
+import enum
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
+
+WIDENED = {"L;2": 85, "L;4": 17}  # raw modes of Pillow, and what their values are multiplied with
+
+
+class TiffTags(enum.IntEnum):
+    """Fields of TIFF 6.0 that Pillow leaves to others in some modes."""
+
+    BITS = 258
+    PHOTOMETRIC = 262
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -15,12 +24,18 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
       ValueError: Pillow knows no way from its mode to RGB.
     """
-    upright = image
-    with contextlib.suppress(Exception):  # EXIF data may make no sense where the picture does
+    upright, tags = image, getattr(image, "tag_v2", {})
+    try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             upright = ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # nosec B110 # EXIF data may make no sense where the picture does
+        pass
     if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _eight_bits(upright)
+        upright = _eight_bits(upright, tags.get(TiffTags.BITS) == (12,))
+        if tags.get(TiffTags.PHOTOMETRIC) == 0:  # white is zero, which Pillow sees to in other modes
+            upright = ImageOps.invert(upright)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     rgba = upright if upright.mode == "RGBA" else upright.convert("RGBA")  # which would copy it
@@ -29,12 +44,29 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return over_white
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def scale_transparency(image: Image.Image) -> None:
+    """Has a PNG of 2 or 4 bits a pixel, not yet decoded, call clear what its pixels will be: Pillow widens those alone."""
+    clear = image.info.get("transparency")
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or not isinstance(clear, int):
+        return
+    if image.tile and image.tile[0].args in WIDENED:
+        image.info["transparency"] = clear * WIDENED[image.tile[0].args]
+
+
+def _eight_bits(image: Image.Image, of_twelve: bool = False) -> Image.Image:
     """Modes I;16, I and F as L, or as LA where one value is marked as transparent."""
     values = np.array(image, np.float32)
     np.nan_to_num(values, copy=False, posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    whites = (65535.0,) if "16" in image.mode else (255.0, 65535.0) if image.mode == "I" else (1.0, 255.0, 65535.0)
+    whites = (
+        (4095.0,)
+        if of_twelve
+        else (65535.0,)
+        if "16" in image.mode
+        else (255.0, 65535.0)
+        if image.mode == "I"
+        else (1.0, 255.0, 65535.0)
+    )
     if low >= 0 and high <= whites[-1]:
         low, high = 0.0, next(white for white in whites if high <= white)
     values -= low

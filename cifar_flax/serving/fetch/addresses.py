@@ -4,6 +4,7 @@ import ipaddress
 import queue
 import socket
 import threading
+import time
 
 from cifar_flax.serving.errors import Busy, FetchRefused
 
@@ -80,10 +81,15 @@ def _look_up(host: str, port: int, seconds: float) -> list[str]:
         finally:
             _lookups.release()
 
+    deadline = time.monotonic() + seconds
     if not _lookups.acquire(timeout=seconds):
         raise Busy  # it is not the fault of `host`
-    threading.Thread(target=ask, name="resolver", daemon=True).start()
     try:
-        return answer.get(timeout=seconds)
+        threading.Thread(target=ask, name="resolver", daemon=True).start()
+    except RuntimeError:  # there can be no more threads
+        _lookups.release()
+        raise Busy from None
+    try:
+        return answer.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
         raise TimeoutError from None

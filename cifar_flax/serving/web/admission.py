@@ -13,10 +13,9 @@ from cifar_flax.serving.errors import Busy
 
 @dataclass(order=True)
 class _Turn:
-    """The place in the queue of a request that comes after `earlier` ones of the same client, in the same round."""
+    """The place in the queue of a request; `rank` counts earlier ones of the same client, and rounds that it has had."""
 
-    round: int
-    earlier: int
+    rank: int
     arrival: int
     decided: threading.Event = field(default_factory=threading.Event, compare=False)
     admitted: bool = field(default=False, compare=False)
@@ -30,7 +29,8 @@ class Admission:
     """Lets `places` requests in at the same time.
 
     When all places are taken, `queue_size` further ones wait, for `queue_timeout` seconds at most. The first of each client
-    comes before the second of any, and so on. All others get `Busy` at once: where the queue is full, the last in that order.
+    comes before the second of any, and so on; a round that a request has had counts like a request before it. All others get
+    `Busy` at once: where the queue is full, the last in that order.
     """
 
     def __init__(self, places: int, queue_size: int = 0, queue_timeout: float = 0.0) -> None:
@@ -50,13 +50,13 @@ class Admission:
 
         Args:
           client: who asks, such as an IP address.
-          round_: those of an earlier round come first, whoever asks.
+          round_: how often this request has had a place before.
 
         Raises:
           Busy: there is no place, or none in time.
         """
         with self._lock:
-            turn = _Turn(round_, self._requests[client], next(self._arrivals))
+            turn = _Turn(round_ + self._requests[client], next(self._arrivals))
             self._requests[client] += 1
             self._enqueue(turn)
         try:

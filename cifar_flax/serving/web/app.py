@@ -91,8 +91,9 @@ def _take_pictures(app: Flask, network: Network, reader: PictureReader, explaine
     def explain() -> Response:
         method, chosen = request_parsing.method(request), request_parsing.label(request, class_names)
 
-        def answer(picture: Image.Image) -> Response:
-            seen = network.view(picture, options.fit)
+        received = reader.receive(request)
+        seen = reader.use(received, lambda picture: network.view(picture, options.fit))
+        with explaining.place(received.client):
             label = chosen if chosen is not None else int(network.probabilities(seen[None], options.flip)[0].argmax())
             explanation = explainer.heat_map(seen, label, method, options.flip)
             superclass = network.preprocessing.superclass(label)
@@ -100,10 +101,6 @@ def _take_pictures(app: Flask, network: Network, reader: PictureReader, explaine
                 {"class": class_names[label], "superclass": superclass, "method": method, "values": explanation.values.tolist()}
                 | {"heat_map": _data_url(explanation.picture, "PNG")}
             )
-
-        received = reader.receive(request)
-        with explaining.place(received.client):
-            return reader.use(received, answer)
 
 
 def _preview(picture: Image.Image) -> str:

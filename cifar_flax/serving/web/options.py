@@ -17,7 +17,8 @@ class Options:
       allow_private: whether addresses may lead into private networks: for intranets and tests.
       hosts: names of the server.
       upload_bytes: largest request, and largest file at an address.
-      fetching: addresses that are fetched at a time. One more is refused at once.
+      fetching: addresses that are fetched at a time.
+      fetching_queue_size: addresses that wait for their turn.
       classifying: pictures within `reading.MODERATE` that are decoded and classified at a time; of larger ones it is one.
       queue_size: pictures that wait for their turn.
       large_queue_size: the same, for large ones.
@@ -31,6 +32,7 @@ class Options:
     hosts: Hosts = field(default_factory=Hosts)
     upload_bytes: int = 10 * 2**20
     fetching: int = 16
+    fetching_queue_size: int = 16
     classifying: int = min(4, max(2, os.cpu_count() or 1))
     queue_size: int = 96
     large_queue_size: int = 8
@@ -46,4 +48,4 @@ class Options:
     def threads(self) -> int:
         """Threads of the server: slow servers, large pictures and explanations, however many, leave some for other requests."""
         waiting = (self.classifying + self.queue_size) + (1 + self.large_queue_size) + (1 + self.explaining_queue_size)
-        return self.fetching + waiting + 8
+        return self.fetching + self.fetching_queue_size + waiting + 8

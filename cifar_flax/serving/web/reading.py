@@ -19,8 +19,8 @@ from cifar_flax.serving.web.options import Options
 
 T = TypeVar("T")
 SMALLEST = 8  # pixels; smaller ones, such as those that count visitors, show nothing
-# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, when no other
-# waits for its first turn; and one that takes still more within LARGE, one by one. A costly file so delays others little.
+# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, as if it were
+# its sender's second; and one that takes still more within LARGE, one by one. A costly file so delays others little.
 MODERATE = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=128 * 2**20, cpu_seconds=0.3)
 QUICK = replace(MODERATE, cpu_seconds=0.06)
 
@@ -38,7 +38,7 @@ class PictureReader:
     def __init__(self, decoder: IsolatedDecoder, options: Options) -> None:
         self._decoder, self._allow_private = decoder, options.allow_private
         self._fetch_limits = FetchLimits(bytes=options.upload_bytes)
-        self._fetching = Admission(options.fetching)
+        self._fetching = Admission(options.fetching, options.fetching_queue_size, options.queue_timeout)
         self._classifying = Admission(options.classifying, options.queue_size, options.queue_timeout)
         self._classifying_large = Admission(1, options.large_queue_size, options.queue_timeout)
 

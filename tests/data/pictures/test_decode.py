@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence, TiffImagePlugin
 
-from cifar_flax.data.pictures.decode import Limits, decode
+from cifar_flax.data.pictures.decode import Limits, decode, webp_size
 from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.files import FORMATS
 from cifar_flax.data.pictures.rgb import upright_rgb
@@ -113,6 +113,42 @@ def test_sixteen_bits_are_scaled_not_clipped():
     np.testing.assert_array_equal(transparent, grey(np.where(array == array[0, 0], 255, expected)))
 
 
+def with_field(tiff, tag, value, old):
+    """A little-endian TIFF with another value of a 16-bit field."""
+    field = struct.pack("<HHI", tag, 3, 1)
+    assert tiff.count(field + struct.pack("<HH", old, 0)) == 1
+    return tiff.replace(field + struct.pack("<HH", old, 0), field + struct.pack("<HH", value, 0))
+
+
+@pytest.mark.parametrize(
+    "values", [pixels(8, 9, top=65536, dtype=np.uint16), np.linspace(0, 1, 72, dtype=np.float32).reshape(8, 9)]
+)
+def test_tiff_whose_white_is_zero_is_no_negative(values):
+    tiff = encoded(Image.fromarray(values), "TIFF")
+    white_is_zero = with_field(tiff, tag=262, value=0, old=1)
+    np.testing.assert_array_equal(decoded(white_is_zero), 255 - decoded(tiff))
+
+
+def test_twelve_bits_are_scaled_by_their_own_white():
+    values = np.array([[0, 4095], [2048, 1024]])
+    packed = np.array([[a >> 4, (a & 15) << 4 | b >> 8, b & 255] for a, b in values], np.uint8)
+    tiff = with_field(encoded(Image.fromarray(packed), "TIFF"), tag=258, value=12, old=8)
+    width = struct.pack("<HHI", 256, 4, 1) + struct.pack("<I", 3)
+    assert tiff.count(width) == 1
+    tiff = tiff.replace(width, width[:8] + struct.pack("<I", 2))
+    np.testing.assert_array_equal(decoded(tiff), grey(np.rint(values / 4095 * 255)))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_clear_grey_of_few_bits_is_clear(bits):
+    values = np.stack([np.arange(2**bits)] * 2)
+    shifts = np.arange(8 - bits, -1, -bits)
+    packed = (values.reshape(2, -1, 8 // bits) << shifts).sum(-1).astype(np.uint8)
+    clear = crafted.chunk(b"tRNS", struct.pack(">H", 1))
+    actual = decoded(crafted.png(values.shape[1], 2, bits, 0, b"".join(b"\0" + row.tobytes() for row in packed), clear))
+    np.testing.assert_array_equal(actual, grey(np.where(values == 1, 255, values * (255 // (2**bits - 1)))))
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -199,6 +235,23 @@ def test_a_huge_jpeg_is_read_smaller_and_looks_the_same():
     assert picture.size == (1500, 1050)
     expected = np.asarray(Image.fromarray(array).resize((32, 32), Image.Resampling.BICUBIC)).astype(int)
     assert np.abs(np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC)) - expected).max() <= 3
+
+
+def test_a_panorama_is_read_smaller_too():
+    panorama = np.zeros((1500, 18_000), np.uint8)
+    assert decode(encoded(panorama, "JPEG")).size == (9000, 750)
+    assert decode(encoded(panorama[:, :9000], "JPEG")).size == (9000, 1500)
+    assert refusal(encoded(panorama)).code == "too_many_pixels"
+
+
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 1}, {"lossless": True, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}]
+)
+def test_the_pixels_of_a_webp_are_counted_before_it_takes_memory_for_them(options, monkeypatch):
+    data = encoded(pixels(30, 17, 3), "WEBP", **options)
+    assert webp_size(data) == (17, 30)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    assert refusal(data, decoded_pixels=509).code == "too_many_pixels"
 
 
 @pytest.mark.parametrize(

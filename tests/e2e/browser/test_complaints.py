@@ -35,6 +35,14 @@ def test_a_complaint_is_not_replaced_by_an_answer_that_comes_later(visit, tmp_pa
     assert page.locator("#answer").get_attribute("aria-busy") == "false"
 
 
+def test_a_file_that_cannot_be_read_is_told_from_a_server_that_is_gone(visit, tmp_path):
+    page = visit.page
+    (tmp_path / "a.png").write_bytes(b"there for a moment")
+    page.evaluate("File.prototype.slice = () => ({ arrayBuffer: () => Promise.reject(new DOMException()) })")
+    page.get_by_label("Choose a file").set_input_files(tmp_path / "a.png")
+    expect(page.get_by_role("alert")).to_have_text("That file cannot be read: it is a folder, or no longer there.")
+
+
 @pytest.mark.parametrize("fail", ["abort", "fulfill"])
 def test_a_sample_that_cannot_be_had_gets_a_clear_message(visit, fail):
     page = visit.page

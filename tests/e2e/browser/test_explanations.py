@@ -62,6 +62,23 @@ def test_a_failed_explanation_is_tried_again_by_a_click_on_the_same_bar(visit):
     assert len(asked) == 1
 
 
+def test_a_picture_is_explained_anew_where_the_one_before_was_asked_about_meanwhile(visit):
+    page, held, asked = visit.page, [], []
+    answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: apple").click())
+    expect(page.locator("#explanation")).to_contain_text("What the network looked at")
+    page.route("**/api/predict**", lambda route: held.append(route))  # noqa: PLW0108 # it takes no builtin
+    page.get_by_role("button", name="Sample: rocket").click()
+    page.route("**/api/explain**", lambda route: asked.append(route))  # noqa: PLW0108
+    page.get_by_text("By gradient").click()
+    while not (held and asked):
+        page.wait_for_timeout(20)
+    with page.expect_request("**/api/explain**"):  # of the new picture, though class and method are those of the last
+        held[0].fulfill(json=answer)
+    expect(page.locator("#explanation")).to_have_text("Finding out what the network looked at…")
+    asked[-1].continue_()
+    expect(page.locator("#explanation")).to_contain_text("its score changes most")
+
+
 def test_an_explanation_of_many_pixels_is_shown(visit):
     page, side = visit.page, 512
     answer = {"class": "x", "method": "saliency", "values": [[0.0] * side] * side, "heat_map": PIXEL}

@@ -39,6 +39,7 @@ def test_samples_are_test_images_of_the_network_s_set(site, tiny_data):
         image = np.asarray(Image.open(io.BytesIO(api.open(f"/{link}").data)))
         np.testing.assert_array_equal(image, test.images[np.flatnonzero(test.labels == label)[0]])
     assert api.open("/samples/10.png").status_code == 404
+    assert len({link.partition("?v=")[2] for link, _ in samples}) == len(LINES)  # or a browser would show another network's
 
 
 @pytest.mark.parametrize("fields", [{}, {"class_names": LINES, "test_hashes": {"images": "0" * 64}}], ids=["classes", "images"])

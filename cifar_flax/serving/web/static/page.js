@@ -12,6 +12,12 @@ let current = null, explaining = null; // the requests whose answers are to be s
 let seen = null, chosen = null; // what the network sees, as a file, and the prediction that is explained
 const explanations = new Map(); // of that picture, by class and method
 
+class Unreadable extends Error {
+  constructor() {
+    super("That file cannot be read: it is a folder, or no longer there.");
+  }
+}
+
 // Has a picture classified and shows the answer. `prepare` makes what is sent, and may take time over it.
 async function ask(name, prepare, { isAddress = false, caption = "" } = {}) {
   current?.abort();
@@ -27,8 +33,8 @@ async function ask(name, prepare, { isAddress = false, caption = "" } = {}) {
     if (signal.aborted) return;
     if (response.ok) show(body, name, caption);
     else complain(body?.error?.message ?? `The server answered ${response.status}.`, isAddress && response.status < 500);
-  } catch {
-    if (!signal.aborted) complain("The server cannot be reached.");
+  } catch (error) {
+    if (!signal.aborted) complain(error instanceof Unreadable ? error.message : "The server cannot be reached.");
   } finally {
     if (!signal.aborted) $("answer").setAttribute("aria-busy", "false");
   }
@@ -44,7 +50,10 @@ function askAddress(url) {
 
 function askFile(file) {
   if (file.size > 0.99 * uploadBytes) return complain(`The file is too large. At most ${uploadBytes / 2 ** 20} MB are taken.`);
-  return ask(file.name, () => form(file));
+  return ask(file.name, async () => {
+    await file.slice(0, 1).arrayBuffer().catch(() => { throw new Unreadable(); });
+    return form(file);
+  });
 }
 
 function askSample({ title, dataset }) {
@@ -77,6 +86,7 @@ function show({ predictions, pictures }, name, caption) {
   $("empty").hidden = true;
   chart.show(predictions);
   seen = fileOf(pictures.seen);
+  explaining?.abort(); // of the picture before, if a class of it was chosen meanwhile
   explanations.clear();
   dropExplanation("Finding out what the network looked at…");
   explain(predictions[0]);
