@@ -83,7 +83,7 @@ def test_a_dry_run_measures_each_once(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=fast10,wide_grid"]
 
     def run():
-        environment = {**os.environ, **UNOPTIMIZED}
+        environment = {**os.environ, **UNOPTIMIZED, "CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
         done = subprocess.run([*command, f"--output={tmp_path}"], env=environment, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(text) for text in (tmp_path / "claims.jsonl").read_text().splitlines()]
@@ -100,7 +100,9 @@ def test_a_dry_run_measures_each_once(tmp_path):
 @pytest.mark.slow
 def test_a_signal_ends_what_runs_and_nothing_else_begins(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "claims.py"), "--dry_run", "--only=mlp,two_conv"]
-    process = subprocess.Popen([*command, f"--output={tmp_path}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*command, f"--output={tmp_path}"], env=environment, **pipes, text=True)
     assert process.stdout.readline().startswith("mlp: runs")
     while subprocess.run(["pgrep", "-f", f"workdir={tmp_path}"], check=False).returncode and process.poll() is None:
         time.sleep(0.1)

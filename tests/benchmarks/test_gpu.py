@@ -231,9 +231,9 @@ def test_a_dry_run_and_a_measurement_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_path):
+def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_path, shapes100_cache):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--dry_run", "--minutes=120"]
-    environment = {**os.environ, **UNOPTIMIZED}
+    environment = {**os.environ, **UNOPTIMIZED, "CIFAR_FLAX_CACHE": shapes100_cache}
     for _ in range(2):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -163,7 +163,9 @@ def test_slow_servers_do_not_keep_others_waiting(tiny_run):
         assert connection.getresponse().status == 200
         assert post(address, *form(png()))[0] == 200
         proceed.set()
-        assert Counter(each.result()[0] for each in waiting) == {200: Options().fetching, 503: 120 - Options().fetching}
+        answers, places = Counter(each.result()[0] for each in waiting), Options().fetching
+        assert answers.keys() == {200, 503}
+        assert places <= answers[200] <= places + Options().fetching_queue_size
 
 
 def test_a_request_that_has_arrived_is_answered_before_the_end(tiny_run):
@@ -300,7 +302,7 @@ def test_sixty_hostile_uploads_at_once_leave_memory_and_turns_to_others(tiny_run
         while good < 5 or not all(each.done() for each in hostile):
             most, good = max(most, megabytes(server.pid)), good + 1
             assert post(address, *form(png()))[0] == 200
-            connection = connect(address, timeout=5)
+            connection = connect(address, timeout=60)
             connection.request("GET", "/healthz")
             assert connection.getresponse().status == 200
             connection.close()
