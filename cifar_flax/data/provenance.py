@@ -102,7 +102,8 @@ def in_order_of(dataset: Dataset, record: Preprocessing, name: str, run: str) ->
 
 
 def _renumbered(labels: np.ndarray, there: Sequence[str], here: Sequence[str]) -> np.ndarray:
-    return np.array([here.index(name) for name in there], np.int32)[labels]
+    numbers = {name: number for number, name in enumerate(here)}
+    return np.array([numbers[name] for name in there], np.int32)[labels]
 
 
 def _label_hashes(reordered: Dataset, stored: str) -> dict[str, str]:

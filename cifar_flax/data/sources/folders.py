@@ -92,7 +92,7 @@ def read(
     for split, by_class in listing.splits.items():
         for name, pictures in by_class.items():
             place = listing.folders.get(split, path) / name
-            if name not in classes:
+            if name not in listing.splits["train"]:
                 raise UserError(
                     f"{place}: there is no such class in {listing.folders.get('train', f'the train split of {path}')}"
                 )
@@ -152,7 +152,8 @@ def _listed(path: Path, origin: Path) -> Listing:
 
 def _read_split(root: Path, by_class: dict[str, list[Path]], classes: list[str], size: int) -> Dataset:
     paths = [path for pictures in by_class.values() for path in pictures]
-    labels = np.repeat([classes.index(name) for name in by_class], [len(pictures) for pictures in by_class.values()])
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.repeat([numbers[name] for name in by_class], [len(pictures) for pictures in by_class.values()])
     images = np.empty((len(paths), size, size, 3), np.uint8)
     refused = shared_decoder().fit_files(paths, images)
     lines = [f"{paths[i]}: cannot be read: {str(error).rstrip('.')}" for i, error in refused.items()]

@@ -3,7 +3,7 @@
 import itertools
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from cifar_flax.data.sources.class_columns import read_classes
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
 from cifar_flax.data.sources.folders import DEFAULT_SIZE
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
-from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, split_in_name
+from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, WORD, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.files.redact import named_reason
@@ -25,6 +25,7 @@ PREFIX = "hf:"  # of config.data.name
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
 COARSE = ("coarse_label", "superclass")
+PART = re.compile(r"-\d+-of-\d+")  # of a split, at the end of a file's name
 AT_ONCE = 4096  # pictures that are written to a temporary file, from which child processes read them
 
 
@@ -72,7 +73,7 @@ class HubSource:
         if not others:
             return files
         warn_once("%s: left out: what is called %s", self.identity, ", ".join(others))
-        of_others = re.compile(rf".*-({'|'.join(map(re.escape, others))})(-\d+-of-\d+)?")
+        of_others = re.compile(rf".*-({'|'.join(map(re.escape, others))})({PART.pattern})?")
         return [file for file in files if not of_others.fullmatch(file.stem)]
 
 
@@ -105,6 +106,7 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
         classes; the message says which.
     """
     by_split = {split: list(map(ColumnFile, of)) for split, of in _by_split(path, files).items()}
+    _warn_of_merged(origin or path, by_split)
     columns = _columns(by_split["train"][0])
     if "test" in by_split and all(_is_unlabelled(file, columns.labels) for file in by_split["test"]):
         warn_of_unlabelled_test_split(origin or path)
@@ -133,6 +135,18 @@ def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     if not by_split["train"]:
         raise UserError(f"{path}: there is no file of a train split, such as train-00000-of-00001.parquet")
     return {split: of_split for split, of_split in by_split.items() if of_split}
+
+
+def _warn_of_merged(origin: Path, by_split: Mapping[str, Sequence[ColumnFile]]) -> None:
+    """Says which names, numbers aside, are read as one split: of train and train_extra one may not be meant."""
+    for split, files in by_split.items():
+        named = [file.path for file in files if split_in_name(file.path.stem)]
+        one_of_each = {tuple(WORD.findall(PART.sub("", path.stem))): path.name for path in reversed(named)}
+        if len(one_of_each) > 1:
+            names = ", ".join(sorted(one_of_each.values()))
+            warn_once(
+                "%s: the %s split is made of files of several names, such as %s; is each of them meant?", origin, split, names
+            )
 
 
 def _split_of(path: Path, file: Path) -> str:

@@ -119,6 +119,18 @@ def test_the_files_of_splits_may_be_called_as_the_folders_of_pictures(write_spli
     }
 
 
+def test_files_of_several_names_for_a_split_are_named(write_splits, caplog):
+    parts = {f"train-0000{i}-of-00002": [0, 1] for i in range(2)}
+    assert len(archives.read(write_splits(**parts, test=[0, 1]), "mine").splits["train"]) == 4
+    assert not [message for message in caplog.messages if "several names" in message]
+    path = write_splits(train_extra=[1, 0])
+    assert len(archives.read(path, "mine").splits["train"]) == 6
+    names = "train-00000-of-00002.parquet, train_extra.parquet"
+    assert (
+        f"{path}: the train split is made of files of several names, such as {names}; is each of them meant?" in caplog.messages
+    )
+
+
 def test_labels_that_are_lists_are_refused(write_splits):
     with pytest.raises(
         UserError, match=r"train.parquet: label has values of the type list<.*; expected a number or a text for"
