@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 _RUNS = flags.DEFINE_string("runs", "runs/claims", "folder of the runs, --output of benchmarks/claims.py")
 _PAGE = flags.DEFINE_string("page", "docs/claims.md", "the page to write; its pictures go beside it")
 
+SECTIONS = {  # of the page: by a picture's name, the question that it answers, and its heading
+    "bars": ("what the wide network sees in photographs", "Guesses for photographs"),
+    "confusion": ("which classes it takes for which", "Confusion"),
+    "three_conv": ("how the three convolutions learn, by optimizer and rate", "Curves of three convolutions"),
+    "vgg_bn": ("what keeps VGG from learning by heart", "Curves of VGG"),
+    "samples": ("what the networks of the tutorial get right", "A grid of test images"),
+    "probabilities": ("how sure they are", "Probabilities of test images"),
+}
 WIDE = ("wide-published", "wide", "wide-short")  # the first that is there is drawn
 PROBABILITIES = ("bigger_conv-adam", "bigger_conv-dropout", "bigger_conv", "two_conv", "mlp")
 SAMPLES = 5  # rows and columns of the grid of images
@@ -50,12 +58,12 @@ def main() -> None:
         print(f"left out, since there is no run or curve of it: {', '.join(missing)}")
     if not made:
         raise UserError(f"--runs={_RUNS.value}: nothing to draw; python benchmarks/claims.py trains what is needed")
-    page.write_text(_page(made), encoding="utf-8")
+    page.write_text(page_of(made, page.stem), encoding="utf-8")
     print(f"{len(made)} pictures -> {page}")
 
 
 def draw_all(runs: Path, lines: Sequence[Mapping[str, Any]], page: Path) -> tuple[list[tuple[str, str]], list[str]]:
-    """Draws each picture as PAGE_NAME.png; returns (file name, caption) of those made, and the names of the others."""
+    """Draws each picture as PAGE_NAME.png; returns (name, caption) of those made, and the names of the others."""
     draw: Mapping[str, Callable[[Path], str | None]] = {
         "bars": lambda path: _draw_bars(_first(runs, WIDE), path),
         "confusion": lambda path: _draw_confusion(_first(runs, WIDE), path),
@@ -68,7 +76,7 @@ def draw_all(runs: Path, lines: Sequence[Mapping[str, Any]], page: Path) -> tupl
     for name, call in draw.items():
         path = page.with_name(f"{page.stem}_{name}.png")
         if caption := call(path):
-            made.append((path.name, caption))
+            made.append((name, caption))
         else:
             missing.append(name)
     return made, missing
@@ -192,15 +200,26 @@ def _first(runs: Path, names: Sequence[str]) -> "Run | None":
     return next((Run.open(path) for path in evaluated), None)
 
 
-def _page(made: Sequence[tuple[str, str]]) -> str:
-    pictures = "\n\n".join(f"![{caption}]({file})\n\n*{caption}.*" for file, caption in made)
+def page_of(made: Sequence[tuple[str, str]], stem: str) -> str:
+    """The page, of the pictures STEM_NAME.png: (name, caption) of each."""
+    rows = [f"| {question} | [{heading}](#{heading.lower().replace(' ', '-')}) |" for question, heading in map(_section, made)]
+    sections = [f"## {_section(picture)[1]}\n\n![{picture[1]}]({stem}_{picture[0]}.png)\n\n*{picture[1]}.*" for picture in made]
     return f"""# What the write-ups draw, by our networks
+
+| question | section |
+| --- | --- |
+| where the pictures and the figures come from | [below](#what-the-write-ups-draw-by-our-networks) |
+{chr(10).join(rows)}
 
 Written by `python benchmarks/claim_pictures.py` from the runs and lines of `python benchmarks/claims.py`;
 [experiments.md](experiments.md) has the figures.
 
-{pictures}
+{(2 * chr(10)).join(sections)}
 """
+
+
+def _section(picture: tuple[str, str]) -> tuple[str, str]:
+    return SECTIONS[picture[0]]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
+import re
 import shutil
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.claim_pictures import draw_all
+from benchmarks.claim_pictures import draw_all, page_of
 from cifar_flax.files.atomic import write_text
 
 
@@ -18,6 +19,11 @@ def test_what_there_are_runs_and_curves_of_is_drawn_and_the_rest_named(tiny_run,
     made, missing = draw_all(tmp_path, lines, tmp_path / "claims.md")
     assert missing == ["three_conv"]
     assert [caption.partition(":")[0] for _, caption in made] == ["`wide-short`"] * 2 + ["`vgg_bn`"] + ["`mlp`"] * 2
-    for file, _ in made:
-        with Image.open(tmp_path / file) as picture:
-            assert np.asarray(picture.convert("L")).std() > 5, file  # not blank
+    for name, _ in made:
+        with Image.open(tmp_path / f"claims_{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5, name  # not blank
+    page = page_of(made, "claims")
+    assert page.count("](claims_") == len(made)
+    assert re.findall(r"\(#(.*?)\)", page) == [
+        heading.lower().replace(" ", "-").replace(",", "") for heading in re.findall("^##? (.*)$", page, re.MULTILINE)
+    ]
