@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -141,10 +142,11 @@ class Runs:
         return self._shown.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
-        """Starts saving each run; raises as `Checkpoints.save`."""
+        """Starts saving each run within an epoch; raises as `Checkpoints.save`, and `Diverged` as `end_epoch`."""
         self.flush()
         for run, single in zip(self._runs, self._trainer.layout.unstack(state), strict=True):
             if run.training:
+                _check_finite(step, single, {}, run.workdir)
                 self._save(run, step, single)
 
     def wait(self) -> None:
@@ -283,11 +285,16 @@ def _selecting(scores: Mapping[str, Scores]) -> Scores:
     return {**validation, "raw_temperature": scores.get("validation_raw", validation)["temperature"]}
 
 
+@jax.jit
+def _all_finite(params: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+
+
 def _check_finite(step: int, state: TrainState, scores: Mapping[str, Scores], workdir: Path) -> None:
     losses = [of_weights["loss"] for of_weights in scores.values()]
     if losses and all(map(math.isfinite, losses)):
         return
-    if not all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(state.params)):
+    if not np.asarray(_all_finite(state.params)):
         raise Diverged(
             f"the weights are not finite after step {step} of {workdir}; try a lower config.optim.learning_rate. "
             "What was saved before is intact."

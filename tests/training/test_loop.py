@@ -152,6 +152,13 @@ def test_weights_that_the_last_update_of_an_epoch_made_infinite_are_not_saved(co
     assert saved_steps(tmp_path / "run") == []
 
 
+def test_weights_that_an_update_within_an_epoch_made_infinite_are_not_saved(config, tmp_path):
+    config.optim.learning_rate, config.checkpoint.every_steps = 1e39, 1
+    with pytest.raises(Diverged, match=r"^the weights are not finite after step 1 of .*run; try a lower"):
+        train(config, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == []
+
+
 def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_path, monkeypatch):
     evaluate = Trainer.evaluate
 
