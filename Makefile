@@ -57,6 +57,7 @@ $(MADE):
 	exit 1
 
 $(VENV)/base.stamp: $(MADE) setup.py constraints.txt
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null  # uv venv leaves pip out
 	$(PIP) --editable .
 	touch $@
 

@@ -40,7 +40,7 @@ ONNX = [
 
 HUGGINGFACE = [
     "datasets>=4",  # downloads config.data.name = "hf:USER/NAME"
-    "huggingface_hub>=0.30",  # downloads the weights of --run=hf:USER/NAME, and uploads what export --format=huggingface writes
+    "huggingface_hub>=0.34",  # downloads the weights of --run=hf:USER/NAME, and uploads what export --format=huggingface writes
     "pyarrow>=20",  # reads Parquet and Arrow files
 ]
 

@@ -44,7 +44,7 @@ class DataConfig(ConfigBase):
 
     # shapes100, cifar100, any TFDS image-classification set, folder:PATH, hf:USER/NAME, or module:function
     name: str = "shapes100"
-    image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None keeps the set's own (folders: 32)
+    image_size: Annotated[int, Ge(4), Le(1024)] | None = None  # pixels a side; None: 32 for folders and hf:, the own of others
     test_fraction: UnitIntervalOpen = 0.2  # of a folder:PATH without splits, stratified, always the same pictures
     validation_fraction: UnitIntervalOpen = 0.1  # of train, stratified; a validation split of its own takes its place; 0: none
     folds: Annotated[int, Ge(2), Le(INT32_MAX)] | None = None  # cross-validation: of this many stratified parts of train, ...

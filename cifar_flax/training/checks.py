@@ -26,9 +26,14 @@ def check_batch_size(config: Config, images: int, devices: int) -> None:
     """
     batch_size, parts = config.train.batch_size, config.train.microbatches
     if batch_size > images:
-        raise ConfigError(f"config.train.batch_size: {batch_size} is more than the {images} training images")
+        raise ConfigError(
+            f"config.train.batch_size: {batch_size} is more than the {images} training images; set it to {images} or less"
+        )
     if batch_size % devices:
-        raise ConfigError(f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices")
+        raise ConfigError(
+            f"config.train.batch_size: {batch_size} cannot be shared evenly by {devices} devices; choose a multiple of "
+            f"{devices}, or fewer devices (CUDA_VISIBLE_DEVICES)"
+        )
     if batch_size % (devices * parts):
         raise ConfigError(
             f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
