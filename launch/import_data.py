@@ -87,6 +87,11 @@ def _write(key: str, splits: dict[str, Dataset], source: str, name: str) -> None
             f"--name={name}: there is another data set of this name, from {entry.source}; choose another name, "
             f"or remove it first:  rm -r {shlex.quote(str(cache_folder() / key))}"
         )
+    try:
+        for split in splits:
+            cache.read(key, split, entry)
+    except cache.CorruptCache:
+        cache.write(key, splits, source, name)
 
 
 if __name__ == "__main__":

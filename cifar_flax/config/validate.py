@@ -1,12 +1,13 @@
 """Checks of a config beyond the type and range of each field."""
 
+from dataclasses import fields
 from fnmatch import fnmatchcase
 
 from cifar_flax.config.imports import import_object, is_import_path
 from cifar_flax.config.registry import Registry
-from cifar_flax.config.schema import Config, TrainConfig
+from cifar_flax.config.schema import Config, DataConfig, TrainConfig
 from cifar_flax.config.specs import Spec
-from cifar_flax.config.types import SEEDS
+from cifar_flax.config.types import SEEDS, Balance
 from cifar_flax.errors import ConfigError
 
 LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
@@ -32,6 +33,11 @@ def validate(config: Config) -> None:
     if data.folds is not None and data.fold >= data.folds:
         raise ConfigError(f"config.data.fold: {data.fold} is not one of the {data.folds} folds; they count from 0")
     _check_effective(config)
+    if (data.class_weights, data.sampling) == (Balance.BALANCED, Balance.BALANCED):
+        raise ConfigError(
+            "config.data.class_weights: balances the classes a second time, where config.data.sampling=balanced does already; "
+            "set one of them"
+        )
     if augment.alternating_flip and not augment.flip:
         raise ConfigError("config.augment.alternating_flip: needs config.augment.flip")
     for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
@@ -73,6 +79,18 @@ def _check_effective(config: Config) -> None:
             f"config.data.fold: {config.data.fold} has no effect without config.data.folds; "
             "say of how many it is one, as in --config.data.folds=5"
         )
+    if config.data.test_fraction != DataConfig().test_fraction and not config.data.name.startswith("folder:"):
+        raise ConfigError(
+            f"config.data.test_fraction: {config.data.test_fraction} has no effect on {config.data.name}, only on folder:PATH; "
+            "of what you import it is --test_fraction of import_data"
+        )
+    for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
+        default_section = type(section)()
+        if not section.patience and section != default_section:
+            changed = next(f.name for f in fields(section) if getattr(section, f.name) != getattr(default_section, f.name))
+            raise ConfigError(f"config.{name}.{changed}: has no effect without config.{name}.patience above 0")
+    if config.augment.mix_probability != 1 and not (config.augment.mixup or config.augment.cutmix):
+        raise ConfigError("config.augment.mix_probability: has no effect without config.augment.mixup or cutmix above 0")
     for name in ("teacher_weight", "teacher_temperature"):
         if not train.teacher and getattr(train, name) != getattr(default, name):
             raise ConfigError(

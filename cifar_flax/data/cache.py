@@ -6,6 +6,7 @@ manifest last. So the manifest names complete files at any moment, while other p
 killed writer leaves only files that no manifest names. The next writer removes those.
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -27,6 +28,7 @@ from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_file
 from cifar_flax.files.redact import visible
 
+LOST = (errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # of a file that is to be written anew; others may pass
 FORMAT = 1
 MANIFEST = "manifest.json"
 ORPHAN_AGE = 3600  # seconds after which no writer still works on a file that the manifest does not name
@@ -202,7 +204,9 @@ def _open(path: Path, stored: StoredArray) -> np.ndarray:
     except FileNotFoundError:
         raise CorruptCache(f"{path}: missing") from None
     except OSError as e:
-        raise CorruptCache(f"{path}: cannot be read ({e.strerror or e})") from None
+        if e.errno in LOST:
+            raise CorruptCache(f"{path}: cannot be read ({e.strerror or e})") from None
+        raise UserError(f"{path}: cannot be read now ({e.strerror or e}); it is left as it is") from None
     if array.shape != stored.shape:
         raise CorruptCache(f"{path}: damaged (shape {array.shape}, the manifest says {stored.shape})")
     return array
@@ -213,7 +217,12 @@ def _store(entry: Path, name: str, array: np.ndarray) -> StoredArray:
     temporary = write_temporary(entry, lambda file: np.save(file, array, allow_pickle=False))
     digest = sha256_of_file(temporary)
     stored = StoredArray(f"{name}-{digest[:12]}.npy", digest, temporary.stat().st_size, array.shape)
-    os.replace(temporary, entry / stored.file)
+    target = entry / stored.file
+    if target.is_file() and target.stat().st_size == stored.bytes and sha256_of_file(target) == digest:
+        temporary.unlink()  # another host may have mapped the file that is there: of NFS, it would lose its pages
+        os.utime(target)
+    else:
+        os.replace(temporary, target)
     return stored
 
 

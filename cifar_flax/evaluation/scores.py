@@ -122,8 +122,8 @@ class ClassScores:
 def label_rank(logits: Array, labels: Array) -> Array:
     """The number of classes ranked before the label, 0 where the label is the prediction; for NumPy and, traced, JAX arrays.
 
-    Ties go to the lower class, as in a stable sort. A NaN ranks before everything, so that a network that has diverged is never
-    right.
+    Ties go to the lower class, as in a stable sort. Where a logit is NaN all classes are before it, so that a network that has
+    diverged is never right.
 
     Args:
       logits: float32 [N, C].
@@ -134,8 +134,8 @@ def label_rank(logits: Array, labels: Array) -> Array:
     """
     xp = logits.__array_namespace__()
     of_label, column = xp.take_along_axis(logits, labels[:, None], axis=1), labels[:, None]
-    before = (logits > of_label) | ((logits == of_label) & (xp.arange(logits.shape[1]) < column)) | xp.isnan(logits)
-    return xp.where(xp.isnan(of_label[:, 0]), logits.shape[1], before.sum(1)).astype(xp.int32)
+    before = (logits > of_label) | ((logits == of_label) & (xp.arange(logits.shape[1]) < column))
+    return xp.where(xp.isnan(logits).any(1), logits.shape[1], before.sum(1)).astype(xp.int32)
 
 
 def predicted_classes(logits: np.ndarray) -> np.ndarray:

@@ -94,13 +94,14 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: str | int, stride: int = 
       ValueError: the padding is none of these, or no window fits into the map.
     """
     size, (_, height, width, _) = len(kernel), x.shape
-    if padding == "VALID" and min(height, width) < size:  # of which XLA makes a map without a pixel
-        raise ValueError(f"a map of {height}x{width} is too small for a kernel of {size}x{size} without padding")
+    pixels = _padding_pixels(padding, size, stride)
+    if min(height, width) + sum(pixels[0]) < size:  # of which XLA makes a map without a pixel
+        without = " without padding" if padding == "VALID" else f" with {padding} pixels of padding"
+        raise ValueError(f"a map of {height}x{width} is too small for a kernel of {size}x{size}{without}")
     if size == stride == 1:
         return (_multiply if compilation.uses_onednn(x.dtype) else jnp.matmul)(x, kernel[0, 0])
     if stride == 1 and padding == "SAME" and max(height, width) <= (size + 1) // 2:
         return _as_matrix_product(x, kernel)
-    pixels = _padding_pixels(padding, size, stride)
     if not compilation.uses_onednn(x.dtype):
         small_window = math.prod(kernel.shape[:3]) <= MAX_WINDOW and kernel.shape[3] >= MIN_FEATURES
         few_channels = small_window and jax.default_backend() == "cpu"

@@ -70,9 +70,13 @@ def check_patterns(spec: OptimizerSpec, params: Any) -> None:
                 f"config.optim.{field}: {pattern!r} matches no parameter; expected a shell pattern of names such as {near}"
             )
     for i, group in enumerate(spec.groups):
-        if group.weight_decay and not any(
-            len(shape) > 1 and fnmatchcase(path, group.pattern) for path, shape in shapes.items()
-        ):
+        of_group = [path for path in shapes if group_of(spec, path) is group]
+        if not of_group:
+            raise ConfigError(
+                f"config.optim.groups[{i}].pattern: all that {group.pattern!r} matches is of an earlier group, which counts; "
+                "put this one before it, or leave it out"
+            )
+        if group.weight_decay and not any(len(shapes[path]) > 1 for path in of_group):
             raise ConfigError(
                 f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel, and only they decay; leave it out"
             )

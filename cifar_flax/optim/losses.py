@@ -38,13 +38,22 @@ def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.where(counts > 0, weights, 0).astype(np.float32)
 
 
-def create_loss(config: Config, class_weights: np.ndarray | None = None) -> Loss:
+def example_weights(targets: jax.Array, class_weights: np.ndarray) -> jax.Array:
+    """What the loss of each example is multiplied by, float32 [N]: the weight of its class, the mean of those of a mixed one.
+
+    Args:
+      targets: float32 [N, num_classes], without a teacher's answers, which are no classes of the image.
+      class_weights: float32 [num_classes].
+    """
+    return (targets * class_weights).sum(-1)  # and no product of matrices, which some GPUs round
+
+
+def create_loss(config: Config) -> Loss:
     """Builds the loss that is minimised, averaged over the batch.
 
     A loss is a function of logits, float32 [N, num_classes], and targets of the same shape, each row a distribution: one-hot,
     mixed by mixup or CutMix, smoothed by `config.optim.label_smoothing`. It returns the loss of each example, float32 [N],
-    which may depend on no other example: gradients are accumulated over microbatches. `class_weights`, float32 [num_classes],
-    multiply it; a mixed example has the mean weight of its classes.
+    which may depend on no other example: gradients are accumulated over microbatches.
 
     Raises:
       ConfigError: there is no loss of that name. The returned function raises it, too, where the loss has another shape.
@@ -58,6 +67,6 @@ def create_loss(config: Config, class_weights: np.ndarray | None = None) -> Loss
                 f"config.loss: {config.loss} returned {jnp.result_type(losses)}{list(jnp.shape(losses))}; expected one loss "
                 f"an example, float32{list(logits.shape[:1])}"
             )
-        return losses if class_weights is None else losses * (targets @ class_weights)
+        return losses
 
     return smoothed

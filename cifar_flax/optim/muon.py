@@ -120,7 +120,14 @@ class MuonSGD(OptimizerSpec):
             raise ConfigError("nesterov: needs config.optim.momentum above 0")
 
     def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuses groups that give a convolution another learning rate or weight decay: its norm is kept whatever they are."""
+        """Refuses networks without a convolution to train, and groups that give one a learning rate or weight decay of its own.
+
+        The norm of a convolution is kept, whatever they are.
+        """
+        if not any(len(shape) == 4 and not matches(self.freeze, path) for path, shape in shapes.items()):
+            raise ConfigError(
+                "config.optim.muon: this network has no convolution that is trained, and muon_sgd would be sgd; take that"
+            )
         for path, shape in shapes.items():
             group = group_of(self, path)
             if len(shape) == 4 and group.weight_decay:

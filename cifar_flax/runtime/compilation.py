@@ -69,8 +69,14 @@ def supported(options: Mapping[str, Any], otherwise: str) -> dict[str, Any]:
 
 
 def multiplies_bfloat16_fast() -> bool:
-    """Whether this backend multiplies bfloat16 faster than float32: accelerators do, and CPUs on which `uses_onednn`."""
-    return jax.default_backend() != "cpu" or uses_onednn(jnp.bfloat16)
+    """Whether this backend multiplies bfloat16 faster than float32: accelerators do, and CPUs on which `uses_onednn`.
+
+    GPUs of NVIDIA do from compute capability 8.0 on, which is Ampere.
+    """
+    if jax.default_backend() == "cpu":
+        return uses_onednn(jnp.bfloat16)
+    major = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")[0]  # of AMD's it is a name such as gfx90a
+    return not major.isdecimal() or int(major) >= 8
 
 
 def uses_onednn(dtype: Any) -> bool:

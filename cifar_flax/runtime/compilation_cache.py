@@ -41,7 +41,7 @@ def enable_persistent_cache() -> Path | None:
     warnings.filterwarnings("ignore", UNSERIALIZABLE)
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
-    setting = os.environ.get(VARIABLE, "on")
+    setting = os.environ.get(VARIABLE) or "on"
     try:
         folder = chosen_folder(setting)
     except RuntimeError as e:  # there is no home directory
@@ -105,9 +105,10 @@ class VerifiedCache:
                 logging.warning("%s: damaged; compiling the program again", path)
                 path.unlink()
                 return None
-            os.utime(path)
         except OSError:
             return None
+        with suppress(OSError):  # the folder may only be read
+            os.utime(path)
         return value
 
     def put(self, key: str, value: bytes) -> None:

@@ -83,8 +83,8 @@ def find_cluster(
 def scheduled(environment: Mapping[str, str]) -> bool:
     """Whether a scheduler has started this process as one of several."""
     return (
-        ("SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1)
-        or int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
+        ("SLURM_STEP_NODELIST" in environment and int(environment.get("SLURM_NTASKS") or 1) > 1)
+        or int(environment.get("OMPI_COMM_WORLD_SIZE") or 1) > 1
         or {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys()
         or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
     )

@@ -4,7 +4,8 @@ The processes make the same steps in the same order: a program over the devices 
 whatever depends on one process, on its clock, its signals or its files, is exchanged first.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -48,6 +49,25 @@ def raise_on_all_hosts(call: Callable[[], T]) -> T:
         text = bytes(texts[process][texts[process] > 0]).decode(errors="ignore")
         raise kind(f"process {process}: {text}")
     return result  # type: ignore[return-value]  # T may be None
+
+
+def check_same_on_all_hosts(values: Mapping[str, str]) -> None:
+    """Checks that all processes have the same values; the names, the same in all, are for the message.
+
+    Raises:
+      UserError: a value differs; in every process.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = [
+        np.frombuffer(hashlib.sha256(value.encode(errors="surrogatepass")).digest(), np.uint8) for value in values.values()
+    ]
+    of_all = multihost_utils.process_allgather(np.stack(digests))
+    for name, of_value in zip(values, of_all.swapaxes(0, 1), strict=True):
+        if others := [process for process, digest in enumerate(of_value) if (digest != of_value[0]).any()]:
+            raise UserError(
+                f"process {others[0]} has {name} other than those of process 0; all train one run, of one config and data"
+            )
 
 
 def run_on_main_process(call: Callable[[], T]) -> T | None:
@@ -106,7 +126,7 @@ class StopConsensus:
 def _pack(error: Exception | None) -> tuple[np.ndarray, np.ndarray]:
     """Exit code, uint8 [], 0 without an error; and message, uint8 [MESSAGE_BYTES]."""
     text = np.zeros(MESSAGE_BYTES, np.uint8)
-    encoded = b"" if error is None else str(error).encode()[:MESSAGE_BYTES]
+    encoded = b"" if error is None else str(error).encode(errors="backslashreplace")[:MESSAGE_BYTES]
     text[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     code = 0 if error is None else getattr(error, "exit_code", RunFailed.exit_code)
     return np.asarray(code, np.uint8), text

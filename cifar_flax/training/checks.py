@@ -1,5 +1,9 @@
 """What is refused, or warned of, before a training begins: what would fail its first step, or say nothing at its end."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +11,10 @@ from absl import logging
 
 from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Config
+from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
+from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim.losses import create_loss
 
@@ -73,3 +79,14 @@ def warn_of_one_class(train_set: Dataset, name: str) -> None:
     if not np.ptp(train_set.labels):
         only = train_set.class_names[train_set.labels[0]]
         logging.warning("%s: all training images are of one class, %s; a top-1 of 100%% says nothing", name, only)
+
+
+def alike_on_all_hosts(config: Config, seeds: Sequence[int], preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
+    """What the processes of one training must have alike, by its name; a folder of pictures may lie elsewhere on each host."""
+    name = FOLDER if config.data.name.startswith(FOLDER) else config.data.name
+    fields = to_dict(replace(config, data=replace(config.data, name=name)))
+    return {
+        "fields of the config": json.dumps([fields, list(seeds)], sort_keys=True),
+        "training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
+        "places for the images (config.data.source=auto, by the memory of its devices)": str(streamed),
+    }

@@ -8,10 +8,17 @@ import jax
 from cifar_flax.config import Config
 from cifar_flax.errors import RERUN_HINT, ConfigError, Preempted
 from cifar_flax.runtime.arithmetic import standard_arithmetic
-from cifar_flax.runtime.multihost import StopConsensus, broadcast_from_main, raise_on_all_hosts, run_on_main_process
+from cifar_flax.runtime.multihost import (
+    StopConsensus,
+    broadcast_from_main,
+    check_same_on_all_hosts,
+    raise_on_all_hosts,
+    run_on_main_process,
+)
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checks import alike_on_all_hosts
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import set_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
@@ -64,9 +71,21 @@ def train(
         )
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
-        trainer = raise_on_all_hosts(lambda: Trainer.from_config(config))
+        trainer = make_trainer(config)
         raise_on_all_hosts(lambda: check_data(trainer.preprocessing.hashes))
         return fit(trainer, [workdir], interrupt, restart, after_epoch, profile, layers)
+
+
+def make_trainer(config: Config, seeds: tuple[int, ...] = ()) -> Trainer:
+    """A trainer in each process, of one config and the same data; arguments and errors as `Trainer.from_config`.
+
+    Raises:
+      UserError: also where the processes differ in what they would train, or how.
+    """
+    trainer = raise_on_all_hosts(lambda: Trainer.from_config(config, seeds))
+    streamed = raise_on_all_hosts(lambda: trainer.streamed)
+    check_same_on_all_hosts(alike_on_all_hosts(trainer.config, trainer.seeds, trainer.preprocessing, streamed))
+    return trainer
 
 
 def fit(

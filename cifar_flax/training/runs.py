@@ -1,9 +1,10 @@
 """The run directories that one training fills: one, or one a vmapped seed, each the same as if its seed were trained alone."""
 
 import contextlib
+import functools
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from absl import logging
 from cifar_flax.config import Config
 from cifar_flax.errors import Diverged, UserError
 from cifar_flax.evaluation.metrics import means
+from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.callbacks import Progress
@@ -285,16 +287,17 @@ def _selecting(scores: Mapping[str, Scores]) -> Scores:
     return {**validation, "raw_temperature": scores.get("validation_raw", validation)["temperature"]}
 
 
-@jax.jit
-def _all_finite(params: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]).all()
+@functools.cache
+def _all_finite() -> Callable[[Any], jax.Array]:
+    """A program that tells whether all numbers of a tree are finite."""
+    return compilation.jit(lambda tree: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all())
 
 
 def _check_finite(step: int, state: TrainState, scores: Mapping[str, Scores], workdir: Path) -> None:
     losses = [of_weights["loss"] for of_weights in scores.values()]
     if losses and all(map(math.isfinite, losses)):
         return
-    if not np.asarray(_all_finite(state.params)):
+    if not np.asarray(_all_finite()(state.params)):
         raise Diverged(
             f"the weights are not finite after step {step} of {workdir}; try a lower config.optim.learning_rate. "
             "What was saved before is intact."

@@ -17,11 +17,10 @@ from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, r
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.loop import fit
+from cifar_flax.training.loop import fit, make_trainer
 from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
-from cifar_flax.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def _train(
     """Trains runs in one program, whose memory is free again when it returns; the first of all decides dtype and images."""
     siblings = [run.workdir for run in all_runs]
     first = with_recorded_dtype(runs[0].config, runs[0].workdir, restart, siblings)
-    trainer = raise_on_all_hosts(lambda: Trainer.from_config(first, tuple(run.config.seed for run in runs)))
+    trainer = make_trainer(first, tuple(run.config.seed for run in runs))
     if all_runs[0] not in runs:
         raise_on_all_hosts(lambda: with_recorded_data(trainer.preprocessing, first, siblings[0]))
     fit(trainer, [run.workdir for run in runs], interrupt, restart, profile=profile, layers=layers, others=others)

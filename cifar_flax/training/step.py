@@ -17,7 +17,7 @@ from cifar_flax.data.preprocessing import Preprocessing, to_unit
 from cifar_flax.evaluation.metrics import Metrics, batch_metrics
 from cifar_flax.models import Variables
 from cifar_flax.optim.freezing import apply_frozen
-from cifar_flax.optim.losses import create_loss
+from cifar_flax.optim.losses import create_loss, example_weights
 from cifar_flax.optim.norms import tree_norm
 from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.state import TrainState, run_key
@@ -73,7 +73,8 @@ class TrainStep:
         key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         images, targets, taught = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
-        gradient = self._gradient_of(images, taught, state.batch_stats, dropout_key)
+        weights = None if self.class_weights is None else example_weights(targets, self.class_weights)
+        gradient = self._gradient_of(images, taught, weights, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
         dtype = compute_dtype(self.config.train.dtype)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, compute_dtype=dtype)
@@ -112,20 +113,21 @@ class TrainStep:
         return self.preprocessing.standardize(_resize(images, self.image_size)), targets, taught
 
     def _gradient_of(
-        self, images: jax.Array, targets: jax.Array, batch_stats: Any, dropout_key: jax.Array
+        self, images: jax.Array, targets: jax.Array, weights: jax.Array | None, batch_stats: Any, dropout_key: jax.Array
     ) -> Callable[[Any], tuple[Any, Any]]:
         """From parameters to the gradient of the mean loss, and (losses [B], logits [B, num_classes], batch_stats)."""
-        apply, loss = apply_frozen(self.model, self.config.optim.freeze), create_loss(self.config, self.class_weights)
+        apply, loss = apply_frozen(self.model, self.config.optim.freeze), create_loss(self.config)
 
-        def loss_fn(params: Any, stats: Any, key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, Any]:
+        def loss_fn(params: Any, stats: Any, key: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
+            images, targets, weights = inputs
             variables = {"params": params, "batch_stats": stats}
             logits, updates = apply(variables, images, train=True, rngs={"dropout": key}, mutable=["batch_stats"])
-            losses = loss(logits, targets)
+            losses = loss(logits, targets) if weights is None else weights * loss(logits, targets)
             return losses.mean(), (losses, logits, updates.get("batch_stats", {}))
 
-        grad_fn, count = jax.grad(loss_fn, has_aux=True), self.config.train.microbatches
+        grad_fn, count, inputs = jax.grad(loss_fn, has_aux=True), self.config.train.microbatches, (images, targets, weights)
         if count == 1:
-            return lambda params: grad_fn(params, batch_stats, dropout_key, images, targets)
+            return lambda params: grad_fn(params, batch_stats, dropout_key, inputs)
 
         def accumulate(params: Any) -> tuple[Any, Any]:
             def add(carry: Any, part: Any) -> tuple[Any, Any]:
@@ -133,7 +135,7 @@ class TrainStep:
                 grads, (losses, logits, stats) = grad_fn(params, stats, *part)
                 return (jax.tree.map(jnp.add, total, grads), stats), (losses, logits)
 
-            parts = (jax.random.split(dropout_key, count), _parts(images, count), _parts(targets, count))
+            parts = (jax.random.split(dropout_key, count), jax.tree.map(lambda x: _parts(x, count), inputs))
             zeros = jax.tree.map(jnp.zeros_like, params)
             # A CPU runs the gradients of convolutions within a loop 50 times slower (jax-ml/jax#12868).
             unroll = jax.default_backend() == "cpu"

@@ -203,8 +203,12 @@ class Trainer:
     # Batches.
 
     @cached_property
-    def source(self) -> BatchSource:
-        """Resident where the config says so or the split fits, else streamed."""
+    def streamed(self) -> bool:
+        """Whether batches are copied to the devices one by one: where the config says so, or the split does not fit.
+
+        Raises:
+          ConfigError: it is to be kept there, and does not fit.
+        """
         kind, images = self.config.data.source, self.train_set.images
         fits = images.nbytes <= device_memory() / 2
         if kind is DataSource.RESIDENT and not fits:
@@ -212,8 +216,12 @@ class Trainer:
                 f"config.data.source: resident images take {images.nbytes / 2**30:.1f} GiB, more than half of the "
                 f"{device_memory() / 2**30:.1f} GiB of a device; use auto or streamed"
             )
-        streamed = kind is DataSource.STREAMED or not fits
-        return (StreamedSource if streamed else ResidentSource)(self.train_set, self.layout.chunk)
+        return kind is DataSource.STREAMED or not fits
+
+    @cached_property
+    def source(self) -> BatchSource:
+        """What gives the batches; raises as `streamed`."""
+        return (StreamedSource if self.streamed else ResidentSource)(self.train_set, self.layout.chunk)
 
     def chunks(self, epoch: int, first: int) -> Iterator[tuple[Chunk, Any]]:
         """Yields each chunk of an epoch from update number `first` on, and its batches on the devices."""

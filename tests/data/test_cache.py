@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -86,6 +87,31 @@ def test_damaged_file_is_named(tiny, cache_folder, damage, reason, array):
     assert same(cache.read("tiny", "train"), tiny["train"])
 
 
+def test_what_may_pass_is_no_damage(tiny, cache_folder, monkeypatch):
+    cache.write("tiny", tiny, "a test")
+
+    def no_memory(*_, **__):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", no_memory)
+        with pytest.raises(UserError, match=r"images-.*\.npy: cannot be read now \(Cannot allocate memory\)") as error:
+            cache.read("tiny", "train")
+    assert not isinstance(error.value, cache.CorruptCache)
+    assert same(cache.read("tiny", "train"), tiny["train"])
+
+
+def test_a_file_that_others_may_have_mapped_is_not_replaced_by_its_like(tiny, cache_folder):
+    cache.write("tiny", tiny, "a test")
+    path = file_of(cache_folder / "tiny", "train_images-*.npy")
+    before = path.stat().st_ino
+    cache.write("tiny", tiny, "again")
+    assert path.stat().st_ino == before
+    flip(path)
+    cache.write("tiny", tiny, "and again")
+    assert same(cache.read("tiny", "train"), tiny["train"])
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": 1}', "\x00\xff"])
 def test_broken_manifest(tiny, cache_folder, text):
     cache.write("tiny", tiny, "a test")
@@ -154,7 +180,7 @@ def test_orphans_of_a_killed_writer_are_harmless_and_removed_later(tiny, cache_f
     script = (
         "import os, sys, numpy as np\n"
         "from cifar_flax.data import cache, dataset\n"
-        "data = dataset.Dataset(np.zeros((9, 4, 4, 3), np.uint8), np.zeros(9, np.int32), ('a',))\n"
+        "data = dataset.Dataset(np.full((9, 4, 4, 3), int(sys.argv[1]), np.uint8), np.zeros(9, np.int32), ('a',))\n"
         "replace, moves = os.replace, []\n"
         "def killed(*paths):\n"
         "    moves.append(paths)\n"

@@ -213,6 +213,23 @@ def test_a_config_file_that_fails_costs_one_line(launch, tmp_path, content, expe
     assert expected in one_line(launch("train", "--config=broken.py"), 2)
 
 
+def test_an_import_of_the_same_data_mends_a_damaged_file(launch, tmp_path):
+    train, test = tiny_split(60, 0), tiny_split(20, 1)
+    splits = {"train": train, "test": test}
+    arrays = {f"{split}_{name}": getattr(data, name) for split, data in splits.items() for name in ("images", "labels")}
+    np.savez(tmp_path / "mine.npz", **arrays)
+
+    def import_it():
+        cache = {"CIFAR_FLAX_CACHE": str(tmp_path / "cache")}
+        assert launch("import_data", "--name=mine", "--archive=mine.npz", env=cache).returncode == 0
+
+    import_it()
+    (images,) = (tmp_path / "cache" / "mine").glob("test_images-*.npy")
+    images.unlink()
+    import_it()
+    np.testing.assert_array_equal(np.load(images), test.images)
+
+
 @pytest.mark.slow
 def test_a_config_that_does_not_match_the_workdir_is_refused_until_restart(launch, tmp_path):
     first = ["train", f"--config={TINY_CONFIG}", "--workdir=run", "--config.train.epochs=1"]

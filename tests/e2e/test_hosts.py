@@ -39,13 +39,13 @@ def starting(cache, folder):
     """Gives a function that starts two processes of `launch/train.py` with two devices each: together they train `run`."""
     started = []
 
-    def start(*args):
+    def start(*args, of_second=()):
         address = f"127.0.0.1:{free_port()}"
         for process in range(2):
             hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
             started.append(
                 subprocess.Popen(
-                    [*COMMAND, *hosts, *args],
+                    [*COMMAND, *hosts, *args, *(of_second if process else ())],
                     cwd=folder,
                     env=environment(cache, devices=2),
                     text=True,
@@ -150,6 +150,13 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
     assert saved == len(losses(tmp_path / "run"))
     assert told == f"another process is told to stop: saved at step {saved} in {tmp_path / 'run'}; {RERUN_HINT}\n"
     assert signalled == f"SIGTERM: saved at step {saved} in {tmp_path / 'run'}; {RERUN_HINT}\n"
+
+
+def test_processes_of_different_configs_are_refused_by_all(start, tmp_path):
+    ends = ended(start(of_second=["--config.seed=1"]))
+    expected = "process 1 has fields of the config other than those of process 0; all train one run, of one config and data\n"
+    assert ends == [(2, expected)] * 2
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_of_another_config_is_refused_by_all_processes(start, whole, tmp_path):

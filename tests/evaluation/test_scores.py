@@ -100,6 +100,9 @@ def test_ties_and_nans_rank_the_same_in_numpy_and_on_the_device():
     labels = rng.integers(0, 6, 300).astype(np.int32)
     np.testing.assert_array_equal(label_rank(logits, labels), jax.jit(label_rank)(logits, labels))
     np.testing.assert_array_equal(label_rank(logits, labels) == 0, predicted_classes(logits) == labels)
+    diverged = np.isnan(logits).any(1)
+    assert diverged.any()
+    assert (label_rank(logits, labels)[diverged] == 6).all()  # in no guess right
 
 
 def test_probabilities_are_the_softmax_of_scipy(predictions):

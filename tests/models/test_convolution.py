@@ -192,5 +192,9 @@ def test_the_gradient_of_a_bias_is_the_sum_over_all_pixels(dtype):
 
 @pytest.mark.parametrize(("pixels", "padding", "stride"), [(5, "SAME", 2), (2, "SAME", 2), (5, 3, 1)])
 def test_paddings_that_no_network_has_are_refused(pixels, padding, stride):
+    with pytest.raises(ValueError, match="a map of 2x2 is too small for a kernel of 3x3 with 0 pixels of padding"):
+        convolve(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 4)), 0)
+    with pytest.raises(ValueError, match="fewer than 1 pixels, not 1 with stride 1"):
+        convolve(jnp.ones((1, 5, 5, 2)), jnp.ones((1, 1, 2, 4)), 1)
     with pytest.raises(ValueError, match="SAME with stride 1, VALID or fewer than 3 pixels"):
         convolve(jnp.ones((1, pixels, pixels, 1)), jnp.ones((3, 3, 1, 1)), padding, stride)

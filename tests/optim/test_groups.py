@@ -48,6 +48,10 @@ def test_the_common_decay_may_be_0():
         ({"freeze": ("dense0",)}, r"freeze\[0\]: 'dense0' matches no parameter; .* such as dense0/kernel"),
         ({"groups": (GroupConfig("Logits/*"),)}, r"^config\.optim\.groups\[0\]\.pattern: 'Logits/\*' .* logits/"),
         ({"groups": (GroupConfig("*/bias", weight_decay=0.1),)}, r"groups\[0\]\.weight_decay: '\*/bias' matches no kernel"),
+        (
+            {"groups": (GroupConfig("*", weight_decay=0.1), GroupConfig("logits/*", learning_rate=2.0))},
+            r"groups\[1\]\.pattern: all that 'logits/\*' matches is of an earlier group, which counts; put this one before it",
+        ),
         ({"freeze": ("*/kernel", "*/bias", "*/scale")}, r"^config\.optim\.freeze: .* leaves nothing to train"),
     ],
 )
@@ -67,6 +71,12 @@ def test_muon_sgd_has_one_rate_for_all_convolutions():
             check_patterns(MuonSGD(groups=groups), START)
     convolutions_first = (GroupConfig("block0_conv0/*"), GroupConfig("*", learning_rate=0.1))
     check_patterns(MuonSGD(groups=convolutions_first), START)
+
+
+def test_muon_sgd_is_refused_where_it_would_train_no_convolution():
+    for spec, params in ((MuonSGD(freeze=("block0_conv0/*",)), START), (MuonSGD(), {"logits": START["logits"]})):
+        with pytest.raises(UserError, match=r"^config\.optim\.muon: this network has no convolution that is trained"):
+            check_patterns(spec, params)
 
 
 def test_muon_sgd_decays_no_convolution():

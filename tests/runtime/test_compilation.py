@@ -1,4 +1,5 @@
 import ast
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -65,3 +66,13 @@ def test_programs_are_counted_until_the_counter_is_closed():
         assert counter.compiled + counter.loaded == 2
     compilation.jit(lambda x: x * first * second)(np.float32(1))
     assert counter.compiled + counter.loaded == 2
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast"), [("7.5", False), ("8.0", True), ("12.0", True), ("gfx90a", True), (None, True)]
+)
+def test_bfloat16_is_fast_on_accelerators_but_for_gpus_before_ampere(monkeypatch, capability, fast):
+    device = SimpleNamespace() if capability is None else SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert compilation.multiplies_bfloat16_fast() == fast

@@ -1,6 +1,8 @@
+import errno
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -106,6 +108,13 @@ def test_the_least_recently_used_entries_make_room(tmp_path):
     assert cache.get("a") == b"a" * 68  # used just now
     cache.put("d", b"d" * 68)
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
+
+
+def test_programs_in_a_folder_that_may_only_be_read_are_found(tmp_path, monkeypatch):
+    cache = VerifiedCache(tmp_path)
+    cache.put("a", b"a")
+    monkeypatch.setattr(os, "utime", Mock(side_effect=OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    assert cache.get("a") == b"a"
 
 
 def test_an_entry_that_cannot_be_written_is_not_kept(tmp_path):

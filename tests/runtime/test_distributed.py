@@ -16,6 +16,8 @@ SLURM_STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "node[1-2]", "SLURM_PR
         {**SLURM_STEP, "SLURM_NTASKS": "1"},
         {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"},  # the batch script itself, or a shell of salloc
         {"OMPI_COMM_WORLD_SIZE": "1"},
+        {"OMPI_COMM_WORLD_SIZE": ""},
+        {**SLURM_STEP, "SLURM_NTASKS": ""},
         {"KUBERNETES_SERVICE_HOST": "10.0.0.1"},  # any pod
         {"TPU_WORKER_HOSTNAMES": "localhost"},
     ],

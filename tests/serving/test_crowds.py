@@ -100,11 +100,11 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
         assert first.result().status_code == 200
 
 
-def test_a_costly_picture_waits_as_if_it_were_its_sender_s_second():
+def test_clients_take_turns():
     admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
 
-    def ask(client, round_=0):
-        with admission.place(client, round_):
+    def ask(client):
+        with admission.place(client):
             order.append(client)
             entered.set()
             assert leave.wait(30)
@@ -112,14 +112,14 @@ def test_a_costly_picture_waits_as_if_it_were_its_sender_s_second():
     with ThreadPoolExecutor(10) as threads:
         asking = [threads.submit(ask, "a")]
         assert entered.wait(30)
-        for number, client in enumerate("daaaabcb", 1):
-            asking.append(threads.submit(ask, client, int(client == "d")))
+        for number, client in enumerate("aaaabcb", 1):
+            asking.append(threads.submit(ask, client))
             while len(admission) < number:
                 time.sleep(0.001)
         leave.set()
         for each in asking:
             each.result()
-    assert order == ["a", "b", "c", "d", "a", "b", "a", "a", "a"]
+    assert order == ["a", "b", "c", "a", "b", "a", "a", "a"]
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["WebP", "TIFF"])
@@ -148,6 +148,31 @@ def test_addresses_wait_for_their_turn_and_those_of_one_client_for_others(networ
         leave.set()
         assert [each.result().status_code for each in waiting] == [200] * 4
     assert [url[7] for url in order] == ["a", "c", "b", "d"]
+
+
+def test_a_costly_picture_waits_for_the_others_of_its_client_and_for_one_of_each_other():
+    """Behind a proxy all clients are one; and a client of many small pictures is to let a large one of another in."""
+    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+
+    def ask(name, round_):
+        with admission.place(name.partition(" ")[0], round_):
+            order.append(name)
+            entered.set()
+            assert leave.wait(30)
+
+    with ThreadPoolExecutor(10) as threads:
+        asking = [threads.submit(ask, "proxy first", 1)]
+        assert entered.wait(30)
+        for number, (name, round_) in enumerate(
+            [*[("proxy costly", 1)] * 2, *[("proxy quick", 0)] * 3, ("other costly", 1)], 1
+        ):
+            asking.append(threads.submit(ask, name, round_))
+            while len(admission) < number:
+                time.sleep(0.001)
+        leave.set()
+        for each in asking:
+            each.result()
+    assert order == ["proxy first", "other costly", *["proxy quick"] * 3, *["proxy costly"] * 2]
 
 
 def test_a_client_with_many_pictures_makes_room_for_others():

@@ -1,5 +1,7 @@
 """The training step on softmax regression, whose gradient is a line of NumPy, and on small convolutional networks."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +116,20 @@ def test_updates_losses_and_norms_equal_numpy(rho, trained):
         np.testing.assert_allclose(metrics["cross_entropy"], unsmoothed, rtol=1e-4)
         np.testing.assert_allclose(metrics["grad_norm"], norm(grads), rtol=1e-4)
         assert metrics["top1"] == (probabilities.argmax(1) == labels[rows]).mean()
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_an_image_has_the_weight_of_its_class_whatever_a_teacher_says_of_it(microbatches):
+    config, weights = Config(optim=SGD()), np.linspace(0.5, 2, 10, dtype=np.float32)
+    config.train.microbatches = microbatches
+    model, optimizer = create_model(config.model, 10, jnp.float32), create_optimizer(config.optim, lambda step: RATE)
+    unsure = SimpleNamespace(targets=lambda variables, images, targets: jnp.full((32, 10), 0.1))
+    step = TrainStep(config, model, optimizer, PREPROCESSING, STEPS_PER_EPOCH, class_weights=weights, teacher=unsure)
+    state, rows = draw(config), batch(0)
+    _, metrics = jax.jit(step)(state, take(rows), {})
+    probabilities = softmax(inputs()[rows] @ state.params["logits"]["kernel"] + state.params["logits"]["bias"])
+    expected = (weights[DATASET.labels[rows]] * -0.1 * np.log(probabilities).sum(1)).mean()
+    np.testing.assert_allclose(named(metrics)["loss"], expected, rtol=1e-4)
 
 
 def test_the_average_forgets_the_start_and_then_decays(trained):

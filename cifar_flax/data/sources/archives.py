@@ -83,6 +83,8 @@ def _check_kind_and_size(path: Path) -> None:
             f"{path}: no file of a kind that --archive takes: tarballs of CIFAR, .npz, .parquet, .arrow and .zip files; "
             "save arrays as .npz, unpack other archives and name the folder"
         )
+    if is_zip(path):
+        return  # what one may unpack to is checked where it is unpacked
     if (size := path.stat().st_size) > (npz.MAX_UNPACKED if large else cifar_archives.MAX_UNPACKED):
         unpack = "" if large else f"; {UNPACK}"
         raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need{unpack}")

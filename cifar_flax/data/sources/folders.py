@@ -26,6 +26,8 @@ class FolderSource:
     """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
 
     def __init__(self, name: str, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> None:
+        if name == PREFIX:
+            raise ConfigError(f"config.data.name: {name} names no folder; expected {PREFIX}PATH")
         try:
             path = Path(name.removeprefix(PREFIX)).expanduser()
         except RuntimeError as e:  # there is no such user

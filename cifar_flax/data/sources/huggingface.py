@@ -128,13 +128,29 @@ def _by_split(path: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
     """The files of each split, splits in the order of `SPLITS`."""
     by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for file in files:
-        of_split = by_split[_split_of(path, file)]
-        if other := next((other for other in of_split if other.name == file.name), None):
-            raise UserError(f"{path}: has two copies of the set, {other.parent} and {file.parent}; name one of them")
-        of_split.append(file)
+        by_split[_split_of(path, file)].append(file)
+    for of_split in by_split.values():
+        _check_whole(path, of_split)
     if not by_split["train"]:
         raise UserError(f"{path}: there is no file of a train split, such as train-00000-of-00001.parquet")
     return {split: of_split for split, of_split in by_split.items() if of_split}
+
+
+def _check_whole(path: Path, files: Sequence[Path]) -> None:
+    """Refuses files of one name, their parts aside, that lie in several folders, or of which some are missing."""
+    by_name: dict[str, list[Path]] = {}
+    for file in files:
+        by_name.setdefault(PART.sub("", file.name), []).append(file)
+    for name, of_name in by_name.items():
+        if other := next((file for file in of_name if file.parent != of_name[0].parent), None):
+            raise UserError(f"{path}: has two copies of the set, {of_name[0].parent} and {other.parent}; name one of them")
+        parts = {match[0] for file in of_name if (match := PART.search(file.stem))}
+        counts = {part.rpartition("-")[2] for part in parts}
+        if len(counts) > 1 or any(len(parts) != int(count) for count in counts):
+            raise UserError(
+                f"{of_name[0].parent}: has {len(of_name)} of the {' or '.join(sorted(counts))} parts of {name}; download the "
+                "others, or name a folder of one set"
+            )
 
 
 def _warn_of_merged(origin: Path, by_split: Mapping[str, Sequence[ColumnFile]]) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cifar_flax.data.dataset import warn_once
 from cifar_flax.errors import UserError
 from cifar_flax.files.redact import reason
 
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
+UTF8 = 0x800  # in the flags of a member: its name is UTF-8; else it is code page 437, by the specification (APPNOTE, D.1)
 SUSPICIOUS, DENSEST = 1 << 28, 20  # bytes above which a zip file must not unpack to so many times its size
 
 
@@ -35,7 +37,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 _check(path, archive, shutil.disk_usage(folder).free)
                 members = archive.infolist()
                 for member in members:
-                    member.filename = member.filename.replace("\\", "/")  # of old tools of Windows
+                    member.filename = _name(member, path).replace("\\", "/")  # of old tools of Windows
                 archive.extractall(root, members)  # which keeps every file below the folder, whatever its name says
         except UserError:
             raise
@@ -48,11 +50,29 @@ def unpacked(path: Path) -> Iterator[Path]:
             raise
 
 
+def _name(member: zipfile.ZipInfo, path: Path) -> str:
+    """The name of a file; UTF-8 too where the zip file does not say that it is, as macOS leaves out."""
+    if member.flag_bits & UTF8 or member.filename.isascii():
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()  # as which zipfile has read it
+    except UnicodeError:
+        warn_once(
+            "%s: names such as %r are in an encoding that it does not name, and may be wrong; pack it anew",
+            path,
+            member.filename,
+        )
+        return member.filename
+
+
 def _check(path: Path, archive: zipfile.ZipFile, free: int) -> None:
     members = archive.infolist()
     size, packed = sum(member.file_size for member in members), path.stat().st_size
     if len(members) > MAX_MEMBERS or size > min(MAX_BYTES, max(SUSPICIOUS, DENSEST * packed)):
-        raise UserError(f"{path}: {len(members):,} files of {size:,} bytes, far more than a file of {packed:,} bytes can mean")
+        raise UserError(
+            f"{path}: {len(members):,} files of {size:,} bytes, far more than a file of {packed:,} bytes can mean; "
+            "unpack it, and name the folder"
+        )
     if size > free:
         raise UserError(
             f"{path}: unpacks to {size:,} bytes, and {tempfile.gettempdir()} has {free:,}; set TMPDIR to another disk"

@@ -4,18 +4,19 @@ import contextlib
 import itertools
 import threading
 from bisect import insort
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cifar_flax.serving.errors import Busy
 
+REMEMBERED = 4096  # clients of whom it is known when they were last let in
+
 
 @dataclass(order=True)
 class _Turn:
-    """The place in the queue of a request; `rank` counts earlier ones of the same client, and rounds that it has had."""
+    """The place of a request among those of its client."""
 
-    rank: int
+    round: int
     arrival: int
     decided: threading.Event = field(default_factory=threading.Event, compare=False)
     admitted: bool = field(default=False, compare=False)
@@ -28,21 +29,21 @@ class _Turn:
 class Admission:
     """Lets `places` requests in at the same time.
 
-    When all places are taken, `queue_size` further ones wait, for `queue_timeout` seconds at most. The first of each client
-    comes before the second of any, and so on; a round that a request has had counts like a request before it. All others get
-    `Busy` at once: where the queue is full, the last in that order.
+    When all places are taken, `queue_size` further ones wait, for `queue_timeout` seconds at most. Clients take turns: the one
+    who was let in longest ago comes next, with the first of its requests. Where the queue is full, the last request of the client
+    with most of them gets `Busy` at once.
     """
 
     def __init__(self, places: int, queue_size: int = 0, queue_timeout: float = 0.0) -> None:
         self._free, self._queue_size, self._queue_timeout = places, queue_size, queue_timeout
         self._lock = threading.Lock()
-        self._queue: list[_Turn] = []
-        self._requests: Counter[str] = Counter()  # of each client, waiting or not
-        self._arrivals = itertools.count()
+        self._queue: dict[str, list[_Turn]] = {}  # of each client that waits, in the order of its requests
+        self._admitted: dict[str, int] = {}  # when a client was last let in, the latest last
+        self._arrivals, self._admissions = itertools.count(), itertools.count()
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._queue)
+        return sum(map(len, self._queue.values()))
 
     @contextlib.contextmanager
     def place(self, client: str, round_: int = 0) -> Iterator[None]:
@@ -50,41 +51,52 @@ class Admission:
 
         Args:
           client: who asks, such as an IP address.
-          round_: how often this request has had a place before.
+          round_: of the requests of a client, those of an earlier round come first.
 
         Raises:
           Busy: there is no place, or none in time.
         """
         with self._lock:
-            turn = _Turn(round_ + self._requests[client], next(self._arrivals))
-            self._requests[client] += 1
-            self._enqueue(turn)
+            turn = _Turn(round_, next(self._arrivals))
+            self._enqueue(turn, client)
         try:
             turn.decided.wait(self._queue_timeout)
             with self._lock:
                 if not turn.decided.is_set():
-                    self._queue.remove(turn)
+                    self._remove(turn, client)
             if not turn.admitted:
                 raise Busy
             yield
         finally:
-            with self._lock:
-                self._leave(turn, client)
+            if turn.admitted:
+                with self._lock:
+                    self._free += 1
+                    self._admit_next()
 
-    def _enqueue(self, turn: _Turn) -> None:
+    def _enqueue(self, turn: _Turn, client: str) -> None:
+        insort(self._queue.setdefault(client, []), turn)
         if self._free:
-            self._free -= 1
-            turn.decide(admitted=True)
-            return
-        insort(self._queue, turn)
-        if len(self._queue) > self._queue_size:
-            self._queue.pop().decide(admitted=False)
+            self._admit_next()
+        elif len(self) > self._queue_size:
+            greediest = max(self._queue, key=lambda name: (len(self._queue[name]), self._queue[name][-1].arrival))
+            last = self._queue[greediest][-1]
+            self._remove(last, greediest)
+            last.decide(admitted=False)
 
-    def _leave(self, turn: _Turn, client: str) -> None:
-        self._requests[client] -= 1
-        if not self._requests[client]:
-            del self._requests[client]
-        if turn.admitted and self._queue:
-            self._queue.pop(0).decide(admitted=True)
-        elif turn.admitted:
-            self._free += 1
+    def _admit_next(self) -> None:
+        if not self._queue:
+            return
+        client = min(self._queue, key=lambda name: (self._admitted.get(name, -1), self._queue[name][0].arrival))
+        turn = self._queue[client][0]
+        self._remove(turn, client)
+        self._admitted.pop(client, None)
+        self._admitted[client] = next(self._admissions)
+        if len(self._admitted) > REMEMBERED:
+            del self._admitted[next(iter(self._admitted))]
+        self._free -= 1
+        turn.decide(admitted=True)
+
+    def _remove(self, turn: _Turn, client: str) -> None:
+        self._queue[client].remove(turn)
+        if not self._queue[client]:
+            del self._queue[client]

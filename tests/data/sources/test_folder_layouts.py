@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,6 +165,20 @@ def test_a_zip_file_with_folders_around_the_layout(tmp_path, caplog, monkeypatch
     assert read(path)["train"].class_names == ("cat", "dog")
     assert f"{path}: has no test split; 2 of 10 pictures, 0.2 of each class, are it" in caplog.messages
     assert len(load_dataset(DataConfig(name=f"folder:{path}"), "train")) == 8
+
+
+@pytest.mark.parametrize(
+    ("packed_as", "read_as", "warned"),
+    [("utf-8", "Café", False), ("latin-1", "CafΘ", True)],  # of macOS, and of what names no encoding
+)
+def test_names_in_a_zip_file_that_does_not_say_how_they_are_written(tmp_path, caplog, packed_as, read_as, warned):
+    name = "Café".encode(packed_as)
+    plain = "C" * len(name)
+    fill(tmp_path / "pets", {plain: 5, "dog": 5})
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "pets"))
+    (tmp_path / "pets.zip").write_bytes(packed.read_bytes().replace(plain.encode() + b"/", name + b"/"))
+    assert read(tmp_path / "pets.zip")["train"].class_names == (read_as, "dog")
+    assert any("in an encoding that it does not name" in message for message in caplog.messages) == warned
 
 
 def test_messages_on_a_zip_file_name_it_and_the_path_within(tmp_path, caplog):

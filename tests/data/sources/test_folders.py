@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_flax.config import DataConfig
+from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives
-from cifar_flax.errors import UserError
+from cifar_flax.errors import ConfigError, UserError
 from tests.data.conftest import refused
 
 
@@ -21,6 +23,12 @@ def make_folder(root):
     (root / "train" / "cat" / "notes.txt").write_text("not a picture, and not named like one")
     (root / "train" / "cat" / ".hidden.png").write_text("nor this")
     return root
+
+
+def test_a_name_without_a_folder_is_not_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_folder(tmp_path / "pets"))
+    with pytest.raises(ConfigError, match=r"config\.data\.name: folder: names no folder; expected folder:PATH"):
+        load_dataset(DataConfig(name="folder:"), "train")
 
 
 def test_folder(tmp_path):

@@ -162,6 +162,24 @@ def test_two_copies_of_a_set_are_not_taken_for_one(tiny, tmp_path):
     assert len(archives.read(tmp_path / "1.0.0", "mine").splits["train"]) == 60
 
 
+def test_sets_with_other_numbers_of_parts_are_not_taken_for_one(tiny, tmp_path):
+    for folder, parts in (("full", 2), ("small", 1)):
+        (tmp_path / folder).mkdir()
+        for i in range(parts):
+            parquet.write_table(table(tiny["train"]), tmp_path / folder / f"train-{i:05d}-of-{parts:05d}.parquet")
+    with pytest.raises(UserError, match=r"has two copies of the set, .*full and .*small; name one of them"):
+        archives.read(tmp_path, "mine")
+    assert len(archives.read(tmp_path / "full", "mine").splits["train"]) == 120
+
+
+def test_a_set_of_which_parts_are_missing_is_refused(write_splits):
+    path = write_splits(**{f"train-0000{i}-of-00003": [0, 1] for i in (0, 2)}, test=[0, 1])
+    with pytest.raises(UserError, match=r"has 2 of the 00003 parts of train\.parquet; download the others"):
+        archives.read(path, "mine")
+    write_splits(**{"train-00001-of-00003": [0, 1]})
+    assert len(archives.read(path, "mine").splits["train"]) == 6
+
+
 def test_a_table_that_unpacks_to_more_than_the_memory_is_refused_before(tmp_path, monkeypatch):
     parquet.write_table(pa.table({"img": [bytes(1 << 20)] * 8, "label": [0] * 8}), tmp_path / "train.parquet")
     assert (tmp_path / "train.parquet").stat().st_size < 1 << 19
