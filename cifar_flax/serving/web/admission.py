@@ -30,8 +30,8 @@ class Admission:
     """Lets `places` requests in at the same time.
 
     When all places are taken, `queue_size` further ones wait, for `queue_timeout` seconds at most. Clients take turns: the one
-    who was let in longest ago comes next, with the first of its requests. Where the queue is full, the last request of the client
-    with most of them gets `Busy` at once.
+    who was let in longest ago comes next, with the first of its requests. Where the queue is full, the last request of the
+    client with most of them gets `Busy` at once.
     """
 
     def __init__(self, places: int, queue_size: int = 0, queue_timeout: float = 0.0) -> None:

@@ -19,8 +19,9 @@ from cifar_flax.serving.web.options import Options
 
 T = TypeVar("T")
 SMALLEST = 8  # pixels; smaller ones, such as those that count visitors, show nothing
-# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, after those of
-# its sender that have had no turn; and one that takes still more within LARGE, one by one. A costly file so delays others little.
+# A file is decoded within QUICK, which is enough for pictures of a web page; one that takes more within MODERATE, after those
+# of its sender that have had no turn; and one that takes still more within LARGE, one by one. A costly file so delays others
+# little.
 MODERATE = Limits(pixels=16_000_000, decoded_pixels=4_000_000, memory=128 * 2**20, cpu_seconds=0.3)
 QUICK = replace(MODERATE, cpu_seconds=0.06)
 
