@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.errors import RERUN_HINT, Preempted, UserError
+from cifar_flax.errors import RERUN_HINT, Diverged, Preempted, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
@@ -62,13 +62,15 @@ def train_seeds(
 
     Raises:
       UserError: as `loop.train`; or the training images have changed since the first of the runs began.
-      RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes.
+      RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes. Of seeds that are trained one after
+        another those that diverge are named when the others have ended.
     """
     workdir = Path(workdir)
     checkpoint_folder(workdir)
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
+    diverged: dict[Path, Diverged] = {}
     with Interrupt(max_minutes) as interrupt:
         if vmapped:
             _train(runs, runs, (), interrupt, restart, profile, layers)
@@ -81,9 +83,15 @@ def train_seeds(
                 if is_main_process():
                     print(which, flush=True)
                 others = [] if i else [later.workdir for later in runs[1:]]
-                _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
-    if is_main_process():
-        print(_summarize(runs, workdir))
+                try:
+                    _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
+                except Diverged as e:
+                    logging.error("%s", e)
+                    diverged[run.workdir] = e
+    if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
+        print(_summarize(ended, workdir))
+    if diverged:
+        raise Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
 
 
 def _train(

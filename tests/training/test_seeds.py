@@ -15,8 +15,9 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data import cache
-from cifar_flax.errors import RERUN_WITHOUT_RESTART, Preempted, UserError
+from cifar_flax.errors import RERUN_WITHOUT_RESTART, Diverged, Preempted, UserError
 from cifar_flax.runtime.preemption import StopRequested
+from cifar_flax.training import seeds
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
@@ -220,6 +221,23 @@ def test_a_seed_without_records_is_left_out_of_the_mean(config, tmp_path, capsys
     (tmp_path / "seed5" / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match=r"no seed has an epoch in its metrics\.jsonl; put those files back, or --restart"):
         train_seeds(config, tmp_path)
+
+
+def test_a_seed_that_diverges_does_not_keep_the_others_from_training(config, tmp_path, monkeypatch, capsys):
+    fit = seeds.fit
+
+    def diverge(trainer, workdirs, *args, **kwargs):
+        state = fit(trainer, workdirs, *args, **kwargs)
+        if workdirs[0].name == "seed3":
+            raise Diverged("the loss is not finite")
+        return state
+
+    monkeypatch.setattr(seeds, "fit", diverge)
+    config = short(config)
+    with pytest.raises(Diverged, match=r"^1 of 3 seeds diverged; the first: the loss is not finite$"):
+        train_seeds(config, tmp_path)
+    assert "validation top-1 over 2 seeds: mean" in capsys.readouterr().out
+    assert json.loads((tmp_path / "seeds.json").read_text())["seeds"].keys() == {"seed4", "seed5"}
 
 
 def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypatch):
