@@ -2,8 +2,6 @@ import dataclasses
 import gzip
 import os
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -15,6 +13,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
 from tests.conftest import ROOT
 from tests.data.conftest import assert_same, refused
+from tests.helpers import forked
 
 
 def test_binary_tarball(binary_tarball, tiny):
@@ -226,9 +225,7 @@ def test_damaged_batches(tar_writer, tmp_path, content):
 
 def test_import_command(binary_tarball, tiny, cache_folder):
     def import_data(*arguments):
-        command = [sys.executable, "launch/import_data.py", *arguments]
-        root = str(ROOT)
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        return forked.run([ROOT / "launch" / "import_data.py", *arguments], cwd=ROOT)
 
     archive = f"--archive={binary_tarball}"
     refusal = import_data("--name=cifar100", archive)
