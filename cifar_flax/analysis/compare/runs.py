@@ -14,9 +14,9 @@ from absl import logging
 from cifar_flax.analysis.compare.statistics import Interval, accuracy_interval, mcnemar, welch
 from cifar_flax.analysis.config_diff import differing_fields
 from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
-from cifar_flax.config import DataConfig
 from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import flatten_config, to_dict
+from cifar_flax.data.splits import VALIDATION
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
 from cifar_flax.run import Run
@@ -180,15 +180,19 @@ def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: 
         raise UserError(f"these runs are on different data: {names}; compare runs on one set")
     if split == "test" and a.test_hashes and b.test_hashes and a.test_hashes != b.test_hashes:
         raise UserError(f"the test images changed between the trainings of {first_path} and {path}; compare runs on one set")
-    if split != "test" and _held_out(first.config.data) != _held_out(run.config.data):
+    if split != "test" and held_out(first) != held_out(run):
         raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")
 
 
-def _held_out(data: DataConfig) -> tuple[float | None, ...]:
-    """What decides which training images are for validation."""
+def held_out(run: Run) -> tuple[float | None, ...]:
+    """What decides which images are for validation: nothing, where those are a split of the data set."""
+    data = run.config.data
     if data.folds is not None:
         return data.folds, data.fold, data.split_seed
-    return (data.validation_fraction, data.split_seed) if data.validation_fraction else ()
+    if not data.validation_fraction:
+        return ()
+    has_own = any(name.startswith(VALIDATION) for name in run.preprocessing.hashes)
+    return (None,) if has_own else (data.validation_fraction, data.split_seed)
 
 
 def _result(name: str, run: Run, predictions: Predictions) -> RunResult:

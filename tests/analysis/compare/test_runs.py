@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from cifar_flax.analysis.compare.runs import (
     RunResult,
     config_differences,
     group_by_config,
+    held_out,
     load_results,
     paired_tests,
     repeated_seeds,
@@ -212,6 +214,14 @@ def test_what_decides_on_no_validation_image_may_differ(copy):
     folds = {"data_folds": 2, "data_fold": 1}
     several = [copy(name, **folds, data_validation_fraction=share) for name, share in (("c", 0.1), ("d", 0.2))]
     assert len(load_results([str(path) for path in several], "validation", "best")) == 2
+
+
+def test_a_validation_split_of_the_set_is_the_same_whatever_the_fraction(copy):
+    runs = [Run.open(copy(name, data_validation_fraction=share)) for name, share in (("a", 0.1), ("b", 0.2))]
+    assert held_out(runs[0]) != held_out(runs[1])
+    for run in runs:
+        run.preprocessing = replace(run.preprocessing, hashes={**run.preprocessing.hashes, "validation_images": "0" * 64})
+    assert held_out(runs[0]) == held_out(runs[1])
 
 
 @pytest.mark.parametrize("paths", [["a"], ["a", "a"], ["a", "./a/"]])
