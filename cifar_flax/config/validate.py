@@ -1,11 +1,10 @@
 """Checks of a config beyond the type and range of each field."""
 
-from dataclasses import fields
 from fnmatch import fnmatchcase
 
 from cifar_flax.config.imports import import_object, is_import_path
 from cifar_flax.config.registry import Registry
-from cifar_flax.config.schema import Config, DataConfig, TrainConfig
+from cifar_flax.config.schema import Config, TrainConfig
 from cifar_flax.config.specs import Spec
 from cifar_flax.config.types import SEEDS, Balance
 from cifar_flax.errors import ConfigError
@@ -79,18 +78,6 @@ def _check_effective(config: Config) -> None:
             f"config.data.fold: {config.data.fold} has no effect without config.data.folds; "
             "say of how many it is one, as in --config.data.folds=5"
         )
-    if config.data.test_fraction != DataConfig().test_fraction and not config.data.name.startswith("folder:"):
-        raise ConfigError(
-            f"config.data.test_fraction: {config.data.test_fraction} has no effect on {config.data.name}, only on folder:PATH; "
-            "of what you import it is --test_fraction of import_data"
-        )
-    for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
-        default_section = type(section)()
-        if not section.patience and section != default_section:
-            changed = next(f.name for f in fields(section) if getattr(section, f.name) != getattr(default_section, f.name))
-            raise ConfigError(f"config.{name}.{changed}: has no effect without config.{name}.patience above 0")
-    if config.augment.mix_probability != 1 and not (config.augment.mixup or config.augment.cutmix):
-        raise ConfigError("config.augment.mix_probability: has no effect without config.augment.mixup or cutmix above 0")
     for name in ("teacher_weight", "teacher_temperature"):
         if not train.teacher and getattr(train, name) != getattr(default, name):
             raise ConfigError(

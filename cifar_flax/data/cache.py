@@ -218,12 +218,21 @@ def _store(entry: Path, name: str, array: np.ndarray) -> StoredArray:
     digest = sha256_of_file(temporary)
     stored = StoredArray(f"{name}-{digest[:12]}.npy", digest, temporary.stat().st_size, array.shape)
     target = entry / stored.file
-    if target.is_file() and target.stat().st_size == stored.bytes and sha256_of_file(target) == digest:
+    if _is_there(target, stored):
         temporary.unlink()  # another host may have mapped the file that is there: of NFS, it would lose its pages
-        os.utime(target)
+        with suppress(OSError):  # it may be somebody else's
+            os.utime(target)
     else:
         os.replace(temporary, target)
     return stored
+
+
+def _is_there(path: Path, stored: StoredArray) -> bool:
+    """Whether a file has this content already; what cannot be read has not."""
+    try:
+        return path.stat().st_size == stored.bytes and sha256_of_file(path) == stored.sha256
+    except OSError:
+        return False
 
 
 def _sync_folder(path: Path) -> None:

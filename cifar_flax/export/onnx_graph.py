@@ -51,7 +51,7 @@ class Graph:
         if isinstance(value, str):
             return value
         array = np.asarray(value, order="C")
-        content = array.dtype.str, array.shape, hashlib.sha256(array.data).digest()
+        content = array.dtype.name, array.shape, hashlib.sha256(array.tobytes()).digest()
         if content not in self._names:
             self._names[content] = f"constant_{len(self.constants)}"
             self.constants.append(numpy_helper.from_array(array, self._names[content]))

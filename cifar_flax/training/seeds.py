@@ -70,7 +70,7 @@ def train_seeds(
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
-    diverged: dict[Path, Diverged] = {}
+    diverged: dict[Path, str] = {}  # and not the errors, whose frames would keep a trainer in memory
     with Interrupt(max_minutes) as interrupt:
         if vmapped:
             _train(runs, runs, (), interrupt, restart, profile, layers)
@@ -87,7 +87,7 @@ def train_seeds(
                     _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
                 except Diverged as e:
                     logging.error("%s", e)
-                    diverged[run.workdir] = e
+                    diverged[run.workdir] = str(e)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
         print(_summarize(ended, workdir))
     if diverged:

@@ -19,7 +19,7 @@ from cifar_flax.errors import ConfigError, UserError
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
 OR_TABLE = "or a table such as labels.csv with the columns file and label"
-DECODER = 2  # to be counted up where the same files give other pixels, so that they are read again
+DECODER = 3  # to be counted up where the same files give other pixels, so that they are read again
 
 
 class FolderSource:

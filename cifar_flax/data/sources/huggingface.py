@@ -25,7 +25,7 @@ PREFIX = "hf:"  # of config.data.name
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
 LABELS = ("fine_label", "label", "labels", "class", "target", "category")
 COARSE = ("coarse_label", "superclass")
-PART = re.compile(r"-\d+-of-\d+")  # of a split, at the end of a file's name
+PART = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?")  # of a split, at the end of a file's name; older ones have a hash
 AT_ONCE = 4096  # pictures that are written to a temporary file, from which child processes read them
 
 
@@ -144,8 +144,8 @@ def _check_whole(path: Path, files: Sequence[Path]) -> None:
     for name, of_name in by_name.items():
         if other := next((file for file in of_name if file.parent != of_name[0].parent), None):
             raise UserError(f"{path}: has two copies of the set, {of_name[0].parent} and {other.parent}; name one of them")
-        parts = {match[0] for file in of_name if (match := PART.search(file.stem))}
-        counts = {part.rpartition("-")[2] for part in parts}
+        matches = [match for file in of_name if (match := PART.search(file.stem))]
+        parts, counts = {match[1] for match in matches}, {match[2] for match in matches}
         if len(counts) > 1 or any(len(parts) != int(count) for count in counts):
             raise UserError(
                 f"{of_name[0].parent}: has {len(of_name)} of the {' or '.join(sorted(counts))} parts of {name}; download the "

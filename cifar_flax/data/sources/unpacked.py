@@ -52,7 +52,8 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 def _name(member: zipfile.ZipInfo, path: Path) -> str:
     """The name of a file; UTF-8 too where the zip file does not say that it is, as macOS leaves out."""
-    if member.flag_bits & UTF8 or member.filename.isascii():
+    named = member.filename == member.orig_filename  # or else zipfile has it from a field that is UTF-8
+    if member.flag_bits & UTF8 or member.filename.isascii() or not named:
         return member.filename
     try:
         return member.filename.encode("cp437").decode()  # as which zipfile has read it
