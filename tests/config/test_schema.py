@@ -53,9 +53,6 @@ def test_checking_gives_every_value_its_declared_type():
             {"seed": 2**32 - 1, "train__num_seeds": 2},
             "config.train.num_seeds: 2 seeds from 4294967295 on end beyond 4294967295, the last; set config.seed lower",
         ),
-        ("config.data.test_fraction: 0.3 has no effect on shapes100, only on folder:PATH",),
-        ("config.early_stopping.min_delta: has no effect without config.early",),
-        ("config.augment.mix_probability: has no effect without config.augment.mixup",),
         (
             {"data__class_weights": "balanced", "data__sampling": "balanced"},
             "config.data.class_weights: balances the classes a second time, where config.data.sampling=balanced does already",
