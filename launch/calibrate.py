@@ -21,7 +21,10 @@ _VALIDATED = flags.DEFINE_string(
 
 def main() -> None:
     """Writes RUN/calibration.json."""
-    from cifar_flax.analysis.calibrate import fit  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.analysis.calibrate import (  # after the flags are checked: a typo should not wait for JAX
+        fit,
+        warn_of_unfinished,
+    )
     from cifar_flax.run import Run
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
     from cifar_flax.training.calibration import remove_damaged, write_calibration
@@ -30,6 +33,7 @@ def main() -> None:
     run = Run.open(_RUN.value)
     remove_damaged(run.workdir)
     validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
+    warn_of_unfinished(validated)
     averaged = fit(run, validated)
     raw = fit(run, validated, ema=False) if run.has_ema else averaged
     path = write_calibration(run.workdir, run.step(), averaged.calibration, raw.calibration)

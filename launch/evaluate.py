@@ -82,18 +82,19 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
     from cifar_flax.analysis.predictions import predict_split, write_predictions
     from cifar_flax.run import Run
 
-    runs, made, split, which = list(map(Run.open, seed_folders(folder))), [], _SPLIT.value, _CHECKPOINT.value
-    reports = [report / run.workdir.name if _OUTPUT.value else run.report_folder for run in runs]
+    seeds, made, split, which = seed_folders(folder), [], _SPLIT.value, _CHECKPOINT.value
+    reports = [report / seed.name if _OUTPUT.value else Run.open(seed).report_folder for seed in seeds]
     for of_seed in reports:  # before the first is scored
         with _writing(of_seed):
             make_folder(of_seed)
-    for run, of_seed in zip(runs, reports, strict=True):
+    for seed, of_seed in zip(seeds, reports, strict=True):
+        run = Run.open(seed)  # and not all before: each keeps its networks
         predictions, dataset = predict_split(run, split, which)
         made.append(predictions)
         with _writing(of_seed):
             write_predictions(run, predictions, _score(run, predictions, dataset), of_seed)
     with _writing(report):
-        print(write_seed_report(report, [run.workdir for run in runs], split, which, _REPORT.value, made))
+        print(write_seed_report(report, seeds, split, which, _REPORT.value, made))
 
 
 def _evaluate_run() -> None:

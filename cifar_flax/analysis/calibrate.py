@@ -38,14 +38,6 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
     _check_same_recipe(run, validated)
     if run.preprocessing.class_names != validated.preprocessing.class_names:
         raise UserError(f"{validated.workdir} has other classes than {run.workdir}; train it again on the data of today")
-    epochs, planned = (
-        max((record["epoch"] for record in read_epochs(validated.workdir)), default=0),
-        total_epochs(validated.config),
-    )
-    if epochs < planned and not validated.config.early_stopping.patience:
-        logging.warning(
-            "%s: after %d of %d epochs; at its end the temperature may be another", validated.workdir, epochs, planned
-        )
     images = validated.dataset("validation")
     logits = validated.network("best", ema).logits(images.images)
     if not np.isfinite(logits).all():
@@ -54,6 +46,13 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
     source = f"{len(images):,} validation images of {visible(validated.workdir.resolve().name)}"
     before, after = (reliability(probabilities(logits, t), images.labels).ece for t in (1.0, temperature))
     return Fit(Calibration(temperature, source), before, after)
+
+
+def warn_of_unfinished(run: Run) -> None:
+    """Warns of a run that has not ended: its temperature may be another then."""
+    done, planned = [record["epoch"] for record in read_epochs(run.workdir)], total_epochs(run.config)
+    if done and max(done) < planned and not run.config.early_stopping.patience:
+        logging.warning("%s: after %d of %d epochs; at its end the temperature may be another", run.workdir, max(done), planned)
 
 
 def _check_same_recipe(run: Run, validated: Run) -> None:

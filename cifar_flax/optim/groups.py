@@ -78,7 +78,8 @@ def check_patterns(spec: OptimizerSpec, params: Any) -> None:
             )
         if group.weight_decay and not any(len(shapes[path]) > 1 for path in of_group):
             raise ConfigError(
-                f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel, and only they decay; leave it out"
+                f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel that is not of an earlier group, "
+                "and only kernels decay; leave it out"
             )
     if spec.freeze and all(matches(spec.freeze, path) for path in shapes):
         raise ConfigError(f"config.optim.freeze: {spec.freeze!r} leaves nothing to train; name fewer parameters")

@@ -65,9 +65,7 @@ def check_same_on_all_hosts(values: Mapping[str, str]) -> None:
     of_all = multihost_utils.process_allgather(np.stack(digests))
     for name, of_value in zip(values, of_all.swapaxes(0, 1), strict=True):
         if others := [process for process, digest in enumerate(of_value) if (digest != of_value[0]).any()]:
-            raise UserError(
-                f"process {others[0]} has {name} other than those of process 0; all train one run, of one config and data"
-            )
+            raise UserError(f"process {others[0]} differs from process 0 in {name}; all train one run, of one config and data")
 
 
 def run_on_main_process(call: Callable[[], T]) -> T | None:

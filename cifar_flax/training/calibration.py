@@ -12,6 +12,10 @@ from cifar_flax.runtime.command_line import typed
 FILE = "calibration.json"  # of a run without validation images
 
 
+class _Damaged(UserError):
+    """What the file says is of no use; it is to be written again."""
+
+
 def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: bool) -> Calibration:
     """The calibration of a checkpoint.
 
@@ -22,7 +26,7 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
       ema: whether it is of the averaged weights, or of those of a run that keeps no average.
 
     Raises:
-      UserError: calibration.json is damaged, or of another version.
+      UserError: calibration.json is damaged, of another version, or cannot be read.
     """
     name = "temperature" if ema else "raw_temperature"
     if step in (saved := _read(workdir)):
@@ -31,10 +35,10 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
 
 
 def remove_damaged(workdir: Path) -> None:
-    """Removes a calibration.json that cannot be read: with it no network of the run can be loaded, to be calibrated anew."""
+    """Removes a damaged calibration.json: with it no network of the run can be loaded, to be calibrated anew."""
     try:
         _read(workdir)
-    except UserError:
+    except _Damaged:
         (workdir / FILE).unlink()
 
 
@@ -63,6 +67,8 @@ def _read(workdir: Path) -> dict[int, dict[str, Calibration]]:
     except FileNotFoundError:
         return {}
     except KeyError:
-        raise UserError(f"{path}: of another version of cifar_flax; write it again with {typed('calibrate')}") from None
-    except (ValueError, TypeError, OSError) as e:
-        raise UserError(f"{path}: damaged ({e}); write it again with {typed('calibrate')}, or remove it") from None
+        raise _Damaged(f"{path}: of another version of cifar_flax; write it again with {typed('calibrate')}") from None
+    except (ValueError, TypeError) as e:
+        raise _Damaged(f"{path}: damaged ({e}); write it again with {typed('calibrate')}, or remove it") from None
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror or e})") from None

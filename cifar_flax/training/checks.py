@@ -1,7 +1,6 @@
 """What is refused, or warned of, before a training begins: what would fail its first step, or say nothing at its end."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -81,12 +80,16 @@ def warn_of_one_class(train_set: Dataset, name: str) -> None:
         logging.warning("%s: all training images are of one class, %s; a top-1 of 100%% says nothing", name, only)
 
 
-def alike_on_all_hosts(config: Config, seeds: Sequence[int], preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
-    """What the processes of one training must have alike, by its name; a folder of pictures may lie elsewhere on each host."""
+def given_alike(config: Config, restart: bool) -> dict[str, str]:
+    """What the processes of one training must be given alike, by its name; a folder of pictures may lie elsewhere on each."""
     name = FOLDER if config.data.name.startswith(FOLDER) else config.data.name
     fields = to_dict(replace(config, data=replace(config.data, name=name)))
+    return {"its config": json.dumps(fields, sort_keys=True), "--restart": str(restart)}
+
+
+def found_alike(preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
+    """What the processes of one training must find alike, by its name."""
     return {
-        "fields of the config": json.dumps([fields, list(seeds)], sort_keys=True),
-        "training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
-        "places for the images (config.data.source=auto, by the memory of its devices)": str(streamed),
+        "its training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
+        "where it keeps the images (config.data.source=auto goes by the memory of its devices)": str(streamed),
     }

@@ -18,7 +18,7 @@ from cifar_flax.runtime.multihost import (
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.checks import alike_on_all_hosts
+from cifar_flax.training.checks import found_alike, given_alike
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import set_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
@@ -69,6 +69,7 @@ def train(
             f"config.train.num_seeds: {config.train.num_seeds} seeds are as many runs, and one is trained here; set it to 1, "
             "or call training.seeds.train_seeds"
         )
+    check_same_on_all_hosts(given_alike(config, restart))  # before exchanges that depend on it
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
         trainer = make_trainer(config)
@@ -77,14 +78,14 @@ def train(
 
 
 def make_trainer(config: Config, seeds: tuple[int, ...] = ()) -> Trainer:
-    """A trainer in each process, of one config and the same data; arguments and errors as `Trainer.from_config`.
+    """A trainer in each process, of the same data; arguments and errors as `Trainer.from_config`.
 
     Raises:
-      UserError: also where the processes differ in what they would train, or how.
+      UserError: also where the processes have other images, or would keep them elsewhere.
     """
     trainer = raise_on_all_hosts(lambda: Trainer.from_config(config, seeds))
     streamed = raise_on_all_hosts(lambda: trainer.streamed)
-    check_same_on_all_hosts(alike_on_all_hosts(trainer.config, trainer.seeds, trainer.preprocessing, streamed))
+    check_same_on_all_hosts(found_alike(trainer.preprocessing, streamed))
     return trainer
 
 

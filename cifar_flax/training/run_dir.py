@@ -119,7 +119,7 @@ def with_recorded_dtype(config: Config, workdir: Path, restart: bool, siblings: 
     dtype = fastest_dtype() if begun_with is None else begun_with.train.dtype
     bfloat16 = broadcast_from_main(dtype is Dtype.BFLOAT16)
     if bfloat16 and fastest_dtype() is not Dtype.BFLOAT16:
-        logging.warning("%s: goes on in bfloat16, in which it began; this machine would be faster in float32", workdir)
+        logging.warning("%s: in bfloat16, as it or another seed began; this machine would be faster in float32", workdir)
     return replace(config, train=replace(config.train, dtype=Dtype.BFLOAT16 if bfloat16 else Dtype.FLOAT32))
 
 

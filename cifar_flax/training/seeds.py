@@ -13,10 +13,11 @@ from cifar_flax.config import Config
 from cifar_flax.errors import RERUN_HINT, Diverged, Preempted, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
-from cifar_flax.runtime.multihost import broadcast_from_main, is_main_process, raise_on_all_hosts
+from cifar_flax.runtime.multihost import broadcast_from_main, check_same_on_all_hosts, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checks import given_alike
 from cifar_flax.training.loop import fit, make_trainer
 from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
@@ -67,6 +68,7 @@ def train_seeds(
     """
     workdir = Path(workdir)
     checkpoint_folder(workdir)
+    check_same_on_all_hosts(given_alike(config, restart))  # before exchanges that depend on it
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))

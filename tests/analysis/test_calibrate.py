@@ -1,11 +1,12 @@
 import shutil
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.calibrate import fit
+from cifar_flax.analysis.calibrate import fit, warn_of_unfinished
 from cifar_flax.config.serialize import read_config, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
@@ -63,13 +64,13 @@ def test_a_run_of_other_classes_is_refused(tiny_run, other, tiny_data):
         fit(Run.open(tiny_run), validated)
 
 
-def test_a_run_that_has_not_ended_is_warned_of(tiny_run, other, tiny_data, caplog):
-    assert fit(Run.open(tiny_run), Run.open(other))
+def test_a_run_that_has_not_ended_is_warned_of(other, caplog):
+    warn_of_unfinished(Run.open(other))
     assert not caplog.messages
     config = read_config(other / "config.json")
     config.train.epochs = 5
     write_config(config, other / "config.json")
-    assert fit(Run.open(other), Run.open(other))
+    warn_of_unfinished(Run.open(other))
     assert caplog.messages == [f"{other}: after 2 of 5 epochs; at its end the temperature may be another"]
 
 
@@ -101,6 +102,18 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     (tmp_path / FILE).write_text('{"temperature": 2.0}')
     with pytest.raises(UserError, match=r"calibration\.json: damaged .* write it again"):
         calibration_of(tmp_path, 9, {}, ema=True)
+
+
+def test_a_file_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):
+    fitted = Calibration(2.5, "others")
+    path = write_calibration(tmp_path, 9, fitted, fitted)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "cifar_flax.training.calibration.read_checksummed", Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
+        with pytest.raises(UserError, match=r"calibration\.json: cannot be read \(Permission denied\)"):
+            remove_damaged(tmp_path)
+    assert path.exists()
 
 
 def test_a_file_of_another_version_is_no_damaged_one(tmp_path):

@@ -9,7 +9,7 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_parts
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
 from cifar_flax.config.flags import load_config
@@ -70,9 +70,9 @@ def test_the_table_of_parts_that_are_not_complete_has_what_was_measured():
 
 
 def test_every_network_has_a_tiny_form_of_its_kind():
-    kinds = {type(gpu.tiny(load_config(name)).model) for name in gpu.NETWORKS}
+    kinds = {type(gpu_parts.tiny(load_config(name)).model) for name in gpu_parts.NETWORKS}
     assert kinds == {ConvNet, ResNet, SpeedNet}
-    assert {type(load_config(name).model) for name in gpu.DRY_NETWORKS} == kinds
+    assert {type(load_config(name).model) for name in gpu_parts.DRY_NETWORKS} == kinds
 
 
 def test_a_command_that_does_not_end_in_time_is_killed(tmp_path):
@@ -101,7 +101,7 @@ def test_what_is_compiled_for_the_first_command_is_not_on_disk(tmp_path, monkeyp
     (machine.programs / "program").mkdir(parents=True)
     monkeypatch.setattr(machine, "train", lambda *arguments: found.append(machine.programs.exists()))
     monkeypatch.setattr(machine, "test_top1", lambda *names: [0.5] * len(names))
-    assert list(gpu.commands(machine))[-1]["test_top1"] == [0.5, 0.5]
+    assert list(gpu_parts.commands(machine))[-1]["test_top1"] == [0.5, 0.5]
     assert found[0] is False
 
 
@@ -109,48 +109,48 @@ def test_a_run_that_ends_before_it_is_killed_shows_nothing(tmp_path, monkeypatch
     machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
     for name in ("whole", "killed"):
         (tmp_path / name / "checkpoints" / "90").mkdir(parents=True)
-    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(gpu_parts, "has_gpu", lambda: False)
     monkeypatch.setattr(machine, "train", lambda *arguments: None)
     monkeypatch.setattr(machine, "start", lambda *arguments: subprocess.Popen([sys.executable, "-c", ""]))
     with pytest.raises(RunFailed, match="the run of 90 steps had ended before it was killed"):
-        list(gpu.resume(machine))
+        list(gpu_parts.resume(machine))
 
 
 def test_a_run_that_fails_before_it_has_saved_shows_nothing(tmp_path, monkeypatch):
     machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
     (tmp_path / "whole" / "checkpoints" / "90").mkdir(parents=True)
-    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(gpu_parts, "has_gpu", lambda: False)
     monkeypatch.setattr(machine, "train", lambda *arguments: None)
     monkeypatch.setattr(machine, "start", lambda *arguments: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
     with pytest.raises(RunFailed, match="ended with exit code 3, before it had saved"):
-        list(gpu.resume(machine))
+        list(gpu_parts.resume(machine))
 
 
 def test_a_run_that_was_to_be_killed_does_not_outlive_the_time(tmp_path, monkeypatch):
     machine, started = Machine(tmp_path, minutes=10, data="cifar100", dry=True), []
     (tmp_path / "whole" / "checkpoints" / "90").mkdir(parents=True)
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    monkeypatch.setattr(gpu, "_has_gpu", lambda: False)
+    monkeypatch.setattr(gpu_parts, "has_gpu", lambda: False)
     monkeypatch.setattr(machine, "train", lambda *arguments: None)
     monkeypatch.setattr(machine, "start", lambda *arguments: started.append(subprocess.Popen(sleep)) or started[0])
     monkeypatch.setattr(machine, "seconds_left", Mock(side_effect=OutOfTime))
     with pytest.raises(OutOfTime):
-        list(gpu.resume(machine))
+        list(gpu_parts.resume(machine))
     assert started[0].returncode == -signal.SIGKILL
 
 
 def test_what_is_measured_on_one_card_or_commit_is_not_mixed_with_another(tmp_path, monkeypatch):
     here = {"backend": "gpu", "git_commit": "a", "git_dirty": False, "devices": ["H200"]}
-    monkeypatch.setattr(gpu, "_environment", lambda: here)
+    monkeypatch.setattr(gpu_parts, "environment", lambda: here)
     monkeypatch.setattr(gpu, "_DRY_RUN", Mock(value=False))
     results = {}
     gpu._check_environment(results, tmp_path / "gpu.json")
     assert results == {"environment": here}
     gpu._check_environment(results, tmp_path / "gpu.json")
-    monkeypatch.setattr(gpu, "_environment", lambda: {**here, "devices": ["A100"]})
+    monkeypatch.setattr(gpu_parts, "environment", lambda: {**here, "devices": ["A100"]})
     with pytest.raises(UserError, match=r"of devices \['H200'\], and now it is \['A100'\]; give another folder"):
         gpu._check_environment(results, tmp_path / "gpu.json")
-    monkeypatch.setattr(gpu, "_environment", lambda: {**here, "backend": "cpu", "devices": ["cpu"]})
+    monkeypatch.setattr(gpu_parts, "environment", lambda: {**here, "backend": "cpu", "devices": ["cpu"]})
     with pytest.raises(UserError, match="JAX finds no GPU here, only cpu; to try all parts on a CPU: --dry_run"):
         gpu._check_environment({}, tmp_path / "gpu.json")
 
@@ -159,19 +159,23 @@ def test_a_framework_that_cannot_be_imported_is_left_out_and_named():
     broken = Mock(call=Mock(side_effect=RunFailed("torch_device: the process ended with 1")))
     workers = {name: {"jax_device": Mock(call=Mock(return_value="0.12")), "torch_device": broken} for name in ("wide", "fast")}
     expected = {"jax_device": "0.12"}, ["torch_device was left out: torch_device: the process ended with 1"]
-    assert gpu._environments(workers) == expected
+    assert gpu_parts._environments(workers) == expected
     assert [list(of_network) for of_network in workers.values()] == [["jax_device"]] * 2
 
 
 def test_steps_that_were_not_compiled_in_time_are_not_complete(tmp_path, monkeypatch):
     machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
-    monkeypatch.setattr(gpu, "Worker", MagicMock())
-    monkeypatch.setattr(gpu, "_build", lambda configs, *_: {name: ({}, [f"ours was left out: {gpu.LATE}"]) for name in configs})
-    figures = []
-    with pytest.raises(OutOfTime):
-        figures += gpu.steps(machine)
-    monkeypatch.setattr(gpu, "_build", lambda configs, *_: {name: ({}, ["ours was left out: no memory"]) for name in configs})
-    assert [list(of["seconds_per_step"]) for of in gpu.steps(machine)] == [[]] * len(gpu.DRY_NETWORKS)
+
+    def build_nothing(reason):
+        built = {name: ({}, [f"ours was left out: {reason}"]) for name in gpu_parts.DRY_NETWORKS}
+        monkeypatch.setattr(gpu_parts, "_build", lambda *_: built)
+
+    monkeypatch.setattr(gpu_parts, "Worker", MagicMock())
+    build_nothing(gpu_parts.LATE)
+    with pytest.raises(RunFailed, match="not compiled in time; the same command measures all of them again"):
+        list(gpu_parts.steps(machine))
+    build_nothing("no memory")
+    assert [list(of["seconds_per_step"]) for of in gpu_parts.steps(machine)] == [[]] * len(gpu_parts.DRY_NETWORKS)
 
 
 class Builder:
@@ -192,7 +196,7 @@ class Builder:
 def test_a_network_that_cannot_be_built_is_left_out_and_named(tmp_path):
     machine = Machine(tmp_path, minutes=10, data="cifar100", dry=True)
     workers = {"wide": {"jax_device": Builder()}, "resnet18": {"jax_device": Builder(RuntimeError("traceback\nno memory"))}}
-    built = gpu._build({name: load_config(name) for name in workers}, workers, machine)
+    built = gpu_parts._build({name: load_config(name) for name in workers}, workers, machine)
     assert built["wide"] == ({"ours": workers["wide"]["jax_device"]}, [])
     assert built["resnet18"] == ({}, ["jax_device was left out: no memory"])
 
@@ -242,7 +246,7 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
     assert set(results) == {*gpu.PARTS, "dry_run", "environment"}
     assert results["resume"]["bitwise_equal"]
     assert results["tests"]["exit_code"] == 0
-    assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu.DRY_SEEDS
-    assert set(results["steps"]["seconds_per_step"]) == set(gpu.DRY_NETWORKS)
+    assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu_parts.DRY_SEEDS
+    assert set(results["steps"]["seconds_per_step"]) == set(gpu_parts.DRY_NETWORKS)
     assert (tmp_path / "gpu.md").read_text(encoding="utf-8") == done.stdout
     assert 0 < results["resume"]["killed_after_step"] < results["resume"]["steps"]

@@ -152,9 +152,14 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
     assert signalled == f"SIGTERM: saved at step {saved} in {tmp_path / 'run'}; {RERUN_HINT}\n"
 
 
-def test_processes_of_different_configs_are_refused_by_all(start, tmp_path):
-    ends = ended(start(of_second=["--config.seed=1"]))
-    expected = "process 1 has fields of the config other than those of process 0; all train one run, of one config and data\n"
+@pytest.mark.parametrize(
+    ("flag", "what"),
+    [("--config.train.dtype=float32", "its config"), ("--config.train.num_seeds=2", "its config"), ("--restart", "--restart")],
+)
+def test_processes_that_were_given_different_flags_are_refused_by_all(flag, what, start, tmp_path):
+    """Each of these decides which exchanges follow, in which the processes would wait for each other."""
+    ends = ended(start(of_second=[flag]))
+    expected = f"process 1 differs from process 0 in {what}; all train one run, of one config and data\n"
     assert ends == [(2, expected)] * 2
     assert not (tmp_path / "run").exists()
 

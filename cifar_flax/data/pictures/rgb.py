@@ -1,18 +1,11 @@
 """Decoded pictures of any mode as RGB."""
 
-import enum
-
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION
 
+WHITES = {"I;16": (65535.0,), "I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}  # what white may be, by mode
 WIDENED = {"L;2": 85, "L;4": 17}  # raw modes of Pillow, and what their values are multiplied with
-
-
-class TiffTags(enum.IntEnum):
-    """Fields of TIFF 6.0 that Pillow leaves to others in some modes."""
-
-    BITS = 258
-    PHOTOMETRIC = 262
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -33,8 +26,8 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     except Exception:  # nosec B110 # EXIF data may make no sense where the picture does
         pass
     if upright.mode.startswith("I") or upright.mode == "F":
-        upright = _eight_bits(upright, tags.get(TiffTags.BITS) == (12,))
-        if tags.get(TiffTags.PHOTOMETRIC) == 0:  # white is zero, which Pillow sees to in other modes
+        upright = _eight_bits(upright, 4095.0 if tags.get(BITSPERSAMPLE) == (12,) else None)
+        if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:  # white is zero, which Pillow sees to in other modes
             upright = ImageOps.invert(upright)
     if not upright.has_transparency_data:
         return upright.convert("RGB")
@@ -53,20 +46,12 @@ def scale_transparency(image: Image.Image) -> None:
         image.info["transparency"] = clear * WIDENED[image.tile[0].args]
 
 
-def _eight_bits(image: Image.Image, of_twelve: bool = False) -> Image.Image:
-    """Modes I;16, I and F as L, or as LA where one value is marked as transparent."""
+def _eight_bits(image: Image.Image, white: float | None) -> Image.Image:
+    """Modes I;16, I and F as L, or as LA where one value is marked as transparent; `white` is that of the file, if it says."""
     values = np.array(image, np.float32)
     np.nan_to_num(values, copy=False, posinf=0, neginf=0)
     low, high = float(values.min()), float(values.max())
-    whites = (
-        (4095.0,)
-        if of_twelve
-        else (65535.0,)
-        if "16" in image.mode
-        else (255.0, 65535.0)
-        if image.mode == "I"
-        else (1.0, 255.0, 65535.0)
-    )
+    whites = WHITES["I;16" if "16" in image.mode else image.mode] if white is None else (white,)
     if low >= 0 and high <= whites[-1]:
         low, high = 0.0, next(white for white in whites if high <= white)
     values -= low
