@@ -1,5 +1,6 @@
 import copy
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from tests.helpers import forked
 
+# Where a restore fails, Orbax leaves tasks behind whose errors are logged when they are collected: within some other test.
+logging.getLogger("asyncio").disabled = True
 ROOT = Path(__file__).parent.parent
 TINY_CONFIG = ROOT / "tests" / "e2e" / "tiny.py"
 REAL_TFDS_DIR = os.environ.get("TFDS_DATA_DIR")
