@@ -154,7 +154,7 @@ def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_pa
 
 @pytest.mark.parametrize(
     ("flag", "what"),
-    [("--config.train.dtype=float32", "its config"), ("--config.train.num_seeds=2", "its config"), ("--restart", "--restart")],
+    [("--config.train.dtype=auto", "its config"), ("--config.train.num_seeds=2", "its config"), ("--restart", "--restart")],
 )
 def test_processes_that_were_given_different_flags_are_refused_by_all(flag, what, start, tmp_path):
     """Each of these decides which exchanges follow, in which the processes would wait for each other."""
