@@ -137,6 +137,7 @@ setup(
             "pip-audit>=2.9",  # finds pinned versions with known vulnerabilities
             "pytest>=8.3",  # runs the tests
             "pytest-cov>=7",  # says which lines they run
+            "pytest-timeout>=2.4",  # ends one that hangs
             "pytest-xdist>=3.8",  # on all cores
             "ruff>=0.9",  # linter and formatter
             "scikit-image>=0.25",  # ships photographs

@@ -1,7 +1,6 @@
 """The verdict on damaged files: read as if sound, a stated fallback, or a stop with one line."""
 
 import contextlib
-import faulthandler
 import logging
 import traceback
 from pathlib import Path
@@ -10,7 +9,6 @@ from absl import logging as absl_logging
 
 import cifar_flax
 from cifar_flax.errors import CifarFlaxError
-from tests.faults.scene import TIMEOUT
 
 PACKAGE = Path(cifar_flax.__file__).parent
 REPLACEABLE = ("best", "records")  # parts that a fault may change, with a warning
@@ -49,7 +47,7 @@ def _problem_once_mended(folder, damaged, read, expected, error):
 
 
 def _read(read, folder):
-    """Returns (results or None, error line or traceback, warnings); a hang ends this process with a traceback per thread."""
+    """Returns (results or None, error line or traceback, warnings)."""
     with _warnings() as warnings:
         try:
             return read(folder), "", warnings
@@ -73,10 +71,8 @@ def _warnings():
     level = terminal.level
     logging.getLogger().addHandler(listener)
     terminal.setLevel(logging.CRITICAL)
-    faulthandler.dump_traceback_later(TIMEOUT, exit=True)
     try:
         yield warnings
     finally:
-        faulthandler.cancel_dump_traceback_later()
         terminal.setLevel(level)
         logging.getLogger().removeHandler(listener)

@@ -1,6 +1,7 @@
 """Measurements and actions on the page of the demo in a browser."""
 
 import re
+import time
 
 
 def answer_to(page, act):
@@ -38,20 +39,21 @@ def assert_bars_show(page, answer):
     assert all(bar["gap"] > 0 for bar in bars)
 
 
-def hold(page, pattern):
-    """Holds a request until the returned function is called."""
+def wait_until(page, condition):
+    """Lets the page go on until `condition()` holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(20)
+
+
+def hold(page, pattern, act):
+    """Calls `act` and holds the request that it leads to, until the returned function is called."""
     held = []
-
-    def handle(route):
-        held.append(route)
-
-    def release():
-        while not held:  # the request may still be on its way
-            page.wait_for_timeout(20)
-        held.pop().continue_()
-
-    page.route(pattern, handle)
-    return release
+    page.route(pattern, lambda route: held.append(route))  # noqa: PLW0108 # it takes no builtin
+    act()
+    wait_until(page, lambda: held)
+    return held[0].continue_
 
 
 def readable(name):

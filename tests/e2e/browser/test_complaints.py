@@ -23,8 +23,8 @@ def test_an_error_takes_the_old_answer_away(visit, tmp_path):
 
 
 def test_a_complaint_is_not_replaced_by_an_answer_that_comes_later(visit, tmp_path):
-    page, release = visit.page, hold(visit.page, "**/api/predict**")
-    page.get_by_role("button", name="Sample: apple").click()
+    page = visit.page
+    release = hold(page, "**/api/predict**", lambda: page.get_by_role("button", name="Sample: apple").click())
     (tmp_path / "b.png").write_bytes(bytes(11 * 2**20))
     page.get_by_label("Choose a file").set_input_files(tmp_path / "b.png")
     expect(page.get_by_role("alert")).to_have_text("The file is too large. At most 10 MB are taken.")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from cifar_flax.serving.web.heat_map import FAINTEST
-from tests.e2e.browser.page import answer_to, assert_bars_show, hold, readable
+from tests.e2e.browser.page import answer_to, assert_bars_show, hold, readable, wait_until
 
 pytestmark = pytest.mark.slow
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -51,11 +51,10 @@ def test_a_failed_explanation_is_tried_again_by_a_click_on_the_same_bar(visit):
     expect(page.locator("#explanation")).to_have_text("The server cannot be reached.")
     page.unroute("**/api/explain**")
     visit.errors.clear()  # the browser itself notes it
-    release, asked = hold(page, "**/api/explain**"), []
+    asked = []
     page.on("request", lambda request: "/api/explain" in request.url and asked.append(request))
     bar = page.get_by_role("radio", name=re.compile("%$")).first
-    with page.expect_request("**/api/explain**"):
-        bar.click()
+    release = hold(page, "**/api/explain**", bar.click)
     bar.press("Enter")  # while the answer is on its way
     release()
     expect(page.locator("#explanation")).to_contain_text(f"looked at for {readable(answer['predictions'][0]['class'])}:")
@@ -70,8 +69,7 @@ def test_a_picture_is_explained_anew_where_the_one_before_was_asked_about_meanwh
     page.get_by_role("button", name="Sample: rocket").click()
     page.route("**/api/explain**", lambda route: asked.append(route))  # noqa: PLW0108
     page.get_by_text("By gradient").click()
-    while not (held and asked):
-        page.wait_for_timeout(20)
+    wait_until(page, lambda: held and asked)
     with page.expect_request("**/api/explain**"):  # of the new picture, though class and method are those of the last
         held[0].fulfill(json=answer)
     expect(page.locator("#explanation")).to_have_text("Finding out what the network looked at…")

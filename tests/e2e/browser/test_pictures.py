@@ -107,8 +107,8 @@ def test_the_first_bars_grow_as_the_later_ones_do(visit):
 
 
 def test_waiting_is_announced(visit):
-    page, release = visit.page, hold(visit.page, "**/api/predict**")
-    page.get_by_role("button", name="Sample: apple").click()
+    page = visit.page
+    release = hold(page, "**/api/predict**", lambda: page.get_by_role("button", name="Sample: apple").click())
     expect(page.get_by_role("status")).to_have_text("Looking at the picture…")
     muted = page.evaluate("document.querySelector('[role=status]').closest('[aria-busy=true]')")
     assert muted is None
@@ -117,8 +117,8 @@ def test_waiting_is_announced(visit):
 
 
 def test_the_last_click_counts(visit):
-    page, release = visit.page, hold(visit.page, "**/apple.png")
-    page.get_by_role("button", name="Sample: apple").click()
+    page = visit.page
+    release = hold(page, "**/apple.png", lambda: page.get_by_role("button", name="Sample: apple").click())
     answer = answer_to(page, lambda: page.get_by_role("button", name="Sample: rocket").click())
     assert_bars_show(page, answer)
     release()
