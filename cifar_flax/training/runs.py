@@ -169,7 +169,6 @@ class Runs:
           Diverged: the last update has made weights that are not finite, of which its loss and gradient do not tell yet.
         """
         self.flush()
-        self.timer.pause()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
         # The others have stopped early, or had ended this epoch before a kill that came between their checkpoints and these.
         before = self.epochs_done

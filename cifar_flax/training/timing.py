@@ -12,14 +12,14 @@ class StepTimer:
     """Runs from its construction on, and continues what an earlier process recorded.
 
     Attributes:
-      steps_per_second: an average that forgets, without compilation and validation; 0 until two steps have finished.
+      steps_per_second: an average that forgets, without compilation and validation; 0 until a step has finished.
     """
 
     def __init__(self, before: Mapping[str, Any], compilation_seconds: Callable[[], float]) -> None:
         """Takes the last record of an earlier process, {} if there is none, and a clock of this process' compilation."""
         self._before, self._compilation_seconds = before, compilation_seconds
         self._start = time.monotonic()
-        self._last: tuple[int, float] | None = None
+        self._last = 0, 0.0  # the update, and the seconds of training without compilation, from which the next tick counts
         self.steps_per_second = 0.0
 
     @property
@@ -33,16 +33,17 @@ class StepTimer:
         compilation = float(self._before.get("compilation", 0.0)) + self._compilation_seconds()
         return {"elapsed": self.elapsed, "compilation": compilation}
 
+    def start(self, step: int) -> None:
+        """Takes note that the update after number `step` begins: what came before is left out of the steps a second."""
+        self._last = step, self._now()
+
     def tick(self, step: int) -> None:
         """Takes note that update number `step` has ended."""
-        now = time.monotonic()
-        if self._last is not None and now > self._last[1]:
-            seconds = now - self._last[1]
-            speed = (step - self._last[0]) / seconds
+        before, last = self._last
+        self.start(step)
+        if (seconds := self._last[1] - last) > 0:
             old = math.exp(-seconds / FORGETTING_SECONDS) if self.steps_per_second else 0.0
-            self.steps_per_second = old * self.steps_per_second + (1 - old) * speed
-        self._last = (step, now)
+            self.steps_per_second = old * self.steps_per_second + (1 - old) * (step - before) / seconds
 
-    def pause(self) -> None:
-        """Leaves the time until the next tick out of the steps a second."""
-        self._last = None
+    def _now(self) -> float:
+        return time.monotonic() - self._compilation_seconds()

@@ -16,19 +16,20 @@ def test_times_continue_those_of_an_earlier_process():
     assert timer.elapsed >= first["elapsed"]
 
 
-def test_speed_is_a_mean_that_forgets_and_leaves_pauses_out(monkeypatch):
-    now = 0.0
+def test_speed_is_a_mean_that_forgets_without_compilation_and_validation(monkeypatch):
+    now = compiled = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    timer = StepTimer({}, lambda: 0.0)
+    timer = StepTimer({}, lambda: compiled)
+    timer.start(0)
+    assert timer.steps_per_second == 0
+    now, compiled = now + 60, compiled + 60
     for step in range(1, 30):
-        now = step / 4
+        now += 1 / 4
         timer.tick(step)
-        assert timer.steps_per_second == pytest.approx(4 if step > 1 else 0)
-    timer.pause()
+        assert timer.steps_per_second == pytest.approx(4)
     now += 1000  # of validation
-    timer.tick(30)
-    assert timer.steps_per_second == pytest.approx(4)
-    for step in range(31, 80):
+    timer.start(29)
+    for step in range(30, 80):
         now += 2
         timer.tick(step)
     assert timer.steps_per_second == pytest.approx(0.5, rel=1e-3)

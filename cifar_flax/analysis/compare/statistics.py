@@ -53,13 +53,13 @@ def welch(first: list[float], second: list[float]) -> float | None:
     """Welch's t-test of the hypothesis that two configs have the same mean over seeds.
 
     Returns:
-      The two-sided p-value; None where either has a single seed, or where no seed differs from another.
+      The two-sided p-value; None where either has a single seed, or where the seeds of neither differ from one another, as for
+      one training that was run twice: nothing says then how much chance does.
 
     References:
       Welch, "The generalization of 'Student's' problem when several different population variances are involved", Biometrika
       34, 1947.
     """
-    if min(len(first), len(second)) < 2:
+    if min(len(first), len(second)) < 2 or max(len(set(first)), len(set(second))) < 2:
         return None
-    p = float(scipy.stats.ttest_ind(first, second, equal_var=False).pvalue)
-    return p if np.isfinite(p) else None
+    return float(scipy.stats.ttest_ind(first, second, equal_var=False).pvalue)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cifar_flax.training.writers import FIELD, OpenWriter, Session
 
 FOLDER = "trackers"
 CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
+STATE_SECONDS = 1.0  # of sending, after which it is noted how far it has come
 
 
 class Sender:
@@ -48,7 +50,7 @@ class Sender:
         self._id, self._buffered = getattr(self._writer, "id", ""), getattr(self._writer, "buffered", False)
         make_folder(self._path.parent)
         self._write_state()
-        self._failed = False
+        self._failed = self._closing = False
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -86,10 +88,12 @@ class Sender:
         self._put(send)
 
     def close(self) -> None:
-        """Waits until all is sent, but not for long."""
+        """Waits until all is sent, but not for long; then nothing more is sent."""
         self._queue.put(None)
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
+            self._closing = True
+            self._thread.join(STATE_SECONDS)  # until what is on its way has arrived, and is noted
             logging.warning(
                 "%s: not all was sent within %.0f s; the same command, without --restart, sends the rest",
                 self._name,
@@ -106,10 +110,12 @@ class Sender:
     def _run(self) -> None:
         """The thread: one warning, and nothing more is sent."""
         try:
-            while (send := self._queue.get()) is not None:
+            noted = time.monotonic()
+            while not self._closing and (send := self._queue.get()) is not None:
                 send()
-                if self._queue.empty() and not self._buffered:
+                if not self._buffered and (self._queue.empty() or self._closing or time.monotonic() > noted + STATE_SECONDS):
                     self._write_state()
+                    noted = time.monotonic()
             self._writer.close()
             self._write_state()
         except Exception as e:  # of any package, and of a user's own file

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cifar_flax.errors import ConfigError, Diverged, UserError
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import curves, read_records
 from cifar_flax.training.seeds import train_seeds
-from cifar_flax.training.writers import Session, check_writers, open_writers
+from cifar_flax.training.writers import Session, check_writers, open_writers, sending
 
 SPEED = "step/images_per_second"  # differs where steps are repeated
 TRACKER = '''
@@ -111,6 +112,24 @@ def test_a_tracker_that_fails_costs_one_warning_and_gets_the_rest_from_the_next_
     monkeypatch.setattr(tracker, "FAIL_AT", None)
     train(config, tmp_path / "run")
     assert sorted(points(tmp_path / "run")) == sorted(recorded(tmp_path / "run"))
+
+
+def test_a_slow_tracker_gets_the_rest_from_the_next_process_and_nothing_twice(tmp_path, config, tracker, monkeypatch, caplog):
+    scalars, arrived = tracker.Tracker.scalars, threading.Event()
+    monkeypatch.setattr(tracker.Tracker, "scalars", lambda *args: arrived.wait() and scalars(*args))
+    monkeypatch.setattr(sending, "STATE_SECONDS", 0.1)
+    for seconds, sent_by_then in ((0.1, 1), (600, 5)):
+        monkeypatch.setattr(sending, "CLOSE_SECONDS", seconds)
+        before = set(threading.enumerate())
+        (writer,) = open_writers(Session(tmp_path, config, 0, 0))
+        for step in range(1, 6):
+            writer.scalars(step, {"step/loss": 0.5})
+        writer.close()
+        arrived.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
+        assert points(tmp_path) == [("step/loss", step, 0.5) for step in range(1, sent_by_then + 1)]
+    assert [record.message for record in caplog.records if "not all was sent" in record.message]
 
 
 @pytest.mark.slow
