@@ -100,6 +100,7 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to NAME.json, with predictions, and the page NAME.html with pictures."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
+    from cifar_flax.evaluation.scores import telling_top_k
     from cifar_flax.run import BareRun, open_run  # after the flags are checked: a typo should not wait for JAX
 
     run, split = open_run(_RUN.value), _SPLIT.value
@@ -112,7 +113,7 @@ def _evaluate_run() -> None:
     scores = _score(run, predictions, dataset)
     if isinstance(run, BareRun):
         scores["network"] = _RUN.value  # the report does not lie in its run directory
-    top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in (1, 2, 3, 5))
+    top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in telling_top_k(run.preprocessing.num_classes))
     superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
     origin = _RUN.value if isinstance(run, BareRun) else f"checkpoint {predictions.step}"
     print(f"{split}, {scores['n']:,} images, {origin}\n{top_k}  loss {scores['loss']:.4f}")

@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
@@ -47,8 +49,6 @@ def learning_curve(epochs: "pd.DataFrame", metric: str, step: int) -> Figure:
     axes = figure.add_subplot(xlabel="epoch", title=METRICS[metric])
     averaged = f"validation_raw_{metric}" in epochs
     labels = {"validation": "validation, EMA weights", "validation_raw": "validation, raw weights"} if averaged else {}
-    if metric == "loss" and "train_cross_entropy" not in epochs:
-        labels["train"] = "train, the loss that was optimised"
     for series, values in _series(epochs, metric):
         axes.plot(epochs.epoch, values, color=SERIES[series][0], label=labels.get(series, series), **_markers(epochs))
     for epoch in epochs.epoch[epochs.step == step]:
@@ -81,6 +81,8 @@ def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]], metrics: Sequenc
     names = ["\n".join(textwrap.wrap(short(name, LONGEST_NAME), LINE * len(metrics))) for name, _ in runs]
     drawn = {series for _, epochs in runs for series, _ in _series(epochs, metrics[0])}
     styles = [series for series in STYLES if series in drawn]
+    spectrum = mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(runs)))
+    colors = [f"C{i}" if len(runs) <= 10 else tuple(color) for i, color in enumerate(spectrum)]
     lines = len(styles) + sum(1 + name.count("\n") for name in names)
     figure = new_figure(CARD * len(metrics), CHART + LEGEND_LINE * lines)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
@@ -88,21 +90,20 @@ def overlaid_curves(runs: Sequence[tuple[str, "pd.DataFrame"]], metrics: Sequenc
         _scale(axes, metric)
         for i, (_, epochs) in enumerate(runs):
             for series, values in _series(epochs, metric):
-                axes.plot(epochs.epoch, values, SERIES[series][1], color=f"C{i % 10}", **_markers(epochs))
-    colors = [Line2D([], [], color=f"C{i % 10}", label=name) for i, name in enumerate(names)]
+                axes.plot(epochs.epoch, values, SERIES[series][1], color=colors[i], **_markers(epochs))
+    named = [Line2D([], [], color=color, label=name) for color, name in zip(colors, names, strict=True)]
     grey = [Line2D([], [], color=GREY, linestyle=SERIES[series][1], label=STYLES[series]) for series in styles]
-    figure.legend(handles=colors + grey, loc="outside lower left")
+    figure.legend(handles=named + grey, loc="outside lower left")
     return figure
 
 
 def _series(epochs: "pd.DataFrame", metric: str) -> Iterator[tuple[str, "pd.Series[float]"]]:
     """Yields (key of SERIES, values by epoch) of what a run recorded.
 
-    The loss of training images is their cross-entropy, as that of validation images is; the loss that was optimised, with label
-    smoothing and class weights, only where a run recorded no other.
+    The loss of training images is their cross-entropy, as that of validation images is, and not the one that was optimised.
     """
     columns = {series: f"{series}_{metric}" for series in SERIES}
-    if metric == "loss" and "train_cross_entropy" in epochs:
+    if metric == "loss":
         columns["train"] = "train_cross_entropy"
     return ((series, epochs[column]) for series, column in columns.items() if column in epochs)
 

@@ -61,13 +61,14 @@ class Picture:
 
 
 @contextmanager
-def drawing_style(names: Sequence[str] = ()) -> Iterator[None]:
+def drawing_style(names: Sequence[str] = (), first: int = 0) -> Iterator[None]:
     """Draws in the style of reports within the context, whatever the user's matplotlibrc says.
 
     Args:
       names: of classes or runs, as `short` gets them; drawn in any font that has their characters, else as "#7".
+      first: the number of the first name.
     """
-    families, replaced = fonts_for(names)
+    families, replaced = fonts_for(names, first)
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | {"font.family": families})

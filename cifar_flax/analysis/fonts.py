@@ -14,14 +14,14 @@ SHOWN = 3  # names in a message
 _warn_once = cache(logging.warning)
 
 
-def fonts_for(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def fonts_for(names: Sequence[str], first: int = 0) -> tuple[list[str], dict[str, str]]:
     """Chooses fonts that together have the characters of names, as few as a greedy choice finds.
 
     Names for which there are none are named in a line.
 
     Returns:
       families: for matplotlib's `font.family`.
-      replaced: what to draw instead of a name, "#7" for the eighth.
+      replaced: what to draw instead of a name: its number, "#7", where that of the first is `first`.
     """
     families, missing = [DEFAULT], set("".join(names)) - set(_characters(font_manager.findfont(DEFAULT)))
     candidates = dict(_other_fonts()) if missing else {}
@@ -31,7 +31,7 @@ def fonts_for(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             break
         families.append(family)
         missing -= candidates.pop(family)
-    replaced = {name: f"#{i}" for i, name in enumerate(names) if missing.intersection(name)}
+    replaced = {name: f"#{i}" for i, name in enumerate(names, first) if missing.intersection(name)}
     if replaced:
         shown = ", ".join([*list(replaced)[:SHOWN], *["..."] * (len(replaced) > SHOWN)])
         _warn_once("no font here has the characters of %s: pictures show numbers; install one, such as fonts-noto-cjk", shown)

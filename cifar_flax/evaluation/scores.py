@@ -119,6 +119,11 @@ class ClassScores:
         return float(values[self.support + self.predicted > 0].mean())
 
 
+def telling_top_k(num_classes: int) -> list[int]:
+    """The k of TOP_K whose accuracy says something: of three classes, the label is among the three likeliest in any case."""
+    return [k for k in TOP_K if k < max(num_classes, 2)]
+
+
 def label_rank(logits: Array, labels: Array) -> Array:
     """The number of classes ranked before the label, 0 where the label is the prediction; for NumPy and, traced, JAX arrays.
 

@@ -28,6 +28,7 @@ from cifar_flax.search.space import COLUMNS, LAST_COLUMNS
 from cifar_flax.search.study import Study, trial_index
 
 PRINTED_TRIALS = 10  # in the printed table; the file has all
+IMPORTANT_TRIALS = 20  # with fewer, the best tenth is one trial, which has nothing in common with others
 
 
 def ranking(study: Study) -> list[FrozenTrial]:
@@ -79,22 +80,26 @@ def table(study: Study, names: list[str]) -> str:
 
 
 def draw(search: Search, study: Study) -> list[str]:
-    """Draws `parallel_coordinates.png` and `importances.png`; returns a line on each."""
+    """Draws `parallel_coordinates.png` and, of enough trials, `importances.png`; returns a line on each."""
     complete = [trial for trial in study.finished() if trial.state is TrialState.COMPLETE]
     varied = sum(len({str(trial.params[name]) for trial in complete}) > 1 for name in search.space.domains)
     if len(complete) < 2 or not varied:
         return [f"no pictures: {len(complete)} trial{'s'[: len(complete) != 1]} came to an end, in {varied} values different"]
     mpl.use("Agg")
+    plots = {"parallel_coordinates": _parallel_coordinates}
+    if len(complete) >= IMPORTANT_TRIALS:
+        plots["importances"] = _importances
     paths = []
     with drawing_style(), warnings.catch_warnings(), exclusive_lock(search.workdir / ".lock"):
         warnings.simplefilter("ignore")  # Optuna's experimental-API and too-few-trials warnings
-        for name, plot in (("parallel_coordinates", _parallel_coordinates), ("importances", _importances)):
+        for name, plot in plots.items():
             figure, buffer = plot(study.optuna, list(search.space.domains)), io.BytesIO()
             figure.savefig(buffer, format="png", dpi=192, bbox_inches="tight")
             mpl.pyplot.close(figure)
             paths.append(search.workdir / f"{name}.png")
             write_bytes(paths[-1], buffer.getvalue())
-    return [f"picture: {path}" for path in paths]
+    few = f"no importances: they take {IMPORTANT_TRIALS} trials that came to an end, and {len(complete)} did"
+    return [*(f"picture: {path}" for path in paths), *[few] * ("importances" not in plots)]
 
 
 def command(search: Search, trial: FrozenTrial, config_flag: str) -> str:

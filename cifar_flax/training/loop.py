@@ -131,8 +131,7 @@ def fit(
         trainer.compile_ahead(step)
         try:
             while not runs.done:
-                runs.timer.start(step)
-                for chunk, batches in trainer.chunks(runs.epochs_done, step):
+                for chunk, batches in runs.chunks(step):
                     state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b, check))  # type: ignore[misc]
                     step = chunk.end
                     runs.log_steps(chunk, metrics)

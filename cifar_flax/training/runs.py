@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -118,6 +118,12 @@ class Runs:
         """Epochs that are validated and recorded of all runs that still train, or, where none does, of any."""
         counts = [run.progress.epochs_done for run in self._runs if run.training]
         return min(counts) if counts else max(run.progress.epochs_done for run in self._runs)
+
+    def chunks(self, step: int) -> Iterator[tuple[Chunk, Any]]:
+        """Yields what is left of an epoch after update number `step`, as `Trainer.chunks`, and starts the clock."""
+        chunks = self._trainer.chunks(self.epochs_done, step)
+        self.timer.start(step)
+        return chunks
 
     def log_steps(self, chunk: Chunk, metrics: jax.Array) -> None:
         """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.

@@ -112,7 +112,7 @@ def test_a_search_that_is_told_to_stop_resumes_where_it_was(search, tmp_path):
     stdout, stderr = second.communicate(timeout=600)
     assert second.returncode == 0, stderr
     assert attempts(tmp_path) == {(0, "FAIL"): 1, (0, "COMPLETE"): 1, (1, "COMPLETE"): 1}
-    assert "importances.png" in stdout
+    assert "parallel_coordinates.png" in stdout
     for index in range(2):
         for fold in range(2):
             assert_complete(trials / f"{index:04d}" / f"fold{fold}", 5)  # 160 images

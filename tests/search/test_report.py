@@ -67,8 +67,9 @@ def test_trials_in_another_machines_folder_are_named_by_the_machine(start, train
     assert f"best: other:{there.folder(1)}" in report.summarize(here, study, QUICKSTART).splitlines()
 
 
-def test_what_is_printed_names_the_best_and_the_files(searched):
+def test_what_is_printed_names_the_best_and_the_files(searched, monkeypatch):
     search, study = searched
+    monkeypatch.setattr(report, "IMPORTANT_TRIALS", 6)
     summary = report.summarize(search, study, QUICKSTART)
     lines = summary.splitlines()
     assert lines[0].split() == ["rank", "trial", "state", "top1", "augment.cutout"]
@@ -106,6 +107,11 @@ def test_one_trial_makes_no_pictures_and_says_so(start):
     search, study = start(trials=1)
     assert report.draw(search, study) == ["no pictures: 1 trial came to an end, in 0 values different"]
     assert not list(search.workdir.glob("*.png"))
+
+
+def test_the_best_tenth_of_few_trials_has_nothing_in_common(searched):
+    *_, last = report.draw(*searched)
+    assert last == "no importances: they take 20 trials that came to an end, and 6 did"
 
 
 def test_a_search_of_which_every_trial_failed_ends_in_a_line(start, trainings):

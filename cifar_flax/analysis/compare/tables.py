@@ -85,6 +85,8 @@ def _runs_table(results: Sequence[RunResult], split: str) -> Table:
         rows.append((str(i), result.name, *scores, *more))
     columns = ("#", "run", "top-1", "95% interval", "to run 1", "p", "top-5", "loss", "ECE", "images/s", "time", "checkpoint")
     note = "p: McNemar's exact test against run 1 on the same images; it ignores chance in training, such as the seed"
+    if len(results) > 2:
+        note += f", and that of {len(results) - 1} tests some may have a low p by chance"
     return Table(f"{split}, {results[0].scores['n']:,} images", *_without_empty(columns, rows), note, words=("run",))
 
 

@@ -71,7 +71,7 @@ def write_html(path: Path, results: Sequence[RunResult], split: str, groups: Seq
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = PictureWriter(path.parent)
-    with drawing_style([result.name for result in results]):
+    with drawing_style([result.name for result in results], first=1):
         epochs = [(result.name, select_epochs(result.metrics)) for result in results]
         curves = [
             writer.add(

@@ -87,7 +87,7 @@ def heat_map(confusion: np.ndarray, names: tuple[str, ...], title: str, boundari
     if classes <= NUMBERED:
         for (i, j), share in np.ndenumerate(shares):
             if share >= 0.005:
-                axes.text(j, i, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color="w" if share > 0.3 else "k")
+                axes.text(j, i, f"{share:.0%}"[:-1], ha="center", va="center", fontsize=7, color="w" if share > 0.37 else "k")
     share = min(1, max(0.5, BAR / (classes * cell)))  # of the matrix' height: long enough for the label
     bar = figure.colorbar(drawn, ax=axes, shrink=share, aspect=60 * share, format=lambda value, _: f"{value:.0%}")
     bar.set_label("% of the true class")

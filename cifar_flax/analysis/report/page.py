@@ -23,7 +23,7 @@ from cifar_flax.analysis.robustness.corruptions import SEVERITIES
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.evaluation.scores import TOP_K, confusion_matrix, predicted_classes, probabilities, reliability
+from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability, telling_top_k
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
@@ -34,6 +34,7 @@ from cifar_flax.runtime.progress import format_duration
 if TYPE_CHECKING:
     import pandas as pd
 
+NONE = "-"  # in a table
 MISTAKES, PAIRS, CLASSES, ACTIVATIONS = 12, 12, 10, 11  # how many are shown of each
 SECTIONS = (
     ("summary", "Summary"),
@@ -108,7 +109,8 @@ def write_report(
 
 def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.DataFrame") -> dict[str, Any]:
     """Facts in boxes, the whole config, and its fields that differ from the defaults."""
-    shares = {f"top-{k}": f"top{k}" for k in TOP_K} | {"superclass": "superclass_top1", "macro F1": "macro_f1"}
+    shares = {f"top-{k}": f"top{k}" for k in telling_top_k(network.preprocessing.num_classes)}
+    shares |= {"superclass": "superclass_top1", "macro F1": "macro_f1"}
     facts = [(name, percent(scores[key])) for name, key in shares.items() if key in scores]
     facts += [("calibration error", percent(scores["ece"])), ("loss", f"{scores['loss']:.4f} nats")]
     if "raw_weights" in scores:
@@ -257,13 +259,16 @@ def _evenly(layers: list[Layer]) -> list[Layer]:
 
 
 def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Header and rows of the scores of each class, the most accurate first."""
+    """Header and rows of the scores of each class, the most accurate first; those without images come last, and have none."""
     columns = list(next(iter(rows.values())))
-    ranked = sorted(rows.items(), key=lambda item: -item[1]["accuracy"])
-    cells = [
-        [display_name(name), *(f"{v:,}" if column == "support" else percent(v) for column, v in row.items())]
-        for name, row in ranked
-    ]
+    ranked = sorted(rows.items(), key=lambda item: (-item[1]["accuracy"], not item[1]["support"]))
+
+    def cell(row: dict[str, float], column: str) -> str:
+        if column == "support":
+            return f"{row[column]:,}"
+        return percent(row[column]) if row["support"] else NONE
+
+    cells = [[display_name(name), *(cell(row, column) for column in columns)] for name, row in ranked]
     return {"columns": ["class", *("images" if column == "support" else column for column in columns)], "rows": cells}
 
 

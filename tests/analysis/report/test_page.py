@@ -13,6 +13,7 @@ from cifar_flax import Run
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import SECTIONS, environment_rows, write_report
 from cifar_flax.analysis.robustness import accuracy
+from cifar_flax.evaluation.calibration import UNCALIBRATED
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import DenseConfig
 from tests.analysis.conftest import train_tiny
@@ -165,8 +166,22 @@ def test_a_dense_network_without_validation_or_ema_has_a_report(tiny_data, tmp_p
     workdir = train_tiny(tmp_path / "mlp", **settings)
     page, folder = report_of(Run.open(workdir), tmp_path)
     assert "held out no images for validation" in page.text
+    assert "the run held out no validation images, and calibrate has not been run" in page.text
     assert "EMA" not in page.text
     assert (folder / "filters.png").exists()
+
+
+def test_a_report_says_no_more_than_there_is_to_say(run, tmp_path):
+    """Of a class without images, and of a checkpoint without a temperature."""
+    predictions, dataset = predict_split(run, "test")
+    scores = run.score(predictions.logits, predictions.labels)
+    scores["per_class"]["line_3"] = {"accuracy": 0.0, "precision": 0.0, "f1": 0.0, "support": 0}
+    run = Run(shutil.copytree(run.workdir, tmp_path / "copy"), run.config, run.preprocessing)
+    run.network(predictions.step).calibration = UNCALIBRATED
+    html = write_report(run, predictions, dataset, scores).read_text()
+    *_, last = re.findall(r"<tr><td>line (.*?)</tr>", html)
+    assert re.sub("<.*?>", " ", last).split() == ["3", "-", "-", "-", "0"]
+    assert "No temperature has been fitted to this checkpoint" in html
 
 
 def test_a_report_says_that_a_run_diverged_and_lacks_records(run, tmp_path):
