@@ -13,19 +13,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Diverged, UserError
+from cifar_flax.errors import Diverged
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.callbacks import Progress
-from cifar_flax.training.checkpoint import Checkpoints, Restored
+from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.logging import MetricLogger
+from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.timing import StepTimer
@@ -237,44 +237,6 @@ class Runs:
             if run.training and run.logger is not None:
                 run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
         self._console.step(chunk.end, values[-1, self._runs.index(self._shown)].tolist(), self.timer)
-
-
-def restore_latest(runs: Sequence[Checkpoints], like: TrainState) -> list[Restored]:
-    """Reads the newest checkpoint that all runs have intact, and quarantines damaged newer ones with a warning.
-
-    Args:
-      runs: one, or several that are trained together.
-      like: the state of each, with shapes, dtypes and shardings.
-
-    Returns:
-      What each has at that step; [] where there is no step that all have.
-
-    Raises:
-      UserError: there are such steps, and none is intact. Their checkpoints stay where they are.
-    """
-    steps = sorted(set.intersection(*(set(run.steps()) for run in runs)), reverse=True)
-    damaged: list[tuple[Checkpoints, int]] = []
-    for step in steps:
-        restored: list[Restored] = []
-        for run in runs:
-            try:
-                restored.append(run.restore(step, like))
-            except UserError as e:
-                logging.warning("%s", e)
-                damaged.append((run, step))
-                break
-        else:
-            if damaged:
-                logging.warning("falling back to checkpoint %d", step)
-            for run, later in damaged:
-                run.quarantine(later)
-            for run, (_, progress) in zip(runs, restored, strict=True):
-                run.resume_after(step, progress)
-            return restored
-    if steps:
-        where = runs[0].directory if len(runs) == 1 else "any of the seeds"
-        raise UserError(f"no checkpoint in {where} is intact; --restart begins again and keeps what is there beside")
-    return []
 
 
 def _record_teacher(workdir: Path, trainer: Trainer) -> None:

@@ -13,7 +13,7 @@ from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.runs import restore_latest
+from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.state import TrainState
 
 SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}

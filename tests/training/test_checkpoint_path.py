@@ -9,7 +9,7 @@ from cifar_flax.run import Run
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_path import LiteralPath
 from cifar_flax.training.loop import train
-from cifar_flax.training.runs import restore_latest
+from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.seeds import train_seeds
 from tests.training.test_checkpoint import like, progress, state
 
