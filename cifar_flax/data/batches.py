@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 from jax.sharding import NamedSharding
 
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.dataset import Dataset, rows_by_class
 from cifar_flax.runtime.devices import put_global, replicated
 
 LOADED_AHEAD = 2  # chunks that are gathered and copied while another one is computed
@@ -52,7 +52,7 @@ def epoch_batches(size: int, batch_size: int, seed: int, epoch: int, balance: np
 
 def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Indices, int [len(labels)], in random order."""
-    rows_of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    rows_of = rows_by_class(labels)
     each = -(-len(labels) // len(rows_of))
     drawn = [np.concatenate([rng.permutation(rows) for _ in range(-(-each // len(rows)))])[:each] for rows in rows_of]
     return rng.permutation(np.concatenate(drawn))[: len(labels)]

@@ -103,8 +103,7 @@ class Dataset:
             return self, None
         rng = np.random.default_rng(seed)
         held_out = np.zeros(len(self), bool)
-        for label in range(self.num_classes):
-            rows = np.flatnonzero(self.labels == label)
+        for rows in rows_by_class(self.labels):
             held_out[rng.permutation(rows)[: round(len(rows) * validation_fraction)]] = True
         if not 0 < held_out.sum() < len(self):
             raise ConfigError(
@@ -117,6 +116,12 @@ class Dataset:
                 *(validation_fraction, untrained, self.num_classes),
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
+
+
+def rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """The indices of each class that occurs among labels, int [N]: ascending, int64 each, the lowest class first."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def check_splits(splits: Mapping[str, Dataset]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.dataset import Dataset, rows_by_class
 from cifar_flax.data.registry import load_splits
 from cifar_flax.errors import ConfigError
 
@@ -63,7 +63,7 @@ def assign_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
       int [N], the fold of each image, in [0, folds). Sizes of folds differ by at most one image, in total and per class.
     """
     rng = np.random.default_rng(seed)
-    order = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    order = np.concatenate([rng.permutation(rows) for rows in rows_by_class(labels)])
     fold_of_image = np.empty(len(labels), np.int64)
     fold_of_image[order] = np.arange(len(labels)) % folds
     return fold_of_image

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifar_flax.data.dataset import Dataset, check_memory, check_splits, checked_labels
+from cifar_flax.data.dataset import Dataset, check_memory, check_splits, checked_labels, rows_by_class
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import memory
 
@@ -33,6 +33,14 @@ def test_split_is_stratified_and_loses_nothing(fraction, seed):
         assert (part.class_names, part.coarse_names) == (data.class_names, data.coarse_names)
     for label, count in enumerate((10, 20, 30, 40, 50)):
         assert abs((validation.labels == label).sum() - fraction * count) < 1
+
+
+@pytest.mark.parametrize("labels", [[], [3], [2, 0, 2, 5, 0, 0], np.random.default_rng(0).integers(0, 40, 500)])
+def test_rows_by_class_are_those_that_hold_each_label(labels):
+    labels = np.array(labels, np.int32)
+    expected = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for actual, rows in zip(rows_by_class(labels), expected, strict=True):
+        np.testing.assert_array_equal(actual, rows)
 
 
 def test_split_depends_on_its_seed_alone():

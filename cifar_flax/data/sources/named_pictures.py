@@ -23,7 +23,12 @@ class NamedPictures:
         self._root = root
         self._taken: dict[Path, str] = {}
         paths = [path for path in pictures_in(root) if path.is_file()]
-        self._count, self._folders = len(paths), [entry.name for entry in root.iterdir() if entry.is_dir()]
+        self._count = len(paths)
+        self._above = [composed(f"{path}/") for path in (os.path.abspath(root), os.path.realpath(root))]
+        self._folders_of: dict[str, list[str]] = {}  # by the split that they name
+        for entry in root.iterdir():
+            if (split := SPLIT_OF.get(entry.name.lower())) and entry.is_dir():
+                self._folders_of.setdefault(split, []).append(entry.name)
         inner = {path: path.relative_to(root) for path in paths}
         self._classes = {_as_number(composed(path.parts[0])) for path in inner.values() if len(path.parts) == 2}  # CLASS/*.png
         short = ((name, path) for path in paths for name in {str(inner[path].with_suffix("")), path.name, path.stem})
@@ -62,7 +67,7 @@ class NamedPictures:
         """
         where = f"{table}, line {line}"
         plain = self._relative(name)
-        in_split = (f"{folder}/{plain}" for folder in self._folders if split and SPLIT_OF.get(folder.lower()) == split)
+        in_split = (f"{folder}/{plain}" for folder in self._folders_of.get(split or "", []))
         plain = next((each for each in in_split if each in self._by_name), plain)
         if plain not in self._by_name:
             raise UserError(self.missing(table, line, name))
@@ -78,8 +83,8 @@ class NamedPictures:
         """A name as those of the pictures are spelt: relative to the folder, with slashes, composed."""
         name = composed(name)
         plain = name if name in self._by_name else name.replace("\\", "/").removeprefix("./")
-        for root in (os.path.abspath(self._root), os.path.realpath(self._root)):
-            plain = plain.removeprefix(f"{composed(root)}/")
+        for above in self._above:
+            plain = plain.removeprefix(above)
         return plain
 
 
