@@ -12,7 +12,8 @@ from pathlib import Path
 from absl import flags, logging
 
 from cifar_flax.config import DataConfig
-from cifar_flax.config.flags import define_config_flag, experiment_from_flags
+from cifar_flax.config.effects import without_effect
+from cifar_flax.config.flags import Experiment, define_config_flag, experiment_from_flags
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app, distributed
 from cifar_flax.runtime.command_line import typed
@@ -31,7 +32,7 @@ define_config_flag()
 
 def main() -> None:
     """Trains what the flags ask for."""
-    experiment = experiment_from_flags()
+    experiment = _experiment()
     seeds = experiment.config.train.num_seeds
     workdir = Path(_WORKDIR.value or Path("runs") / experiment.name)
     hosts = distributed.find_cluster(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, os.environ)
@@ -77,6 +78,15 @@ def main() -> None:
                 logging.warning("%s: trained, but its summary is not written: %s", folder, e)
     split = _split_to_score(experiment.config.data, runs[0])
     print(f"evaluate it: {typed('evaluate')} --run={shlex.quote(str(workdir))}{split}")
+
+
+def _experiment() -> Experiment:
+    """What the flags ask for, with a warning on each that asks in vain."""
+    experiment = experiment_from_flags()
+    if not distributed.is_worker():  # the process that watches it has said so
+        for line in without_effect(experiment.config, experiment.overridden):
+            logging.warning(line)
+    return experiment
 
 
 def _split_to_score(data: DataConfig, run: Path) -> str:

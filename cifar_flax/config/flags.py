@@ -32,10 +32,17 @@ _argv: list[str] = []  # what config_flags looks for overrides in: the command l
 
 
 class Experiment(NamedTuple):
-    """A config, and a name for it such as `wide-short-1f0c52a9`."""
+    """What the flags ask for.
+
+    Attributes:
+      config: checked.
+      name: such as `wide-short-1f0c52a9`.
+      overridden: the fields that flags set, such as "optim.learning_rate".
+    """
 
     config: Config
     name: str
+    overridden: tuple[str, ...]
 
 
 @dataclass
@@ -79,7 +86,7 @@ def experiment_from_flags() -> Experiment:
     }
     overrides = {name: value for name, value in values.items() if not name.startswith(("log.", "checkpoint."))}
     digest = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()[:8] if overrides else ""
-    return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))))
+    return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))), tuple(values))
 
 
 def load_config(config_path: str) -> Config:
