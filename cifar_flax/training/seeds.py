@@ -72,28 +72,46 @@ def train_seeds(
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
-    diverged: dict[Path, str] = {}  # and not the errors, whose frames would keep a trainer in memory
     with Interrupt(max_minutes) as interrupt:
-        if vmapped:
-            _train(runs, runs, (), interrupt, restart, profile, layers)
-        else:
-            for i, run in enumerate(runs):
-                which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
-                if broadcast_from_main(bool(interrupt.requested)):
-                    reason = interrupt.requested or "another process is told to stop"
-                    raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {RERUN_HINT}")
-                if is_main_process():
-                    print(which, flush=True)
-                others = [] if i else [later.workdir for later in runs[1:]]
-                try:
-                    _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
-                except Diverged as e:
-                    logging.error("%s", e)
-                    diverged[run.workdir] = str(e)
+        train = _train_together if vmapped else _train_in_turn
+        diverged = train(runs, workdir, interrupt, restart, profile, layers)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
-        print(_summarize(ended, workdir))
+        print(_summarize(ended, workdir, [path.name for path in diverged]))
     if diverged:
         raise Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
+
+
+def _train_together(
+    runs: Sequence[SeedRun], workdir: Path, interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+) -> dict[Path, str]:
+    """Trains all runs in one program, which none of them leaves; returns that none has diverged."""
+    try:
+        _train(runs, runs, (), interrupt, restart, profile, layers)
+    except Diverged as e:
+        others = "The other seeds stopped with it; --config.train.vmap_seeds=false trains them on, one after another"
+        raise Diverged(f"{e} {others}") from None
+    return {}
+
+
+def _train_in_turn(
+    runs: Sequence[SeedRun], workdir: Path, interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+) -> dict[Path, str]:
+    """Trains the runs one after another; returns the messages of those that have diverged."""
+    diverged: dict[Path, str] = {}  # and not the errors, whose frames would keep a trainer in memory
+    for i, run in enumerate(runs):
+        which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
+        if broadcast_from_main(bool(interrupt.requested)):
+            reason = interrupt.requested or "another process is told to stop"
+            raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {RERUN_HINT}")
+        if is_main_process():
+            print(which, flush=True)
+        others = [] if i else [later.workdir for later in runs[1:]]
+        try:
+            _train([run], runs, others, interrupt, restart, profile and i == 0, layers and i == 0)
+        except Diverged as e:
+            logging.error("%s", e)
+            diverged[run.workdir] = str(e)
+    return diverged
 
 
 def _train(
@@ -125,8 +143,13 @@ def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
     return not any(steps) or bool(set.intersection(*(set(of_one[-latest:]) for of_one in steps)))
 
 
-def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:
+def _summarize(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) -> str:
     """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's.
+
+    Args:
+      runs: which have ended.
+      workdir: their folder.
+      diverged: the names of those that have not.
 
     Raises:
       UserError: no run has a record of an epoch.
@@ -141,9 +164,11 @@ def _summarize(runs: Sequence[SeedRun], workdir: Path) -> str:
     if missing := [run.workdir.name for run in runs if run.workdir.name not in top1]:
         logging.warning("%s: no epoch in metrics.jsonl of %s; left out of the mean", workdir, ", ".join(missing))
     average, spread = mean(top1.values()), stdev(top1.values()) if len(top1) > 1 else None
-    write_text(workdir / SUMMARY, json.dumps({"score": name, "seeds": top1, "mean": average, "sd": spread}, indent=2) + "\n")
+    summary = {"score": name, "seeds": top1, "mean": average, "sd": spread, "diverged": list(diverged)}
+    write_text(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n")
     of = f"over {len(top1)} seeds: mean {average:.2%}, sd {spread:.2%}" if spread is not None else f"of one seed: {average:.2%}"
-    return f"{name.replace('_top1', ' top-1')} {of}"
+    without = f", without {', '.join(diverged)}, which diverged" if diverged else ""
+    return f"{name.replace('_top1', ' top-1')} {of}{without}"
 
 
 def _of_epochs(run: SeedRun, name: str) -> list[float]:

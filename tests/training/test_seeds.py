@@ -236,8 +236,16 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_training(config, tmp
     config = short(config)
     with pytest.raises(Diverged, match=r"^1 of 3 seeds diverged; the first: the loss is not finite$"):
         train_seeds(config, tmp_path)
-    assert "validation top-1 over 2 seeds: mean" in capsys.readouterr().out
-    assert json.loads((tmp_path / "seeds.json").read_text())["seeds"].keys() == {"seed4", "seed5"}
+    assert re.search(r"validation top-1 over 2 seeds: mean .*, without seed3, which diverged\n", capsys.readouterr().out)
+    summary = json.loads((tmp_path / "seeds.json").read_text())
+    assert (summary["seeds"].keys(), summary["diverged"]) == ({"seed4", "seed5"}, ["seed3"])
+
+
+def test_of_seeds_in_one_program_one_that_diverges_stops_all_and_says_how_the_others_go_on(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds, "fit", Mock(side_effect=Diverged("the loss is not finite.")))
+    config.train.vmap_seeds = True
+    with pytest.raises(Diverged, match=r"^the loss is not finite\. The other seeds stopped .*vmap_seeds=false trains them on"):
+        train_seeds(config, tmp_path)
 
 
 def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypatch):
