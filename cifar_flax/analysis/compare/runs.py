@@ -101,7 +101,7 @@ def load_results(
         raise UserError(f"{' '.join(workdirs)}: expected two run directories or more, all different")
     runs = [Run.open(path) for path in workdirs]
     for path, run in zip(workdirs, runs, strict=True):
-        _check_same_images(workdirs[0], runs[0], path, run, split)
+        check_same_images(workdirs[0], runs[0], path, run, split)
     if predictions is None:
         predictions = [_predictions(run, split, which) for run in runs]
     for path, one in zip(workdirs, predictions, strict=True):
@@ -147,6 +147,33 @@ def paired_tests(results: Sequence[RunResult]) -> list[tuple[float, float] | Non
     return [None, *zip(differences, (mcnemar(first.correct, other.correct) for other in others), strict=True)]
 
 
+def check_same_images(first_path: str, first: Run, path: str, run: Run, split: str) -> None:
+    """Checks that two runs, which messages call by their paths, are of one data set and have the same images in a split.
+
+    Raises:
+      UserError: they are not, and what would be compared are different tasks.
+    """
+    a, b = first.preprocessing, run.preprocessing
+    if (a.class_names, a.image_shape, a.hashes) != (b.class_names, b.image_shape, b.hashes):
+        names = f"{first_path} on {first.config.data.name}, {path} on {run.config.data.name}"
+        raise UserError(f"these runs are on different data: {names}; compare runs on one set")
+    if split == "test" and a.test_hashes and b.test_hashes and a.test_hashes != b.test_hashes:
+        raise UserError(f"the test images changed between the trainings of {first_path} and {path}; compare runs on one set")
+    if split != "test" and held_out(first) != held_out(run):
+        raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")
+
+
+def held_out(run: Run) -> tuple[float | None, ...]:
+    """What decides which images are for validation: nothing, where those are a split of the data set."""
+    data = run.config.data
+    if data.folds is not None:
+        return data.folds, data.fold, data.split_seed
+    if not data.validation_fraction:
+        return ()
+    has_own = any(name.startswith(VALIDATION) for name in run.preprocessing.hashes)
+    return (None,) if has_own else (data.validation_fraction, data.split_seed)
+
+
 def _predictions(run: Run, split: str, which: str) -> Predictions:
     """Reads the predictions of a checkpoint without test-time augmentation, or makes them and saves them apart.
 
@@ -171,28 +198,6 @@ def _predictions(run: Run, split: str, which: str) -> Predictions:
 
 def _comparison_path(run: Run, split: str, step: int) -> Path:
     return run.report_folder / f"compare_{split}_{step}.npz"
-
-
-def _check_same_images(first_path: str, first: Run, path: str, run: Run, split: str) -> None:
-    a, b = first.preprocessing, run.preprocessing
-    if (a.class_names, a.image_shape, a.hashes) != (b.class_names, b.image_shape, b.hashes):
-        names = f"{first_path} on {first.config.data.name}, {path} on {run.config.data.name}"
-        raise UserError(f"these runs are on different data: {names}; compare runs on one set")
-    if split == "test" and a.test_hashes and b.test_hashes and a.test_hashes != b.test_hashes:
-        raise UserError(f"the test images changed between the trainings of {first_path} and {path}; compare runs on one set")
-    if split != "test" and held_out(first) != held_out(run):
-        raise UserError(f"{first_path} and {path} hold out different validation images; compare them with --split=test")
-
-
-def held_out(run: Run) -> tuple[float | None, ...]:
-    """What decides which images are for validation: nothing, where those are a split of the data set."""
-    data = run.config.data
-    if data.folds is not None:
-        return data.folds, data.fold, data.split_seed
-    if not data.validation_fraction:
-        return ()
-    has_own = any(name.startswith(VALIDATION) for name in run.preprocessing.hashes)
-    return (None,) if has_own else (data.validation_fraction, data.split_seed)
 
 
 def _result(name: str, run: Run, predictions: Predictions) -> RunResult:
