@@ -57,6 +57,11 @@ def run_key(seed: jax.Array) -> jax.Array:
     return jax.random.key(seed)
 
 
+def initial_opt_state(optimizer: optax.GradientTransformation, params: Any) -> optax.OptState:
+    """The optimizer's state before the first update, of arrays of its own: the step gives each buffer away once."""
+    return jax.tree.map(jnp.copy, optimizer.init(params))
+
+
 def initial_state(
     config: Config, model: nn.Module, optimizer: optax.GradientTransformation, seed: jax.Array, first_images: jax.Array
 ) -> TrainState:
@@ -78,7 +83,7 @@ def initial_state(
         seed=jnp.asarray(seed, jnp.uint32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
+        opt_state=initial_opt_state(optimizer, params),
         ema=ema,
         metrics=Metrics.empty(),
         learning_rate_scale=jnp.ones((), jnp.float32) if config.plateau.patience else None,

@@ -180,7 +180,7 @@ class Trainer:
         if self.config.train.init_from:
             from cifar_flax.training.transfer import init_from_run  # readers of other networks, for those who start from one
 
-            states, line = init_from_run(states, self.config, self.layout.mesh)
+            states, line = init_from_run(states, self.config, self.optimizer, self.layout.mesh)
             if is_main_process():
                 print(line, flush=True)
         return states

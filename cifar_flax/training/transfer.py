@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
@@ -18,19 +19,22 @@ from cifar_flax.models import Variables
 from cifar_flax.network import Network
 from cifar_flax.optim.groups import matches
 from cifar_flax.pretrained import PREFIX, load_weights
+from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.training.restore import restore_networks
 from cifar_flax.training.seed_folders import one_run
-from cifar_flax.training.state import TrainState
+from cifar_flax.training.state import TrainState, initial_opt_state
 
 PARAMS = "params"
 
 
-def init_from_run(states: Sequence[TrainState], config: Config, mesh: Mesh) -> tuple[list[TrainState], str]:
+def init_from_run(
+    states: Sequence[TrainState], config: Config, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> tuple[list[TrainState], str]:
     """Replaces parameters and batch statistics by those of another network, where path and shape agree.
 
     A run gives the weights that it is evaluated with: the averaged ones where it kept an average. The average of each state
-    starts from them too.
+    starts from them too, and so does the optimizer, whose state may hold parameters.
 
     Both networks must normalise pixels the same way. Where that is standardising, each uses the mean and the deviation of its
     own training images: frozen layers then see inputs distributed as those that they were trained on.
@@ -39,6 +43,7 @@ def init_from_run(states: Sequence[TrainState], config: Config, mesh: Mesh) -> t
       states: of the same network, before the first update.
       config: of their training. `config.train.init_from` is the directory of the other run, of which the best checkpoint is
         taken; or what `pretrained.load_weights` takes: `pretrained:NAME`, FILE.safetensors, `hf:USER/NAME`.
+      optimizer: of their training.
       mesh: the devices.
 
     Returns:
@@ -75,7 +80,7 @@ def init_from_run(states: Sequence[TrainState], config: Config, mesh: Mesh) -> t
         f"took over {len(taken)} of {len(sizes)} parameter tensors, {sum(taken.values()):,} of {sum(sizes.values()):,} "
         f"parameters, from {origin}"
     )
-    return [_with(state, matching, mesh) for state in states], line
+    return [_with(state, matching, optimizer, mesh) for state in states], line
 
 
 def _check_frozen(config: Config, target: Mapping[tuple[str, ...], Any], taken: Collection[tuple[str, ...]]) -> None:
@@ -94,12 +99,15 @@ def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:
     return flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
 
 
-def _with(state: TrainState, matching: Mapping[tuple[str, ...], Any], mesh: Mesh) -> TrainState:
+def _with(
+    state: TrainState, matching: Mapping[tuple[str, ...], Any], optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
     merged = unflatten_dict({**_flat(state), **matching})
     variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
-    return dataclasses.replace(state, **variables, ema=ema)
+    init = compilation.jit(lambda params: initial_opt_state(optimizer, params), out_shardings=replicated(mesh))
+    return dataclasses.replace(state, **variables, ema=ema, opt_state=init(variables[PARAMS]))
 
 
 def load_source(source: str, field: str) -> tuple[Network, str]:

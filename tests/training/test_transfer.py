@@ -4,11 +4,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cifar_flax.config import AugmentConfig, BatchNorm, Normalization
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
+from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
@@ -108,7 +110,27 @@ def test_what_cannot_be_taken_over_is_refused_before_there_is_a_run(donor, tiny_
         Trainer.from_config(validated(config())).abstract_state, params={"stem": {"kernel": jnp.zeros((2, 3))}}
     )
     with pytest.raises(UserError, match=r"no parameter of .* \(there: .*conv0/kernel \[3, 3, 3, 8\], .*; here: stem/kernel"):
-        init_from_run([other], config(donor[0]), data_parallel_mesh())
+        init_from_run([other], config(donor[0]), optax.identity(), data_parallel_mesh())
+
+
+@dataclasses.dataclass(slots=True)
+class Anchored(OptimizerSpec):
+    """Keeps the parameters that it begins with, as schedule-free optimizers do, and makes no step from them."""
+
+    def transform(self, schedule):
+        anchor = optax.GradientTransformation(lambda params: params, self.update)
+        return optax.chain(optax.scale(0.0), anchor)
+
+    @staticmethod
+    def update(updates, state, params):
+        return jax.tree.map(lambda update, kept, param: update + kept - param, updates, state, params), state
+
+
+def test_the_optimizer_begins_with_what_was_taken_over_too(donor, tiny_data, tmp_path):
+    c = config(donor[0])
+    c.optim = Anchored(ema_decay=0.9)
+    state = train(validated(c), tmp_path / "run")
+    np.testing.assert_allclose(state.params["block0_conv0"]["kernel"], donor[1].params["block0_conv0"]["kernel"] + 1, atol=1e-6)
 
 
 @dataclasses.dataclass(slots=True)
