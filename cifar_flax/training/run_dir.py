@@ -6,27 +6,26 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from absl import logging
 
 from cifar_flax.config import Config, Dtype
 from cifar_flax.config.recipe import BOOKKEEPING
-from cifar_flax.config.serialize import differences, from_dict, read_config, to_dict, write_config
+from cifar_flax.config.serialize import differences, from_dict, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import UserError, WorkdirLocked
-from cifar_flax.files.atomic import write_text
-from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
+from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.exported import is_exported
 from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
-from cifar_flax.training.chunks import EPOCH_DIGITS
-from cifar_flax.training.records import read_epochs
-from cifar_flax.training.run_environment import describe_environment
+from cifar_flax.training.chunks import EPOCH_DIGITS, total_epochs
+from cifar_flax.training.records import read_epochs, read_records
+from cifar_flax.training.run_environment import write_environment
 from cifar_flax.training.seed_folders import SEED, SUMMARY
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
@@ -60,7 +59,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing) ->
         preprocessing = _going_on(workdir, config, preprocessing)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
-        _write_environment(workdir / "environment.json", config)
+        write_environment(workdir / "environment.json", config)
     except BaseException:  # or a notebook that catches it could not try again
         lock.close()
         raise
@@ -236,6 +235,12 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
         if set(changed) == {"config.train.epochs"}:  # which its schedule, its growing images or a part of an epoch depend on
             longer = f"\n  to train on from its weights: --config.train.init_from={workdir} with another --workdir"
         raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
+    if config.train.epochs < saved.train.epochs:
+        trained = max((record["epoch"] for record in read_records(workdir)), default=0)
+        if total_epochs(config) < trained:
+            raise UserError(
+                f"config.train.epochs: {config.train.epochs:g}, and {workdir} has begun epoch {trained}; {OTHERWISE}"
+            )
 
 
 def with_recorded_data(now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:
@@ -255,29 +260,3 @@ def _lock(workdir: Path) -> TextIO:
         return exclusive_lock(workdir / ".lock", wait=False)
     except BlockingIOError:
         raise WorkdirLocked(f"another process is training in {workdir}; choose another --workdir or wait for it") from None
-
-
-def _write_environment(path: Path, config: Config) -> None:
-    """Writes this session's environment, with a copy of the config, and the sessions that it continues under "earlier"."""
-    now, earlier = describe_environment(), _earlier_environments(path)
-    if earlier and earlier[-1].get("backend") != now["backend"]:
-        logging.warning(
-            "%s: trained on %s until now, and goes on on %s: numbers differ in their last bits",
-            *(path.parent, earlier[-1].get("backend"), now["backend"]),
-        )
-    write_text(path, dumps_checksummed({**now, "config": to_dict(config), "earlier": earlier}))
-
-
-def _earlier_environments(path: Path) -> list[dict[str, Any]]:
-    try:
-        last = read_checksummed(path)
-        last.pop("config", None)
-        sessions = [*last.pop("earlier", ()), last]
-        if not all(isinstance(session, dict) for session in sessions):
-            raise ValueError("a session is no object")
-        return sessions
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as e:
-        logging.warning("%s: damaged: %s; what it said of earlier sessions is left out", path, e)
-        return []

@@ -283,6 +283,17 @@ def test_a_whole_number_of_epochs_but_for_rounding_may_become_more(tiny_config, 
     assert read_config(tmp_path / "run" / "config.json").train.epochs == 5
 
 
+def test_a_run_does_not_become_shorter_than_it_is(tiny_config, tmp_path):
+    tiny_config.train.epochs = 5
+    config = validated(tiny_config)
+    trained(tmp_path / "run", config)
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 30, "epoch": 4}\n')
+    open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=4)), PREPROCESSING).close()
+    with pytest.raises(UserError, match=r"^config\.train\.epochs: 3, and \S+ has begun epoch 4; choose another --workdir, or"):
+        open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=3)), PREPROCESSING)
+    assert read_config(tmp_path / "run" / "config.json").train.epochs == 4
+
+
 def test_a_schedule_that_ends_with_its_epochs_is_told_how_to_train_on(tiny_config, tmp_path):
     tiny_config.optim.schedule = "cosine"
     config = validated(tiny_config)
