@@ -15,6 +15,7 @@ from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
 
 SHOWN = 8  # class names in a message
+READ_BYTES = 2**30  # of images that are read at once; of more, each when it is asked for
 
 
 def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: str) -> Dataset:
@@ -47,7 +48,7 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     chosen = train if split == "train" else validation
     if chosen is None:
         raise UserError("config.data.validation_fraction is 0: it trained on all images, and there is no validation split")
-    return chosen.in_memory()
+    return chosen.in_memory() if chosen.images.nbytes <= READ_BYTES else chosen
 
 
 def cached_test_images(data: DataConfig, record: Preprocessing, run: str, most_bytes: int) -> Dataset | None:

@@ -14,7 +14,7 @@ from cifar_flax.config import Config
 from cifar_flax.errors import Diverged
 from cifar_flax.models.first_layer import kernel_grid
 from cifar_flax.runtime.devices import host_device
-from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
+from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.records import Records, curves
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
@@ -30,10 +30,10 @@ class MetricLogger:
         """Opens records and writers, and drops from them what a resumed run writes again.
 
         Raises:
-          UserError: a writer cannot start.
+          UserError: metrics.jsonl is damaged, or a writer cannot start.
         """
         self._workdir, self._config, self._schedule, self._steps_per_epoch = workdir, config, schedule, steps_per_epoch
-        self._records = Records(workdir, step, epochs_done) if is_main_process() else None
+        self._records = run_on_main_process(lambda: Records(workdir, step, epochs_done))
         session = Session(workdir, config, step, epochs_done * steps_per_epoch)
         self._writers = run_on_main_process(lambda: open_writers(session)) or []
 

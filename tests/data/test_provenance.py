@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cifar_flax.config import DataConfig, Normalization
-from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data import cache, provenance
+from cifar_flax.data.dataset import Dataset, RowView
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import load_as_trained
 from cifar_flax.data.registry import data_identity, load_dataset
@@ -50,6 +50,16 @@ def test_unchanged_data_are_what_the_run_had(pets):
     recorded = record(config)
     sizes = {split: len(load_as_trained(config, recorded, split, "x")) for split in ("train", "validation", "test")}
     assert sizes == {"train": 24, "validation": 6, "test": 12}
+
+
+def test_images_of_a_large_set_are_read_when_they_are_asked_for(pets, monkeypatch):
+    _, config = pets
+    recorded = record(config)
+    read = load_as_trained(config, recorded, "validation", "x").images
+    monkeypatch.setattr(provenance, "READ_BYTES", 0)
+    view = load_as_trained(config, recorded, "validation", "x").images
+    assert (type(read), type(view)) == (np.ndarray, RowView)
+    np.testing.assert_array_equal(view, read)
 
 
 def test_a_renamed_class_is_refused_with_both_lists(pets):

@@ -82,7 +82,7 @@ def corruption_accuracy(
         if len(scores[name]) < severity:
             if progress.due():
                 progress.show(f"corruptions: {i} of {len(names) * len(SEVERITIES)}, {name} {severity}")
-            scores[name].append(_top1(network, dataset, corrupt(dataset.images, name, severity), predictions.tta))
+            scores[name].append(_top1(network, dataset, corrupt(np.asarray(dataset.images), name, severity), predictions.tta))
             write_text(path, dumps_checksummed(summary()))
     progress.clear()
     return summary()
@@ -105,8 +105,9 @@ def color_accuracy(network: Network, dataset: Dataset, predictions: Predictions,
       UserError: the images have no colour.
     """
     check_color(dataset.images.shape[-1])
-    grey = _top1(network, dataset, to_grayscale(dataset.images), predictions.tta)
-    hue = {str(shift): _top1(network, dataset, shift_hue(dataset.images, shift), predictions.tta) for shift in HUE_SHIFTS}
+    images = np.asarray(dataset.images)
+    grey = _top1(network, dataset, to_grayscale(images), predictions.tta)
+    hue = {str(shift): _top1(network, dataset, shift_hue(images, shift), predictions.tta) for shift in HUE_SHIFTS}
     colors = {**_header(predictions), "grey": grey, "hue": hue, "mean_hue": float(np.mean(list(hue.values())))}
     make_folder(folder)
     write_text(_path(folder, predictions, "color"), dumps_checksummed(colors))
