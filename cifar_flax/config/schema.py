@@ -139,7 +139,7 @@ class CheckpointConfig(ConfigBase):
     """When the state is saved, and how many checkpoints are kept."""
 
     every_minutes: NonNegative = 5.0  # within an epoch; one is always written at its end
-    every_steps: Count | None = None  # within an epoch, besides
+    every_steps: Count | None = None  # within an epoch, besides; at the end of the dispatch in which it is due
     keep_latest: Count = 2  # and the best
 
 

@@ -23,6 +23,7 @@ from cifar_flax.training import checkpoint_files
 from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.write_queue import WriteQueue
 
@@ -73,9 +74,9 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._saved, self._wrote_none = NOTHING, True
 
-    def due_by_step(self, step: int) -> bool:
-        """Whether the config wants a checkpoint after update number `step`, within an epoch."""
-        return self._every_steps is not None and step % self._every_steps == 0
+    def due_by_step(self, chunk: Chunk) -> bool:
+        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
+        return self._every_steps is not None and chunk.end // self._every_steps > chunk.first // self._every_steps
 
     def due_by_time(self) -> bool:
         """Whether it wants one by now, by this process' clock."""

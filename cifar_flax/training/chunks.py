@@ -10,6 +10,7 @@ from cifar_flax.config import Config, ResolutionConfig
 
 EPOCH_DIGITS = 6  # of numbers of epochs and of steps that count: 0.1 * 3 * 10, a little above 3, is 3
 MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
+MAX_CHUNK_BYTES = 2**29  # of its images: where they are streamed, a device holds those of up to four chunks
 
 
 class Chunk(NamedTuple):
@@ -46,22 +47,22 @@ def _begun(number: float) -> int:
 
 
 class ChunkPlan:
-    """Which steps go into one dispatch; chunks end with an epoch, a resolution and, where the config wants one, a save."""
+    """Which steps go into one dispatch; chunks end with an epoch and with a resolution."""
 
-    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+    def __init__(self, config: Config, steps_per_epoch: int, batch_bytes: int) -> None:
+        """Plans the training of `config`, of whose batches the images take `batch_bytes`, as uint8."""
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps(config, steps_per_epoch)
         self._resolutions = config.train.resolutions
-        self._save_every = config.checkpoint.every_steps
         wanted = config.train.steps_per_dispatch
-        automatic = 1 if jax.default_backend() == "cpu" else MAX_CHUNK_STEPS
+        automatic = 1 if jax.default_backend() == "cpu" else max(1, min(MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // batch_bytes))
         self.longest = automatic if wanted == "auto" else wanted
 
     def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
         """Yields the chunks of an epoch, counted from 0, from update number `first` on, where a chunk has ended."""
         begin = epoch * self.steps_per_epoch
         end = min(begin + self.steps_per_epoch, self.total_steps)
-        stops = sorted({*range(begin, end, self.longest), *self._resolution_changes(), *self._saves(begin, end), end})
+        stops = sorted({*range(begin, end, self.longest), *self._resolution_changes(), end})
         for stop in stops:
             if first < stop <= end:
                 yield Chunk(first, stop - first, self.image_size(first))
@@ -71,8 +72,7 @@ class ChunkPlan:
         """The (image_size, length) of all chunks from update number `first` on, each once, in the order of their first use."""
         seen: dict[tuple[int | None, int], None] = {}
         epochs = range(first // self.steps_per_epoch, math.ceil(self.total_steps / self.steps_per_epoch))
-        # All epochs without a change of resolution are alike, but for a last one that is cut off, and for saves within epochs:
-        # where there are any, two epochs of each resolution have nearly all lengths.
+        # All epochs without a change of resolution are alike, but for a last one that is cut off.
         changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
         for epoch in sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs), *epochs[-1:]}):
             for chunk in self.epoch(epoch, max(first, epoch * self.steps_per_epoch)):
@@ -93,7 +93,3 @@ class ChunkPlan:
 
     def _end(self, part: ResolutionConfig) -> int:
         return math.ceil(round(part.until * self.total_steps, EPOCH_DIGITS))
-
-    def _saves(self, begin: int, end: int) -> Iterator[int]:
-        every = self._save_every
-        return iter(()) if every is None else iter(range(begin - begin % every + every, end, every))

@@ -136,7 +136,7 @@ def fit(
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
-                    if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(step)):
+                    if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(chunk)):
                         runs.save(step, state)
                 runs.flush()
                 state = runs.end_epoch(step, state, scores := trainer.evaluate(state, check))

@@ -141,9 +141,9 @@ class Runs:
         while self._in_flight:
             self._log_oldest()
 
-    def due_by_step(self, step: int) -> bool:
-        """Whether the config wants a checkpoint after update number `step`, within an epoch."""
-        return self._shown.checkpoints.due_by_step(step)
+    def due_by_step(self, chunk: Chunk) -> bool:
+        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
+        return self._shown.checkpoints.due_by_step(chunk)
 
     def due_by_time(self) -> bool:
         """Whether it wants one by now, by this process' clock."""

@@ -119,7 +119,7 @@ class Trainer:
             model=model,
             schedule=schedule,
             optimizer=create_optimizer(config.optim, schedule),
-            plan=ChunkPlan(config, steps_per_epoch),
+            plan=ChunkPlan(config, steps_per_epoch, config.train.batch_size * train_set.images[0].nbytes),
         )
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
