@@ -1,10 +1,12 @@
 """Requests to stop, by SIGTERM, Ctrl-C or the end of `--max_minutes`, for the training loop to check between steps."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, Preempted
@@ -36,7 +38,7 @@ class Interrupt:
         self.begun_again = False
         self._signal_name, self._signalled_at = "", 0.0
         self._previous: dict[int, object] = {}
-        self._answered = threading.Event()
+        self._answered, self._over = threading.Event(), threading.Event()
         self._wake: int | None = None
         self._previous_wakeup = -1
 
@@ -65,6 +67,14 @@ class Interrupt:
         self._answered.set()
         raise StopRequested(reason)
 
+    @contextlib.contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """A context in which a request waits, however long it takes, as for the last save of a run that has ended."""
+        self._answered.set()
+        yield
+        if not self.requested:
+            self._answered.clear()
+
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():  # other threads, of a notebook for one, get no signals
             woken, self._wake = os.pipe()
@@ -80,6 +90,7 @@ class Interrupt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._restore()
         self._answered.set()
+        self._over.set()
         if self.begun_again and error is not None:
             error.add_note(RERUN_WITHOUT_RESTART)  # by which `app.report` replaces RERUN_HINT, after errors of any kind
         if self._wake is not None:
@@ -109,7 +120,7 @@ class Interrupt:
     def _watch_deadline(self, deadline: float) -> None:
         """Waits for the end of `max_minutes`, and then for `check`."""
         seconds = max(0.0, deadline - time.monotonic()) + GRACE_SECONDS
-        if not self._answered.wait(min(seconds, threading.TIMEOUT_MAX)):
+        if not self._over.wait(min(seconds, threading.TIMEOUT_MAX)) and not self._answered.is_set():
             self._leave(self.requested)
 
     def _leave(self, reason: str) -> None:

@@ -146,7 +146,7 @@ def fit(
                     consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
         except StopRequested as stop:
             raise _saved(stop, runs, step, state) from None
-        runs.finish(step)
+        runs.finish(step, interrupt)
     return state
 
 

@@ -20,6 +20,7 @@ from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
+from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
@@ -191,9 +192,10 @@ class Runs:
             self._console.follow(self._shown.config.seed, self._shown.workdir, self._shown.progress.learning_rate_scale)
         return state
 
-    def finish(self, step: int) -> None:
-        """Waits for the last checkpoint and says how training went."""
-        self.wait()
+    def finish(self, step: int, interrupt: Interrupt) -> None:
+        """Waits for the last checkpoint, which no request to stop cuts short, and says how training went."""
+        with interrupt.unhurried():
+            self.wait()
         progress = self._shown.progress
         self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
 

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -57,6 +58,30 @@ def test_a_stop_that_was_answered_in_time_may_take_long_to_save(monkeypatch):
             interrupt.check()
         time.sleep(0.6)
     assert not left
+
+
+@pytest.mark.parametrize("max_minutes", [None, 0.002])
+def test_what_is_left_to_do_may_take_longer(monkeypatch, max_minutes):
+    monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.2)
+    left = []
+    monkeypatch.setattr(preemption.os, "_exit", left.append)
+    with Interrupt(max_minutes) as interrupt, interrupt.unhurried():
+        if max_minutes is None:
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.6)
+    assert not left
+    assert interrupt.requested
+
+
+def test_after_what_was_left_to_do_a_request_is_waited_for_as_before(monkeypatch):
+    monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.2)
+    left = threading.Event()
+    monkeypatch.setattr(preemption.os, "_exit", lambda code: left.set())
+    with Interrupt() as interrupt:
+        with interrupt.unhurried():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        assert left.wait(60)
 
 
 def test_an_echoed_signal_is_one_request_and_a_later_signal_stops_at_once(monkeypatch):
