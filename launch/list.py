@@ -7,10 +7,10 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
+from cifar_flax.analysis.run_table import describe_runs
 from cifar_flax.config.catalog import describe_configs
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.training.run_table import describe_runs
 
 
 def main(folders: list[str]) -> None:

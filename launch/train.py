@@ -95,7 +95,7 @@ def _split_to_score(data: DataConfig, run: Path) -> str:
 
     if Preprocessing.read(run / "dataset.json").test_hashes:
         return ""
-    return " --split=validation" if data.folds is not None or data.validation_fraction else " --split=train"
+    return " --split=validation" if data.validates else " --split=train"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs, values_along
 from cifar_flax.config.imports import is_import_path, run_directory_of
+from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import check_fields, validated
 from cifar_flax.config.specs import Spec
@@ -84,7 +85,7 @@ def experiment_from_flags() -> Experiment:
     values = config_flags.get_override_values(flag) | {
         path: flags.FLAGS[f"config.{path}"].value for path in SWAPPING if flags.FLAGS[f"config.{path}"].value is not None
     }
-    overrides = {name: value for name, value in values.items() if not name.startswith(("log.", "checkpoint."))}
+    overrides = {name: value for name, value in values.items() if not f"config.{name}".startswith(BOOKKEEPING)}
     digest = hashlib.sha256(json.dumps(overrides, sort_keys=True, default=str).encode()).hexdigest()[:8] if overrides else ""
     return Experiment(config, "-".join(filter(None, (Path(path).stem, variant, digest))), tuple(values))
 

@@ -55,6 +55,11 @@ class DataConfig(ConfigBase):
     sampling: Balance = Balance.NONE  # of batches; balanced: all classes equally often, images of small ones repeatedly
     source: DataSource = DataSource.AUTO  # where batches are gathered; the same bits from all
 
+    @property
+    def validates(self) -> bool:
+        """Whether images are held out for validation."""
+        return self.folds is not None or self.validation_fraction > 0
+
 
 @dataclass(slots=True)
 class AugmentConfig(ConfigBase):

@@ -40,7 +40,7 @@ def validate(config: Config) -> None:
     if augment.alternating_flip and not augment.flip:
         raise ConfigError("config.augment.alternating_flip: needs config.augment.flip")
     for name, section in (("plateau", config.plateau), ("early_stopping", config.early_stopping)):
-        if section.patience and data.folds is None and data.validation_fraction == 0:
+        if section.patience and not data.validates:
             raise ConfigError(f"config.{name}: needs a validation split; set config.data.validation_fraction above 0")
     _check_freezing(config)
     if config.plateau.patience and config.optim.plateau_conflict:

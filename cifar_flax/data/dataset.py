@@ -11,7 +11,6 @@ import numpy as np
 from absl import logging
 
 from cifar_flax.errors import ConfigError, UserError
-from cifar_flax.runtime.memory import usable_memory
 
 warn_once = once(logging.warning)  # a set is read, or divided, several times in a run
 
@@ -170,17 +169,6 @@ def _check_labels(prefix: str, labels: np.ndarray, rows: int, classes: int) -> N
     )
     if problem:
         raise ValueError(prefix + problem)
-
-
-def check_memory(where: str, size: int) -> None:
-    """Checks that arrays of so many bytes may be made; the memory that this process may use has to hold twice as many.
-
-    Raises:
-      UserError: they would be too large.
-    """
-    most = usable_memory() // 2
-    if size > most:
-        raise UserError(f"{where}: unpacks to {size:,} bytes, more than the {most:,} that are allowed")
 
 
 def checked_labels(where: str, labels: np.ndarray, rows: int, classes: int) -> np.ndarray:

@@ -31,6 +31,17 @@ def check_memory() -> None:
         )
 
 
+def check_allocation(where: str, size: int) -> None:
+    """Checks that arrays of so many bytes may be made; the memory that this process may use has to hold twice as many.
+
+    Raises:
+      UserError: they would be too large.
+    """
+    most = usable_memory() // 2
+    if size > most:
+        raise UserError(f"{where}: unpacks to {size:,} bytes, more than the {most:,} that are allowed")
+
+
 def usable_memory() -> int:
     """Bytes that the processes of this container, or of this machine, may use."""
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *cgroup_limits(CGROUP, MOUNT)])

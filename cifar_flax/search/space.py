@@ -16,6 +16,7 @@ import numpy as np
 
 from cifar_flax.config import Config
 from cifar_flax.config.fields import with_values
+from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.installation import CONFIGS
@@ -160,8 +161,8 @@ class Space:
           UserError: one of them is refused, as by `configure`, or has no validation images.
         """
         for values in _combinations({name: _extremes(d) for name, d in self.domains.items()}, CHECKED_COMBINATIONS):
-            data = self.configure(base, values).data
-            if not (folds or data.folds or data.validation_fraction):
+            config = self.configure(base, values)
+            if not (folds or config.data.validates):
                 raise ConfigError(
                     "config.data.validation_fraction: a search chooses by validation top-1; set it above 0, or give --folds "
                     f"(--space={self.path} at {describe(values)})"
@@ -192,7 +193,7 @@ class Space:
 def fingerprint(base: Config, folds: int | None) -> dict[str, str]:
     """{name: value} of the config fields that bear on the results, and of the folds, for comparing searches."""
     parts = {path: str(value) for path, value in flatten_config(to_dict(base))}
-    kept = {path: value for path, value in parts.items() if not path.startswith(("config.log.", "config.checkpoint."))}
+    kept = {path: value for path, value in parts.items() if not path.startswith(BOOKKEEPING)}
     return {**kept, "folds": str(folds)}
 
 

@@ -1,6 +1,5 @@
 """What is measured of one run while it trains: its records, the writers that show them, and the watch for NaN."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 import optax
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Diverged
 from cifar_flax.models.first_layer import kernel_grid
 from cifar_flax.runtime.devices import host_device
 from cifar_flax.runtime.multihost import run_on_main_process
+from cifar_flax.training.divergence import check_step
 from cifar_flax.training.records import Records, curves
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
@@ -57,12 +56,7 @@ class MetricLogger:
             values = dict(zip(METRICS, row, strict=True))
             if step % self._config.log.every_steps == 0:
                 self._step(step, values, learning_rate_scale, timer)
-            for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
-                if not math.isfinite(values[name]):
-                    raise Diverged(
-                        f"the {what} is not finite at step {step} (epoch {self._epoch_of(step)}) of {self._workdir}; "
-                        "try a lower config.optim.learning_rate. What was saved before is intact."
-                    )
+            check_step(values, f"step {step} (epoch {self._epoch_of(step)}) of {self._workdir}")
 
     def epoch(self, epoch: int, step: int, scores: dict[str, dict[str, float]], seconds: float, timer: StepTimer) -> None:
         """Records an epoch, counted from 1.

@@ -1,23 +1,18 @@
 """The run directories that one training fills: one, or one a vmapped seed, each the same as if its seed were trained alone."""
 
 import contextlib
-import functools
-import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Diverged
 from cifar_flax.evaluation.metrics import means
-from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt
@@ -25,6 +20,7 @@ from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
+from cifar_flax.training.divergence import check_weights
 from cifar_flax.training.logging import MetricLogger
 from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
@@ -75,6 +71,9 @@ class Runs:
         """The state to train from, and the updates made: the latest that all runs have, or `initial`, built if it is None.
 
         The console then says what is about to be trained: a line on the network, or the table of its layers.
+
+        Raises:
+          UserError: no checkpoint is intact, metrics.jsonl is damaged, or a writer cannot start; or as `Trainer.initialize`.
         """
         restored = restore_latest([run.checkpoints for run in self._runs], self._trainer.abstract_state)
         for run, checkpoint in zip(self._runs, restored, strict=False):  # none where they begin
@@ -155,7 +154,7 @@ class Runs:
         self.flush()
         for run, single in zip(self._runs, self._trainer.layout.unstack(state), strict=True):
             if run.training:
-                _check_finite(step, single, {}, run.workdir)
+                check_weights(single, (), f"step {step} of {run.workdir}")
                 self._save(run, step, single)
 
     def wait(self) -> None:
@@ -208,7 +207,8 @@ class Runs:
     def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
         assert run.logger is not None  # nosec B101 # for the type checker: `restore` has made it
-        _check_finite(step, state, scores, run.workdir)
+        losses = [of_weights["loss"] for of_weights in scores.values()]
+        check_weights(state, losses, f"step {step} of {run.workdir}")
         run.logger.epoch(run.progress.epochs_done, step, rows, seconds, self.timer)
         run.logger.first_layer(step, lambda: self._trainer.first_layer_kernels(state.params))
         if run is self._shown:
@@ -254,20 +254,3 @@ def _selecting(scores: Mapping[str, Scores]) -> Scores:
         return {}
     validation = scores["validation"]
     return {**validation, "raw_temperature": scores.get("validation_raw", validation)["temperature"]}
-
-
-@functools.cache
-def _all_finite() -> Callable[[Any], jax.Array]:
-    """A program that tells whether all numbers of a tree are finite."""
-    return compilation.jit(lambda tree: jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all())
-
-
-def _check_finite(step: int, state: TrainState, scores: Mapping[str, Scores], workdir: Path) -> None:
-    losses = [of_weights["loss"] for of_weights in scores.values()]
-    if losses and all(map(math.isfinite, losses)):
-        return
-    if not np.asarray(_all_finite()(state.params)):
-        raise Diverged(
-            f"the weights are not finite after step {step} of {workdir}; try a lower config.optim.learning_rate. "
-            "What was saved before is intact."
-        )

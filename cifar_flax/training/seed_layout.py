@@ -20,12 +20,12 @@ class SeedLayout:
     """Shapes and shardings of states and batches for a number of seeds.
 
     The states of several seeds are stacked along a first axis, and each step is one vmapped program. The devices form a grid of
-    seeds by data: with as many seeds as devices each device trains one of them, with fewer devices each trains several, with
-    more several share one.
+    seeds by data, with as many rows as the greatest common divisor of both numbers: with as many seeds as devices each device
+    trains one of them; of six seeds on four devices, each two devices train three.
 
     Attributes:
       seeds: number of runs.
-      devices_per_seed, seeds_per_device: how the grid is shared out; one of them is 1.
+      devices_per_seed, seeds_per_device: columns of the grid, and seeds of a row.
       mesh: all devices along one axis, "data": for evaluation, and for the state of one run.
     """
 

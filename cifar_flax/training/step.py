@@ -29,7 +29,7 @@ SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divid
 METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity, as jit needs
+@dataclass(frozen=True, eq=False)  # its arrays have no truth value to compare by
 class TrainStep:
     """The pure function (state, batch) -> (state, metrics), to be called within jit, scan and vmap.
 

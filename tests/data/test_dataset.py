@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cifar_flax.data.dataset import Dataset, check_memory, check_splits, checked_labels, rows_by_class
+from cifar_flax.data.dataset import Dataset, check_splits, checked_labels, rows_by_class
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import memory
 
@@ -97,6 +97,6 @@ def test_arrays_take_up_to_half_the_memory_of_a_container(tmp_path, monkeypatch)
     (tmp_path / "memory.max").write_text("1000\n")
     monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(memory, "MOUNT", tmp_path)
-    check_memory("a.npz", 500)
+    memory.check_allocation("a.npz", 500)
     with pytest.raises(UserError, match=r"^a.npz: unpacks to 501 bytes, more than the 500 that are allowed$"):
-        check_memory("a.npz", 501)
+        memory.check_allocation("a.npz", 501)

@@ -8,6 +8,7 @@ import pytest
 from flax.training.early_stopping import EarlyStopping
 
 from cifar_flax.analysis.predictions import read_predictions
+from cifar_flax.analysis.run_table import describe_runs
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
@@ -19,7 +20,6 @@ from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.run_dir import open_run_dir
-from cifar_flax.training.run_table import describe_runs
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.writers.tensorboard import TensorBoard
 from tests.training.test_checkpoint import like, progress, state

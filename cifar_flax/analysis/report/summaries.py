@@ -41,8 +41,7 @@ def write_summaries(workdir: Path) -> None:
             stack.callback(writer.close)
         for writer in writers:
             writer.hyperparameters(best, hyperparameters(run.config), _scores(workdir, best))
-        validated = run.config.data.folds is not None or run.config.data.validation_fraction > 0
-        if writers and run.config.log.pictures and validated:
+        if writers and run.config.log.pictures and run.config.data.validates:
             for name, picture in _pictures(run):
                 for writer in writers:
                     writer.picture(best, name, picture)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset, check_memory, warn_once
+from cifar_flax.data.dataset import Dataset, warn_once
 from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, with_test_split
 from cifar_flax.data.sources.listing import Listing, list_pictures
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError
+from cifar_flax.runtime.memory import check_allocation
 
 PREFIX = "folder:"  # of config.data.name
 DEFAULT_SIZE = 32  # pixels a side, CIFAR's
@@ -104,7 +105,7 @@ def read(
                 raise UserError(f"{place}: no pictures there{where}")
     size = image_size or DEFAULT_SIZE
     count = sum(len(pictures) for by_class in listing.splits.values() for pictures in by_class.values())
-    check_memory(str(path), count * size * size * 3)
+    check_allocation(str(path), count * size * size * 3)
     splits = {
         split: _read_split(path, by_class, classes, size)
         for split, by_class in listing.splits.items()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset, check_memory, check_splits, warn_once
+from cifar_flax.data.dataset import Dataset, check_splits, warn_once
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.class_columns import read_classes
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
@@ -20,6 +20,7 @@ from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, WORD, split_in
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.files.redact import named_reason
+from cifar_flax.runtime.memory import check_allocation
 
 PREFIX = "hf:"  # of config.data.name
 IMAGES = ("img", "image", "images", "picture", "photo")  # names of columns, the first that is there
@@ -116,7 +117,7 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
     names, labels = read_classes(str(path), by_split, columns.labels)
     coarse_names, coarse = read_classes(str(path), by_split, columns.coarse) if columns.coarse else ((), {})
     size = image_size or DEFAULT_SIZE
-    check_memory(str(path), sum(map(len, labels.values())) * size * size * 3)
+    check_allocation(str(path), sum(map(len, labels.values())) * size * size * 3)
     splits = {}
     for split, of_split in by_split.items():
         images = _images(f"{path}: {split}", of_split, columns.images, (len(labels[split]), size, size, 3))
@@ -211,7 +212,7 @@ def _check_columns(file: ColumnFile, columns: _Columns) -> None:
         of = file.type_of(column)
         if column != columns.images and of.num_fields:  # lists and records
             raise UserError(f"{file.path}: {column} has values of the type {of}; expected a number or a text for each picture")
-    check_memory(str(file.path), file.size_of_part(needed))
+    check_allocation(str(file.path), file.size_of_part(needed))
 
 
 def _images(where: str, files: Sequence[ColumnFile], column: str, shape: tuple[int, int, int, int]) -> np.ndarray:

@@ -15,11 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar_flax.data.class_names import MAX_CLASSES, MAX_NAME_LENGTH, checked_names
-from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
+from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
 from cifar_flax.files.redact import reason
+from cifar_flax.runtime.memory import check_allocation
 
 MAX_UNPACKED = 1 << 36  # bytes of all arrays, on machines with twice the memory
 SUSPICIOUS, DENSEST = 1 << 28, 250  # bytes above which an array must not unpack to so many times its size
@@ -122,7 +123,7 @@ def _check_sizes(path: Path, members: dict[str, zipfile.ZipInfo]) -> None:
     unpacked = sum(member.file_size for member in members.values())
     if unpacked > MAX_UNPACKED:
         raise UserError(f"{path}: unpacks to {unpacked:,} bytes, more than the {MAX_UNPACKED:,} that are allowed")
-    check_memory(str(path), unpacked)
+    check_allocation(str(path), unpacked)
     for name, member in members.items():
         if member.file_size > max(SUSPICIOUS, DENSEST * member.compress_size):
             raise UserError(f"{path}: {name} unpacks to {member.file_size:,} bytes, more than {DENSEST} times its size")

@@ -19,13 +19,14 @@ import numpy as np
 
 from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
-from cifar_flax.data.dataset import Dataset, check_memory, checked_labels
+from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.data.pictures.fit import fit_picture, to_picture
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.sources.tfds import ORIGIN
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.runtime.memory import check_allocation
 
 
 def main() -> None:
@@ -136,7 +137,7 @@ def _read_split(
     tfds: Any, builder: Any, name: str, split: str, shape: tuple[int, int, int], classes: dict[str, Any]
 ) -> Dataset:
     count = builder.info.splits[split].num_examples
-    check_memory(f"{name}: {split}", count * math.prod(shape))
+    check_allocation(f"{name}: {split}", count * math.prod(shape))
     images = np.empty((count, *shape), np.uint8)
     labels = {key: np.empty(count, np.int32) for key in classes}
     ids: list[Any] = []

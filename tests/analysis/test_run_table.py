@@ -2,12 +2,12 @@ import json
 
 import pytest
 
+from cifar_flax.analysis.run_table import describe_runs
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
 from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.checksum import dumps_checksummed
 from cifar_flax.pretrained.weights import KernelDtype
-from cifar_flax.training.run_table import describe_runs
 
 
 def test_exported_folders_are_not_runs(make_network, launch, tmp_path):
