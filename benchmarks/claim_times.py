@@ -72,7 +72,8 @@ def dtype(config: Config, machine: Mapping[str, Any]) -> str:
 def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[float, str]:
     """Seconds of one seed of a training, or of a whole search, and what they are from."""
     config = loaded(claim)
-    images, alone = _images(config), [line for line in lines if "test" in line and "at_once" not in line]
+    # Not lines of runs beside others, or beside other work, which their notes say.
+    images, alone = _images(config), [line for line in lines if "test" in line and not {"at_once", "note"} & line.keys()]
     here = [line for line in alone if (hardware(line), line["dtype"]) == (hardware(machine), dtype(config, machine))]
     runs = claim.trials * claim.folds if isinstance(claim, Search) else 1
     if alike := [_seconds(line) / line["images"] for line in here if line["config"] == claim.config]:

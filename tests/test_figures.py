@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import records
 from benchmarks.claim_lines import command, hardware, read_lines
+from benchmarks.claim_list import GROUPS
+from benchmarks.claim_times import estimate
 from tests.conftest import ROOT
 
 LINES = read_lines(ROOT / "benchmarks" / "results" / "claims.jsonl")
@@ -40,13 +42,13 @@ ROWS = [
 
 
 def lines_of(row):
-    """The first n lines of what a row trains, in its dtype, on its hardware, which its last cell names."""
+    """The lines of what a row trains, in its dtype, on its hardware, which its last cell names."""
     code = next(row[name] for name in ("command", "config", "`--config=configs/`") if name in row)
     wanted = re.search("`(.*?)`", code).group(1).removeprefix("python launch/train.py --config=configs/")
     (dtype,) = re.findall("float32|bfloat16", list(row.values())[-1])
     (machine,) = re.findall("EPYC|Xeon|H100|H200", list(row.values())[-1])
     lines = [line for line in LINES if "test" in line and (command(line), line["dtype"]) == (wanted, dtype)]
-    return [line for line in lines if machine in hardware(line)][: int(row.get("n", row.get("seeds")))]
+    return [line for line in lines if machine in hardware(line)]
 
 
 def agrees(shown, values):
@@ -54,6 +56,18 @@ def agrees(shown, values):
     mean, sd = re.fullmatch(rf"({NUMBER})(?: \(sd ({NUMBER})\))?", shown).groups()
     near = [(mean, statistics.mean(values))] + ([(sd, statistics.stdev(values))] if sd else [])
     return all(abs(float(text) - value) <= 0.5001 * 10.0 ** -len(text.partition(".")[2]) for text, value in near)
+
+
+def test_hours_of_what_is_prepared_are_those_that_list_estimates():
+    here = next(line for line in LINES if hardware(line) == "2 x AMD EPYC, AVX-512" and line["dtype"] == "float32")
+    machine = {**here, "fast_bfloat16": False, "multiply_adds_a_second": 1.0}
+    claims = {claim.name: claim for group in GROUPS.values() for claim in group}
+    prepared = r"\| prepared: ([\d.]+) h(?: each)?(?:,[^|]*)? \|[ |]*(?:search )?`(\w+)(?:\.py)?(:\w+)?`"
+    rows = re.findall(prepared, (ROOT / "docs" / "experiments.md").read_text())
+    assert len(rows) >= 10
+    for hours, stem, variant in rows:
+        seconds, _ = estimate(claims[stem + variant], LINES, machine)
+        assert hours == f"{seconds / 3600:.{len(hours.partition('.')[2])}f}", stem + variant
 
 
 VARIANTS = {  # of benchmarks/throughput.py, by what the tables of docs/performance.md call them
