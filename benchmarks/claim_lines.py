@@ -122,6 +122,28 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
+def distances(recorded: Sequence[Line], measured: Sequence[Line]) -> str:
+    """How far the test top-1 of trainings is from the recorded ones of the same command and dtype: a line each."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for line in measured:
+        if "test" in line:
+            groups.setdefault((command(line), line["dtype"]), []).append(100 * line["test"]["top1"])
+    rows = []
+    for (name, dtype), values in groups.items():
+        before = [
+            100 * line["test"]["top1"]
+            for line in recorded
+            if "test" in line and (command(line), line["dtype"]) == (name, dtype)
+        ]
+        text = f"{name}, {dtype}: test top-1 {spread(values)} %, n = {len(values)}"
+        if before:
+            difference, sd = statistics.mean(values) - statistics.mean(before), statistics.stdev(before) if before[1:] else 0.0
+            text += f"; recorded {spread(before)} %, n = {len(before)}: {difference:+.2f}"
+            text += f", which is {abs(difference) / sd:.1f} sd" if sd else ""
+        rows.append(text)
+    return "\n".join(rows)
+
+
 def command(line: Line) -> str:
     """What a line was made by, for any seed, from the config on: `three_conv.py:short --config.train.epochs=5`."""
     words = line["command"].split()

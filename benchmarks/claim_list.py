@@ -1,7 +1,7 @@
 """The trainings and searches behind every claim of the five write-ups, and behind our own figures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_flax.config import Config
@@ -113,6 +113,7 @@ GROUPS: Mapping[str, tuple[Claim, ...]] = {
         Training("fast:sprint", seeds=5, tta=True),
         Training("fast", seeds=5, tta=True),
         Training("fast:long", tta=True),
+        Training("fast:bundled"),
         Training("fast10", tta=True),
     ),
     "summit": (Training("summit", tta=True), Training("summit:minute", seeds=3, tta=True)),
@@ -122,10 +123,17 @@ GROUPS: Mapping[str, tuple[Claim, ...]] = {
 def select(names: Sequence[str]) -> list[Claim]:
     """The claims of these names and groups, in the order of the list; all where there are no names.
 
+    A config may be called as the tables do, "three_conv.py:decay", and "three_conv:decay@20" is that for 20 epochs.
+
     Raises:
       UserError: there is none of a name.
     """
+    names = [name.removeprefix("configs/").replace(".py", "") for name in names]
     everything = {claim.name: claim for group in GROUPS.values() for claim in group}
+    for name in names:
+        base, _, epochs = name.partition("@")
+        if name not in everything and isinstance(claim := everything.get(base), Training) and epochs.isdecimal():
+            everything[name] = replace(claim, epochs=int(epochs))
     if wrong := [name for name in names if name not in everything and name not in GROUPS]:
         raise UserError(f"--only: no {wrong[0]!r}; expected some of {', '.join(GROUPS)}, {', '.join(everything)}")
     wanted = {claim.name for name in names for claim in GROUPS.get(name, ())} | set(names)

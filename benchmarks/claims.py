@@ -2,12 +2,14 @@
 
     python benchmarks/claims.py --list                              # what there is, and how long each takes here
     python benchmarks/claims.py --only=B,mlp,vgg_bn:short           # groups A to E, `ours`, `summit`; single names; else all
+    python benchmarks/claims.py --only=three_conv:decay@20 --again  # what is recorded anew, and how far from that it is
     python benchmarks/claims.py --table                             # what has been measured, as Markdown
 
 Run directories are OUTPUT/NAME, and what a run prints is in OUTPUT/NAME.log; after an interruption the same command resumes. A
 line is appended to benchmarks/results/claims.jsonl as each run ends; runs that are in it are not repeated, unless this machine
-computes in another dtype. `seconds` is the time of training with everything included, `compilation` its part for compiling.
-`peak_memory_gb` is the peak of the training process, or of the last one of an interrupted run. `curves` has at most 50 epochs.
+computes in another dtype. With --again they are, into runs/claims_again, and no line is added. `seconds` is the time of
+training with everything included, `compilation` its part for compiling; `peak_memory_gb` is the peak of the training process,
+or of the last one of an interrupted run; `curves` has at most 50 epochs.
 
 Several run at once on an accelerator, each in a process of its own, which also compiles; a line then has their number,
 `at_once`, and its seconds are no estimate of others. docs/experiments.md reads the lines.
@@ -29,7 +31,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from benchmarks.claim_lines import figures, read_lines, search_figures, table
+from benchmarks.claim_lines import distances, figures, read_lines, search_figures, table
 from benchmarks.claim_list import GROUPS, ROOT, Claim, Search, Training, loaded, select
 from benchmarks.claim_times import dtype, estimate, this_machine
 from benchmarks.machine import with_checkout
@@ -38,15 +40,19 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.files.tables import format_table
 from cifar_flax.runtime import app
 
+RECORDED = ROOT / "benchmarks" / "results" / "claims.jsonl"
 _ONLY = flags.DEFINE_list("only", [], "names and groups; --list has them")
 _SEEDS = flags.DEFINE_integer("seeds", None, "at most so many seeds of each", lower_bound=1)
 _AT_ONCE = flags.DEFINE_string("at_once", "auto", "runs side by side; auto: 1 on a CPU, one per two cores on an accelerator")
 _LIST = flags.DEFINE_bool("list", False, "train nothing; list what there is")
 _TABLE = flags.DEFINE_bool("table", False, "train nothing; print what has been measured")
 _CIFAR10 = flags.DEFINE_string("cifar10", "cifar10", "name of the data set to take for CIFAR-10, as config.data.name has it")
-_OUTPUT = flags.DEFINE_string("output", None, "folder of the runs; default: runs/claims, of a dry run runs/claims_dry_run")
+_AGAIN = flags.DEFINE_bool("again", False, "train what is recorded anew, and say how far from that it is")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "folder of the runs; default: runs/claims, with --again runs/claims_again, of a dry run runs/claims_dry_run"
+)
 _RESULTS = flags.DEFINE_string(
-    "results", None, "file of the lines; default: benchmarks/results/claims.jsonl, of a dry run OUTPUT/claims.jsonl"
+    "results", None, "file of the lines; default: benchmarks/results/claims.jsonl, of a dry run and again OUTPUT/claims.jsonl"
 )
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "one seed of tiny networks and images: whether all of it runs here")
 
@@ -74,7 +80,8 @@ def main() -> None:
     machine, claims = this_machine(), select(_ONLY.value)
     lines = read_lines(results())
     tasks = [task for task in _tasks(claims) if not _is_measured(task, lines, machine)]
-    seconds = {claim.name: estimate(claim, lines, machine) for claim in claims}
+    known = [*lines, *(read_lines(RECORDED) if _AGAIN.value else ())]
+    seconds = {claim.name: estimate(claim, known, machine) for claim in claims}
     if _LIST.value:
         print(_listing(claims, tasks, seconds))
         return
@@ -85,19 +92,21 @@ def main() -> None:
     failures = _run_all([task for task in tasks if isinstance(task.claim, Training)], machine, at_once)
     failures += _run_all([task for task in tasks if isinstance(task.claim, Search)], machine, at_once)
     print(table(read_lines(results())))
+    if _AGAIN.value:
+        print(f"\n{distances(read_lines(RECORDED), read_lines(results()))}")
     if failures:
         raise RunFailed("; ".join(failures))
 
 
 def output() -> Path:
     """The folder of the runs."""
-    return Path(_OUTPUT.value or Path("runs") / ("claims_dry_run" if _DRY_RUN.value else "claims"))
+    folder = "claims_dry_run" if _DRY_RUN.value else "claims_again" if _AGAIN.value else "claims"
+    return Path(_OUTPUT.value or Path("runs") / folder)
 
 
 def results() -> Path:
     """The file of the lines."""
-    default = output() / "claims.jsonl" if _DRY_RUN.value else ROOT / "benchmarks" / "results" / "claims.jsonl"
-    return Path(_RESULTS.value) if _RESULTS.value else default
+    return Path(_RESULTS.value or (output() / "claims.jsonl" if _DRY_RUN.value or _AGAIN.value else RECORDED))
 
 
 def run(task: Task, machine: Mapping[str, Any], at_once: int) -> bool:
@@ -233,7 +242,7 @@ def _at_once(machine: Mapping[str, Any]) -> int:
 
 def _listing(claims: Sequence[Claim], tasks: Sequence[Task], seconds: Mapping[str, tuple[float, str]]) -> str:
     """A table of what is wanted, with what is missing and its time."""
-    group = {claim.name: name for name, members in GROUPS.items() for claim in members}
+    group = {claim.config: name for name, members in GROUPS.items() for claim in members}
     rows = [("group", "name", "runs", "missing", "hours each", "from")]
     total = 0.0
     for claim in claims:
@@ -241,7 +250,7 @@ def _listing(claims: Sequence[Claim], tasks: Sequence[Task], seconds: Mapping[st
         each, source = seconds[claim.name]
         total += missing * each
         runs = claim.trials * claim.folds if isinstance(claim, Search) else claim.seeds
-        rows.append((group[claim.name], claim.name, f"{runs}", f"{missing}", f"{each / 3600:.2f}", source))
+        rows.append((group[claim.config], claim.name, f"{runs}", f"{missing}", f"{each / 3600:.2f}", source))
     missing_hours = f"What is missing takes {total / 3600:.1f} h, one after another; a search is one, of all its runs."
     return f"{format_table(rows, right=(2, 3, 4))}\n{missing_hours}"
 

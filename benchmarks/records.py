@@ -30,7 +30,7 @@ HEAD = """# Records
 Every recipe that was trained to its end, by dtype and hardware: top-1 of the official test images, each once and as it is, of
 the last checkpoint or of the best in validation. n counts seeds; minutes are all of a training, without compilation where that
 was measured. Log has the numbers of the lines in [claims.jsonl](../benchmarks/results/claims.jsonl), with curves, versions and
-the other scores. `python benchmarks/claims.py --only=CONFIG` trains and scores again;
+the other scores. `python benchmarks/claims.py --only=CONFIG --again` trains and scores again;
 `python benchmarks/records.py > docs/records.md` writes this page.
 """
 COLUMNS = "| config | test top-1, % | sd | n | minutes | dtype, hardware | versions | commit | log |"

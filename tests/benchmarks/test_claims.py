@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmarks.claim_lines import curves, read_lines, table
+from benchmarks.claim_lines import curves, distances, read_lines, table
 from benchmarks.claim_list import GROUPS, Search, Training, loaded, select
 from benchmarks.claim_times import STARTUP_SECONDS, estimate
 from cifar_flax.config.flags import load_config
@@ -35,6 +35,10 @@ def test_everything_that_is_listed_has_a_config_a_tiny_one_and_a_space():
 
 def test_names_and_groups_are_chosen_together_each_once():
     assert select(["D", "mlp", "fast"]) == [*GROUPS["D"], Training("fast", seeds=5, tta=True)]
+    twenty = Training("three_conv:decay", epochs=20)
+    assert select(["three_conv.py:decay@20", "configs/mlp.py"]) == [Training("mlp"), twenty]
+    with pytest.raises(UserError, match=r"--only: no 'mlp@x'; expected"):
+        select(["mlp@x"])
     with pytest.raises(UserError, match=r"--only: no 'MLP'; expected some of A, .*, mlp@100, "):
         select(["MLP"])
 
@@ -76,6 +80,24 @@ def test_the_table_has_a_row_for_each_command_dtype_and_machine():
     fast = [row for row in rows if row.startswith("| `fast.py` ")]
     assert "75.43 (sd 0.21) / 86.02 / 90.24 / 94.09" in fast[0]
     assert "| bfloat16 | 3 |" in fast[1]
+
+
+def test_a_row_measured_again_is_so_many_deviations_from_the_recorded_one():
+    def of(top1, **changed):
+        made = {"command": "python launch/train.py --config=configs/a.py", "test": {"top1": top1}}
+        return line("a", **(made | changed))
+
+    recorded = [of(0.5), of(0.52), of(0.9, dtype="bfloat16"), of(0.3, command="... --config=configs/b.py")]
+    now = [
+        of(0.54),
+        of(0.31, command="... --config=configs/b.py --config.seed=1"),
+        of(0.1, command="... --config=configs/c.py"),
+    ]
+    assert distances(recorded, now).splitlines() == [
+        "a.py, float32: test top-1 54.00 %, n = 1; recorded 51.00 (sd 1.41) %, n = 2: +3.00, which is 2.1 sd",
+        "b.py, float32: test top-1 31.00 %, n = 1; recorded 30.00 %, n = 1: +1.00",
+        "c.py, float32: test top-1 10.00 %, n = 1",
+    ]
 
 
 @pytest.mark.slow
