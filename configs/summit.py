@@ -7,8 +7,8 @@ with CutMix on half of the images (Yun et al., 2019) and averaged weights. `:min
 which a script of its own made 22 epochs in 8 s on an NVIDIA H200 (docs/recipes.md); `:hour` trains the large one for six times
 as long.
 
-Claim: none. It has not been trained; its epochs are what the times of a step leave room for (docs/performance.md). On one H100
-or H200 `python benchmarks/claims.py --only=summit,summit:minute --at_once=1` trains and scores both.
+Claim: none. It has not been trained. On one H100 or H200 it is, and scored, by
+`python benchmarks/claims.py --only=summit,summit:minute --at_once=1`.
 """
 
 from cifar_flax.config import Config, FillMode, ResolutionConfig, apply_variant
