@@ -1,6 +1,6 @@
 """All that is measured on a GPU, by one command of at most nine minutes on a bare machine.
 
-    python benchmarks/gpu.py --archive=cifar100.npz [--output=runs/gpu] [--parts=commands,steps,seeds,resume,tests] [--dry_run]
+    python benchmarks/gpu.py --archive=cifar100.npz [--output=runs/gpu] [--parts=commands,seeds,steps] [--dry_run]
 
 It needs this checkout with its dependencies, CIFAR-100 (prepared by TFDS, or an archive that launch/import_data.py takes) and,
 for `steps`, PyTorch. Parts are done in their order, and OUTPUT/gpu.json and gpu.md are written after each measurement; a part
@@ -9,11 +9,12 @@ at the same commit on the same card. What is compiled is compiled side by side, 
 cuDNN choose by timing them are chosen while other networks are compiled.
 
 - commands: launch/train.py with configs/fast.py:published, with nothing compiled and then, by another seed, with all on disk;
-- steps: of six networks, beside PyTorch on the identical network, bfloat16, channels_last; of both a step without augmentation,
-  with SGD where PyTorch has no such optimizer, as `workload.common_recipe` has it;
 - seeds: three more, then five in one program, each scored on test; five of three_conv in one program beside one of it;
 - resume: a run that is killed by SIGKILL and goes on ends with the same bits, with deterministic operations;
-- tests: those of networks, optimizers, augmentation and the step, with products in float32, with which they compare.
+- steps: of six networks, beside PyTorch on the identical network, bfloat16, channels_last; of both a step without augmentation,
+  with SGD where PyTorch has no such optimizer, as `workload.common_recipe` has it;
+- tests: those of networks, optimizers, augmentation and the step, with products in float32, with which they compare;
+- autotuning: the first command again, with nothing compiled, at lower levels of XLA's search for the fastest kernels.
 
 --dry_run goes through all of it with tiny networks and images, on a CPU too; its figures mean nothing.
 """
@@ -51,7 +52,7 @@ def main() -> None:
     if wrong := [part for part in _PARTS.value if part not in PARTS]:
         raise UserError(f"--parts: no {wrong[0]!r}; expected some of {', '.join(PARTS)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends the command that runs too
-    output = Path(_OUTPUT.value)
+    output = Path(_OUTPUT.value).absolute()  # commands run in the checkout, wherever this one does
     output.mkdir(parents=True, exist_ok=True)
     path = output / "gpu.json"
     results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -61,11 +62,18 @@ def main() -> None:
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # processes share the device; this one takes it to compare parameters
     machine = Machine(output, _MINUTES.value, IMPORTED if _ARCHIVE.value else "cifar100", _DRY_RUN.value)
     if _ARCHIVE.value and not machine.dry:
-        machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={_ARCHIVE.value}")
+        _import(machine, Path(_ARCHIVE.value).absolute())
     failed = _do_parts(machine, results)
     print(table(results))
     if failed:
         raise RunFailed(f"failed: {', '.join(failed)}; see {output}/log.txt")
+
+
+def _import(machine: Machine, archive: Path) -> None:
+    try:
+        machine.run("launch/import_data.py", f"--name={IMPORTED}", f"--archive={archive}")
+    except RunFailed as e:
+        raise RunFailed("\n".join((str(e), *machine.end_of_log(5)))) from None
 
 
 def _check_environment(results: dict[str, Any], path: Path) -> None:

@@ -198,10 +198,21 @@ def seeds(machine: Machine) -> Iterator[dict[str, Any]]:
     vmapped = machine.train("vmapped", "fast.py:published", *many)
     figures["vmapped"] = {**vmapped, "test_top1": machine.test_top1("vmapped")}
     yield figures
-    one = machine.train("three_conv", "three_conv.py", "--config.train.epochs=2")
-    five = machine.train("three_conv_vmapped", "three_conv.py", "--config.train.epochs=2", *many)
+    epochs = f"--config.train.epochs={2 if machine.dry else 20}"  # so that steps outweigh what comes before and after
+    one = machine.train("three_conv", "three_conv.py", epochs)
+    five = machine.train("three_conv_vmapped", "three_conv.py", epochs, *many)
     ratio = (five["training"] - five["compilation"]) / (one["training"] - one["compilation"])
     yield {**figures, "three_conv": {"one": one, "five": five, "ratio": ratio}}
+
+
+def autotuning(machine: Machine) -> Iterator[dict[str, Any]]:
+    """What the first command takes where XLA searches less for the fastest kernels; 4, its default, is in `commands`."""
+    figures: dict[str, Any] = {"levels": {}}
+    for level in (0,) if machine.dry else (0, 2):
+        shutil.rmtree(machine.programs, ignore_errors=True)
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level={level}".strip()
+        figures["levels"][str(level)] = machine.train(f"autotune{level}", "fast.py:published", XLA_FLAGS=flags)
+        yield figures
 
 
 def tiny(config: Config) -> Config:
@@ -244,5 +255,5 @@ def has_gpu() -> bool:
 
 
 PARTS: Mapping[str, Callable[[Machine], Iterator[dict[str, Any]]]] = {
-    function.__name__: function for function in (commands, steps, seeds, resume, tests)
+    function.__name__: function for function in (commands, seeds, resume, steps, tests, autotuning)
 }

@@ -7,13 +7,15 @@ from typing import Any
 
 def table(results: Mapping[str, Any]) -> str:
     """The figures as Markdown; empty where there are none."""
-    parts = {name: results.get(name, {}) for name in ("commands", "seeds", "steps", "resume", "tests")}
+    parts = {name: results.get(name, {}) for name in ("commands", "seeds", "steps", "resume", "tests", "autotuning")}
     lines = [*_commands(parts["commands"], parts["seeds"]), *_seeds(parts["seeds"]), *_steps(parts["steps"])]
     if figures := parts["resume"]:
         how = "the same bits" if figures["bitwise_equal"] else "OTHER BITS"
         lines.append(f"Killed after step {figures['killed_after_step']} of {figures['steps']} and resumed: {how}.")
     if figures := parts["tests"]:
         lines.append("\n".join((f"Tests: exit code {figures['exit_code']}; {figures['summary']}", *figures["failed"])))
+    for level, seconds in parts["autotuning"].get("levels", {}).items():
+        lines.append(f"At autotuning level {level}, nothing compiled: command, training, waiting {_times(seconds)} s.")
     return "\n".join(lines)
 
 
@@ -24,13 +26,14 @@ def _commands(first: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
     scored = [part for part in (first, more) if "test_top1" in part]
     top1 = {name: value for part in scored for name, value in zip(part["alone"], part["test_top1"], strict=True)}
     lines = [
-        "| `fast:published`, one seed | command, s | training, s | of it waiting for programs, s | test top-1, % |",
-        "| --- | --- | --- | --- | --- |",
+        "| `fast:published`, one seed | command, s | training, s | waiting for programs, s | median epoch, s | test top-1, % |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, seconds in times.items():
         programs = "programs on disk" if seconds["cached"] else "nothing compiled"
         score = f"{100 * top1[name]:.2f}" if name in top1 else ""
-        lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {score} |")
+        epoch = statistics.median(seconds["epochs"])
+        lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {epoch:.2f} | {score} |")
     if len(top1) > 1:
         mean, deviation = 100 * statistics.mean(top1.values()), 100 * statistics.stdev(top1.values())
         lines.append(f"\nMean {mean:.2f} %, sd {deviation:.2f}, n = {len(top1)}.\n")

@@ -1,5 +1,6 @@
 """Commands of the checkout, run within a time."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -100,12 +101,19 @@ class Machine:
     def train_on(self, name: str, config: str, *arguments: str, **environment: str) -> dict[str, Any]:
         """Trains or goes on; seconds of the command, of training, and of the latter those that waited for programs.
 
-        Under `cached`, whether programs were on disk.
+        Under `epochs`, those of each epoch without waiting; under `cached`, whether programs were on disk.
         """
         workdir, cached = self.output / name, self.programs.exists() and any(self.programs.iterdir())
         seconds = self.run("launch/train.py", *self.config(config), *arguments, f"--workdir={workdir}", **environment)
-        last = read_epochs(self.runs(workdir)[0])[-1]
-        return {"command": seconds, "training": last["elapsed"], "compilation": last["compilation"], "cached": cached}
+        epochs = read_epochs(self.runs(workdir)[0])
+        last, ends = epochs[-1], [0.0, *(record["elapsed"] - record["compilation"] for record in epochs)]
+        return {
+            "command": seconds,
+            "training": last["elapsed"],
+            "compilation": last["compilation"],
+            "epochs": [end - begin for begin, end in itertools.pairwise(ends)],
+            "cached": cached,
+        }
 
     def config(self, name: str) -> tuple[str, ...]:
         """The flags of a config, or of the tiny one."""

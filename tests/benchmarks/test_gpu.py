@@ -20,13 +20,13 @@ from tests.conftest import ROOT, UNOPTIMIZED
 RESULTS = {
     "commands": {
         "alone": {
-            "seed0": {"command": 64.0, "training": 50.1, "compilation": 40.0, "cached": False},
-            "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0, "cached": True},
+            "seed0": {"command": 64.0, "training": 50.1, "compilation": 40.0, "epochs": [1.0, 1.2], "cached": False},
+            "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0, "epochs": [1.0, 1.2], "cached": True},
         },
         "test_top1": [0.7527, 0.7529],
     },
     "seeds": {
-        "alone": {"seed2": {"command": 10.0, "training": 4.0, "compilation": 1.0, "cached": True}},
+        "alone": {"seed2": {"command": 10.0, "training": 4.0, "compilation": 1.0, "epochs": [1.0, 1.2], "cached": True}},
         "test_top1": [0.75],
         "vmapped": {"command": 20.0, "training": 9.0, "compilation": 2.0, "test_top1": [0.75, 0.76]},
         "three_conv": {"one": {}, "five": {}, "ratio": 2.25},
@@ -44,24 +44,26 @@ RESULTS = {
         "remarks": ["wide: torch_cuda_graphs was left out"],
     },
     "resume": {"steps": 90, "killed_after_step": 40, "bitwise_equal": False},
+    "autotuning": {"levels": {"0": {"command": 30.0, "training": 20.0, "compilation": 15.0}}},
 }
 
 
 def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
     text = table(RESULTS)
-    assert "| seed 0, nothing compiled | 64.00 | 50.10 | 40.00 | 75.27 |" in text
-    assert "| seed 2, programs on disk | 10.00 | 4.00 | 1.00 | 75.00 |" in text
+    assert "| seed 0, nothing compiled | 64.00 | 50.10 | 40.00 | 1.10 | 75.27 |" in text
+    assert "| seed 2, programs on disk | 10.00 | 4.00 | 1.00 | 1.10 | 75.00 |" in text
     assert "Mean 75.19 %, sd 0.16, n = 3." in text
     assert "take 2.25 times the training of one" in text
     assert "| `wide`, batch 64 | 0.800 | 3.200 | 1.600 | 2.00 |" in text
     assert "| `resnet18`, batch 128 | 2.600 |  |  |  |" in text
     assert "Killed after step 40 of 90 and resumed: OTHER BITS." in text
+    assert "At autotuning level 0, nothing compiled: command, training, waiting 30.00 | 20.00 | 15.00 s." in text
     assert table({}) == ""
 
 
 def test_the_table_of_parts_that_are_not_complete_has_what_was_measured():
     alone = RESULTS["commands"]["alone"]
-    assert table({"commands": {"alone": alone}}).splitlines()[-1].endswith("| 33.30 | 20.10 | 5.00 |  |")
+    assert table({"commands": {"alone": alone}}).splitlines()[-1].endswith("| 33.30 | 20.10 | 5.00 | 1.10 |  |")
     seeds = {name: RESULTS["seeds"][name] for name in ("alone", "test_top1")}
     text = table({"commands": RESULTS["commands"], "seeds": seeds})
     assert "n = 3" in text
@@ -222,7 +224,7 @@ def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
 def test_an_unknown_part_is_one_line(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--parts=steps,speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    expected = "--parts: no 'speed'; expected some of commands, steps, seeds, resume, tests\n"
+    expected = "--parts: no 'speed'; expected some of commands, seeds, resume, steps, tests, autotuning\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
