@@ -115,6 +115,7 @@ GROUPS: Mapping[str, tuple[Claim, ...]] = {
         Training("fast:long", tta=True),
         Training("fast:bundled"),
         Training("fast10", tta=True),
+        Training("fast10:long", tta=True),
     ),
     "summit": (Training("summit", tta=True), Training("summit:minute", seeds=3, tta=True)),
 }  # fmt: skip

@@ -53,6 +53,7 @@ PARAMETERS = {
     "fast:head": 8_605_368,
     "fast10": 1_971_640,  # the 1.97 M that cifar10-airbench says
     "fast10:select": 1_971_640,
+    "fast10:long": 12_717_752,  # 9 * (24 * 128 + 2 * 128 ** 2 + 128 * 512 + 5 * 512 ** 2), 3,456 biases, 312 and 5,120
     "resnet18": 11_220_132,
     "wrn_28_10": 36_536_884,
     **dict.fromkeys(("summit", "summit:select", "summit:hour"), 36_536_884),  # wrn_28_10's
@@ -74,6 +75,7 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "fast:head": 2 * 2_944,
     "fast10": 2 * 1_152,
     "fast10:select": 2 * 1_152,
+    "fast10:long": 2 * 3_456,
     "resnet18": 2 * 4_800,
     "wrn_28_10": 2 * 8_976,
     **dict.fromkeys(("summit", "summit:select", "summit:hour"), 2 * 8_976),
