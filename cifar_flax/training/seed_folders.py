@@ -8,9 +8,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
 
 SEED = re.compile(r"seed\d+")  # names of the run directories in it
-SUMMARY = (
-    "seeds.json"  # {"score": what is compared, "seeds": {folder: score}, "mean": .., "sd": .. or null, "diverged": [folder]}
-)
+SUMMARY = "seeds.json"  # {"score": its name, "seeds": {folder: score}, "mean": .., "sd": .. or null, "diverged": [folder]}
 
 
 def is_of_seeds(workdir: Path) -> bool:
