@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 SHOWN, COLUMNS = 64, 8  # kernels in a picture, and in a row of it
-SCALE, GAP = 6, 2  # pixels per weight, and between kernels
+SCALE, GAP, FRAME = 6, 2, 160  # pixels per weight, and between kernels; the grey of these
 
 
 def find_first_kernel(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> tuple[str, ...] | None:
@@ -71,7 +71,7 @@ def _fits(leaf: Any, image_shape: tuple[int, int, int]) -> bool:
 
 
 def kernel_grid(kernels: np.ndarray) -> np.ndarray:
-    """Draws the first 64 kernels in rows of eight, white lines between them; grey is 0, each is scaled by its largest weight.
+    """Draws the first 64 kernels in rows of eight, in grey frames; grey is 0, each is scaled by its largest weight.
 
     Args:
       kernels: float32 [F, h, w, C] from `first_layer_kernels`.
@@ -85,7 +85,8 @@ def kernel_grid(kernels: np.ndarray) -> np.ndarray:
     n, height, width, channels = images.shape
     columns = min(COLUMNS, n)
     rows = -(-n // columns)
-    cells = np.full((rows * columns, height * SCALE + GAP, width * SCALE + GAP, channels), 255, np.uint8)
+    cells = np.full((rows * columns, height * SCALE + GAP, width * SCALE + GAP, channels), FRAME, np.uint8)
     cells[:n, :-GAP, :-GAP] = images.repeat(SCALE, 1).repeat(SCALE, 2)
     grid = cells.reshape(rows, columns, *cells.shape[1:]).transpose(0, 2, 1, 3, 4)
-    return grid.reshape(rows * cells.shape[1], columns * cells.shape[2], channels)
+    drawn = grid.reshape(rows * cells.shape[1], columns * cells.shape[2], channels)
+    return np.pad(drawn, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=FRAME)

@@ -162,6 +162,7 @@ def _parallel_coordinates(study: optuna.Study, names: list[str]) -> Any:
     for axis in (axes, *others):
         axis.grid(visible=False)
     for axis in others:
+        axis.spines["right"].set_visible(True)  # the line of its parameter
         if axis.get_yscale() == "log":
             label_logarithmic(axis.yaxis)
         for label in axis.get_yticklabels():

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_flax.models.first_layer import GAP, SCALE, find_first_kernel, first_layer_kernels, kernel_grid
+from cifar_flax.models.first_layer import FRAME, GAP, SCALE, find_first_kernel, first_layer_kernels, kernel_grid
 
 SHAPE = (8, 8, 3)
 
@@ -63,8 +63,15 @@ def test_the_grid_has_rows_of_eight_each_scaled_by_its_largest_weight():
     kernels[9, 1, 1, 0] = 3.0
     grid = kernel_grid(kernels)
     cell = 2 * SCALE + GAP
-    assert grid.shape == (2 * cell, 8 * cell, 3)
+    assert grid.shape == (2 * cell + GAP, 8 * cell + GAP, 3)
     assert grid.dtype == np.uint8
-    np.testing.assert_array_equal(grid[0, 0], (255, 128, 0))
-    np.testing.assert_array_equal(grid[cell + SCALE, cell + SCALE], (255, 128, 128))
-    np.testing.assert_array_equal(grid[:, 2 * SCALE], np.full((2 * cell, 3), 255))
+    np.testing.assert_array_equal(grid[GAP, GAP], (255, 128, 0))
+    np.testing.assert_array_equal(grid[GAP + cell + SCALE, GAP + cell + SCALE], (255, 128, 128))
+    for line in (
+        grid[:, 0],
+        grid[0],
+        grid[:, cell],
+        grid[:, -1],
+        grid[-1],
+    ):  # around each, as bright kernels on a bright page need
+        np.testing.assert_array_equal(line, np.full(line.shape, FRAME))

@@ -83,7 +83,20 @@ def _runs_table(results: Sequence[RunResult], split: str) -> Table:
         scores = (_percent(result.scores["top1"]), interval, *difference, _percent(result.scores["top5"]))
         more = (f"{result.scores['loss']:.4f}", _percent(result.scores["ece"]), speed, time, f"{result.step:,}")
         rows.append((str(i), result.name, *scores, *more))
-    columns = ("#", "run", "top-1", "95% interval", "to run 1", "p", "top-5", "loss", "ECE", "images/s", "time", "checkpoint")
+    columns = (
+        "#",
+        "run",
+        "top-1",
+        "95% interval",
+        "points to run 1",
+        "p",
+        "top-5",
+        "loss",
+        "ECE",
+        "images/s",
+        "time",
+        "checkpoint",
+    )
     note = "p: McNemar's exact test against run 1 on the same images; it ignores chance in training, such as the seed"
     if len(results) > 2:
         note += f", and that of {len(results) - 1} tests some may have a low p by chance"

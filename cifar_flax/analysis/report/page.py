@@ -89,6 +89,7 @@ def write_report(
             workdir=str(run.workdir),
             version=__version__,
             sections=[(id, text) for id, text in SECTIONS if robustness.get(id, True)],
+            data=run.config.data.name,
             num_classes=run.preprocessing.num_classes,
             averaged=run.has_ema and predictions.ema,
             predictions=predictions,
@@ -148,13 +149,13 @@ def _classes(run: Run, writer: PictureWriter, scores: dict[str, Any], matrix: np
     fine = confusion.heat_map(matrix[np.ix_(order, order)], tuple(names[i] for i in order), f"{len(names)} classes", boundaries)
     heading = f"{len(names)} classes" + (", in the order of their superclasses" if coarse_of_fine else "")
     matrices = [(heading, writer.add("confusion", fine, "Confusion matrix of the classes", dpi=144))]
-    tables, superclasses = [(f"all {len(names)} classes", _table(scores["per_class"]))], None
+    tables, superclasses = [(f"all {len(names)} classes", _table("class", scores["per_class"]))], None
     if coarse_of_fine:
         coarse = confusion.coarse_confusion(matrix, coarse_of_fine, len(preprocessing.coarse_names))
         heading = f"{len(coarse)} superclasses"
         figure = confusion.heat_map(coarse, preprocessing.coarse_names, heading)
         matrices.insert(0, (heading, writer.add("confusion_coarse", figure, "Confusion matrix of the superclasses")))
-        tables.append((f"all {len(coarse)} superclasses", _table(scores["per_superclass"])))
+        tables.append((f"all {len(coarse)} superclasses", _table("superclass", scores["per_superclass"])))
         ranked = charts.ranked_classes(scores["per_superclass"])
         figure = charts.bar_chart(ranked, "accuracy of each superclass")
         superclasses = writer.add("superclasses", figure, "Bars: accuracy of each superclass")
@@ -258,7 +259,7 @@ def _evenly(layers: list[Layer]) -> list[Layer]:
     return [parameterized[place] for place in places]
 
 
-def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _table(what: str, rows: dict[str, dict[str, float]]) -> dict[str, Any]:
     """Header and rows of the scores of each class, the most accurate first; those without images come last, and have none."""
     columns = list(next(iter(rows.values())))
     ranked = sorted(rows.items(), key=lambda item: (-item[1]["accuracy"], not item[1]["support"]))
@@ -269,7 +270,7 @@ def _table(rows: dict[str, dict[str, float]]) -> dict[str, Any]:
         return percent(row[column]) if row["support"] else NONE
 
     cells = [[display_name(name), *(cell(row, column) for column in columns)] for name, row in ranked]
-    return {"columns": ["class", *("images" if column == "support" else column for column in columns)], "rows": cells}
+    return {"columns": [what, *("images" if column == "support" else column for column in columns)], "rows": cells}
 
 
 def environment_rows(path: Path) -> list[tuple[str, str]]:

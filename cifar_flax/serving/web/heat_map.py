@@ -16,7 +16,7 @@ from cifar_flax.runtime import background
 SIDE = 320  # pixels of the longer side of a heat map, about: each pixel that the network sees becomes a whole number of them
 BLUR = 20  # the gradient is smoothed by a Gaussian of this part of the shorter side: pixel by pixel it is noise to the eye
 FAINTEST = 1e-3  # of probability; where no square takes away more, nothing is brightened: it would be rounding
-GREY_SHARE = 0.3  # of the picture under the colours
+CONTOURS = 0.3  # of the picture's contrast under the colours
 
 # Matplotlib's cividis at nine places: from blue to yellow for all eyes, and evenly brighter.
 # Nunez et al., "Optimizing colormaps with consideration for color vision deficiency", PLoS ONE 13(7), 2018.
@@ -85,7 +85,7 @@ class Explainer:
 
 
 def draw(image: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """The image in grey, under the colours of the heat.
+    """The colours of the heat, lighter and darker where the image is: so that no heat has the same colour wherever it is.
 
     Args:
       image: uint8 [H, W, C].
@@ -98,5 +98,5 @@ def draw(image: np.ndarray, heat: np.ndarray) -> Image.Image:
     smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
     places = np.linspace(0, 1, len(CIVIDIS))
     colour = np.stack([np.interp(smooth, places, channel) for channel in CIVIDIS.T], -1)
-    mixed = GREY_SHARE * grey[..., None] + (1 - GREY_SHARE) * colour
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    mixed = colour + CONTOURS * (grey - grey.mean())[..., None]
+    return Image.fromarray(mixed.clip(0, 255).round().astype(np.uint8))

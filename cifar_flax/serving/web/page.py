@@ -95,9 +95,11 @@ def own_samples(network: Network) -> list[Sample]:
 
 
 def drawn_samples(preprocessing: Preprocessing) -> list[Sample]:
-    """The pictures that come with the package: shapes for networks that know those, otherwise scenes."""
+    """Pictures of the package: shapes for networks that know those, otherwise scenes; of which those that it knows, or all."""
     names = SHAPE_SAMPLES if set(preprocessing.class_names) == SHAPES else SCENE_SAMPLES
-    return [Sample(name, f"static/samples/{name.replace(' ', '-')}.png") for name in names]
+    known = set(map(display_name, preprocessing.class_names))
+    offered = [name for name in names if name in known] or names
+    return [Sample(name, f"static/samples/{name.replace(' ', '-')}.png") for name in offered]
 
 
 def superclass_groups(preprocessing: Preprocessing) -> list[tuple[str | None, list[str]]]:

@@ -68,6 +68,15 @@ def test_drawn_samples_fit_the_classes_of_the_network(site):
             assert (sample.size, sample.mode) == ((192, 192), "RGB")
 
 
+def test_of_drawn_samples_a_network_is_shown_those_that_it_knows(site):
+    def offered(*names):
+        return [name for _, name in SAMPLE.findall(site(class_names=names, **without).open("/").text)]
+
+    without = {"coarse_names": (), "coarse_of_fine": ()}
+    assert offered("airplane", "cat", "dog", "ship") == ["ship"]
+    assert len(offered("a", "b", "c", "d")) == 6  # rather than none
+
+
 def test_all_classes_are_listed_by_superclass_in_names_that_people_write(site):
     fields = {"class_names": ("maple_tree", "<cat>", "oak_tree", "thing"), "coarse_names": ("small_mammals", "trees")}
     page = site(**fields, coarse_of_fine=(1, 0, 1, -1)).open("/").text

@@ -112,6 +112,7 @@ export class Chart {
   }
 
   #tell(prediction, row) {
+    if (matchMedia("(hover: none)").matches) return; // it would stay where it was touched
     const { class: name, superclass, probability } = prediction;
     const lines = [readable(name), superclass && `one of: ${readable(superclass)}`, `probability ${d3.format(".2%")(probability)}`];
     this.#tooltip.replaceChildren(...lines.filter(Boolean).map((line) => {

@@ -8,6 +8,7 @@ const chart = new Chart($("chart"), $("tooltip"), explain);
 const uploadBytes = Number(document.body.dataset.uploadBytes);
 const faintest = Number(document.body.dataset.faintest); // of probability; what takes away less does not show
 const SMALL = 128; // pixels; a smaller picture is enlarged with crisp pixels
+const empty = $("empty").textContent;
 let current = null, explaining = null; // the requests whose answers are to be shown; older ones are given up
 let seen = null, chosen = null; // what the network sees, as a file, and the prediction that is explained
 const explanations = new Map(); // of that picture, by class and method
@@ -25,7 +26,7 @@ async function ask(name, prepare, { isAddress = false, caption = "" } = {}) {
   current = new AbortController();
   const { signal } = current;
   complain("");
-  $("status").textContent = "Looking at the picture…";
+  $("status").textContent = $("empty").textContent = "Looking at the picture…";
   $("answer").setAttribute("aria-busy", "true");
   try {
     const response = await fetch("api/predict?pictures=true", { method: "POST", signal, ...await prepare(signal) });
@@ -36,8 +37,14 @@ async function ask(name, prepare, { isAddress = false, caption = "" } = {}) {
   } catch (error) {
     if (!signal.aborted) complain(error instanceof Unreadable ? error.message : "The server cannot be reached.");
   } finally {
-    if (!signal.aborted) $("answer").setAttribute("aria-busy", "false");
+    if (!signal.aborted) rest();
   }
+}
+
+// Nothing is on its way any more.
+function rest() {
+  $("answer").setAttribute("aria-busy", "false");
+  $("empty").textContent = empty;
 }
 
 function askAddress(url) {
@@ -49,6 +56,7 @@ function askAddress(url) {
 }
 
 function askFile(file) {
+  $("address").value = "";
   if (file.size > 0.99 * uploadBytes) return complain(`The file is too large. At most ${uploadBytes / 2 ** 20} MB are taken.`);
   return ask(file.name, async () => {
     await file.slice(0, 1).arrayBuffer().catch(() => { throw new Unreadable(); });
@@ -57,6 +65,7 @@ function askFile(file) {
 }
 
 function askSample({ title, dataset }) {
+  $("address").value = "";
   return ask(title, async (signal) => {
     const response = await fetch(dataset.sample, { signal });
     if (!response.ok) throw new Error(response.statusText);
@@ -142,11 +151,12 @@ function complain(message, aboutAddress = false) {
   if (message) {
     current?.abort(); // whose answer would replace the message
     explaining?.abort();
-    $("answer").setAttribute("aria-busy", "false");
+    rest();
     clear();
   }
   $("problem").textContent = message;
   $("problem").hidden = !message;
+  if (message) $("problem").scrollIntoView({ block: "nearest" });
   $("address").setAttribute("aria-invalid", String(aboutAddress));
   $("status").textContent = "";
 }
