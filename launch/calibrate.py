@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 from absl import flags
 
+from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
@@ -25,17 +26,22 @@ def main() -> None:
         fit,
         warn_of_unfinished,
     )
+    from cifar_flax.pretrained import load_weights
     from cifar_flax.run import Run
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
-    from cifar_flax.training.calibration import remove_damaged, write_calibration
+    from cifar_flax.training.calibration import without_damaged, write_calibration
 
     enable_persistent_cache()
+    if (network := load_weights(_RUN.value)) is not None:
+        source = network.calibration.source
+        has = f"have a temperature of {network.temperature:.3f}, fitted to {source}" if source else "have none"
+        raise UserError(f"--run={_RUN.value}: weights keep the temperature that they were exported with, and these {has}")
     run = Run.open(_RUN.value)
-    remove_damaged(run.workdir)
-    validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
-    warn_of_unfinished(validated)
-    averaged = fit(run, validated)
-    raw = fit(run, validated, ema=False) if run.has_ema else averaged
+    with without_damaged(run.workdir):
+        validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
+        warn_of_unfinished(validated)
+        averaged = fit(run, validated)
+        raw = fit(run, validated, ema=False) if run.has_ema else averaged
     path = write_calibration(run.workdir, run.step(), averaged.calibration, raw.calibration)
     temperature, source = averaged.calibration.temperature, averaged.calibration.source
     print(f"temperature {temperature:.3f}, fitted to {source}")

@@ -144,7 +144,8 @@ def _calibration(run: "Run", predictions: "Predictions", scores: dict[str, Any])
     """The calibration error, and what it was without the temperature, or how to get one, where that can be had."""
     if scores["temperature"] == 1:
         fits = "network" not in scores and predictions.step == run.step()  # it takes a run directory, and its best checkpoint
-        hint = f" ({typed('calibrate')} fits one)" if fits else ""
+        other = "" if run.config.data.validates else " --validated=A_RUN_THAT_HELD_OUT_IMAGES"
+        hint = f" ({typed('calibrate')} --run={_RUN.value}{other} fits one)" if fits else ""
         return f"{scores['ece']:.2%}, no temperature{hint}"
     return f"{scores['ece']:.2%} at its temperature of {scores['temperature']:.2f}, {scores['ece_uncalibrated']:.2%} without"
 

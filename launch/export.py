@@ -63,7 +63,7 @@ def main() -> None:
         network.figures = _figures(run.workdir / "report" / scored, about)
     network = _as_exported(run, network, how, dtype)
     export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if is_bundled(_RUN.value) else None))
-    print(f"{path}: {_described(network, dtype) if how in STORED else ''}{_megabytes(path):.1f} MB")
+    print(f"{path}: {_described(network, how, dtype)}, {_megabytes(path):.1f} MB")
     if how is Format.HUGGINGFACE:
         print(f"hf upload USER/NAME {path}  puts it on the Hub, from where --run=hf:USER/NAME takes it")
 
@@ -75,6 +75,8 @@ def _output(workdir: Path, stem: str, bare: bool) -> Path:
         make_folder(workdir / "export")
         return workdir / "export" / file
     path = Path(_OUTPUT.value or file)
+    if _FORMAT.value == "safetensors" and path.suffix != ".safetensors":
+        raise UserError(f"--output={path}: expected a name that ends in .safetensors, by which --run knows such a file")
     if not path.parent.is_dir():
         raise UserError(f"--output={path}: no such folder as {path.parent}")
     if path.exists() and workdir.exists() and path.samefile(workdir):
@@ -116,12 +118,14 @@ def _numbers(scores: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if type(value) is int or math.isfinite(value)}
 
 
-def _described(network: "Network", dtype: "KernelDtype") -> str:
+def _described(network: "Network", how: "Format", dtype: "KernelDtype") -> str:
     """The dtype, and the accuracy that the file states of itself."""
-    figures = network.figures
+    figures, computes = network.figures, f"kernels in {dtype}" if how in STORED else "computes in float32"
+    if how == "stablehlo":
+        return f"{computes}, without figures"
     if not {"top1", "n", "split"} <= figures.keys():
-        return f"kernels in {dtype}, not measured (evaluate first), "
-    return f"kernels in {dtype}, with which top-1 is {figures['top1']:.2%} on {figures['n']:,} {figures['split']} images, "
+        return f"{computes}, not measured (evaluate first)"
+    return f"{computes}, with which top-1 is {figures['top1']:.2%} on {figures['n']:,} {figures['split']} images"
 
 
 def _megabytes(path: Path) -> float:

@@ -16,12 +16,16 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from absl import flags
+from absl import flags, logging
 
 from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
 from cifar_flax.runtime import app
 from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
+
+if TYPE_CHECKING:
+    from cifar_flax.network import Network
 
 _TOP = flags.DEFINE_integer("top", 5, "classes a picture", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "write a line of JSON a picture")
@@ -38,7 +42,7 @@ def main(arguments: list[str]) -> None:
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
     enable_persistent_cache()
-    network, options = network_from_flags(), view_options_from_flags()
+    network, options = _network(), view_options_from_flags()
 
     from tqdm import tqdm
 
@@ -66,6 +70,14 @@ def main(arguments: list[str]) -> None:
         sys.exit(UserError.exit_code)
     if skipped:
         sys.exit(RunFailed.exit_code)
+
+
+def _network() -> "Network":
+    """The network that the flags ask for, with a warning where nobody has fitted its percentages."""
+    network = network_from_flags()
+    if not network.calibration.source:
+        logging.warning("%s: its percentages are not calibrated, and may say too much or too little", network.name)
+    return network
 
 
 def _quietly(arguments: list[str]) -> None:

@@ -47,7 +47,10 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     train, validation = divide(ordered, data)
     chosen = train if split == "train" else validation
     if chosen is None:
-        raise UserError("config.data.validation_fraction is 0: it trained on all images, and there is no validation split")
+        raise UserError(
+            f"{run}: trained on all images, so that there is no validation split; a training of the same config with "
+            "--config.data.validation_fraction=.1 has one, and calibrate takes it as --validated"
+        )
     return chosen.in_memory() if chosen.images.nbytes <= READ_BYTES else chosen
 
 

@@ -22,6 +22,7 @@ from cifar_flax.pretrained.weights import KernelDtype, write_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 
+LOGITS = "divided by the temperature: their softmax is the percentages"  # of an ONNX file
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that a StableHLO file runs on
 
 
@@ -91,7 +92,8 @@ def stablehlo(network: Network) -> bytes:
 def onnx(network: Network) -> bytes:
     """`inference` with its weights as an ONNX model: input "images", output "logits", any number of images.
 
-    Its metadata are `class_names` and `figures`, as JSON.
+    Its metadata are `class_names` and `figures`, as JSON, and what the `logits` are: divided by the temperature. The loss,
+    which is of logits as they are, is left out.
 
     Raises:
       UserError: the package onnx is not installed, the network uses an operation without a translation, or its code takes the
@@ -102,7 +104,8 @@ def onnx(network: Network) -> bytes:
     from cifar_flax.export.onnx_writer import to_onnx  # a package that only this format needs
 
     _any_number_of_images(network)
-    metadata = {"class_names": json.dumps(network.class_names), "figures": json.dumps(network.figures)}
+    figures = {name: value for name, value in network.figures.items() if name != "loss"}
+    metadata = {"class_names": json.dumps(network.class_names), "figures": json.dumps(figures), "logits": LOGITS}
     return to_onnx(inference(network), network.preprocessing.image_shape, metadata)
 
 

@@ -10,6 +10,7 @@ from cifar_flax._version import __version__
 from cifar_flax.data.sources.folders import PREFIX as PICTURES
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
+from cifar_flax.evaluation.scores import TOP_K, telling_top_k
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import make_folder
@@ -128,7 +129,7 @@ def _figures(network: Network) -> str:
     figures = network.figures
     rows = [f"| {METRICS[key][1]} | {100 * figures[key]:.2f}% |" for key in _measured(network)]
     if not rows:
-        return "None: these weights have not been measured.\n"
+        return f"None: these weights have not been measured.{_percentages(network)}\n"
     return f"""Of the weights as this file has them, each image once, without test-time augmentation:
 
 | {figures["split"]} split of {_data_name(network)}, {figures["n"]:,} images | |
@@ -141,17 +142,20 @@ They are of one training; another seed gives other figures.{_percentages(network
 
 def _measured(network: Network) -> list[str]:
     """The figures that the card states; none where it cannot say of which images they are."""
-    return [key for key in METRICS if key in network.figures] if {"split", "n"} <= network.figures.keys() else []
+    if not {"split", "n"} <= network.figures.keys():
+        return []
+    silent = {f"top{k}" for k in TOP_K} - {f"top{k}" for k in telling_top_k(network.preprocessing.num_classes)}
+    return [key for key in METRICS if key in network.figures and key not in silent]
 
 
 def _percentages(network: Network) -> str:
-    """How logits become percentages, where that takes a temperature."""
+    """How logits become percentages."""
     if not network.calibration.source:
-        return ""
+        return "\n\nPercentages are the softmax of the logits: no temperature has been fitted."
     return f"""
 
 Percentages are the softmax of the logits over a temperature of {network.temperature:.4f}, fitted to
-{network.calibration.source}; the calibration error above is theirs."""
+{network.calibration.source}; a calibration error is theirs."""
 
 
 def _data_name(network: Network) -> str:
@@ -171,6 +175,7 @@ def _description(network: Network, dtype: KernelDtype) -> dict[str, Any]:
         "kernel_dtype": str(dtype),
         "image_size": [height, width],
         "num_channels": channels,
+        "temperature": network.temperature,
         "rescale_factor": 1 / 255,
         "image_mean": preprocessing.mean,
         "image_std": preprocessing.std,

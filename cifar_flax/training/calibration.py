@@ -1,11 +1,12 @@
 """The temperature of a run: fitted to its own validation images, or taken from a run of the same recipe that had some."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
-from cifar_flax.files.atomic import write_text
+from cifar_flax.files.atomic import write_bytes, write_text
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.runtime.command_line import typed
 
@@ -34,12 +35,24 @@ def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: b
     return Calibration(scores[name], "its validation images") if name in scores else UNCALIBRATED
 
 
-def remove_damaged(workdir: Path) -> None:
-    """Removes a damaged calibration.json: with it no network of the run can be loaded, to be calibrated anew."""
+@contextlib.contextmanager
+def without_damaged(workdir: Path) -> Iterator[None]:
+    """A context without a damaged calibration.json, with which no network of the run can be loaded, to be calibrated anew.
+
+    After an error it is there again: the run would count as one that nobody has calibrated.
+    """
     try:
         _read(workdir)
+        damaged = None
     except _Damaged:
+        damaged = (workdir / FILE).read_bytes()
         (workdir / FILE).unlink()
+    try:
+        yield
+    except BaseException:
+        if damaged is not None:
+            write_bytes(workdir / FILE, damaged)
+        raise
 
 
 def write_calibration(workdir: Path, step: int, averaged: Calibration, raw: Calibration) -> Path:

@@ -13,7 +13,7 @@ from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import dumps_checksummed
-from cifar_flax.training.calibration import FILE, calibration_of, remove_damaged, write_calibration
+from cifar_flax.training.calibration import FILE, calibration_of, without_damaged, write_calibration
 
 
 @pytest.fixture
@@ -77,13 +77,19 @@ def test_a_run_that_has_not_ended_is_warned_of(other, caplog):
 def test_a_damaged_file_does_not_keep_a_run_from_being_calibrated_anew(other, tiny_data):
     fitted = Calibration(2.5, "others")
     good = write_calibration(other, Run.open(other).step(), fitted, fitted).read_text()
-    remove_damaged(other)
-    assert (other / FILE).read_text() == good
+    with without_damaged(other):
+        assert (other / FILE).read_text() == good
     (other / FILE).write_text(good.replace("2.5", "2.6"))
     with pytest.raises(UserError, match="damaged"):
         Run.open(other).network()
-    remove_damaged(other)
-    assert fit(Run.open(other), Run.open(other)).calibration.temperature != 1
+    with without_damaged(other):
+        assert fit(Run.open(other), Run.open(other)).calibration.temperature != 1
+        assert not (other / FILE).exists()
+    damaged = good.replace("2.5", "2.6")
+    (other / FILE).write_text(damaged)
+    with pytest.raises(UserError, match="no validation images"), without_damaged(other):
+        raise UserError("no validation images")
+    assert (other / FILE).read_text() == damaged, "nothing has taken its place"
 
 
 def test_a_temperature_is_of_one_checkpoint(tmp_path):
@@ -112,7 +118,7 @@ def test_a_file_that_cannot_be_read_now_is_left_as_it_is(tmp_path, monkeypatch):
             "cifar_flax.training.calibration.read_checksummed", Mock(side_effect=PermissionError(13, "Permission denied"))
         )
         with pytest.raises(UserError, match=r"calibration\.json: cannot be read \(Permission denied\)"):
-            remove_damaged(tmp_path)
+            without_damaged(tmp_path).__enter__()
     assert path.exists()
 
 

@@ -62,13 +62,14 @@ def test_the_card_says_what_was_measured_on_what_and_no_more(network, tmp_path):
     metadata, text = card(tmp_path / "net")
     assert metadata["datasets"] == ["uoft-cs/cifar100"]
     assert {"license", "model-index", "metrics"}.isdisjoint(metadata)
-    assert "have not been measured" in text
+    assert "have not been measured.\n\nPercentages are the softmax of the logits: no temperature has been fitted." in text
 
 
 def test_config_json_has_classes_and_preprocessing_and_is_no_run(network, tmp_path):
     export(network, Format.HUGGINGFACE, tmp_path / "net")
     config = json.loads((tmp_path / "net" / "config.json").read_text())
     assert list(config["id2label"].values()) == list(network.class_names)
+    assert config["temperature"] == 1.0
     assert (config["image_mean"], config["image_std"]) == ([0.5, 0.4, 0.3], [0.1, 0.2, 0.3])
     assert "model" not in config  # or nothing beside it could be imported
 
