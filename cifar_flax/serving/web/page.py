@@ -42,7 +42,8 @@ class Sample:
 def serve_page(app: Flask, network: Network) -> None:
     """Adds the page and what it loads."""
     samples = own_samples(network) or drawn_samples(network.preprocessing)
-    groups = superclass_groups(network.preprocessing)
+    groups, model = superclass_groups(network.preprocessing), describe(network)
+    error = network.figures.get("ece") if model["accuracy"] else None
     # D3 5.7; mpld3 draws with it. To import mpld3 would import matplotlib too, for a second.
     d3 = Path(str(distribution("mpld3").locate_file("mpld3/js/d3.v5.min.js"))).read_bytes()
     openapi = (files("cifar_flax.serving.web") / "openapi.yaml").read_bytes()
@@ -53,7 +54,8 @@ def serve_page(app: Flask, network: Network) -> None:
     def page() -> str:
         return render_template(
             "index.html",
-            model=describe(network),
+            model=model,
+            error=error,
             preprocessing=network.preprocessing,
             samples=samples,
             groups=groups,

@@ -106,7 +106,7 @@ def test_the_model_describes_itself(api, make_network):
     assert (model["name"], model["image_shape"], model["fit"], model["flip"]) == ("tiny", [8, 8, 3], "crop", False)
     assert (model["architecture"], model["data_set"], model["accuracy"]) == ("convnet", "tiny", None)
     measured = make_network()
-    measured.figures = {"split": "test", "top1": 0.75, "n": 10000, "loss": 1.0}
+    measured.figures = {"split": "test", "top1": 0.75, "n": 10000, "loss": 1.0, "ece": 0.0272}
     measured.config.data.name = "folder:/home/someone/pets"
     assert not model["calibrated"]
     measured.calibration = Calibration(0.5, "its validation images")
@@ -116,7 +116,7 @@ def test_the_model_describes_itself(api, make_network):
     assert (model["data_set"], model["accuracy"]) == ("pets", {"split": "test", "top1": 0.75, "n": 10000})
     page = " ".join(site.open("/").text.split())
     assert f"a convnet of {measured.num_parameters:,} parameters trained on pets, is right about 75.0% of 10,000 test" in page
-    assert "of answers with 80%, about four in five are right" in page
+    assert "Its percentages are calibrated: on the test images they are off by 2.7 points on average." in page
     assert "someone" not in page
     model = api.open("/api/model").json
     assert model["classes"][0] == {"class": "line_0", "superclass": "rows"}
