@@ -9,10 +9,13 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
+from pathlib import Path
+
 from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
+from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _VALIDATED = flags.DEFINE_string(
@@ -21,22 +24,26 @@ _VALIDATED = flags.DEFINE_string(
 
 
 def main() -> None:
-    """Writes RUN/calibration.json."""
-    from cifar_flax.analysis.calibrate import (  # after the flags are checked: a typo should not wait for JAX
-        fit,
-        warn_of_unfinished,
-    )
-    from cifar_flax.pretrained import load_weights
-    from cifar_flax.run import Run
+    """Writes RUN/calibration.json, of several seeds one in the folder of each."""
+    from cifar_flax.pretrained import load_weights  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
-    from cifar_flax.training.calibration import without_damaged, write_calibration
 
     enable_persistent_cache()
     if (network := load_weights(_RUN.value)) is not None:
         source = network.calibration.source
         has = f"have a temperature of {network.temperature:.3f}, fitted to {source}" if source else "have none"
         raise UserError(f"--run={_RUN.value}: weights keep the temperature that they were exported with, and these {has}")
-    run = Run.open(_RUN.value)
+    folder = Path(_RUN.value)
+    for workdir in seed_folders(folder) if is_of_seeds(folder) else [folder]:
+        _calibrate(workdir)
+
+
+def _calibrate(workdir: Path) -> None:
+    from cifar_flax.analysis.calibrate import fit, warn_of_unfinished
+    from cifar_flax.run import Run
+    from cifar_flax.training.calibration import without_damaged, write_calibration
+
+    run = Run.open(workdir)
     with without_damaged(run.workdir):
         validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
         warn_of_unfinished(validated)
