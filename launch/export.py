@@ -91,9 +91,24 @@ def _as_exported(run: "Run", network: "Network", how: "Format", dtype: "KernelDt
     exported = as_stored(network, dtype) if how in STORED else network
     figures, calibrated = network.figures, network.figures.get("temperature", network.temperature) != network.temperature
     if figures and (exported is not network or calibrated) and how != "stablehlo":  # which has none
-        run.dataset("test")  # where it cannot be scored again, no file should say that it was
+        _check_measurable(run, calibrated)
         exported.figures = {"split": "test", **_numbers(exported.evaluate("test"))}
     return exported
+
+
+def _check_measurable(run: "Run", calibrated: bool) -> None:
+    """Refuses to export where figures would not be those of the file, and cannot be measured again.
+
+    Raises:
+      UserError: the test images are not here, or not those of the run.
+    """
+    try:
+        run.dataset("test")
+    except UserError as e:
+        why = "it was calibrated after it was evaluated" if calibrated else "its kernels would be rounded to another dtype"
+        kept = "" if calibrated else ", or give --dtype=float32, which rounds nothing"
+        problem = str(e).splitlines()[0].partition(". ")[0].rstrip(":.")
+        raise UserError(f"{why}, so that its figures are to be measured again: {problem}; bring the data here{kept}") from None
 
 
 def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:

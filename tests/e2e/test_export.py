@@ -74,6 +74,7 @@ def test_weights_that_are_not_averaged_have_the_figures_that_were_measured_of_th
         (["--license=mit"], "--license: only --format=huggingface has a model card"),
         (["--dtype=int8"], "--dtype=int8: value should be one of <float32|bfloat16|float16>"),
         (["--output=nowhere/x.safetensors"], "--output=nowhere/x.safetensors: no such folder as nowhere"),
+        (["--output=x.bin"], "--output=x.bin: expected a name that ends in .safetensors, by which --run knows such a file"),
     ],
 )
 def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
@@ -81,3 +82,19 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
     assert done.returncode == 2, done.stdout
     assert done.stderr.count("\n") == 1
     assert expected in done.stderr
+
+
+def test_figures_that_cannot_be_measured_again_are_a_line_with_what_to_do(launch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    nowhere = {
+        "CIFAR_FLAX_CACHE": str(tmp_path / "empty"),
+        "TFDS_DATA_DIR": str(tmp_path / "empty"),
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    done = launch("export", "--run=pretrained:fast10", "--dtype=bfloat16", env=nowhere)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "its kernels would be rounded to another dtype, so that its figures are to be measured again: cifar10"
+    )
+    assert done.stderr.endswith("; bring the data here, or give --dtype=float32, which rounds nothing\n")
+    assert not list(tmp_path.glob("*.safetensors"))
