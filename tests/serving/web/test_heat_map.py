@@ -17,8 +17,14 @@ def test_the_heat_lies_over_what_the_network_sees(channels):
     drawn = draw(image, heat)
     assert drawn.size == (320, 160)
     corners = [drawn.getpixel((x, y)) for y in (0, 159) for x in (0, 319)]
-    mixed = [(0.7 * np.array(heat) + grey).round() for grey in (76.5, 0) for heat in ([0, 34, 78], [254, 232, 56])]
-    np.testing.assert_allclose(corners, mixed, atol=1)
+    lit = [np.clip(np.array(heat) + grey, 0, 255) for grey in (38.25, -38.25) for heat in ([0, 34, 78], [254, 232, 56])]
+    np.testing.assert_allclose(corners, lit, atol=1)
+
+
+@pytest.mark.parametrize("grey", [0, 128, 255])
+def test_where_there_is_no_heat_a_picture_without_contrast_has_the_colour_of_none(grey):
+    drawn = draw(np.full((8, 8, 3), grey, np.uint8), np.zeros((8, 8), np.float32))
+    assert drawn.getpixel((0, 0)) == (0, 34, 78)
 
 
 def test_a_method_that_could_not_be_compiled_is_compiled_again_for_the_next_picture(make_network, monkeypatch):
