@@ -14,6 +14,7 @@ from cifar_flax.config.types import ConfigBase, NonNegative, Positive, Repeats, 
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim.groups import decay_kernels, group_of, matches, path_name
 from cifar_flax.optim.norms import norm
+from cifar_flax.optim.sgd import SGD
 
 # The polynomial a x + b x^3 + c x^5 whose iteration brings singular values close to 1 the fastest: Jordan et al. 2024.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -82,10 +83,11 @@ class MuonConfig(ConfigBase):
 
 
 @dataclass(slots=True)
-class MuonSGD(OptimizerSpec):
+class MuonSGD(SGD):
     """Muon of the CIFAR speed runs for convolution kernels (those of four axes), SGD for all other parameters.
 
-    It keeps each kernel at one norm. The two learning rates follow one schedule and differ in their peaks only.
+    It keeps each kernel at one norm. The two learning rates follow one schedule and differ in their peaks only; momentum and
+    weight decay are those of SGD.
 
     References:
       Jordan, cifar10-airbench, airbench94_muon.py, 2024.
@@ -94,9 +96,6 @@ class MuonSGD(OptimizerSpec):
     plateau_conflict: ClassVar[str] = "muon_sgd brings kernels to their norm with every update, and would not with a part of it"
 
     muon: MuonConfig = field(default_factory=MuonConfig)
-    momentum: UnitIntervalOpen = 0.0  # SGD's
-    nesterov: bool = False  # SGD's
-    weight_decay: NonNegative = 0.0  # SGD's, added to the gradient; kernels only
 
     def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
         """Muon and SGD, the latter at the rates of `schedule`."""
@@ -106,18 +105,12 @@ class MuonSGD(OptimizerSpec):
             optax.scale_by_learning_rate(lambda step: ratio * schedule(step)),
             renormalize(),
         )
-        sgd = optax.chain(decay_kernels(self, self.weight_decay), optax.sgd(schedule, self.momentum or None, self.nesterov))
+        sgd = SGD.transform(self, schedule)
 
         def labels(params: Any) -> Any:
             return jax.tree.map(lambda p: "muon" if p.ndim == 4 else "sgd", params)
 
         return optax.partition({"muon": muon, "sgd": sgd}, labels)
-
-    def check(self) -> None:
-        """Refuses Nesterov's momentum without momentum."""
-        OptimizerSpec.check(self)
-        if self.nesterov and not self.momentum:
-            raise ConfigError("nesterov: needs config.optim.momentum above 0")
 
     def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuses networks without a convolution to train, and groups that give one a learning rate or weight decay of its own.

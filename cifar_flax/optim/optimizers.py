@@ -12,6 +12,7 @@ from cifar_flax.optim.freezing import leave_out_frozen
 from cifar_flax.optim.groups import decay_kernels, scale_groups
 from cifar_flax.optim.muon import Muon, MuonSGD
 from cifar_flax.optim.schedules import check_schedule
+from cifar_flax.optim.sgd import SGD
 
 OPTIMIZERS: Registry[type[OptimizerSpec]] = Registry("optimizer")
 
@@ -174,25 +175,6 @@ class Lion(OptimizerSpec):
         return optax.chain(lion, decay_kernels(self, self.weight_decay), optax.scale_by_learning_rate(schedule))
 
 
-@OPTIMIZERS.register("sgd")
-@dataclass(slots=True)
-class SGD(OptimizerSpec):
-    """SGD as in PyTorch: the gradient of the L2 penalty joins that of the loss, momentum is not damped."""
-
-    momentum: UnitIntervalOpen = 0.0
-    nesterov: bool = False
-    weight_decay: NonNegative = 0.0  # kernels only
-
-    def transform(self, schedule: optax.Schedule) -> optax.GradientTransformation:
-        """SGD at the rates of `schedule`."""
-        return optax.chain(decay_kernels(self, self.weight_decay), optax.sgd(schedule, self.momentum or None, self.nesterov))
-
-    def check(self) -> None:
-        """Refuses Nesterov's momentum without momentum."""
-        OptimizerSpec.check(self)
-        if self.nesterov and not self.momentum:
-            raise ConfigError("nesterov: needs config.optim.momentum above 0")
-
-
+OPTIMIZERS.register("sgd")(SGD)
 OPTIMIZERS.register("muon")(Muon)
 OPTIMIZERS.register("muon_sgd")(MuonSGD)

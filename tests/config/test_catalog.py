@@ -1,7 +1,7 @@
 from cifar_flax.config import Config
 from cifar_flax.config.catalog import describe_fields
 from cifar_flax.models import BlockConfig, ResNet, SpeedNet
-from cifar_flax.optim.optimizers import SGD
+from cifar_flax.optim import SGD
 
 
 def marked(config):

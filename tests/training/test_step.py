@@ -13,7 +13,8 @@ from cifar_flax.data.batches import Batch
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.models import BlockConfig, DenseConfig, create_model
-from cifar_flax.optim.optimizers import SGD, create_optimizer
+from cifar_flax.optim import SGD
+from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.training.state import initial_state
 from cifar_flax.training.step import METRICS, TrainStep
 from tests.conftest import tiny_split

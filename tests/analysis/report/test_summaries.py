@@ -16,7 +16,7 @@ from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import BlockConfig, ResNet
-from cifar_flax.optim.optimizers import SGD
+from cifar_flax.optim import SGD
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
