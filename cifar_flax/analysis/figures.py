@@ -85,6 +85,7 @@ class PictureWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._written: set[Path] = set()
 
     def add(self, name: str, figure: Figure, alt: str, dpi: int = 2 * CSS_DPI, kind: str = "chart") -> Picture:
         """Writes a figure and returns it for the page.
@@ -107,9 +108,15 @@ class PictureWriter:
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png", optimize=True)
         return self._write(name, buffer.getvalue(), width, round(width * image.shape[0] / image.shape[1]), alt, "pixels")
 
+    def remove_others(self) -> None:
+        """Removes the PNG files of the folder that this writer has not written: an earlier page had them."""
+        for path in set(self.folder.glob("*.png")) - self._written:
+            path.unlink()
+
     def _write(self, name: str, content: bytes, width: int, height: int, alt: str, kind: str) -> Picture:
         path = self.folder / f"{name}.png"
         write_bytes(path, content)
+        self._written.add(path)
         return Picture(path.name, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height, alt, kind)
 
 

@@ -74,6 +74,8 @@ def predict_split(
 def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any], folder: Path | None = None) -> Path:
     """Writes NAME_predictions.npz, NAME_confusion.npy (int64 [C, C], a row per true class) and, last, NAME.json.
 
+    A page NAME.html of other scores goes: `write_report` makes one of these.
+
     Args:
       run: the run that predicted.
       predictions: from `predict_split`.
@@ -93,7 +95,10 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     files = {"confusion": confusion.name, "predictions": arrays.name}
     path = arrays.with_name(f"{predictions.name}.json")
     values = {**predictions.about, **files, **finite(scores)}
-    write_text(path, json.dumps(with_checksum(values), indent=2, allow_nan=False) + "\n")
+    text = json.dumps(with_checksum(values), indent=2, allow_nan=False) + "\n"
+    if not path.exists() or path.read_bytes() != text.encode():
+        path.with_suffix(".html").unlink(missing_ok=True)
+    write_text(path, text)
     return path
 
 

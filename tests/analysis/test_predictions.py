@@ -45,6 +45,17 @@ def test_predictions_of_a_network_without_a_run_go_to_the_working_directory(run,
     assert write_predictions(bare, predictions, {}) == Path("copy-report/test.json")
 
 
+def test_a_page_of_other_scores_goes_and_one_of_the_same_stays(run):
+    predictions, _ = predict_split(run, "test")
+    scores = run.score(predictions.logits, predictions.labels)
+    page = write_predictions(run, predictions, scores).with_suffix(".html")
+    page.write_text("their page")
+    write_predictions(run, predictions, scores)
+    assert page.exists()
+    write_predictions(run, predictions, scores | {"temperature": 2.0})
+    assert not page.exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"half of a zip file", b"PK\x03\x04"])
 def test_damaged_predictions_are_treated_as_missing(run, content):
     (run.workdir / "report").mkdir()

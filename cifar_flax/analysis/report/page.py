@@ -82,10 +82,10 @@ def write_report(
     matrix = confusion_matrix(predicted, predictions.labels, predictions.logits.shape[1])
     with drawing_style((*run.class_names, *run.preprocessing.coarse_names)):
         robustness = _robustness(writer, folder, predictions, dataset)
-        return write_page(
+        page = write_page(
             folder / f"{predictions.name}.html",
             "report.html",
-            title=f"{run.workdir.absolute().name}: {percent(scores['top1'])} top-1 on {predictions.split}",
+            title=f"{run.workdir.resolve().name}: {percent(scores['top1'])} top-1 on {predictions.split}",
             workdir=str(run.workdir),
             version=__version__,
             sections=[(id, text) for id, text in SECTIONS if robustness.get(id, True)],
@@ -106,6 +106,8 @@ def write_report(
             calibration=network.calibration,
             environment=environment_rows(run.workdir / "environment.json"),
         )
+    writer.remove_others()
+    return page
 
 
 def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.DataFrame") -> dict[str, Any]:

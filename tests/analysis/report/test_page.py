@@ -64,6 +64,15 @@ def report_of(run, tmp_path, names=None, **preprocessing):
     return Page(path.read_text()), path.parent / path.stem
 
 
+def test_pictures_that_a_page_no_longer_has_are_removed(tiny_workdir, tiny_data, tmp_path):
+    _, folder = report_of(Run.open(tiny_workdir), tmp_path)
+    (folder / "corruptions.png").write_bytes(b"of an earlier evaluation")
+    (folder / "notes.txt").write_bytes(b"of the user")
+    before = {path.name for path in folder.iterdir()}
+    report_of(Run.open(tiny_workdir), tmp_path)
+    assert {path.name for path in folder.iterdir()} == before - {"corruptions.png"}
+
+
 @pytest.fixture(scope="module")
 def report(tiny_workdir, tiny_cache, tmp_path_factory):
     """The page on a run and the folder of its pictures."""
