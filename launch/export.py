@@ -56,14 +56,14 @@ def main() -> None:
     run, how, dtype = open_run(_RUN.value), Format(_FORMAT.value), KernelDtype(_DTYPE.value or KernelDtype.FLOAT16)
     bare = isinstance(run, BareRun)
     network = run.network("best", ema=_WEIGHTS.value == "ema")
-    path = _output(run.workdir, network.file_stem, bare)
+    raw = run.has_ema and _WEIGHTS.value == "raw"  # other weights than those of the usual file
+    path = _output(run.workdir, network.file_stem + "-raw" * raw, bare)
     if not bare:
-        about = {"checkpoint": network.step, "ema": _WEIGHTS.value == "ema" or not run.has_ema, "tta": "none"}
-        scored = "test.json" if about["ema"] else "test_raw.json"
-        network.figures = _figures(run.workdir / "report" / scored, about)
+        about = {"checkpoint": network.step, "ema": not raw, "tta": "none"}
+        network.figures = _figures(run.workdir / "report" / ("test_raw.json" if raw else "test.json"), about)
     network = _as_exported(run, network, how, dtype)
     export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if is_bundled(_RUN.value) else None))
-    print(f"{path}: {_described(network, how, dtype)}, {_megabytes(path):.1f} MB")
+    print(f"{path}: {_described(network, how, dtype)}, {_size(path)}")
     if how is Format.HUGGINGFACE:
         print(f"hf upload USER/NAME {path}  puts it on the Hub, from where --run=hf:USER/NAME takes it")
 
@@ -75,6 +75,8 @@ def _output(workdir: Path, stem: str, bare: bool) -> Path:
         make_folder(workdir / "export")
         return workdir / "export" / file
     path = Path(_OUTPUT.value or file)
+    if path.suffix == ".safetensors" and _FORMAT.value != "safetensors":
+        raise UserError(f"--output={path}: a name by which --run knows weights, and {_FORMAT.value} is no such file")
     if _FORMAT.value == "safetensors" and path.suffix != ".safetensors":
         raise UserError(f"--output={path}: expected a name that ends in .safetensors, by which --run knows such a file")
     if not path.parent.is_dir():
@@ -143,8 +145,9 @@ def _described(network: "Network", how: "Format", dtype: "KernelDtype") -> str:
     return f"{computes}, with which top-1 is {figures['top1']:.2%} on {figures['n']:,} {figures['split']} images"
 
 
-def _megabytes(path: Path) -> float:
-    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path])) / 1e6
+def _size(path: Path) -> str:
+    count = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def load_weights(source: str | Path) -> Network | None:
         network = read_weights(path)
     elif is_exported(path):
         network = read_weights(path / WEIGHTS)
-        network.name = path.absolute().name
+        network.name = path.resolve().name
     else:
         return None
     check_variables(network, name)

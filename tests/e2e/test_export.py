@@ -58,7 +58,9 @@ def test_a_run_calibrated_after_it_was_evaluated_is_exported_with_its_own_calibr
 def test_weights_that_are_not_averaged_have_the_figures_that_were_measured_of_them(launch, tiny_run, tiny_data, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     raw = ("--run=run", "--weights=raw")
-    assert "not measured" in launch("export", *raw).stdout
+    done = launch("export", *raw)
+    assert "not measured" in done.stdout
+    assert "-raw.safetensors" in done.stdout  # beside the file of the averaged weights
     assert launch("evaluate", *raw, "--noreport").returncode == 0
     done = launch("export", *raw, "--dtype=float32", f"--output={run / 'model.safetensors'}")
     assert done.returncode == 0, done.stderr
@@ -70,6 +72,10 @@ def test_weights_that_are_not_averaged_have_the_figures_that_were_measured_of_th
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
+        (
+            ["--format=onnx", "--output=x.safetensors"],
+            "--output=x.safetensors: a name by which --run knows weights",
+        ),
         (["--format=onnx", "--dtype=float16"], "--dtype=float16: onnx computes in float32; --dtype is for safetensors and"),
         (["--license=mit"], "--license: only --format=huggingface has a model card"),
         (["--dtype=int8"], "--dtype=int8: value should be one of <float32|bfloat16|float16>"),
