@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from cifar_flax.config import Config
-from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.data.pictures.fit import Fit, fit_picture
 from cifar_flax.data.pictures.read import Picture, as_pictures, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
@@ -119,8 +120,8 @@ class Network:
         """Classifies pictures of any size. What a picture is classified with changes its probabilities by rounding alone.
 
         Args:
-          pictures: one picture: a path, the bytes of a file, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or, with
-            alpha, [H, W, 4]. Or several: a folder, a sequence of pictures, or uint8 [N, H, W, C].
+          pictures: one picture: a path, an open file or its bytes, a Pillow image, or uint8 [H, W], [H, W, 1], [H, W, 3] or,
+            with alpha, [H, W, 4]. Or several: a folder, a sequence of pictures, or uint8 [N, H, W, C].
           top: number of classes, 1 or more; all where there are fewer.
           fit: what becomes of a picture with another aspect ratio than the network's: "crop", "squash" or "pad".
           flip: whether to average the logits over the picture and its mirror image.
@@ -217,13 +218,16 @@ class Network:
           n, loss, top1 and the other entries of `evaluation.scores.scores`.
 
         Raises:
-          UserError: there is no such split, the data are missing, or they are not what the network was trained on; see
-            `data.provenance`.
+          UserError: there is no such split, the data are missing, or they are not what the network was trained on, see
+            `data.provenance`; or the labels are no whole numbers [N] of its classes.
         """
         if isinstance(data, str):
             dataset = load_as_trained(self.config.data, self.preprocessing, data, self.name)
         else:
-            dataset = in_order_of(data, self.preprocessing, "the data set", self.name)
+            if not isinstance(data, Dataset):
+                raise UserError(f"{type(data).__name__} is no data; expected the name of a split, or a cifar_flax.data.Dataset")
+            labels = checked_labels("the data set", np.asarray(data.labels), len(data.images), data.num_classes)
+            dataset = in_order_of(replace(data, labels=labels), self.preprocessing, "the data set", self.name)
         return self.score(self.logits(dataset.images, tta), dataset.labels)
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
@@ -41,7 +41,11 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 )
 _ALLOW_UNVERIFIED = flags.DEFINE_boolean("allow_unverified", False, "accept other rows as cifar10 or cifar100")
 _TEST_FRACTION = flags.DEFINE_float(
-    "test_fraction", 0.2, "of each class of pictures without splits, for the test split", lower_bound=0, upper_bound=0.9
+    "test_fraction",
+    None,
+    "of each class, for the test split of a set without one; default: 0.2 of pictures in CLASS/, else 0",
+    lower_bound=0,
+    upper_bound=0.9,
 )
 
 
@@ -51,6 +55,8 @@ def main() -> None:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
         raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
     splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value, _TEST_FRACTION.value)
+    if len(splits["train"].class_names) == 1:
+        logging.warning("%s: has a single class, %s; is it the right folder?", _ARCHIVE.value, splits["train"].class_names[0])
     key = cache.key_of(name, size)
     _write(key, splits, source, name)
     for split, dataset in splits.items():

@@ -81,6 +81,9 @@ def test_every_kind_of_picture_is_seen_alike(network, tmp_path):
     (tmp_path / "a.png").write_bytes(png(array))
     opaque = np.dstack([array, np.full((20, 30), 255, np.uint8)])
     pictures = [tmp_path / "a.png", str(tmp_path / "a.png"), png(array), Image.fromarray(array), array, opaque]
+    assert network.predict(io.BytesIO(png(array))) == network.predict(array)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert network.predict([array, file]) == network.predict([array, array])
     for picture in pictures:
         np.testing.assert_array_equal(network.view(picture), network.view(array))
         assert network.predict(picture) == network.predict(array)
@@ -168,8 +171,11 @@ def test_a_network_that_diverged_makes_no_predictions(network):
         ("none.png", r"none\.png: No such file or directory"),
         (np.zeros((8, 8, 2), np.uint8), r"uint8 \(8, 8, 2\) is no picture; expected uint8 \[H, W\]"),
         (np.zeros((8, 8, 3)), r"float64 \(8, 8, 3\) is no picture"),
-        (None, "^NoneType is no picture; expected a path, the bytes of a file, a Pillow image or an array of NumPy"),
+        (None, "^NoneType is no picture; expected a path, an open file or its bytes, a Pillow image or a NumPy array"),
         ([0.5], "^float is no picture"),
+        ({"a.png": 1}, "^dict is no picture"),
+        (io.BytesIO(), "^the picture: The file is empty"),
+        (io.StringIO("a"), "^StringIO gives text; open a picture in binary mode"),
         (np.zeros((0, 0, 3), np.uint8), r"^uint8 \(0, 0, 3\) is no picture"),
         (np.zeros((5, 0), np.uint8), r"^uint8 \(5, 0\) is no picture"),
         (Image.new("RGB", (0, 5)), "^a Pillow image of 0 x 5 pixels is no picture"),
@@ -204,6 +210,9 @@ def test_an_unknown_fit_is_refused(network):
 def test_a_folder_without_pictures_is_refused(network, tmp_path):
     with pytest.raises(UserError, match="no pictures in this folder"):
         network.predict(tmp_path)
+    (tmp_path / "a.HEIC").write_bytes(b"")
+    with pytest.raises(UserError, match="no pictures in this folder, but HEIC photographs, which are not read: save"):
+        network.predict(tmp_path)
 
 
 def test_scores_are_those_of_the_networks_logits(network):
@@ -214,6 +223,29 @@ def test_scores_are_those_of_the_networks_logits(network):
     assert actual["n"] == 45
     assert actual["top1"] == (probs.argmax(1) == split.labels).mean()
     assert actual["loss"] == pytest.approx(-np.log(probs[np.arange(45), split.labels]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([0, 1, -1], r"labels go from -1 to 1, expected 0 to 9"),
+        ([0, 1, 10], r"labels go from 0 to 10, expected 0 to 9"),
+        ([0, 1], r"labels are int64 \(2,\), expected integers \(3,\)"),
+        ([[0], [1], [2]], r"labels are int64 \(3, 1\), expected integers \(3,\)"),
+        ([0.0, 1.0, 2.0], r"labels are float64 \(3,\), expected integers"),
+    ],
+)
+def test_labels_that_are_none_are_refused_in_any_order_of_the_classes(network, labels, problem, turned):
+    names = network.class_names[::-1] if turned else network.class_names
+    data = Dataset(np.zeros((3, *network.preprocessing.image_shape), np.uint8), labels, names)
+    with pytest.raises(UserError, match=f"^the data set: {problem}"):
+        network.evaluate(data)
+
+
+def test_what_is_no_data_set_is_refused(network):
+    with pytest.raises(UserError, match=r"^NoneType is no data; expected the name of a split, or a cifar_flax\.data\.Dataset"):
+        network.evaluate(None)
 
 
 def test_other_classes_are_not_scored(network):

@@ -17,7 +17,7 @@ def visible(text: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Returns the first line of what an error says, for the end of a line of ours; its type if it says nothing."""
+    """Returns the first line that says something of an error, for the end of a line of ours; its type if there is none."""
     return _first_line(error) or type(error).__name__
 
 
@@ -28,4 +28,5 @@ def named_reason(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [""]
-    return visible(redact_passwords(lines[0]))[:LONGEST_REASON]
+    line = "; ".join(line.removeprefix("- ") for line in lines[1:]) if lines[0].endswith(":") else lines[0]  # tarfile's
+    return visible(redact_passwords(line))[:LONGEST_REASON]

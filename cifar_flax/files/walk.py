@@ -5,9 +5,16 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
+
+
+def is_shown(name: str) -> bool:
+    """Whether a file or folder of this name is somebody's: neither hidden nor LITTER."""
+    return not name.startswith(".") and name.lower() not in LITTER
+
 
 def files_below(folder: Path) -> list[Path]:
-    """Lists the files in a folder and below, without hidden ones and those in hidden folders.
+    """Lists the files in a folder and below, without hidden ones, LITTER, and those in such folders.
 
     Links to folders are followed. A folder that can be reached by several paths is listed once, by one without links where
     there is one, so that links in a circle come to an end.
@@ -30,7 +37,7 @@ def files_below(folder: Path) -> list[Path]:
                 continue
             listed.add((status.st_dev, status.st_ino))
             for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
-                if entry.name.startswith("."):
+                if not is_shown(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)

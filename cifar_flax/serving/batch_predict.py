@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_flax.data.pictures.files import SUFFIXES, pictures_in, read_bytes
+from cifar_flax.data.pictures.files import SUFFIXES, hint_of_heic, pictures_in, read_bytes
 from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import CifarFlaxError, UserError
@@ -104,5 +104,6 @@ def _is_address(argument: str) -> bool:
 
 def _read(path: Path) -> bytes:
     if path.is_dir():
-        raise UserError(f"no pictures in this folder (looked for *{', *'.join(SUFFIXES)})")
+        looked = f" (looked for *{', *'.join(SUFFIXES)})"
+        raise UserError(f"no pictures in this folder{hint_of_heic(path) or looked}")
     return read_bytes(path)

@@ -88,6 +88,10 @@ def test_an_imported_set_that_is_not_there_at_a_size_is_to_be_imported_at_it(tin
     again = "launch/import_data.py --name=mine --archive=PATH --image_size=16"
     assert str(error.value).startswith("mine was imported with 32 x 32 pixels; import it at this size too:  ")
     assert str(error.value).endswith(again)
+    with pytest.raises(
+        UserError, match=r"^mine was imported with 32 x 32 pixels, its own; leave out  --config\.data\.image_size=32$"
+    ):
+        load_dataset(DataConfig(name="mine", image_size=32), "train")
 
 
 def test_a_set_that_was_imported_at_a_size_alone_is_found_with_that_size(tiny, monkeypatch):

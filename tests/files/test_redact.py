@@ -7,6 +7,7 @@ from cifar_flax.files.redact import LONGEST_REASON, named_reason, reason
 ERRORS = [
     (ValueError("no number"), "no number", "ValueError: no number"),
     (ValueError("\n  first\nsecond"), "first", "ValueError: first"),
+    (OSError("not opened:\n- gz: cut short\n- tar: none"), "gz: cut short; tar: none", "OSError: gz: cut short; tar: none"),
     (AssertionError(), "AssertionError", "AssertionError"),
     (ConnectionError("\n"), "ConnectionError", "ConnectionError"),
     (OSError("\x1b[2J\u202e"), r"\x1b[2J\u202e", r"OSError: \x1b[2J\u202e"),

@@ -26,6 +26,12 @@ def pictures_in(folder: Path) -> list[Path]:
     return [path for path in files_below(folder) if is_picture(path.name)]
 
 
+def hint_of_heic(folder: Path) -> str:
+    """What to say behind "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
+    there = any(path.name.lower().endswith((".heic", ".heif")) for path in files_below(folder))
+    return ", but HEIC photographs, which are not read: save them as JPEG" if there else ""
+
+
 def read_bytes(path: Path | str, part: tuple[int, int] | None = None) -> bytes:
     """The content of a regular file, or a part of it, of at most `MAX_BYTES`.
 

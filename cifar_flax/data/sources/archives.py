@@ -9,7 +9,7 @@ from cifar_flax.data.pictures.files import is_picture, pictures_in
 from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources import cifar_archives, cifar_content, column_files, folders, huggingface, npz
 from cifar_flax.data.sources.cifar_batches import UNPACK
-from cifar_flax.data.sources.held_out import TEST_FRACTION
+from cifar_flax.data.sources.held_out import TEST_FRACTION, warn_of_no_test_split, with_test_split
 from cifar_flax.data.sources.label_tables import is_table
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import UserError
@@ -40,7 +40,7 @@ def read(
     name: str,
     image_size: int | None = None,
     allow_unverified: bool = False,
-    test_fraction: float = TEST_FRACTION,
+    test_fraction: float | None = None,
 ) -> ImportResult:
     """Reads CIFAR in any of its forms, an .npz file, Parquet or Arrow files, or pictures; folders of them, or zip files.
 
@@ -50,7 +50,8 @@ def read(
         are the one to read where both are there.
       image_size: pixels a side to resize to; None keeps the size of the images (pictures: 32).
       allow_unverified: accepts other rows under those two names.
-      test_fraction: of each class of pictures without splits, as in `folders.read`.
+      test_fraction: of each class of a set without a test split, as in `folders.read`; where it is None, of pictures in CLASS/
+        alone, which are divided without being asked for.
 
     Raises:
       UserError: the file is missing, damaged, not the data set that `name` says, or of an unknown kind.
@@ -70,6 +71,9 @@ def read(
     except ValueError as e:
         raise UserError(f"{path}: {e}") from None
     splits = _checked_name(path, name, splits, official, allow_unverified)
+    if test_fraction and splits.keys() == {"train"}:
+        splits = with_test_split(path, splits["train"], test_fraction)
+    warn_of_no_test_split(path, splits)
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
     return ImportResult(resized, source)
 
@@ -90,7 +94,7 @@ def _check_kind_and_size(path: Path) -> None:
         raise UserError(f"{path}: has {size:,} bytes, far more than such a file can need{unpack}")
 
 
-def _read_file(path: Path, name: str, image_size: int | None, test_fraction: float) -> dict[str, Dataset]:
+def _read_file(path: Path, name: str, image_size: int | None, test_fraction: float | None) -> dict[str, Dataset]:
     if path.suffix.lower() == ".npz":
         return npz.read(path)
     if path.suffix.lower() in column_files.SUFFIXES:
@@ -104,7 +108,7 @@ def _read_file(path: Path, name: str, image_size: int | None, test_fraction: flo
 
 
 def _read_folder(
-    path: Path, name: str, image_size: int | None, test_fraction: float, zip_file: Path | None = None
+    path: Path, name: str, image_size: int | None, test_fraction: float | None, zip_file: Path | None = None
 ) -> dict[str, Dataset]:
     if (cifar := cifar_archives.read_folder(path, name)) is not None:
         return cifar
@@ -114,7 +118,7 @@ def _read_folder(
     if inner and not pictures_in(path):
         first = "unpack the zip file, then " if zip_file else ""
         raise UserError(f"{path}: has no pictures, but the archive {inner[0].name!a}; {first}import that with --archive=PATH")
-    return folders.read(path, image_size, test_fraction, zip_file)
+    return folders.read(path, image_size, TEST_FRACTION if test_fraction is None else test_fraction, zip_file)
 
 
 def _checked_name(

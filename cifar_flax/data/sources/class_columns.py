@@ -1,5 +1,6 @@
 """The classes that a column of several Parquet or Arrow files names, by number or as text."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_classes(
     Raises:
       UserError: a file has a class that the first with names has not, or a label that is of no class.
     """
-    values = {file: list(file.values(column)) for of_split in files.values() for file in of_split}
+    values = {file: list(map(whole, file.values(column))) for of_split in files.values() for file in of_split}
     first = next((file for file in values if file.class_names(column)), None)
     if first is None:
         occurring = _occurring(where, column, values.values())
@@ -60,6 +61,8 @@ def _numbering(file: ColumnFile, column: str, names: tuple[str, ...], first: Col
 def _occurring(where: str, column: str, values: Iterable[Sequence[Any]]) -> list[Any]:
     """The texts or numbers that occur, sorted."""
     different = {composed(value) if isinstance(value, str) else value for of in values for value in of}
+    if None in different:
+        raise UserError(f"{where}: {column} has rows without a label; remove them")
     if not all(isinstance(value, int | str) for value in different):
         raise UserError(f"{where}: {column} has values that are neither text nor whole numbers")
     if len({isinstance(value, str) for value in different}) > 1:
@@ -80,6 +83,13 @@ def _labels(file: ColumnFile, column: str, values: Sequence[Any], numbering: Map
             f"from 0 to {classes - 1}; remove the rows without a label"
         )
     return np.array(labels, np.int32)
+
+
+def whole(value: Any) -> Any:
+    """A whole number that is stored as a float, as pandas does where a row has none, as an int; NaN as None."""
+    if not isinstance(value, float) or math.isinf(value):
+        return value
+    return None if math.isnan(value) else int(value) if value.is_integer() else value
 
 
 def _shown(value: Any) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, warn_once
-from cifar_flax.data.pictures.files import SUFFIXES
+from cifar_flax.data.pictures.files import SUFFIXES, hint_of_heic
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, with_test_split
+from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, warn_of_no_test_split, with_test_split
 from cifar_flax.data.sources.listing import Listing, list_pictures
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError
@@ -51,6 +51,7 @@ class FolderSource:
         version = self.version()
         with unpacked(self.path) if is_zip(self.path) else nullcontext(self.path) as folder:
             splits = read(folder, self.image_size, self.test_fraction, self.path)
+        warn_of_no_test_split(self.path, splits)
         cache.write(self.key(), splits, version, self.identity)
 
 
@@ -88,6 +89,8 @@ def read(
                 f"{path}: {deep:,} pictures lie further down than {path}/CLASS/; move them up into one folder for each class, "
                 "or name the folder that the classes lie in"
             )
+        if hint := hint_of_heic(path):
+            raise UserError(f"{path}: has no pictures{hint}")
         raise UserError(
             f"{path}: expected pictures in {path}/train/CLASS/ and {path}/test/CLASS/, or in {path}/CLASS/, {OR_TABLE}"
         )
@@ -141,6 +144,8 @@ def _listed(path: Path, origin: Path) -> Listing:
     if not path.is_dir():
         if path.exists():
             raise UserError(f"{path}: is no folder and no .zip file; unpack it if it is an archive, and name the folder")
+        if path.suffix:
+            raise UserError(f"{path}: no such folder or zip file")
         raise UserError(
             f"{path}: no such folder; expected {path}/train/CLASS/*.png and {path}/test/CLASS/*.png, or {path}/CLASS/*.png"
         )

@@ -1,5 +1,6 @@
 """Which images are the test split of a set that has none, or one without labels; a line says so."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,12 @@ def with_test_split(path: Path, dataset: Dataset, fraction: float) -> dict[str, 
 def warn_of_unlabelled_test_split(name: Path | str) -> None:
     """Says that a test split is left out."""
     warn_once("%s: left out: the test split, which has no labels", name)
+
+
+def warn_of_no_test_split(name: Path | str, splits: Mapping[str, Dataset]) -> None:
+    """Says where there is no test split."""
+    if "test" not in splits:
+        warn_once("%s: has no test split, which is what evaluate scores if it is not told otherwise", name)
 
 
 def as_test_split(name: Path | str, splits: dict[str, Dataset]) -> dict[str, Dataset]:

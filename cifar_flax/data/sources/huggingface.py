@@ -12,7 +12,7 @@ import numpy as np
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, check_splits, warn_once
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.class_columns import read_classes
+from cifar_flax.data.sources.class_columns import read_classes, whole
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
 from cifar_flax.data.sources.folders import DEFAULT_SIZE
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
@@ -171,7 +171,10 @@ def _split_of(path: Path, file: Path) -> str:
     for name in (file.stem, *(parent.name for parent in file.absolute().relative_to(folder.parent).parents)):
         if split := split_in_name(name):
             return split
-    raise UserError(f"{file}: neither its name nor that of its folder says which split it is: train, validation or test")
+    raise UserError(
+        f"{file}: neither its name nor that of its folder says which split it is, train, validation or test; rename it, "
+        "say to train.parquet"
+    )
 
 
 def _columns(file: ColumnFile) -> _Columns:
@@ -199,7 +202,7 @@ def _is_unlabelled(file: ColumnFile, column: str) -> bool:
     """Whether no picture of a file has a label."""
     if column not in file.columns:
         return True
-    labels = list(file.values(column))
+    labels = list(map(whole, file.values(column)))
     return bool(labels) and all(label in (-1, None) for label in labels)
 
 

@@ -16,8 +16,8 @@ from cifar_flax.data.pictures.files import is_picture, pictures_in
 from cifar_flax.data.sources.label_tables import Tables, is_table, read_tables, tables_in
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS
 from cifar_flax.errors import UserError
+from cifar_flax.files.walk import is_shown
 
-LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
 SHOWN = 4  # suffixes of other files
 
 
@@ -190,8 +190,7 @@ def _files_of_class(listing: Listing, split: str, name: str, folder: str) -> Ite
 
 def _entries(folder: Path | str) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in LITTER]
-    return sorted(visible, key=lambda entry: entry.name)
+        return sorted((entry for entry in entries if is_shown(entry.name)), key=lambda entry: entry.name)
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:

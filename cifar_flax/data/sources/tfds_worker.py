@@ -21,7 +21,7 @@ from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, checked_labels
 from cifar_flax.data.pictures.fit import fit_picture, to_picture
-from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.held_out import as_test_split, warn_of_no_test_split, warn_of_unlabelled_test_split
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.sources.tfds import ORIGIN
 from cifar_flax.errors import ConfigError, UserError
@@ -59,6 +59,8 @@ def _hosts(name: str) -> dict[str, Any]:
     except tfds.core.registered.DatasetNotFoundError:
         near = difflib.get_close_matches(base, tfds.list_builders(with_community_datasets=False), 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "the names are on https://www.tensorflow.org/datasets/catalog"
+        if os.path.exists(name):
+            hint = f"for the pictures there, name it folder:{name}; for an archive, import it"
         raise ConfigError(f"config.data.name: TensorFlow Datasets has no {name}; {hint}") from None
     return {"hosts": list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in urls))))}
 
@@ -100,6 +102,7 @@ def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
     if not splits:
         raise ConfigError(f"config.data.name: {name} has none of the splits {', '.join(SPLITS)}, only {', '.join(stored)}")
     splits = as_test_split(name, splits)
+    warn_of_no_test_split(name, splits)
     cache.write(cache.key_of(name, image_size), splits, f"{ORIGIN}, {builder.info.full_name}", name)
     return {"splits": {split: len(dataset) for split, dataset in splits.items()}}
 

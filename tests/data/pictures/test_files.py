@@ -35,8 +35,16 @@ def test_a_folder_that_several_links_lead_to_is_listed_once_by_its_own_path(tmp_
     assert names(tmp_path) == ["z/1.png"]
 
 
-def test_hidden_files_and_folders_hold_no_pictures(tmp_path):
-    for name in ("1.png", ".2.png", ".git/3.png", "a/.b/4.png", "a/5.PNG", "a/6.txt.bak"):
+def test_hidden_files_and_folders_and_those_of_operating_systems_hold_no_pictures(tmp_path):
+    for name in (
+        "1.png",
+        ".2.png",
+        ".git/3.png",
+        "a/.b/4.png",
+        "a/5.PNG",
+        "a/6.txt.bak",
+        "a/@eaDir/5.PNG/7.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()

@@ -94,6 +94,16 @@ def test_texts_in_one_file_and_numbers_in_another_are_refused(write):
         read(write("test", label=[0, 1]))
 
 
+def test_whole_numbers_that_pandas_stores_as_floats_are_labels(write):
+    assert read(write("train", label=[1.0, 0.0, 1.0])) == {"train": ["1", "0", "1"]}
+
+
+@pytest.mark.parametrize("labels", [[0, None, 1], [0.0, float("nan"), 1.0], ["a", None, "b"]])
+def test_rows_without_a_label_are_named_as_such(write, labels):
+    with pytest.raises(UserError, match="label has rows without a label; remove them"):
+        read(write("train", label=labels))
+
+
 @pytest.mark.parametrize("names", [3, {"a": 1}, [1, 2], None])
 def test_names_that_are_no_list_of_texts_are_none(write, names):
     assert read(write("train", {"label": names}, label=[0, 1])) == {"train": ["0", "1"]}

@@ -62,6 +62,9 @@ def test_folder_pictures_are_cropped_antialiased_and_turned_upright(tmp_path):
 
 def test_folders_that_cannot_be_read(tmp_path):
     refused(tmp_path, "/train/CLASS/")
+    (tmp_path / "heic" / "cat").mkdir(parents=True)
+    (tmp_path / "heic" / "cat" / "1.HEIC").write_bytes(b"")
+    refused(tmp_path / "heic", "has no pictures, but HEIC photographs, which are not read: save them as JPEG")
     root = make_folder(tmp_path / "pets")
     (root / "train" / "cat" / "z.jpg").write_bytes(b"no picture")
     (root / "train" / "cat" / "y.png").write_bytes((root / "train" / "cat" / "b.png").read_bytes()[:60])

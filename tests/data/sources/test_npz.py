@@ -28,10 +28,11 @@ def test_npz(tiny, tmp_path):
     assert_same(archives.read(path, "mine").splits, tiny)
 
 
-def test_npz_of_the_least(tmp_path):
+def test_npz_of_the_least(tmp_path, caplog):
     path = tmp_path / "a.npz"
     np.savez(path, train_images=np.zeros((4, 5, 6), np.uint8), train_labels=[0, 1, 2, 0])
     (data,) = archives.read(path, "mine").splits.values()
+    assert f"{path}: has no test split, which is what evaluate scores if it is not told otherwise" in caplog.messages
     assert data.images.shape == (4, 5, 6, 1)
     assert data.class_names == ("0", "1", "2")
     assert data.coarse_labels is None
@@ -150,6 +151,15 @@ def test_a_test_split_without_labels_is_left_out(tmp_path, caplog):
     (train,) = archives.read(tmp_path / "a.npz", "mine").splits.values()
     assert train.class_names == ("0", "1")
     assert f"{tmp_path}/a.npz: left out: the test split, which has no labels" in caplog.messages
+
+
+def test_a_part_becomes_the_test_split_where_there_is_none_and_one_is_asked_for(tmp_path):
+    images = np.zeros((10, 8, 8), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1] * 5)
+    splits = archives.read(tmp_path / "a.npz", "mine", test_fraction=0.4).splits
+    assert {name: len(data) for name, data in splits.items()} == {"train": 6, "test": 4}
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1] * 5, x_test=images, y_test=[0, 1] * 5)
+    assert len(archives.read(tmp_path / "a.npz", "mine", test_fraction=0.4).splits["train"]) == 10
 
 
 def test_labels_below_zero_are_refused(tmp_path):
