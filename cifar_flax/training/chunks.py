@@ -47,7 +47,11 @@ def _begun(number: float) -> int:
 
 
 class ChunkPlan:
-    """Which steps go into one dispatch; chunks end with an epoch and with a resolution."""
+    """Which steps go into one dispatch; chunks end with an epoch and with a resolution.
+
+    All have one length, but for single steps where another one would be needed: each length is a program to be compiled, for
+    seconds, and a dispatch takes a millisecond.
+    """
 
     def __init__(self, config: Config, steps_per_epoch: int, batch_bytes: int) -> None:
         """Plans the training of `config`, of whose batches the images take `batch_bytes`, as uint8."""
@@ -56,16 +60,18 @@ class ChunkPlan:
         self._resolutions = config.train.resolutions
         wanted = config.train.steps_per_dispatch
         automatic = 1 if jax.default_backend() == "cpu" else max(1, min(MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // batch_bytes))
-        self.longest = automatic if wanted == "auto" else wanted
+        self._length = _most_even(steps_per_epoch, automatic if wanted == "auto" else wanted)
 
     def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
         """Yields the chunks of an epoch, counted from 0, from update number `first` on, where a chunk has ended."""
         begin = epoch * self.steps_per_epoch
         end = min(begin + self.steps_per_epoch, self.total_steps)
-        stops = sorted({*range(begin, end, self.longest), *self._resolution_changes(), end})
+        stops = sorted({*range(begin, end, self._length), *self._resolution_changes(), end})
         for stop in stops:
             if first < stop <= end:
-                yield Chunk(first, stop - first, self.image_size(first))
+                length = self._length if stop - first == self._length else 1
+                for step in range(first, stop, length):
+                    yield Chunk(step, length, self.image_size(step))
                 first = stop
 
     def programs(self, first: int) -> Sequence[tuple[int | None, int]]:
@@ -93,3 +99,8 @@ class ChunkPlan:
 
     def _end(self, part: ResolutionConfig) -> int:
         return math.ceil(round(part.until * self.total_steps, EPOCH_DIGITS))
+
+
+def _most_even(steps: int, most: int) -> int:
+    """The length, up to `most`, of which an epoch takes the fewest dispatches, with one for each step that is left over."""
+    return min(range(min(steps, most), 0, -1), key=lambda length: steps // length + steps % length)

@@ -1,8 +1,9 @@
 import pytest
 
 from cifar_flax.config import Config, ResolutionConfig
-from cifar_flax.training.callbacks import Progress
+from cifar_flax.config.flags import load_config
 from cifar_flax.training.chunks import ChunkPlan, total_epochs
+from cifar_flax.training.progress import Progress
 
 STEPS_PER_EPOCH = 10
 BATCH_BYTES = 512 * 32 * 32 * 3
@@ -22,7 +23,9 @@ def lengths(config, epoch=0, first=None):
 
 
 def test_chunks_are_as_long_as_the_config_says_and_end_with_the_epoch(config):
-    assert lengths(config) == lengths(config, epoch=2) == [4, 4, 2]
+    assert lengths(config) == lengths(config, epoch=2) == [4, 4, 1, 1]
+    config.train.steps_per_dispatch = 7
+    assert lengths(config) == [5, 5]
     config.train.steps_per_dispatch = 1
     assert lengths(config) == [1] * STEPS_PER_EPOCH
     config.train.steps_per_dispatch = 100
@@ -32,6 +35,23 @@ def test_chunks_are_as_long_as_the_config_says_and_end_with_the_epoch(config):
 def test_auto_is_one_step_a_dispatch_on_a_cpu(config):
     config.train.steps_per_dispatch = "auto"
     assert lengths(config) == [1] * STEPS_PER_EPOCH
+
+
+@pytest.mark.parametrize(
+    ("steps", "most", "expected"), [(48, 32, 24), (97, 32, 32), (390, 32, 30), (390, 4, 4), (1, 32, 1), (31, 8, 6)]
+)
+def test_an_epoch_is_divided_into_the_fewest_dispatches(config, steps, most, expected):
+    config.train.steps_per_dispatch = most
+    chunks = list(ChunkPlan(config, steps, BATCH_BYTES).epoch(0, 0))
+    assert chunks[0].length == expected
+    assert {chunk.length for chunk in chunks} <= {expected, 1}
+    assert sum(chunk.length for chunk in chunks) == steps
+
+
+def test_the_published_speed_run_takes_six_programs_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    plan = ChunkPlan(load_config("fast:published"), 50_000 // 1024, 1024 * 32 * 32 * 3)
+    assert plan.programs(0) == [(20, 24), (20, 1), (24, 1), (24, 24), (None, 1), (None, 24)]
 
 
 @pytest.mark.parametrize(("side", "longest"), [(32, 10), (224, 3), (1024, 1)])
@@ -46,8 +66,8 @@ def test_training_may_end_within_an_epoch(config):
     config.train.epochs = 2.65  # 26.5 updates: one begun counts
     plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
     assert plan.total_steps == 27
-    assert [chunk.length for chunk in plan.epoch(2, 20)] == [4, 3]
-    assert plan.programs(0) == [(None, 4), (None, 2), (None, 3)]
+    assert [chunk.length for chunk in plan.epoch(2, 20)] == [4, 1, 1, 1]
+    assert plan.programs(0) == [(None, 4), (None, 1)]
     assert [step for step in range(1, 28) if plan.ends_epoch(step)] == [10, 20, 27]
     config.train.epochs = 0.3  # not 4 steps, though .3 * 10 may be above 3
     assert ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES).total_steps == 3
@@ -70,8 +90,8 @@ def test_chunks_end_where_images_grow(config):
     config.train.resolutions = (ResolutionConfig(until=0.5, size=16),)  # 15 of 30 updates
     plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
     chunks = [chunk for epoch in range(3) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)]
-    assert [chunk.image_size for chunk in chunks if chunk.end <= 15] == [16] * 5
-    assert [chunk.image_size for chunk in chunks if chunk.first >= 15] == [None] * 5
+    assert [chunk.length for chunk in chunks if chunk.image_size] == [4, 4, 1, 1, 4, 1]
+    assert [chunk.length for chunk in chunks if not chunk.image_size] == [1, 1, 1, 1, 1, 4, 4, 1, 1]
     assert sum(chunk.length for chunk in chunks) == 30
 
 
