@@ -1,5 +1,8 @@
 """The ways a command ends other than well, each with the exit code that scripts can rely on."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 RERUN_HINT = "run the same command to go on"
 RERUN_WITHOUT_RESTART = "run the same command without --restart to go on"  # which would begin again once more
 
@@ -29,7 +32,13 @@ class RunFailed(CifarFlaxError):
 
 
 class Diverged(RunFailed):
-    """The loss or the gradient is not finite: the same config would end the same way again."""
+    """The loss or the gradient is not finite: the same config would end the same way again.
+
+    Attributes:
+      ended: run directories of other seeds, which were trained to their end.
+    """
+
+    ended: Sequence[Path] = ()
 
 
 class Preempted(CifarFlaxError):

@@ -12,13 +12,14 @@ if __name__ == "__main__":
     startup.start(large_pages=True)  # before what takes long to import
 
 import importlib.util
+import math
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
 from cifar_flax.config.flags import define_config_flag, experiment_from_flags
-from cifar_flax.errors import UserError
+from cifar_flax.errors import Preempted, UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.runtime import app
 from cifar_flax.search.space import Space, fingerprint
@@ -35,6 +36,9 @@ _PRUNE = flags.DEFINE_bool("prune", True, "prune trials that are worse than the 
 _STORAGE = flags.DEFINE_string("storage", None, "SQLAlchemy URL of the database; default: SQLite in WORKDIR/study.db")
 _STUDY = flags.DEFINE_string("study", None, "name in the database; default: from the config, the space and the strategy")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the trials; default: runs/search/STUDY")
+_MAX_MINUTES = flags.DEFINE_float(
+    "max_minutes", None, "save, show what is finished, and end with exit code 75 after so long", lower_bound=0
+)
 _HEARTBEAT = flags.DEFINE_integer(
     "heartbeat",
     15,
@@ -55,7 +59,7 @@ def main() -> None:
     name = _STUDY.value or f"{experiment.name}-{space.path.stem}-{_STRATEGY.value}"
     workdir = Path(_WORKDIR.value or Path("runs") / "search" / name)
 
-    from cifar_flax.data.registry import load_dataset  # after the flags are checked: a typo should not wait for JAX and Optuna
+    # After the flags are checked: a typo should not wait for JAX and Optuna.
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
     from cifar_flax.search import report
     from cifar_flax.search.objective import Search, run_trials
@@ -65,7 +69,8 @@ def main() -> None:
 
     checkpoint_folder(workdir)
     enable_persistent_cache()
-    load_dataset(base.data, "train")  # before the study is made: one without data has no trials
+    search = Search(base, space, workdir, _FOLDS.value)
+    search.check()  # before the study is made: its trials would all fail
     workdir.mkdir(parents=True, exist_ok=True)
     study = Study(
         _STORAGE.value or sqlite_url(workdir / "study.db"),
@@ -74,13 +79,17 @@ def main() -> None:
         _STRATEGY.value,
         trials,
         seed=base.seed,
-        prune_from=max(1, int(base.train.epochs // 5)) if _PRUNE.value else None,
+        prune_from=max(1, math.ceil(base.train.epochs / 5)) if _PRUNE.value else None,
         fingerprint=fingerprint(base, folds=_FOLDS.value),
         heartbeat=_HEARTBEAT.value,
     )
-    search = Search(base, space, workdir, _FOLDS.value)
     with database_errors_explained():
-        run_trials(search, study, after_trial=lambda: report.write_table(search, study))
+        try:
+            run_trials(search, study, lambda: report.write_table(search, study), _MAX_MINUTES.value)
+        except Preempted:
+            if study.finished():
+                print(report.table(study, list(space.domains)), flush=True)
+            raise
         print(report.summarize(search, study, config_flags.get_config_filename(flags.FLAGS["config"])))
 
 

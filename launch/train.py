@@ -7,14 +7,15 @@ if __name__ == "__main__":
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags, logging
 
-from cifar_flax.config import DataConfig
+from cifar_flax.config import Config, DataConfig
 from cifar_flax.config.effects import without_effect
 from cifar_flax.config.flags import Experiment, define_config_flag, experiment_from_flags
-from cifar_flax.errors import UserError
+from cifar_flax.errors import Diverged
 from cifar_flax.runtime import app, distributed
 from cifar_flax.runtime.command_line import typed
 from cifar_flax.training.seed_folders import seed_folders
@@ -61,21 +62,18 @@ def main() -> None:
             )
 
     if hosts is None:
-        train()
+        try:
+            train()
+        except Diverged as e:
+            _summarize(experiment.config, e.ended)
+            raise
     elif distributed.is_worker():
         distributed.run_worker(lambda: app.report(train))
         return
     elif not distributed.supervise(_RESTART.value):
         return
     runs = seed_folders(workdir) if seeds > 1 else [workdir]
-    if experiment.config.log.writers:
-        from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib
-
-        for folder in runs:
-            try:
-                write_summaries(folder)
-            except UserError as e:  # its data have changed, say; the run is complete all the same
-                logging.warning("%s: trained, but its summary is not written: %s", folder, e)
+    _summarize(experiment.config, runs)
     split = _split_to_score(experiment.config.data, runs[0])
     print(f"evaluate it: {typed('evaluate')} --run={shlex.quote(str(workdir))}{split}")
 
@@ -87,6 +85,15 @@ def _experiment() -> Experiment:
         for line in without_effect(experiment.config, experiment.overridden):
             logging.warning(line)
     return experiment
+
+
+def _summarize(config: Config, runs: Sequence[Path]) -> None:
+    """Gives the trackers and TensorBoard their summaries of the runs that have ended."""
+    if config.log.writers and runs:
+        from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib
+
+        for folder in runs:
+            write_summaries(folder)
 
 
 def _split_to_score(data: DataConfig, run: Path) -> str:

@@ -65,7 +65,8 @@ def write_table(search: Search, study: Study) -> Path:
         writer = csv.DictWriter(buffer, [*COLUMNS, *names, *LAST_COLUMNS], lineterminator="\n")
         writer.writeheader()
         for rank, trial in enumerate(ranking(study), 1):
-            writer.writerow({**_row(rank, trial), **trial.params, "note": note(trial), "run": search.trial_path(trial)})
+            values = {name: str(value) if value is None else value for name, value in trial.params.items()}
+            writer.writerow({**_row(rank, trial), **values, "note": note(trial), "run": search.trial_path(trial)})
         write_text(path, buffer.getvalue())
     return path
 
@@ -84,7 +85,7 @@ def draw(search: Search, study: Study) -> list[str]:
     complete = [trial for trial in study.finished() if trial.state is TrialState.COMPLETE]
     varied = sum(len({str(trial.params[name]) for trial in complete}) > 1 for name in search.space.domains)
     if len(complete) < 2 or not varied:
-        return [f"no pictures: {len(complete)} trial{'s'[: len(complete) != 1]} came to an end, in {varied} values different"]
+        return ["no pictures: they take two complete trials, with different values"]
     mpl.use("Agg")
     plots = {"parallel_coordinates": _parallel_coordinates}
     if len(complete) >= IMPORTANT_TRIALS:

@@ -168,6 +168,10 @@ class Space:
                     f"(--space={self.path} at {describe(values)})"
                 )
 
+    def example(self) -> Values:
+        """The first values of all choices and the lower ends of all ranges."""
+        return {name: _extremes(domain)[0] for name, domain in self.domains.items()}
+
     def grid(self) -> list[Values]:
         """All combinations, the last domain's values changing fastest.
 
@@ -184,6 +188,7 @@ class Space:
     def fingerprint(self) -> dict[str, str]:
         """{name: value} that two equal spaces have in common, for comparing searches."""
         parts = {f"space {name}": str(domain) for name, domain in self.domains.items()}
+        parts["order of the space"] = ", ".join(self.domains)  # in which a grid counts and values are drawn
         if self.apply is not None:
             code = ast.unparse(ast.parse(self.path.read_bytes()))  # with all that apply() may call, and without comments
             parts["space apply()"] = hashlib.sha256(code.encode()).hexdigest()[:8]

@@ -1,10 +1,12 @@
-"""The list of trials that all processes of a search share, on Optuna's queue, heartbeats and retries.
+"""The list of trials that all processes of a search share, on Optuna's queue and heartbeats.
 
 A search of N trials has the indices 0 to N - 1. Each Optuna trial is an attempt at one index, its user attribute. An attempt
-fails when its process dies or is told to stop; Optuna's retry callback then queues another one with the same values. Where two
-processes queue an index at the same moment, the later attempt fails at once. So each index finishes once, whatever is killed.
+fails when its process dies or is told to stop; another one with the same values is then queued. Where two
+processes queue an index at the same moment, the later attempt fails at once. So each index finishes once, whatever is killed;
+one whose process dies again and again, as where the memory is too small, is left for the others.
 """
 
+import contextlib
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from cifar_flax.errors import UserError, WorkdirLocked
@@ -23,6 +25,9 @@ from cifar_flax.search.storage import open_storage, opening_explained
 MISSED_HEARTBEATS = 6  # after so many a process is taken for dead
 UNPRUNED_TRIALS = 5  # complete trials before any is pruned
 TRIAL_INDEX = "trial_index"  # user attribute of a trial
+LET_GO = "let go"  # user attribute of an attempt that a living process has ended
+PROGRESS = "progress"  # user attribute of an attempt: a list of numbers, the higher the further it has come
+DEATHS = "deaths"  # user attribute of an attempt: earlier ones whose process died without coming further
 FINGERPRINT = "search"  # user attribute of the study
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -132,12 +137,11 @@ class Study:
             states = {trial.state for trial in attempts}
             if states & {TrialState.RUNNING, *FINISHED} or in_use(index):
                 continue
-            if not attempts:
-                self.optuna.enqueue_trial(self._points[index] if self._points else {}, user_attrs={TRIAL_INDEX: index})
-            elif TrialState.WAITING not in states:
-                # Called here, not by the storage: attempts that were told to stop are retried too, and no folder in use is.
-                begun = max(attempts, key=lambda trial: (len(trial.params), trial.number))
-                RetryHeartbeatStaleTrialCallback()(self.optuna, begun)
+            if TrialState.WAITING not in states:
+                # Values that were drawn halfway are drawn again, from the beginning of their random numbers.
+                values = [trial.params for trial in attempts if trial.params.keys() == self._space.domains.keys()]
+                values.append(self._points[index] if self._points else {})
+                self.optuna.enqueue_trial(values[0], user_attrs={TRIAL_INDEX: index})
             return index
         return None
 
@@ -147,14 +151,17 @@ class Study:
 
         def attempt(trial: Trial) -> float:
             nonlocal error
-            self._check_needed(trial)
-            self.optuna.sampler = self._sampler(trial_index(trial))
             try:
+                self._check_needed(trial)
+                self.optuna.sampler = self._sampler(trial_index(trial))
                 for name, domain in self._space.domains.items():
                     _suggest(trial, name, domain)
+                trial.set_user_attr(DEATHS, self._deaths(trial))
                 return objective(trial)
-            except Exception as e:
-                error = e
+            except BaseException as e:
+                error = e if isinstance(e, Exception) and not isinstance(e, Superfluous) else None
+                with contextlib.suppress(Exception):  # whatever the database has to say, after what it may have raised just now
+                    trial.set_user_attr(LET_GO, True)
                 raise
 
         def report(_: optuna.Study, trial: FrozenTrial) -> None:
@@ -178,6 +185,17 @@ class Study:
         earlier = (t for t in self._attempts()[index] if t.number < trial.number)
         if index is None or index >= self.trials or any(t.state is not TrialState.FAIL for t in earlier):
             raise Superfluous
+
+    def _deaths(self, trial: Trial) -> int:
+        """How many earlier attempts at the index of a trial have died since one of them came further than those before."""
+        furthest: list[int] = []
+        deaths = 0
+        for attempt in self._attempts()[trial_index(trial)]:
+            if attempt.state is TrialState.FAIL and not attempt.user_attrs.get(LET_GO):
+                progress = attempt.user_attrs.get(PROGRESS, [])
+                deaths = 1 if progress > furthest else deaths + 1
+                furthest = max(furthest, progress)
+        return deaths
 
     def _sampler(self, index: int) -> BaseSampler:
         seed = int(np.random.SeedSequence((self._seed, index)).generate_state(1)[0])

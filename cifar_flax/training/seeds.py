@@ -74,15 +74,17 @@ def train_seeds(
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
     with Interrupt(max_minutes) as interrupt:
         train = _train_together if vmapped else _train_in_turn
-        diverged = train(runs, workdir, interrupt, restart, profile, layers)
+        diverged = train(runs, interrupt, restart, profile, layers)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
         print(_summarize(ended, workdir, [path.name for path in diverged]))
     if diverged:
-        raise Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
+        error = Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
+        error.ended = [run.workdir for run in ended]
+        raise error
 
 
 def _train_together(
-    runs: Sequence[SeedRun], workdir: Path, interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+    runs: Sequence[SeedRun], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
 ) -> dict[Path, str]:
     """Trains all runs in one program, which none of them leaves; returns that none has diverged."""
     try:
@@ -94,7 +96,7 @@ def _train_together(
 
 
 def _train_in_turn(
-    runs: Sequence[SeedRun], workdir: Path, interrupt: Interrupt, restart: bool, profile: bool, layers: bool
+    runs: Sequence[SeedRun], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
 ) -> dict[Path, str]:
     """Trains the runs one after another; returns the messages of those that have diverged."""
     diverged: dict[Path, str] = {}  # and not the errors, whose frames would keep a trainer in memory
@@ -102,7 +104,7 @@ def _train_in_turn(
         which = f"seed {run.config.seed}, {i + 1} of {len(runs)}"
         if broadcast_from_main(bool(interrupt.requested)):
             reason = interrupt.requested or "another process is told to stop"
-            raise Preempted(f"{reason}: stopped before {which}, in {workdir}; {RERUN_HINT}")
+            raise Preempted(f"{reason}: stopped before {which}, in {run.workdir.parent}; {RERUN_HINT}")
         if is_main_process():
             print(which, flush=True)
         others = [] if i else [later.workdir for later in runs[1:]]

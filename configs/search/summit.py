@@ -1,7 +1,7 @@
 """A search for `summit:minute` and `summit`: rates, averaging, smoothing and how many images are mixed.
 
     python launch/search.py --config=configs/summit.py:minute --space=configs/search/summit.py --strategy=tpe --trials=40 \
-        --config.data.validation_fraction=.1 --config.train.epochs=30 --config.optim.warmup_epochs=5
+        --config.data.validation_fraction=.1 --config.train.epochs=30 --config.optim.warmup_epochs=5 --max_minutes=12
 
 A quarter of the epochs of `:minute`, and 40 trials: meant for twelve minutes of an NVIDIA H200, where it has not been run.
 The spans hold the values of `summit`, `fast` and `fast:long`.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_flax.optim.optimizers import SGD
+from cifar_flax.optim import SGD
 from cifar_flax.run import Run
 from cifar_flax.training.loop import train
 
@@ -29,7 +29,7 @@ def long_run(scene, thorough):
     samples = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_FLAX_CACHE", str(scene.fresh("cache")))
-        train(config, workdir, after_epoch=lambda epoch, scores: samples.append(sample()))
+        train(config, workdir, after_epoch=lambda epoch, scores, over: samples.append(sample()))
         yield workdir, samples
 
 

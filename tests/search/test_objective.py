@@ -1,6 +1,7 @@
 import fcntl
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import jax
 import optuna
@@ -9,7 +10,10 @@ from optuna.trial import TrialState
 
 from cifar_flax.config.serialize import read_config
 from cifar_flax.errors import Diverged, Preempted, RunFailed, UserError, WorkdirLocked
+from cifar_flax.search import objective
 from cifar_flax.search.space import IntRange, Space
+from cifar_flax.search.study import Study, trial_index
+from cifar_flax.training.run_dir import OTHERWISE
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 
@@ -57,11 +61,39 @@ def test_trials_below_the_median_are_pruned(start, trainings, capsys):
     assert "trial 6: pruned after epoch 2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("epochs", [3, 0.1 * 3 * 10])
-def test_a_trial_is_not_pruned_after_its_last_epoch(start, trainings, epochs):
+def test_a_run_that_stopped_by_itself_is_complete_however_low_its_score(start, trainings):
     trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
-    _, study = start(trials=7, prune_from=3, epochs=epochs)
+    trainings.stops_after = 2
+    _, study = start(trials=7, prune_from=2)
     assert states(study) == [COMPLETE] * 7
+
+
+def test_a_trial_whose_process_always_dies_is_given_up_and_the_others_go_on(start, monkeypatch):
+    monkeypatch.setattr(Study, "_deaths", lambda self, trial: 3 if trial_index(trial) == 0 else 2)
+    _, study = start(trials=2)
+    assert states(study) == [PRUNED, COMPLETE]
+    assert study.finished()[0].user_attrs["failure"].startswith("its process died 3 times without a further epoch")
+
+
+def test_a_trial_is_not_pruned_after_its_last_epoch(start, trainings):
+    trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
+    _, study = start(trials=7, prune_from=3)
+    assert states(study) == [COMPLETE] * 7
+
+
+def test_each_run_is_summarized_once_it_has_ended_however(start, trainings):
+    trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
+    search, _ = start(trials=7, prune_from=2)
+    assert trainings.summarized == [search.folder(index) for index in range(7)]
+
+
+def test_a_folder_of_another_search_is_to_be_moved_away(start, trainings, tmp_path):
+    def score(config, epoch):
+        raise UserError(f"{tmp_path} holds a run with another config; {OTHERWISE}")
+
+    trainings.score = score
+    with pytest.raises(UserError, match=r"another config; move that folder away, and the trial is trained anew$"):
+        start()
 
 
 def test_folds_are_pruned_by_the_first_one(start, trainings):
@@ -75,6 +107,7 @@ def test_folds_are_pruned_by_the_first_one(start, trainings):
     ("error", "failure"),
     [
         (Diverged("the loss is not finite at step 7; try a lower rate"), "the loss is not finite at step 7"),
+        (MemoryError(), "out of memory"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes"), "out of memory"),
     ],
 )
@@ -120,6 +153,28 @@ def test_whatever_else_ends_the_process_leaves_the_trial_to_be_resumed(start, tr
     assert set(trained.values()) == {1}
     assert values(study) == [0.3] * 4
     assert study.finished()[1].intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+
+
+def test_after_its_minutes_a_search_ends_and_goes_on_when_it_is_started_again(start, trainings, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(objective, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=None))
+
+    def score(config, epoch):
+        clock[0] += 30.0 if config.augment.cutout < 2 else 0.0
+        if clock[0] > 150:
+            raise Preempted("--max_minutes=0.5 are over: saved at step 3")  # of the minute and a half that one trial takes
+        return epoch / 10
+
+    trainings.score = score
+    with pytest.raises(Preempted, match=r"^--max_minutes=2 are over: 1 of 4 trials are finished; run the same command"):
+        start(max_minutes=2)
+    assert trainings.max_minutes == [2.0, 0.5]
+    clock[0] = 0.0
+    with pytest.raises(Preempted, match=r"^--max_minutes=0\.5 are over: 2 of 4 trials are finished"):
+        start(max_minutes=0.5)  # over when the second trial has ended: no third begins
+    _, study = start()
+    assert values(study) == [0.3] * 4
+    assert Counter(trainings.epochs)[1, 0, 3] == 2  # the epoch that was cut off
 
 
 def test_a_trial_on_other_images_than_the_earlier_ones_is_refused_until_they_are_put_back(start, trainings):

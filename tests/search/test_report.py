@@ -105,7 +105,7 @@ def test_logarithmic_axes_are_labelled_with_numbers(low, high, expected, tmp_pat
 
 def test_one_trial_makes_no_pictures_and_says_so(start):
     search, study = start(trials=1)
-    assert report.draw(search, study) == ["no pictures: 1 trial came to an end, in 0 values different"]
+    assert report.draw(search, study) == ["no pictures: they take two complete trials, with different values"]
     assert not list(search.workdir.glob("*.png"))
 
 

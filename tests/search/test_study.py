@@ -10,8 +10,9 @@ import pytest
 from optuna.trial import TrialState
 
 from cifar_flax.errors import Preempted, UserError
+from cifar_flax.search import study as study_module
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space
-from cifar_flax.search.study import Study, trial_index
+from cifar_flax.search.study import DEATHS, PROGRESS, Study, trial_index
 from tests.conftest import ROOT
 
 SPACE = Space(Path("space.py"), {"rate": LogUniform(1e-4, 1e-1), "width": IntRange(1, 99), "name": Choice(("a", "b"))}, None)
@@ -123,6 +124,52 @@ def test_a_trial_that_was_told_to_stop_is_run_again_with_the_same_values(study):
     params = run(study(trials=2, seed=1))
     assert sorted(params) == [0, 1]
     assert params[0] == begun[0]
+
+
+def test_values_that_were_drawn_halfway_are_drawn_anew_and_are_the_same(study, monkeypatch):
+    undisturbed = run(study(trials=2, name="undisturbed"))
+    suggest, drawn = study_module._suggest, []
+
+    def die(trial, name, domain):
+        if drawn == ["rate"]:
+            raise KeyboardInterrupt
+        suggest(trial, name, domain)
+        drawn.append(name)
+
+    monkeypatch.setattr(study_module, "_suggest", die)
+    with pytest.raises(KeyboardInterrupt):
+        study(trials=2).run(lambda trial: 0.5)
+    monkeypatch.undo()
+    assert run(study(trials=2)) == undisturbed
+
+
+def test_another_order_of_the_domains_is_another_search(study):
+    study(GRID, "grid")
+    turned = Space(GRID.path, dict(reversed(GRID.domains.items())), None)
+    with pytest.raises(UserError, match=r"(?s)is another search; .*order of the space: x, y there, y, x now"):
+        study(turned, "grid")
+
+
+def test_deaths_of_a_trials_process_are_counted_since_its_last_further_epoch(study):
+    def die(epochs):
+        opened = study(trials=1)
+        opened._next(lambda index: False)
+        attempt = opened.optuna.ask({})
+        if epochs:
+            attempt.set_user_attr(PROGRESS, [0, epochs])
+        opened.optuna.tell(attempt, state=TrialState.FAIL)  # as by the heartbeats, with no word of the process itself
+
+    deaths = []
+
+    def objective(trial):
+        deaths.append(trial.user_attrs[DEATHS])
+        raise Preempted("SIGTERM: saved")
+
+    for epochs in (0, 0, 2, 2, 1):
+        die(epochs)
+        with pytest.raises(Preempted):
+            study(trials=1).run(objective)  # which ends by itself, and is no death
+    assert deaths == [1, 2, 1, 2, 3]
 
 
 @pytest.mark.slow

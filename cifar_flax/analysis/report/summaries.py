@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,6 +16,7 @@ from cifar_flax.analysis.report.examples import prediction_card
 from cifar_flax.config import Config
 from cifar_flax.config.defaults import changes, is_part_of
 from cifar_flax.config.serialize import flatten_config, to_dict
+from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
 from cifar_flax.training.records import read_epochs
@@ -25,14 +27,23 @@ DPI = 110
 SCORES = ("top1", "top5", "f1", "loss")
 
 
-def write_summaries(workdir: Path) -> None:
+def write_summaries(workdir: Path, pictures: bool = True) -> None:
     """Adds hyperparameters and final scores to what `config.log.writers` names, and pictures where config.log.pictures says so.
 
-    The pictures are of the best checkpoint on the validation split; without such a split there are none.
+    The pictures are of the best checkpoint on the validation split; without such a split there are none. What cannot be read,
+    because the data have changed, say, is a warning: the run is complete all the same.
 
-    Raises:
-      UserError: as `Run.open` and `Run.predict`.
+    Args:
+      workdir: of a run that has ended.
+      pictures: whether to add any, for which the network is compiled once more.
     """
+    try:
+        _write_summaries(workdir, pictures)
+    except UserError as e:
+        logging.warning("%s: trained, but its summary is not written: %s", workdir, e)
+
+
+def _write_summaries(workdir: Path, pictures: bool) -> None:
     run = Run.open(workdir)
     best, last = run.step("best"), run.step("latest")
     writers = open_writers(Session(workdir, run.config, last, last, finished=True))
@@ -41,7 +52,7 @@ def write_summaries(workdir: Path) -> None:
             stack.callback(writer.close)
         for writer in writers:
             writer.hyperparameters(best, hyperparameters(run.config), _scores(workdir, best))
-        if writers and run.config.log.pictures and run.config.data.validates:
+        if pictures and writers and run.config.log.pictures and run.config.data.validates:
             for name, picture in _pictures(run):
                 for writer in writers:
                     writer.picture(best, name, picture)
