@@ -20,10 +20,10 @@ from cifar_flax.files.checksum import verify_checksum, with_checksum
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training import checkpoint_files
-from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.chunks import Chunk
+from cifar_flax.training.progress import Progress
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.write_queue import WriteQueue
 

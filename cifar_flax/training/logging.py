@@ -18,6 +18,7 @@ from cifar_flax.training.records import Records, curves
 from cifar_flax.training.step import METRICS
 from cifar_flax.training.timing import StepTimer
 from cifar_flax.training.writers import Session, open_writers
+from cifar_flax.training.writers.sending import Sender
 
 
 class MetricLogger:
@@ -81,6 +82,12 @@ class MetricLogger:
         """Returns once what was recorded outlasts a power cut, as a checkpoint does."""
         if self._records:
             self._records.sync()
+
+    def hurry(self, deadline: float) -> None:
+        """Has `close` wait for no tracker after that time of the monotonic clock."""
+        for writer in self._writers:
+            if isinstance(writer, Sender):
+                writer.hurry(deadline)
 
     def close(self) -> None:
         """Closes records and writers."""

@@ -20,12 +20,12 @@ from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.checks import found_alike, given_alike
 from cifar_flax.training.profiling import Profiler
-from cifar_flax.training.run_dir import set_aside, with_recorded_dtype
+from cifar_flax.training.run_dir import move_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.trainer import Scores, Trainer
 
-AfterEpoch = Callable[[int, Scores], None]
+AfterEpoch = Callable[[int, Scores, bool], None]
 
 
 @standard_arithmetic()
@@ -48,9 +48,9 @@ def train(
       config: a checked config, of one seed.
       workdir: the run directory, made where it is not there.
       restart: moves the run that is there aside and begins again.
-      after_epoch: called with the number of each epoch that ends, counted from 1, and its validation scores, empty where there
-        is no validation set. An exception in it ends the run, with everything saved. Not called again for epochs completed
-        before a resume.
+      after_epoch: called with the number of each epoch that ends, counted from 1, its validation scores, empty where there is
+        no validation set, and whether training is over. An exception in it ends the run, with everything saved. Not called
+        again for epochs completed before a resume.
       profile: records a trace of a few steps.
       max_minutes: after which it saves and ends as after SIGTERM.
       layers: prints the table of layers, in place of a line on the network.
@@ -123,7 +123,7 @@ def fit(
     consensus = StopConsensus()
     if restart:
         _begin_again(interrupt, [*workdirs, *others])
-    with Runs(trainer, workdirs) as runs, Profiler(workdirs[0] if profile else None) as profiler:
+    with Runs(trainer, workdirs) as runs, Profiler(workdirs[0] if profile else None, trainer.program_text) as profiler:
         if initial is not None:
             trainer.compile_ahead(0)  # while the run directories are prepared
         state, step = runs.restore(initial, layers)
@@ -139,9 +139,9 @@ def fit(
                     if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(chunk)):
                         runs.save(step, state)
                 runs.flush()
-                state = runs.end_epoch(step, state, scores := trainer.evaluate(state, check))
+                state = runs.end_epoch(step, state, scores := _evaluate(trainer, state, interrupt))
                 if after_epoch is not None:
-                    after_epoch(runs.epochs_done, scores[0].get("validation", {}))
+                    after_epoch(runs.epochs_done, scores[0].get("validation", {}), runs.done)
                 if not runs.done:  # a run that has ended is not stopped
                     consensus(step, state, interrupt, False, runs.timer.steps_per_second, now=True)
         except StopRequested as stop:
@@ -150,10 +150,18 @@ def fit(
     return state
 
 
+def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt) -> list[dict[str, Scores]]:
+    """The scores of each seed. One host stops between batches; several, which stop together, after the last one."""
+    if jax.process_count() == 1:
+        return trainer.evaluate(state, interrupt.check)
+    with interrupt.unhurried():
+        return trainer.evaluate(state)
+
+
 def _begin_again(interrupt: Interrupt, workdirs: Sequence[Path]) -> None:
     """Moves the runs that are there aside, and takes note of it as soon as one of them is."""
     for workdir in workdirs:
-        run_on_main_process(lambda w=workdir: set_aside(w))  # type: ignore[misc]
+        run_on_main_process(lambda w=workdir: move_aside(w))  # type: ignore[misc]
         interrupt.begun_again = True
 
 

@@ -1,5 +1,6 @@
-"""A trace of a few training steps, for TensorBoard and Perfetto."""
+"""A trace of a few training steps, for TensorBoard and Perfetto, and which layer each of its operations belongs to."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -7,22 +8,28 @@ from typing import TypeVar
 
 import jax
 
+from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.training.chunks import Chunk
 
 T = TypeVar("T")
+OPERATIONS = "operations.tsv"  # beside the trace
+INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata=\{[^}]*op_name="([^"]*)"', re.MULTILINE)  # of XLA's HLO
 SKIPPED, TRACED = 3, 5  # dispatches: the first ones compile
 
 
 class Profiler:
     """Context that traces the fourth to eighth dispatch of this process into WORKDIR/tensorboard/plugins/profile.
 
-    It says so in the end. A trace that is still open then, for whatever reason, is written with the steps it has.
+    It says so in the end. A trace that is still open then, for whatever reason, is written with the steps it has. Beside it is
+    OPERATIONS: a line for each operation of each program that was traced, with tabs between its name in the trace, what it
+    computes, as jit(train_step)/ConvNet/block0/conv0/..., and the program, which is that of so many steps at so many pixels.
     """
 
-    def __init__(self, workdir: Path | None) -> None:
-        """Traces nothing where `workdir` is None."""
+    def __init__(self, workdir: Path | None, program_text: Callable[[Chunk], str] = lambda chunk: "") -> None:
+        """Traces nothing where `workdir` is None; `program_text` gives the HLO of the program of a chunk."""
         self._workdir, self._calls, self._steps, self._tracing = workdir, 0, 0, False
+        self._program_text, self._chunks = program_text, dict[str, Chunk]()
 
     def call(self, chunk: Chunk, step: Callable[[], T]) -> T:
         """Calls `step`, which dispatches a chunk, and waits for it where it is traced."""
@@ -35,6 +42,7 @@ class Profiler:
         with jax.profiler.StepTraceAnnotation("train", step_num=chunk.first):
             result = jax.block_until_ready(step())
         self._steps += chunk.length
+        self._chunks[f"{chunk.length} steps, {chunk.image_size or 'all'} pixels"] = chunk
         if self._calls == SKIPPED + TRACED:
             self._stop()
         return result
@@ -60,3 +68,16 @@ class Profiler:
         if self._tracing:
             self._tracing = False
             jax.profiler.stop_trace()
+            assert self._workdir is not None  # nosec B101 # for the type checker: something was traced
+            folder = max((self._workdir / "tensorboard" / "plugins" / "profile").iterdir())  # named by the time
+            lines = [
+                f"{name}\t{computes}\t{program}\n"
+                for program, chunk in self._chunks.items()
+                for name, computes in sorted(operations(self._program_text(chunk)).items())
+            ]
+            write_text(folder / OPERATIONS, "".join(lines))
+
+
+def operations(hlo: str) -> dict[str, str]:
+    """What each instruction of a compiled program computes, by its name there and in a trace."""
+    return dict(INSTRUCTION.findall(hlo))

@@ -66,7 +66,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing) ->
     return lock
 
 
-def set_aside(workdir: Path) -> None:
+def move_aside(workdir: Path) -> None:
     """Moves the run or the seeds in `workdir`, where there are any, to `workdir.1`, `.2` and so on, and leaves an empty folder.
 
     Of a seed whose folder lies in a run, it is that run's folder which is moved.

@@ -1,6 +1,7 @@
 """The run directories that one training fills: one, or one a vmapped seed, each the same as if its seed were trained alone."""
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,22 +13,24 @@ import jax
 import numpy as np
 
 from cifar_flax.config import Config
+from cifar_flax.errors import Preempted
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.divergence import check_weights
 from cifar_flax.training.logging import MetricLogger
+from cifar_flax.training.progress import Progress
 from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.timing import StepTimer
 from cifar_flax.training.trainer import Scores, Trainer
 
+TRACKER_SECONDS = 3.0  # that all trackers together have to send the rest, once everything is saved after SIGTERM
 SLOW_SECONDS = 0.5  # of a dispatch; waiting for one costs nothing then, and SIGTERM need not wait for two
 
 
@@ -202,6 +205,11 @@ class Runs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Preempted):
+            deadline = time.monotonic() + TRACKER_SECONDS
+            for run in self._runs:
+                if run.logger is not None:
+                    run.logger.hurry(deadline)
         self._stack.__exit__(kind, error, trace)
 
     def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:

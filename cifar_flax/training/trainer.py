@@ -246,6 +246,11 @@ class Trainer:
         """
         return self._programs.get((chunk.image_size, chunk.length), check)(state, self._device_constants, chunk_data)
 
+    def program_text(self, chunk: Chunk) -> str:
+        """The HLO of the program that makes the steps of a chunk, as XLA has optimized it."""
+        program: Any = self._programs.get((chunk.image_size, chunk.length))  # a jax.stages.Compiled
+        return program.as_text() or ""
+
     @cached_property
     def teacher(self) -> "Teacher | None":
         """Loaded where the config names one; raises as `load_teacher`."""

@@ -10,10 +10,10 @@ from flax.training.early_stopping import EarlyStopping
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.evaluation.metrics import Metrics
-from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints, digest
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.chunks import Chunk
+from cifar_flax.training.progress import PlateauState, Progress
 from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.state import TrainState
 

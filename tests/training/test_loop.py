@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import time
 
 import jax
 import numpy as np
@@ -16,7 +17,10 @@ from cifar_flax.config import AugmentConfig, Dtype, GlobalPool, ResolutionConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import ConfigError, Diverged, Preempted, UserError
 from cifar_flax.models import BlockConfig
-from cifar_flax.optim.optimizers import SGD
+from cifar_flax.optim import SGD
+from cifar_flax.runtime import preemption
+from cifar_flax.runtime.preemption import Interrupt
+from cifar_flax.training import loop
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.loop import train
@@ -118,7 +122,7 @@ def test_scores_of_each_epoch_are_handed_over_and_an_exception_ends_the_run(conf
 
     seen = {}
 
-    def after_epoch(epoch, scores):
+    def after_epoch(epoch, scores, over):
         seen[epoch] = scores
         if epoch == 2:
             raise Pruned
@@ -132,7 +136,7 @@ def test_scores_of_each_epoch_are_handed_over_and_an_exception_ends_the_run(conf
         assert [epoch[f"validation_{name}"] for epoch in epochs] == [seen[epoch][name] for epoch in (1, 2)]
 
     seen.clear()
-    train(config, tmp_path / "run", after_epoch=lambda epoch, scores: seen.update({epoch: scores}))
+    train(config, tmp_path / "run", after_epoch=lambda epoch, scores, over: seen.update({epoch: scores}))
     assert list(seen) == [3]
 
 
@@ -171,6 +175,22 @@ def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_
     monkeypatch.setattr(Trainer, "evaluate", ask)
     train(config, tmp_path / "run")
     assert len(of_kind("epoch", tmp_path / "run")) == 1
+
+
+def test_several_hosts_end_a_validation_before_they_stop(monkeypatch):
+    class SlowTrainer:
+        def evaluate(self, state):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            return [{"validation": {}}]
+
+    left = []
+    monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(Interrupt, "_leave", lambda self, reason: left.append(reason))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with Interrupt() as interrupt:
+        assert loop._evaluate(SlowTrainer(), None, interrupt) == [{"validation": {}}]
+        assert (interrupt.requested, left) == ("SIGTERM", [])
 
 
 def test_training_resumes_where_it_was_stopped(config, training, monkeypatch):
@@ -232,7 +252,7 @@ def test_a_run_in_bfloat16_that_was_stopped_ends_bitwise_equal(tiny_data, tiny_c
     tiny_config.train.dtype, tiny_config.model.blocks[0].features = Dtype.BFLOAT16, (64, 64)
     config, states = validated(tiny_config), []
 
-    def stop(epoch, scores):
+    def stop(epoch, scores, over):
         signal.raise_signal(signal.SIGTERM)
 
     for name, after_epoch in (("whole", None), ("stopped", stop)):
@@ -252,7 +272,7 @@ def test_a_last_epoch_that_is_cut_off_is_validated_recorded_and_resumed_like_any
     assert (last["epoch"], last["step"]) == (2, steps_per_epoch + math.ceil(steps_per_epoch / 2))
     assert int(states[0].step) == last["step"]
     with pytest.raises(Preempted):
-        train(validated(config), tmp_path / "stopped", after_epoch=lambda epoch, scores: signal.raise_signal(signal.SIGTERM))
+        train(validated(config), tmp_path / "stopped", after_epoch=lambda *ended: signal.raise_signal(signal.SIGTERM))
     states.append(jax.device_get(train(validated(config), tmp_path / "stopped")))
     jax.tree.map(np.testing.assert_array_equal, *states)
 

@@ -1,12 +1,13 @@
 import gzip
 import json
+import re
 
 import jax.numpy as jnp
 import pytest
 
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.loop import train
-from cifar_flax.training.profiling import SKIPPED, TRACED, Profiler
+from cifar_flax.training.profiling import OPERATIONS, SKIPPED, TRACED, Profiler
 
 
 def traces(workdir):
@@ -63,4 +64,7 @@ def test_the_first_of_several_seeds_has_the_trace(tiny_data, tiny_config, traini
         if event.get("name") == "train" and "step_num" in event.get("args", {})
     ]
     assert sorted({int(step) for step in named}) == [3, 4, 5, 6, 7]
+    lines = [line.split("\t") for line in (trace.parent / OPERATIONS).read_text().splitlines()]
+    convolutions = [name for name, computes, _ in lines if re.search(r"ConvNet.*/conv_general_dilated", computes)]
+    assert set(convolutions) & {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
     assert list(trace.parent.glob("*.xplane.pb"))

@@ -17,7 +17,7 @@ from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.runtime import app
 from cifar_flax.training import run_dir
-from cifar_flax.training.run_dir import in_use, open_run_dir, set_aside
+from cifar_flax.training.run_dir import in_use, move_aside, open_run_dir
 from cifar_flax.training.seed_folders import SUMMARY
 from cifar_flax.training.trainer import Trainer
 from tests.helpers.picture_folders import fill, save
@@ -65,7 +65,7 @@ def test_recorded_hashes_are_of_the_pictures_that_are_trained_on_while_others_ar
 def test_an_exported_network_is_not_taken_for_a_damaged_run(tiny_config, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "cifar_flax"}')  # as transformers would read it
     (tmp_path / "model.safetensors").write_bytes(b"")
-    for call in (lambda: open_run_dir(tmp_path, validated(tiny_config), PREPROCESSING), lambda: set_aside(tmp_path)):
+    for call in (lambda: open_run_dir(tmp_path, validated(tiny_config), PREPROCESSING), lambda: move_aside(tmp_path)):
         with pytest.raises(UserError, match=r"holds an exported network, not a run; choose another --workdir$"):
             call()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
@@ -154,7 +154,7 @@ def test_a_run_behind_a_link_is_begun_again_behind_the_same_link(tiny_config, tm
     open_run_dir(tmp_path / "scratch" / "run", config, PREPROCESSING).close()
     (tmp_path / "scratch" / "run" / "metrics.jsonl").write_text("old")
     link.symlink_to("scratch/run")
-    set_aside(link)
+    move_aside(link)
     open_run_dir(link, config, PREPROCESSING).close()
     assert link.is_symlink()
     assert not (link / "metrics.jsonl").exists()
@@ -168,7 +168,7 @@ def test_the_folder_that_one_is_in_is_not_renamed(tiny_config, tmp_path, monkeyp
     (tmp_path / "run" / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     with pytest.raises(UserError, match="is the folder that you are in"):
-        set_aside(Path(workdir))
+        move_aside(Path(workdir))
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     open_run_dir(Path(workdir), config, PREPROCESSING).close()
 
@@ -218,7 +218,7 @@ def test_restart_moves_checkpoints_aside_whose_config_json_is_gone(tiny_config, 
     config = validated(tiny_config)
     begun(tmp_path / "run", config)
     other = with_rate(config, 0.5)
-    set_aside(tmp_path / "run")
+    move_aside(tmp_path / "run")
     open_run_dir(tmp_path / "run", other, PREPROCESSING).close()
     assert (tmp_path / "run.1" / "checkpoints" / "9").is_dir()
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -314,7 +314,7 @@ def test_a_run_and_the_seeds_of_another_are_not_mixed_in_one_folder(tiny_config,
         open_run_dir(workdir / "seed0", config, PREPROCESSING)
     assert not (workdir / "seed0").exists()
     for seed in ("seed0", "seed1"):  # the second finds what the first has left
-        set_aside(workdir / seed)
+        move_aside(workdir / seed)
         open_run_dir(workdir / seed, config, PREPROCESSING).close()
     assert sorted(path.name for path in workdir.iterdir()) == ["seed0", "seed1"]
     assert (tmp_path / "run.1" / "checkpoints" / "9").is_dir()
@@ -322,8 +322,8 @@ def test_a_run_and_the_seeds_of_another_are_not_mixed_in_one_folder(tiny_config,
     with pytest.raises(UserError, match=r"run holds a run for each of several seeds, and cannot hold .*--restart"):
         open_run_dir(workdir, config, PREPROCESSING)
     with open_run_dir(workdir / "seed1", config, PREPROCESSING), pytest.raises(WorkdirLocked, match=r"training in .*seed1;"):
-        set_aside(workdir)
-    set_aside(workdir)
+        move_aside(workdir)
+    move_aside(workdir)
     open_run_dir(workdir, config, PREPROCESSING).close()
     assert not (workdir / "seed0").exists()
     assert (tmp_path / "run.2" / "seed1" / "config.json").exists()
@@ -332,7 +332,7 @@ def test_a_run_and_the_seeds_of_another_are_not_mixed_in_one_folder(tiny_config,
 def test_the_scores_of_seeds_that_are_moved_aside_do_not_choose_among_the_new_ones(tiny_config, tmp_path):
     trained(tmp_path / "seed0", validated(tiny_config))
     (tmp_path / SUMMARY).write_text('{"score": "validation top-1", "seeds": {"seed0": 0.5}}')
-    set_aside(tmp_path / "seed1")
+    move_aside(tmp_path / "seed1")
     assert (tmp_path / SUMMARY).exists()  # nothing was moved
-    set_aside(tmp_path / "seed0")
+    move_aside(tmp_path / "seed0")
     assert not (tmp_path / SUMMARY).exists()

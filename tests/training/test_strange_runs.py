@@ -16,8 +16,8 @@ from cifar_flax.errors import CifarFlaxError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import HASH, dumps_checksummed, read_checksummed
 from cifar_flax.run import Run
-from cifar_flax.training.callbacks import PlateauState, Progress
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.progress import PlateauState, Progress
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.seed_folders import seed_folders

@@ -15,9 +15,9 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.runtime.devices import data_parallel_mesh
-from cifar_flax.training.callbacks import Progress
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.loop import train
+from cifar_flax.training.progress import Progress
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.transfer import init_from_run, load_source

@@ -74,9 +74,16 @@ class MLflow:
         self._client.set_terminated(self.id)
 
     def _begin(self, session: Session, artifacts: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", session.group)
-        experiment = self._client.get_experiment_by_name(name)
-        place = experiment.experiment_id if experiment else self._client.create_experiment(name, artifact_location=artifacts)
+        find = self._client.get_experiment_by_name
+        try:
+            place = there.experiment_id if (there := find(name)) else self._client.create_experiment(name, artifacts)
+        except MlflowException:
+            if (there := find(name)) is None:
+                raise
+            place = there.experiment_id  # another process has made it just now
         run_id: str = self._client.create_run(place, run_name=session.name).info.run_id
         return run_id
 

@@ -51,6 +51,7 @@ class Sender:
         make_folder(self._path.parent)
         self._write_state()
         self._failed = self._closing = False
+        self._deadline = math.inf
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -87,18 +88,21 @@ class Sender:
 
         self._put(send)
 
+    def hurry(self, deadline: float) -> None:
+        """Has `close` wait no longer than until then, by the monotonic clock."""
+        self._deadline = deadline
+
     def close(self) -> None:
         """Waits until all is sent, but not for long; then nothing more is sent."""
         self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        begin = time.monotonic()
+        deadline = min(begin + CLOSE_SECONDS, self._deadline)
+        self._thread.join(max(0.0, deadline - begin))
         if self._thread.is_alive():
             self._closing = True
-            self._thread.join(STATE_SECONDS)  # until what is on its way has arrived, and is noted
-            logging.warning(
-                "%s: not all was sent within %.0f s; the same command, without --restart, sends the rest",
-                self._name,
-                CLOSE_SECONDS,
-            )
+            # Until what is on its way has arrived, and is noted; several that share a deadline do so at the same time.
+            self._thread.join(max(0.0, deadline + STATE_SECONDS - time.monotonic()))
+            logging.warning("%s: not all was sent in time; the same command, without --restart, sends the rest", self._name)
 
     def _new(self, step: int, values: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if step > self._sent.get(name, -1)}

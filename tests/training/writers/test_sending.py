@@ -1,6 +1,7 @@
 """Writers of a user's own, as `config.log.writers = ("my_tracker:Tracker",)` names them: what is sent, once, whatever fails."""
 
 import json
+import signal
 import sys
 import threading
 
@@ -9,7 +10,8 @@ import pytest
 
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import validated
-from cifar_flax.errors import ConfigError, Diverged, UserError
+from cifar_flax.errors import ConfigError, Diverged, Preempted, UserError
+from cifar_flax.training import runs
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import curves, read_records
 from cifar_flax.training.seeds import train_seeds
@@ -79,7 +81,7 @@ def recorded(run):
 
 
 def test_a_run_that_is_stopped_and_resumed_sends_each_point_of_metrics_jsonl_once(tmp_path, tiny_data, config):
-    def stop(epoch, scores):
+    def stop(epoch, scores, over):
         raise Diverged("stopped")
 
     run = tmp_path / "folder" / "run"
@@ -130,6 +132,20 @@ def test_a_slow_tracker_gets_the_rest_from_the_next_process_and_nothing_twice(tm
             thread.join()
         assert points(tmp_path) == [("step/loss", step, 0.5) for step in range(1, sent_by_then + 1)]
     assert [record.message for record in caplog.records if "not all was sent" in record.message]
+
+
+def test_a_run_that_is_told_to_stop_does_not_wait_long_for_its_trackers(
+    tmp_path, tiny_data, config, tracker, monkeypatch, caplog
+):
+    gone = threading.Event()
+    monkeypatch.setattr(tracker.Tracker, "scalars", lambda *args: gone.wait())
+    monkeypatch.setattr(sending, "CLOSE_SECONDS", 1e4)
+    monkeypatch.setattr(sending, "STATE_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "TRACKER_SECONDS", 0.1)
+    with pytest.raises(Preempted, match="SIGTERM: saved at step 9"):
+        train(config, tmp_path / "run", after_epoch=lambda *ended: signal.raise_signal(signal.SIGTERM))
+    gone.set()
+    assert "not all was sent in time" in caplog.text
 
 
 @pytest.mark.slow

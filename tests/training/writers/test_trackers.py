@@ -65,7 +65,7 @@ def without_speed(points):
 def train_in_two_parts(config, run):
     """Stops after the first epoch, loses its last checkpoint, and trains on: steps 6 to 9 are made twice."""
 
-    def stop(epoch, scores):
+    def stop(epoch, scores, over):
         raise Diverged("stopped")
 
     with pytest.raises(Diverged):
@@ -135,6 +135,25 @@ def test_mlflow_keeps_everything_in_the_run_directory_whatever_that_is_called(tm
     assert list(run.parent.iterdir()) == [run]
     shutil.copy(run / "mlflow" / "mlflow.db", tmp_path)
     assert mlflow_points(run, mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")) == [("step/loss", 1, 0.5)]
+
+
+def test_two_runs_that_begin_an_experiment_of_mlflow_at_the_same_moment_share_it(tmp_path, tiny_config, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared.db")
+    tiny_config.log.writers = ("mlflow",)
+    find, calls = mlflow.MlflowClient.get_experiment_by_name, []
+
+    def find_too_early(client, name):
+        calls.append(name)
+        return None if len(calls) in (1, 2) else find(client, name)  # neither run finds it at first
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", find_too_early)
+    for name in ("0000", "0001"):
+        (tmp_path / "search" / "trials" / name).mkdir(parents=True)
+        (writer,) = open_writers(Session(tmp_path / "search" / "trials" / name, tiny_config, 0, 0))
+        writer.close()
+    client = mlflow.MlflowClient()
+    assert {run.info.run_name for run in client.search_runs([find(client, "search").experiment_id])} == {"0000", "0001"}
 
 
 def test_without_a_login_wandb_asks_no_question(tmp_path, tiny_config, monkeypatch):

@@ -1,4 +1,4 @@
-"""Consequences of validation that stops improving: the learning rate falls, and training ends. Host state, kept as JSON."""
+"""How far a run has come, and what follows where validation stops improving: the learning rate falls, and training ends."""
 
 import dataclasses
 import math

@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import Config, EarlyStoppingConfig, PlateauConfig
 from cifar_flax.config.types import Monitor
-from cifar_flax.training.callbacks import PlateauState, Progress, count_epoch, reduce_on_plateau
+from cifar_flax.training.progress import PlateauState, Progress, count_epoch, reduce_on_plateau
 
 PEAK = 0.1
 PLATEAUS = [
