@@ -113,6 +113,7 @@ GROUPS: Mapping[str, tuple[Claim, ...]] = {
         Training("fast:sprint", seeds=5, tta=True),
         Training("fast", seeds=5, tta=True),
         Training("fast:long", tta=True),
+        Training("fast:taught", seeds=3, tta=True),
         Training("fast:bundled"),
         Training("fast10", tta=True),
         Training("fast10:long", tta=True),

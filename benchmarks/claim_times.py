@@ -109,4 +109,8 @@ def _work(name: str) -> float:
         total += (until - begin) * (size / 32) ** 2
         begin = until
     classes = 10 if config.data.name == "cifar10" else 100
-    return PASSES * total * multiply_adds(layers_of(config.model, classes), (32, 32, 3))
+    work = PASSES * total * multiply_adds(layers_of(config.model, classes), (32, 32, 3))
+    if config.train.teacher:  # "pretrained:fast_long", which sees images of 32 pixels, is of fast:long
+        teacher = loaded(Training(config.train.teacher.partition(":")[2].replace("_", ":")))
+        work += multiply_adds(layers_of(teacher.model, classes), (32, 32, 3))
+    return work

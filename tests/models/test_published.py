@@ -49,6 +49,7 @@ PARAMETERS = {
     "fast:select": 8_605_368,
     "fast:sprint": 8_605_368,
     "fast:long": 10_960_760,
+    "fast:taught": 8_605_368,
     "fast:finetune": 8_605_368,
     "fast:head": 8_605_368,
     "fast10": 1_971_640,  # the 1.97 M that cifar10-airbench says
@@ -71,6 +72,7 @@ STATISTICS = {  # a mean and a variance a channel that BatchNorm normalises
     "fast:select": 2 * 2_944,
     "fast:sprint": 2 * 2_944,
     "fast:long": 2 * 3_392,
+    "fast:taught": 2 * 2_944,
     "fast:finetune": 2 * 2_944,
     "fast:head": 2 * 2_944,
     "fast10": 2 * 1_152,

@@ -8,7 +8,7 @@ from cifar_flax.pretrained import FOLDER, pretrained_names
 from cifar_flax.run import load_network
 from tests.conftest import ROOT
 
-MEGABYTES = 20  # that a file may have
+MEGABYTES = 25  # that a file may have
 
 
 @pytest.mark.parametrize("name", pretrained_names())
@@ -19,13 +19,13 @@ def test_a_bundled_network_is_complete_and_small(name):
         len(network.class_names) == len(set(network.class_names)) == {"cifar10": 10, "cifar100": 100}[network.config.data.name]
     )
     assert network.calibration.source
-    assert network.figures["ece"] < 0.03 < network.figures["ece_uncalibrated"]
+    assert network.figures["ece"] < 0.035 < network.figures["ece_uncalibrated"]
     assert network.figures["split"] == "test"
     assert network.figures["n"] == 10000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fast"])  # of CIFAR-10 there are no images where the tests run
+@pytest.mark.parametrize("name", ["fast", "fast_long"])  # of CIFAR-10 there are no images where the tests run
 def test_its_figures_are_those_of_the_real_test_split(name, monkeypatch, cifar100_cache):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     network = load_network(name)
