@@ -105,7 +105,7 @@ def test_hyperparameters_of_another_spec_are_the_differences_from_its_own_defaul
     assert chosen == {
         "model.type": "cifar_flax.models.resnet:ResNet",
         "model.stem": 8,
-        "optim.type": "cifar_flax.optim.optimizers:SGD",
+        "optim.type": "cifar_flax.optim.sgd:SGD",
         "optim.momentum": 0.5,
         "optim.learning_rate": 1e-3,
     }
