@@ -1,6 +1,6 @@
 import fcntl
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import SimpleNamespace
 
 import jax
@@ -8,8 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from cifar_flax.config import Config
 from cifar_flax.config.serialize import read_config
-from cifar_flax.errors import Diverged, Preempted, RunFailed, UserError, WorkdirLocked
+from cifar_flax.errors import ConfigError, Diverged, Preempted, RunFailed, UserError, WorkdirLocked
 from cifar_flax.search import objective
 from cifar_flax.search.space import IntRange, Space
 from cifar_flax.search.study import Study, trial_index
@@ -85,6 +86,17 @@ def test_each_run_is_summarized_once_it_has_ended_however(start, trainings):
     trainings.score = lambda config, epoch: 0.1 if config.augment.cutout == 6 else 0.5
     search, _ = start(trials=7, prune_from=2)
     assert trainings.summarized == [search.folder(index) for index in range(7)]
+
+
+@pytest.mark.parametrize(("varied", "fails"), [("augment.cutout", True), ("train.batch_size", False)])
+def test_what_a_machine_refuses_is_said_before_any_trial_unless_trials_set_it(tmp_path, monkeypatch, varied, fails):
+    def refuse(config):
+        raise ConfigError("config.train.batch_size: 64 cannot be shared evenly by 3 devices")
+
+    monkeypatch.setattr(objective.Trainer, "from_config", refuse)
+    search = objective.Search(Config(), Space(tmp_path, {varied: IntRange(1, 9)}, None), tmp_path)
+    with pytest.raises(ConfigError, match="by 3 devices") if fails else nullcontext():
+        search.check()
 
 
 def test_a_folder_of_another_search_is_to_be_moved_away(start, trainings, tmp_path):
