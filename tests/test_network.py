@@ -277,5 +277,7 @@ def test_a_network_is_loaded_from_wherever_it_is(tiny_run, tmp_path, tiny_data):
     test = tiny_split(TINY_TEST_IMAGES, 1)
     np.testing.assert_array_equal(load_network(tmp_path / "net.safetensors").logits(test.images), run.logits(test.images))
     assert load_network("fast").class_names == load_network("pretrained:fast").class_names
+    with pytest.raises(UserError, match=r"^https://x/y\.safetensors: no network is downloaded from an address"):
+        load_network("https://x/y.safetensors")
     with pytest.raises(UserError, match=r"nowhere: no such network; expected a run directory, .* or one of fast"):
         load_network("nowhere")

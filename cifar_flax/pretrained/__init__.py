@@ -57,6 +57,8 @@ def load_weights(source: str | Path) -> Network | None:
         return load_pretrained(name.removeprefix(PREFIX))
     if isinstance(source, str) and name in pretrained_names():  # one's figures would pass for the other's
         raise UserError(f"{name}: both a path here and a network that comes with cifar_flax; type ./{name} or {PREFIX}{name}")
+    if name.startswith(("http://", "https://")):
+        raise UserError(f"{name}: no network is downloaded from an address; get the file first, or name hf:USER/NAME")
     if name.startswith(HUB):
         network = read_weights(download(name))
         network.name = name.removeprefix(HUB)

@@ -137,8 +137,9 @@ def _assign(root: Path, tables: Tables, labelled: dict[Path, _Labelled], picture
             f"{' or '.join(tables.splits)}; expected some to train on, in train/ or with train in a column split"
         )
     names = dict(zip(classes, checked_names(str(root), classes), strict=True))
+    in_order = sorted(classes, key=int) if all(map(str.isdecimal, classes)) else sorted(classes)  # label 3 is class 3
     tables.splits = {
-        split: {names[name]: sorted(files) for name, files in sorted(tables.splits[split].items())}
+        split: {names[name]: sorted(tables.splits[split][name]) for name in in_order if name in tables.splits[split]}
         for split in SPLITS
         if split in tables.splits
     }

@@ -35,6 +35,13 @@ def test_a_table_with_a_column_of_splits(tmp_path):
     assert {split: greys(data) for split, data in read(tmp_path).items()} == {"train": [1, 4], "validation": [2], "test": [3]}
 
 
+@pytest.mark.parametrize(("labels", "names"), [("2 10 0 1", "0 1 2 10"), ("2 10 0 a", "0 10 2 a")])
+def test_whole_numbers_are_classes_in_the_order_of_their_size(tmp_path, labels, names):
+    fill(tmp_path, {"train": 4})
+    write_table(tmp_path / "train.csv", ("id", "label"), *((f"{i:02}", label) for i, label in enumerate(labels.split())))
+    assert read(tmp_path)["train"].class_names == tuple(names.split())
+
+
 def test_a_table_a_split(tmp_path):
     fill(tmp_path, {"train": 3})
     fill(tmp_path, {"test": 2}, first=50)
