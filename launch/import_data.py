@@ -19,7 +19,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
@@ -55,8 +55,6 @@ def main() -> None:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
         raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
     splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value, _TEST_FRACTION.value)
-    if len(splits["train"].class_names) == 1:
-        logging.warning("%s: has a single class, %s; is it the right folder?", _ARCHIVE.value, splits["train"].class_names[0])
     key = cache.key_of(name, size)
     _write(key, splits, source, name)
     for split, dataset in splits.items():

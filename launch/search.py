@@ -79,7 +79,7 @@ def main() -> None:
         _STRATEGY.value,
         trials,
         seed=base.seed,
-        prune_from=max(1, math.ceil(base.train.epochs / 5)) if _PRUNE.value else None,
+        prune_from=math.ceil(base.train.epochs / 5) if _PRUNE.value else None,
         fingerprint=fingerprint(base, folds=_FOLDS.value),
         heartbeat=_HEARTBEAT.value,
     )

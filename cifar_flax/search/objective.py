@@ -32,7 +32,7 @@ MOST_DEATHS = 3  # of a trial's processes without a further epoch, after which i
 POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there is none to run here
 
 
-def summarize(folder: Path) -> None:
+def send_scores(folder: Path) -> None:
     """Gives the writers of a run its hyperparameters and final scores, but no pictures, which would be compiled anew."""
     write_summaries(folder, pictures=False)
 
@@ -56,7 +56,7 @@ class Search:
     workdir: Path
     folds: int | None = None
     train: Callable[..., object] = train
-    summarize: Callable[[Path], None] = summarize
+    summarize: Callable[[Path], None] = send_scores
 
     def check(self) -> None:
         """Prepares to train the base config, or else a trial: what machine, data or a tracker refuse would be no trial's fault.
@@ -79,14 +79,15 @@ class Search:
         try:
             self.train(config, folder, **options)
         except optuna.TrialPruned:
-            self._summarize(folder)
+            self._end(folder)
             raise
         except UserError as e:
             e.args = (str(e).replace(OTHERWISE, "move that folder away, and the trial is trained anew"),)
             raise
-        self._summarize(folder)
+        self._end(folder)
 
-    def _summarize(self, folder: Path) -> None:
+    def _end(self, folder: Path) -> None:
+        """Summarizes a run, which a request to stop does not cut short: its process would pass for dead."""
         with Interrupt() as interrupt, interrupt.unhurried():
             self.summarize(folder)
         if interrupt.requested:

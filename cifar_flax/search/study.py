@@ -1,9 +1,9 @@
 """The list of trials that all processes of a search share, on Optuna's queue and heartbeats.
 
 A search of N trials has the indices 0 to N - 1. Each Optuna trial is an attempt at one index, its user attribute. An attempt
-fails when its process dies or is told to stop; another one with the same values is then queued. Where two
-processes queue an index at the same moment, the later attempt fails at once. So each index finishes once, whatever is killed;
-one whose process dies again and again, as where the memory is too small, is left for the others.
+fails when its process dies or is told to stop; another one with the same values is then queued. Where two processes queue an
+index at the same moment, the later attempt fails at once. So each index finishes once, whatever is killed. An attempt knows how
+often those before it have died, so that its objective may give an index up.
 """
 
 import contextlib

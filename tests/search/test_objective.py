@@ -13,7 +13,7 @@ from cifar_flax.config.serialize import read_config
 from cifar_flax.errors import ConfigError, Diverged, Preempted, RunFailed, UserError, WorkdirLocked
 from cifar_flax.search import objective
 from cifar_flax.search.space import IntRange, Space
-from cifar_flax.search.study import Study, trial_index
+from cifar_flax.search.study import PROGRESS, Study, trial_index
 from cifar_flax.training.run_dir import OTHERWISE
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
@@ -106,6 +106,11 @@ def test_a_folder_of_another_search_is_to_be_moved_away(start, trainings, tmp_pa
     trainings.score = score
     with pytest.raises(UserError, match=r"another config; move that folder away, and the trial is trained anew$"):
         start()
+
+
+def test_an_attempt_records_its_epochs_in_all_folds(start):
+    _, study = start(trials=1, folds=2)
+    assert study.finished()[0].user_attrs[PROGRESS] == [1, 3]  # the third epoch of the second fold
 
 
 def test_folds_are_pruned_by_the_first_one(start, trainings):

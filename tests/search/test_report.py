@@ -67,6 +67,20 @@ def test_trials_in_another_machines_folder_are_named_by_the_machine(start, train
     assert f"best: other:{there.folder(1)}" in report.summarize(here, study, QUICKSTART).splitlines()
 
 
+@pytest.mark.parametrize("folds", [None, 2])
+def test_trials_of_a_folder_that_was_moved_are_named_where_they_are(start, tmp_path, folds):
+    before, study = start(trials=2, workdir=tmp_path / "before", folds=folds)
+    before.workdir.rename(tmp_path / "after")
+    after = replace(before, workdir=tmp_path / "after")
+    assert [row["run"] for row in read(report.write_table(after, study))] == [str(after.folder(0)), str(after.folder(1))]
+
+
+def test_none_is_a_value_in_the_table(start):
+    space = Space("space.py", {"optim.clip_norm": Choice((None, 1.0))}, None)
+    search, study = start(trials=2, space=space)
+    assert [row["optim.clip_norm"] for row in read(report.write_table(search, study))] == ["None", "1.0"]
+
+
 def test_what_is_printed_names_the_best_and_the_files(searched, monkeypatch):
     search, study = searched
     monkeypatch.setattr(report, "IMPORTANT_TRIALS", 6)

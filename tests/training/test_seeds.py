@@ -234,8 +234,9 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_training(config, tmp
 
     monkeypatch.setattr(seeds, "fit", diverge)
     config = short(config)
-    with pytest.raises(Diverged, match=r"^1 of 3 seeds diverged; the first: the loss is not finite$"):
+    with pytest.raises(Diverged, match=r"^1 of 3 seeds diverged; the first: the loss is not finite$") as error:
         train_seeds(config, tmp_path)
+    assert error.value.ended == [tmp_path / "seed4", tmp_path / "seed5"]
     assert re.search(r"validation top-1 over 2 seeds: mean .*, without seed3, which diverged\n", capsys.readouterr().out)
     summary = json.loads((tmp_path / "seeds.json").read_text())
     assert (summary["seeds"].keys(), summary["diverged"]) == ({"seed4", "seed5"}, ["seed3"])
@@ -244,8 +245,11 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_training(config, tmp
 def test_of_seeds_in_one_program_one_that_diverges_stops_all_and_says_how_the_others_go_on(config, tmp_path, monkeypatch):
     monkeypatch.setattr(seeds, "fit", Mock(side_effect=Diverged("the loss is not finite.")))
     config.train.vmap_seeds = True
-    with pytest.raises(Diverged, match=r"^the loss is not finite\. The other seeds stopped .*vmap_seeds=false trains them on"):
+    with pytest.raises(
+        Diverged, match=r"^the loss is not finite\. The other seeds stopped .*vmap_seeds=false trains them on"
+    ) as error:
         train_seeds(config, tmp_path)
+    assert error.value.ended == ()
 
 
 def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypatch):
