@@ -1,14 +1,15 @@
 """All that is measured on a GPU, by one command of at most nine minutes on a bare machine.
 
-    python benchmarks/gpu.py --archive=cifar100.npz [--output=runs/gpu] [--parts=commands,seeds,steps] [--dry_run]
+    python benchmarks/gpu.py --archive=cifar100.npz [--output=runs/gpu] [--parts=commands,recipe,steps] [--dry_run]
 
 It needs this checkout with its dependencies, CIFAR-100 (prepared by TFDS, or an archive that launch/import_data.py takes) and,
 for `steps`, PyTorch. Parts are done in their order, and OUTPUT/gpu.json and gpu.md are written after each measurement; a part
 that fails is named, with the end of OUTPUT/log.txt, and the next begins. The same command goes on with parts that are missing,
-at the same commit on the same card. What is compiled is compiled side by side, and timed one at a time; kernels that XLA and
+with the same code on the same card. What is compiled is compiled side by side, and timed one at a time; kernels that XLA and
 cuDNN choose by timing them are chosen while other networks are compiled.
 
 - commands: launch/train.py with configs/fast.py:published, with nothing compiled and then, by another seed, with all on disk;
+- recipe: a step of that training as it is dispatched, at each resolution, beside whose sum its epochs stand;
 - seeds: three more, then five in one program, each scored on test; five of three_conv in one program beside one of it;
 - resume: a run that is killed by SIGKILL and goes on ends with the same bits, with deterministic operations;
 - steps: of six networks, beside PyTorch on the identical network, bfloat16, channels_last; of both a step without augmentation,
@@ -82,7 +83,7 @@ def _check_environment(results: dict[str, Any], path: Path) -> None:
     if not _DRY_RUN.value and now["backend"] == "cpu":
         raise UserError(f"JAX finds no GPU here, only {', '.join(now['devices'])}; to try all parts on a CPU: --dry_run")
     before = results.setdefault("environment", now)
-    if changed := [name for name in ("git_commit", "git_dirty", "devices") if before[name] != now[name]]:
+    if changed := [name for name in ("git_commit", "code", "devices") if before[name] != now[name]]:
         name = changed[0]
         raise UserError(
             f"{path}: parts of it are of {name} {before[name]}, and now it is {now[name]}; give another folder by --output"

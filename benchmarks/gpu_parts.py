@@ -1,6 +1,7 @@
 """What benchmarks/gpu.py measures, part by part: each yields its figures after every measurement."""
 
 import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -34,6 +35,7 @@ DRY_NETWORKS, DRY_SEEDS = ("fast:published", "three_conv", "resnet18"), 3  # one
 TESTS = ("tests/models", "tests/optim", "tests/augment", "tests/training/test_step.py")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 TIMING_SECONDS = 60  # kept for timing while networks are compiled
+CODE = ("cifar_flax", "configs", "launch", "benchmarks")  # what is measured, and by what
 LATE = "not compiled in time"
 ENVIRONMENT = """
 import json
@@ -50,6 +52,14 @@ def commands(machine: Machine) -> Iterator[dict[str, Any]]:
         figures["alone"][name] = machine.train(name, "fast.py:published", f"--config.seed={seed}")
         yield figures
     yield {**figures, "test_top1": machine.test_top1("seed0", "seed1")}
+
+
+def recipe(machine: Machine) -> Iterator[dict[str, Any]]:
+    """What the steps of the speed run take of the device, program by program, beside which the epochs of its commands stand."""
+    path = machine.output / "recipe.json"
+    config = "benchmarks/tiny.py" if machine.dry else "configs/fast.py:published"
+    machine.run("benchmarks/recipe_steps.py", f"--config={config}", f"--figures={path}")
+    yield {"programs": json.loads(path.read_text(encoding="utf-8"))}
 
 
 def resume(machine: Machine) -> Iterator[dict[str, Any]]:
@@ -237,7 +247,7 @@ def _parameters(workdir: Path) -> dict[str, np.ndarray]:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, commit and devices, by a process of its own: JAX would keep the device.
+    """Versions, commit, code and devices, by a process of its own: JAX would keep the device.
 
     Raises:
       RunFailed: JAX does not start.
@@ -246,7 +256,15 @@ def environment() -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=with_checkout(os.environ), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**json.loads(done.stdout.splitlines()[-1]), "code": _checksum_of_code()}
+
+
+def _checksum_of_code() -> str:
+    """What tells code apart where there is no commit, as in a copy of a checkout."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def has_gpu() -> bool:
@@ -255,5 +273,5 @@ def has_gpu() -> bool:
 
 
 PARTS: Mapping[str, Callable[[Machine], Iterator[dict[str, Any]]]] = {
-    function.__name__: function for function in (commands, seeds, resume, steps, tests, autotuning)
+    function.__name__: function for function in (commands, recipe, seeds, resume, steps, tests, autotuning)
 }

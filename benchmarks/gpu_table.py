@@ -7,8 +7,9 @@ from typing import Any
 
 def table(results: Mapping[str, Any]) -> str:
     """The figures as Markdown; empty where there are none."""
-    parts = {name: results.get(name, {}) for name in ("commands", "seeds", "steps", "resume", "tests", "autotuning")}
-    lines = [*_commands(parts["commands"], parts["seeds"]), *_seeds(parts["seeds"]), *_steps(parts["steps"])]
+    parts = {name: results.get(name, {}) for name in ("commands", "recipe", "seeds", "steps", "resume", "tests", "autotuning")}
+    lines = [*_commands(parts["commands"], parts["seeds"], _device_seconds(parts["recipe"]))]
+    lines += [*_recipe(parts["recipe"]), *_seeds(parts["seeds"]), *_steps(parts["steps"])]
     if figures := parts["resume"]:
         how = "the same bits" if figures["bitwise_equal"] else "OTHER BITS"
         lines.append(f"Killed after step {figures['killed_after_step']} of {figures['steps']} and resumed: {how}.")
@@ -19,25 +20,45 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _commands(first: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
+def _commands(first: Mapping[str, Any], more: Mapping[str, Any], device_seconds: float | None) -> list[str]:
     times = {**first.get("alone", {}), **more.get("alone", {})}
     if not times:
         return []
     scored = [part for part in (first, more) if "test_top1" in part]
     top1 = {name: value for part in scored for name, value in zip(part["alone"], part["test_top1"], strict=True)}
     lines = [
-        "| `fast:published`, one seed | command, s | training, s | waiting for programs, s | median epoch, s | test top-1, % |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| `fast:published`, one seed | command, s | training, s | waiting for programs, s | epochs, s | "
+        "over the steps' own time | test top-1, % |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, seconds in times.items():
         programs = "programs on disk" if seconds["cached"] else "nothing compiled"
         score = f"{100 * top1[name]:.2f}" if name in top1 else ""
-        epoch = statistics.median(seconds["epochs"])
-        lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {epoch:.2f} | {score} |")
+        epochs = sum(seconds["epochs"])
+        ratio = "" if device_seconds is None else f"{epochs / device_seconds:.2f}"
+        lines.append(f"| {name.replace('seed', 'seed ')}, {programs} | {_times(seconds)} | {epochs:.2f} | {ratio} | {score} |")
     if len(top1) > 1:
         mean, deviation = 100 * statistics.mean(top1.values()), 100 * statistics.stdev(top1.values())
         lines.append(f"\nMean {mean:.2f} %, sd {deviation:.2f}, n = {len(top1)}.\n")
     return lines
+
+
+def _device_seconds(figures: Mapping[str, Any]) -> float | None:
+    """Of the steps of a training; None where they were not measured."""
+    if not figures:
+        return None
+    return sum(program["dispatches"] * statistics.median(program["seconds"]) for program in figures["programs"])
+
+
+def _recipe(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:
+        return []
+    lines = ["", "| program of `fast:published`, px | steps | dispatches | milliseconds a step |", "| --- | --- | --- | --- |"]
+    for program in figures["programs"]:
+        size, steps = program["image_size"] or "all", program["steps"]
+        each = 1e3 * statistics.median(program["seconds"]) / steps
+        lines.append(f"| {size} | {steps} | {program['dispatches']} | {each:.3f} |")
+    return [*lines, "", f"The steps of a training take {_device_seconds(figures):.2f} s.", ""]
 
 
 def _seeds(figures: Mapping[str, Any]) -> list[str]:

@@ -133,10 +133,11 @@ def steps(workload: Workload) -> tuple[dict[str, Step], list[str]]:
     return {**made, "matrix_product_jax": lambda: multiply(matrix, matrix).block_until_ready()}, []
 
 
-def training_step(workload: Workload, chunk: int = 1, dispatches: int = 1) -> Step:
+def training_step(workload: Workload, chunk: int = 1, dispatches: int = 1, image_size: int | None = None) -> Step:
     """Compiles the step of launch/train.py, gather, augmentation and metrics included, for the workload's config and images.
 
     What is returned makes `chunk` updates in each of so many dispatches, all on the same images, and waits for them once.
+    Images are resized to `image_size` pixels a side after augmentation; None leaves them.
     """
     config, mesh = workload.config, data_parallel_mesh()
     dtype = compute_dtype(config.train.dtype)
@@ -150,7 +151,7 @@ def training_step(workload: Workload, chunk: int = 1, dispatches: int = 1) -> St
     state = dataclasses.replace(zeros, **ours, opt_state=optimizer.init(ours["params"]))
     state = jax.device_put(state, replicated(mesh))
     source = ResidentSource(dataset, NamedSharding(mesh, PartitionSpec(None, "data")))
-    train_step = TrainStep(config, model, optimizer, preprocessing, 100)
+    train_step = TrainStep(config, model, optimizer, preprocessing, 100, image_size)
 
     def run(state: TrainState, resident: Any, indices: jax.Array) -> Any:
         if chunk == 1:

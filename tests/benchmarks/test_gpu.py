@@ -9,7 +9,7 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 
-from benchmarks import gpu, gpu_parts
+from benchmarks import gpu, gpu_parts, recipe_steps
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
 from cifar_flax.config.flags import load_config
@@ -24,6 +24,12 @@ RESULTS = {
             "seed1": {"command": 33.3, "training": 20.1, "compilation": 5.0, "epochs": [1.0, 1.2], "cached": True},
         },
         "test_top1": [0.7527, 0.7529],
+    },
+    "recipe": {
+        "programs": [
+            {"image_size": 20, "steps": 24, "dispatches": 2, "seconds": [0.48, 0.48, 0.5]},
+            {"image_size": None, "steps": 1, "dispatches": 10, "seconds": [0.1, 0.1, 0.1]},
+        ]
     },
     "seeds": {
         "alone": {"seed2": {"command": 10.0, "training": 4.0, "compilation": 1.0, "epochs": [1.0, 1.2], "cached": True}},
@@ -50,9 +56,12 @@ RESULTS = {
 
 def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
     text = table(RESULTS)
-    assert "| seed 0, nothing compiled | 64.00 | 50.10 | 40.00 | 1.10 | 75.27 |" in text
-    assert "| seed 2, programs on disk | 10.00 | 4.00 | 1.00 | 1.10 | 75.00 |" in text
+    assert "| seed 0, nothing compiled | 64.00 | 50.10 | 40.00 | 2.20 | 1.12 | 75.27 |" in text
+    assert "| seed 2, programs on disk | 10.00 | 4.00 | 1.00 | 2.20 | 1.12 | 75.00 |" in text
     assert "Mean 75.19 %, sd 0.16, n = 3." in text
+    assert "| 20 | 24 | 2 | 20.000 |" in text
+    assert "| all | 1 | 10 | 100.000 |" in text
+    assert "The steps of a training take 1.96 s." in text
     assert "take 2.25 times the training of one" in text
     assert "| `wide`, batch 64 | 0.800 | 3.200 | 1.600 | 2.00 |" in text
     assert "| `resnet18`, batch 128 | 2.600 |  |  |  |" in text
@@ -63,7 +72,7 @@ def test_the_table_has_every_figure_and_compares_with_the_faster_of_pytorch():
 
 def test_the_table_of_parts_that_are_not_complete_has_what_was_measured():
     alone = RESULTS["commands"]["alone"]
-    assert table({"commands": {"alone": alone}}).splitlines()[-1].endswith("| 33.30 | 20.10 | 5.00 | 1.10 |  |")
+    assert table({"commands": {"alone": alone}}).splitlines()[-1].endswith("| 33.30 | 20.10 | 5.00 | 2.20 |  |  |")
     seeds = {name: RESULTS["seeds"][name] for name in ("alone", "test_top1")}
     text = table({"commands": RESULTS["commands"], "seeds": seeds})
     assert "n = 3" in text
@@ -142,13 +151,16 @@ def test_a_run_that_was_to_be_killed_does_not_outlive_the_time(tmp_path, monkeyp
 
 
 def test_what_is_measured_on_one_card_or_commit_is_not_mixed_with_another(tmp_path, monkeypatch):
-    here = {"backend": "gpu", "git_commit": "a", "git_dirty": False, "devices": ["H200"]}
+    here = {"backend": "gpu", "git_commit": None, "code": "a1", "devices": ["H200"]}
     monkeypatch.setattr(gpu_parts, "environment", lambda: here)
     monkeypatch.setattr(gpu, "_DRY_RUN", Mock(value=False))
     results = {}
     gpu._check_environment(results, tmp_path / "gpu.json")
     assert results == {"environment": here}
     gpu._check_environment(results, tmp_path / "gpu.json")
+    monkeypatch.setattr(gpu_parts, "environment", lambda: {**here, "code": "b2"})
+    with pytest.raises(UserError, match=r"of code a1, and now it is b2; give another folder"):
+        gpu._check_environment(results, tmp_path / "gpu.json")
     monkeypatch.setattr(gpu_parts, "environment", lambda: {**here, "devices": ["A100"]})
     with pytest.raises(UserError, match=r"of devices \['H200'\], and now it is \['A100'\]; give another folder"):
         gpu._check_environment(results, tmp_path / "gpu.json")
@@ -224,7 +236,7 @@ def test_a_part_that_fails_is_named_and_the_next_begins(tmp_path):
 def test_an_unknown_part_is_one_line(tmp_path):
     command = [sys.executable, "benchmarks/gpu.py", f"--output={tmp_path}", "--parts=steps,speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    expected = "--parts: no 'speed'; expected some of commands, seeds, resume, steps, tests, autotuning\n"
+    expected = "--parts: no 'speed'; expected some of commands, recipe, seeds, resume, steps, tests, autotuning\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 
@@ -247,8 +259,18 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert set(results) == {*gpu.PARTS, "dry_run", "environment"}
     assert results["resume"]["bitwise_equal"]
+    assert [program["dispatches"] for program in results["recipe"]["programs"]] == [90]
     assert results["tests"]["exit_code"] == 0
     assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu_parts.DRY_SEEDS
     assert set(results["steps"]["seconds_per_step"]) == set(gpu_parts.DRY_NETWORKS)
     assert (tmp_path / "gpu.md").read_text(encoding="utf-8") == done.stdout
     assert 0 < results["resume"]["killed_after_step"] < results["resume"]["steps"]
+
+
+def test_the_programs_of_the_speed_run_make_all_of_its_steps(monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    config = load_config("fast:published")
+    chunks = recipe_steps.chunks_of(config, steps_per_epoch=48, batch_bytes=1024 * 32 * 32 * 3)
+    assert sum(chunk.length for chunk in chunks) == 420 == 8.75 * 48
+    programs = {(chunk.image_size, chunk.length) for chunk in chunks}
+    assert programs == {(size, length) for size in (20, 24, None) for length in (24, 1)}
