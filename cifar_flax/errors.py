@@ -1,6 +1,6 @@
 """The ways a command ends other than well, each with the exit code that scripts can rely on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 RERUN_HINT = "run the same command to go on"
@@ -35,9 +35,11 @@ class Diverged(RunFailed):
     """The loss or the gradient is not finite: the same config would end the same way again.
 
     Attributes:
+      seeds: of several seeds' run directories those that diverged, and the message of each.
       ended: run directories of other seeds, which were trained to their end.
     """
 
+    seeds: Mapping[Path, str] = {}
     ended: Sequence[Path] = ()
 
 

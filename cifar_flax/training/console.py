@@ -38,15 +38,16 @@ class Console:
         if seeds > 1:
             self._line.print(f"{seeds} seeds in one program; the lines below are about seed {self._config.seed}")
 
-    def follow(self, seed: int, workdir: Path, scale: float) -> None:
-        """Shows another seed from here on, since this one has stopped early.
+    def follow(self, why: str, seed: int, workdir: Path, scale: float) -> None:
+        """Shows another seed from here on.
 
         Args:
+          why: what has become of this one: "has stopped early".
           seed: of the other.
           workdir: its run directory.
           scale: what its learning rate is multiplied by.
         """
-        self._line.print(f"seed {self._config.seed} has stopped early; the lines below are about seed {seed}")
+        self._line.print(f"seed {self._config.seed} {why}; the lines below are about seed {seed}")
         self._config, self._workdir, self._scale = replace(self._config, seed=seed), workdir, scale
         self._best = max(validated_epochs(workdir).values(), default=-1.0)
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.errors import Preempted
+from cifar_flax.errors import Diverged, Preempted
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import run_on_main_process
@@ -41,11 +42,12 @@ class _Run:
     checkpoints: Checkpoints
     progress: Progress
     logger: MetricLogger | None = None
+    diverged: str = ""  # why; "" where it has not
 
     @property
     def training(self) -> bool:
-        """Whether it still trains: a run that was stopped early waits until the other seeds have ended."""
-        return not self.progress.done(self.config)
+        """Whether it still trains: a run that was stopped early or has diverged waits until the other seeds have ended."""
+        return not (self.diverged or self.progress.done(self.config))
 
 
 class Runs:
@@ -132,7 +134,7 @@ class Runs:
         """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.
 
         Raises:
-          Diverged: its loss or gradient is not finite.
+          Diverged: its loss or gradient is not finite, in all runs that still trained.
         """
         self._in_flight.append((chunk, metrics))
         slow = 0 < self.timer.steps_per_second < chunk.length / SLOW_SECONDS
@@ -153,12 +155,15 @@ class Runs:
         return self._shown.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
-        """Starts saving each run within an epoch; raises as `Checkpoints.save`, and `Diverged` as `end_epoch`."""
+        """Starts saving each run within an epoch; raises as `Checkpoints.save` and `log_steps`."""
         self.flush()
-        for run, single in zip(self._runs, self._trainer.layout.unstack(state), strict=True):
+        for i, run in enumerate(self._runs):
             if run.training:
-                check_weights(single, (), f"step {step} of {run.workdir}")
-                self._save(run, step, single)
+                with self._leaving_diverged(run):
+                    single = self._trainer.layout.one(state, i)
+                    check_weights(single, (), f"step {step} of {run.workdir}")
+                    self._save(run, step, single)
+        self._follow_one_that_trains()
 
     def wait(self) -> None:
         """Returns once all checkpoints are on disk; raises as `Checkpoints.wait`."""
@@ -175,7 +180,8 @@ class Runs:
         Returns:
           The state with the learning rate of the next epoch.
         Raises:
-          Diverged: the last update has made weights that are not finite, of which its loss and gradient do not tell yet.
+          Diverged: as `log_steps`; or the only run has weights that are not finite, of which loss and gradient of its last
+            update do not tell yet.
         """
         self.flush()
         seconds, self._epoch_start = self.timer.elapsed - self._epoch_start, self.timer.elapsed
@@ -186,20 +192,24 @@ class Runs:
             if ends:
                 run.progress = run.progress.end_epoch(run.config, validation.get("validation", {}))
         state = self._with_learning_rates(state)
-        for i, single in enumerate(self._trainer.layout.unstack(state)):
+        for i, run in enumerate(self._runs):
             if ending[i]:
-                self._end_epoch_of(i, step, single, scores[i], seconds)
-        if not self._shown.training and (others := [run for run in self._runs if run.training]):
-            self._shown = others[0]
-            self._console.follow(self._shown.config.seed, self._shown.workdir, self._shown.progress.learning_rate_scale)
+                with self._leaving_diverged(run):
+                    self._end_epoch_of(i, step, self._trainer.layout.one(state, i), scores[i], seconds)
+        self._follow_one_that_trains()
         return state
 
     def finish(self, step: int, interrupt: Interrupt) -> None:
-        """Waits for the last checkpoint, which no request to stop cuts short, and says how training went."""
+        """Waits for the last checkpoint, which no request to stop cuts short, and says how training went.
+
+        Raises:
+          Diverged: some of the seeds have.
+        """
         with interrupt.unhurried():
             self.wait()
         progress = self._shown.progress
         self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
+        self._raise_if_diverged()
 
     def __enter__(self) -> "Runs":
         return self
@@ -211,6 +221,34 @@ class Runs:
                 if run.logger is not None:
                     run.logger.hurry(deadline)
         self._stack.__exit__(kind, error, trace)
+
+    @contextlib.contextmanager
+    def _leaving_diverged(self, run: _Run) -> Iterator[None]:
+        """Leaves a run where it diverges; others train on, in whose numbers it has no part."""
+        try:
+            yield
+        except Diverged as e:
+            run.diverged = str(e)
+            if len(self._runs) == 1:
+                raise
+            logging.error("%s", e)
+
+    def _raise_if_diverged(self) -> None:
+        if seeds := {run.workdir: run.diverged for run in self._runs if run.diverged}:
+            error = Diverged(next(iter(seeds.values())))
+            error.seeds = seeds
+            raise error
+
+    def _follow_one_that_trains(self) -> None:
+        """Has the console show another run, if that which it shows trains no more."""
+        last = self._shown
+        others = [run for run in self._runs if run.training] or [
+            run for run in self._runs if last.diverged and not run.diverged
+        ]
+        if not last.training and others:
+            self._shown = others[0]
+            why = "has diverged" if last.diverged else "has stopped early"
+            self._console.follow(why, self._shown.config.seed, self._shown.workdir, self._shown.progress.learning_rate_scale)
 
     def _end_epoch_of(self, i: int, step: int, state: TrainState, scores: Mapping[str, Scores], seconds: float) -> None:
         run, rows = self._runs[i], {"train": means(state.metrics), **scores}
@@ -245,7 +283,11 @@ class Runs:
         self.timer.tick(chunk.end)
         for i, run in enumerate(self._runs):
             if run.training and run.logger is not None:
-                run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
+                with self._leaving_diverged(run):
+                    run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
+        if self.done:
+            self._raise_if_diverged()
+        self._follow_one_that_trains()
         self._console.step(chunk.end, values[-1, self._runs.index(self._shown)].tolist(), self.timer)
 
 

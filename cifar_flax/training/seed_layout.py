@@ -78,9 +78,10 @@ class SeedLayout:
         stacked: TrainState = states[0] if self.seeds == 1 else self._stack(*states)
         return stacked
 
-    def unstack(self, state: TrainState) -> list[TrainState]:
-        """The reverse of `stack`; each state lies on all devices."""
-        return [state] if self.seeds == 1 else [self._take(state, np.int32(i)) for i in range(self.seeds)]
+    def one(self, state: TrainState, i: int) -> TrainState:
+        """The state of one run, of those that `stack` was given; it lies on all devices."""
+        taken: TrainState = state if self.seeds == 1 else self._take(state, np.int32(i))
+        return taken
 
     # Programs, because arrays of several hosts cannot be indexed outside of one.
 

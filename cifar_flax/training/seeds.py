@@ -1,7 +1,7 @@
 """Several runs of one config that differ in the seed alone, from one command."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -63,8 +63,8 @@ def train_seeds(
 
     Raises:
       UserError: as `loop.train`; or the training images have changed since the first of the runs began.
-      RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes. Of seeds that are trained one after
-        another those that diverge are named when the others have ended.
+      RunFailed, Preempted: as `loop.train`; the same command, without `--restart`, resumes. Seeds that diverge are named when
+        the others have ended.
     """
     workdir = Path(workdir)
     checkpoint_folder(workdir)
@@ -85,19 +85,18 @@ def train_seeds(
 
 def _train_together(
     runs: Sequence[SeedRun], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
-) -> dict[Path, str]:
-    """Trains all runs in one program, which none of them leaves; returns that none has diverged."""
+) -> Mapping[Path, str]:
+    """Trains all runs in one program; returns the messages of those that have diverged."""
     try:
         _train(runs, runs, (), interrupt, restart, profile, layers)
     except Diverged as e:
-        others = "The other seeds stopped with it; --config.train.vmap_seeds=false trains them on, one after another"
-        raise Diverged(f"{e} {others}") from None
+        return e.seeds
     return {}
 
 
 def _train_in_turn(
     runs: Sequence[SeedRun], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
-) -> dict[Path, str]:
+) -> Mapping[Path, str]:
     """Trains the runs one after another; returns the messages of those that have diverged."""
     diverged: dict[Path, str] = {}  # and not the errors, whose frames would keep a trainer in memory
     for i, run in enumerate(runs):

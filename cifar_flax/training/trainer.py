@@ -297,7 +297,7 @@ class Trainer:
         return [
             {"validation": scores(run.eval_variables)}
             | ({} if run.ema is None else {"validation_raw": scores(run.raw_variables)})
-            for run in self.layout.unstack(state)
+            for run in (self.layout.one(state, i) for i in range(len(self.seeds)))
         ]
 
     @cached_property

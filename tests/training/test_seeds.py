@@ -7,6 +7,8 @@ import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,9 +18,11 @@ from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data import cache
 from cifar_flax.errors import RERUN_WITHOUT_RESTART, Diverged, Preempted, UserError
+from cifar_flax.optim import SGD
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training import seeds
 from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.runs import Runs
@@ -242,14 +246,46 @@ def test_a_seed_that_diverges_does_not_keep_the_others_from_training(config, tmp
     assert (summary["seeds"].keys(), summary["diverged"]) == ({"seed4", "seed5"}, ["seed3"])
 
 
-def test_of_seeds_in_one_program_one_that_diverges_stops_all_and_says_how_the_others_go_on(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds, "fit", Mock(side_effect=Diverged("the loss is not finite.")))
-    config.train.vmap_seeds = True
+def test_of_seeds_in_one_program_the_others_train_on_when_one_diverges(config, tmp_path, monkeypatch, capsys):
+    initialize = Trainer.initialize
+
+    def spoil_seed_3(trainer, *args):
+        states = initialize(trainer, *args)
+        if trainer.seeds[0] == 3:
+            states[0] = states[0].replace(params=jax.tree.map(lambda x: x * jnp.nan, states[0].params))
+        return states
+
+    monkeypatch.setattr(Trainer, "initialize", spoil_seed_3)
+    config = short(config)
+    config.train.vmap_seeds, config.checkpoint.every_steps = True, 2
+    expected = r"^1 of 3 seeds diverged; the first: the loss is not finite at step 1 .*seed3; try a lower"
+    for _ in range(2):  # the others have ended the second time
+        with pytest.raises(Diverged, match=expected) as error:
+            train_seeds(config, tmp_path)
+        assert error.value.ended == [tmp_path / "seed4", tmp_path / "seed5"]
+        assert [bool(saved_steps(tmp_path / name)) for name in SEEDS] == [False, True, True]
+    output = capsys.readouterr().out
+    assert "seed 3 has diverged; the lines below are about seed 4\n" in output
+    assert output.count("trained 1 epochs") == 3
+    assert json.loads((tmp_path / "seeds.json").read_text())["diverged"] == ["seed3"]
+    assert [len(values(tmp_path / name, "epoch", "epoch")) for name in SEEDS] == [0, 1, 1]
+
+
+def test_seeds_in_one_program_that_all_diverge_end_at_once(config, tmp_path):
+    config.train.vmap_seeds, config.optim = True, SGD(learning_rate=3e38)
     with pytest.raises(
-        Diverged, match=r"^the loss is not finite\. The other seeds stopped .*vmap_seeds=false trains them on"
+        Diverged, match=r"^3 of 3 seeds diverged; the first: the \w+ is not finite at step 2 \(epoch 1\)"
     ) as error:
         train_seeds(config, tmp_path)
-    assert error.value.ended == ()
+    assert error.value.ended == []
+    assert max(step for name in SEEDS for (step,) in values(tmp_path / name, "step", "step")) < STEPS / 3
+
+
+def test_weights_of_seeds_that_the_last_update_made_infinite_are_not_saved(config, tmp_path):
+    config.train.vmap_seeds, config.optim.learning_rate, config.train.batch_size, config.train.epochs = True, 1e39, 250, 1
+    with pytest.raises(Diverged, match=r"^3 of 3 seeds diverged; the first: the weights are not finite after step 1"):
+        train_seeds(config, tmp_path)
+    assert not any(saved_steps(tmp_path / name) for name in SEEDS)
 
 
 def test_the_minutes_are_those_of_all_seeds_together(config, tmp_path, monkeypatch):
