@@ -130,7 +130,7 @@ setup(
             "ipykernel>=6.29",  # runs the notebook, ...
             "mypy>=1.15",  # type checker
             "nbclient>=0.10",  # ... driven by this
-            "onnxruntime>=1.22",  # runs them
+            "onnxruntime>=1.22",  # runs the files of export --format=onnx
             "openapi-core>=0.23",  # checks answers of the demo against its description
             "playwright>=1.50",  # drives a browser through the demo
             "pyarrow>=20",  # writes the Parquet files that the data tests read

@@ -1,4 +1,9 @@
-"""Train, understand and show image classifiers in JAX."""
+"""Train, understand and show image classifiers in JAX.
+
+- `load_network`, `Network`: use a trained network.
+- `Run`: read a run directory: records, checkpoints, data.
+- `Config`, `ModelSpec`, `OptimizerSpec`, `Dataset`: train your own; docs/extending.md has an example.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -192,7 +192,7 @@ class Network:
 
         Args:
           images: uint8 [N, H, W, C] of the network's image shape; may be memory-mapped.
-          tta: test-time augmentation, "none", "flip" or "flip+shift"; see `evaluation.predict.views`.
+          tta: test-time augmentation, "none", "flip" or "flip+shift"; see `cifar_flax.evaluation.predict.views`.
 
         Raises:
           UserError: the images have another shape or dtype, or there is no such test-time augmentation.
@@ -202,7 +202,7 @@ class Network:
         return self._rows(images, tta)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `evaluation.predict.make_features`."""
+        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `cifar_flax.evaluation.predict.make_features`."""
         return self._rows(images, "features")
 
     @standard_arithmetic()
@@ -251,7 +251,7 @@ class Network:
           image: uint8 [H, W, C] of the network's image shape; or a path, the bytes of a file or a Pillow image, of which `view`
             makes one.
           label: the class, by its number or name; by default the most probable one.
-          method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `evaluation.explain`.
+          method: "saliency", the gradient of the logit, or "occlusion" by a grey square; see `cifar_flax.evaluation.explain`.
           size: side of the square, in pixels, up to the image's shorter side; a quarter of that by default.
           stride: distance between neighbouring squares, in pixels, up to the same; half their side by default.
           flip: whether the prediction is the mean over the picture and its mirror image, as in `predict`.

@@ -104,7 +104,7 @@ class Run:
         """The images of "train" (without the validation images), "validation" or "test", as the run had them.
 
         Raises:
-          UserError: no such split, or the data are missing or not what the run had; see `data.provenance.load_as_trained`.
+          UserError: no such split, or the data are missing or not what the run had; see `cifar_flax.data.provenance.load_as_trained`.
         """
         return load_as_trained(self.config.data, self.preprocessing, split, str(self.workdir))
 
@@ -201,11 +201,12 @@ def load_network(source: str | Path, which: str | int = "best", ema: bool = True
     """Loads a trained network.
 
     Args:
-      source: as `open_run` takes it: "fast", "x.safetensors", "hf:USER/NAME", a run directory.
+      source: a run directory; "pretrained:fast", or "fast", for weights of the package; a file, "x.safetensors", or a folder
+        that `export` wrote; or "hf:USER/NAME", such a folder on the Hugging Face Hub.
       which: checkpoint of a run, as in `Run.network`.
       ema: weights of a run, as in `Run.network`.
 
     Raises:
-      UserError: there is none, or it is damaged; see `open_run`.
+      UserError: there is none, or it is damaged.
     """
     return open_run(source).network(which, ema)

@@ -5,6 +5,8 @@
 The tutorial's third network, at .68 (training .77). `:dropout` adds two dropouts of .25 for .69 (.72), and `:adam` Adam besides
 for .78 (.99). Where they stand, and the batch size, are not given: after the convolutions and after the first dense layer, and
 Keras' default.
+
+Claim: 73.02 % test top-1, n = 1, 132 min beside other work on two AMD EPYC cores with AVX2 alone, float32 (2026-11-29).
 """
 
 from cifar_flax.config import Config, Normalization, apply_variant

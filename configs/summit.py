@@ -46,7 +46,7 @@ def select(c: Config) -> None:
 
 
 def minute(c: Config) -> None:
-    """The network and the updates of `fast:long`, with CutMix, for 120 epochs."""
+    """`fast:long` with CutMix, decay of all kernels and less smoothing, for 120 epochs."""
     stages = (
         StageConfig(96, 3, branch_features=(96, 96), branch_kernel_sizes=(3, 3), residual=True),
         StageConfig(352, 3, branch_features=(352, 352), branch_kernel_sizes=(3, 3), residual=True),

@@ -16,7 +16,7 @@ WIDTH = 80  # columns
 
 
 def describe_configs() -> str:
-    """A line for each config of this package and each of its variants: the name, and how its docstring begins."""
+    """The configs of this package, and the variants of each: the name, and the first sentence of its docstring."""
     return "\n".join(line for path in sorted(CONFIGS.glob("*.py")) for line in _describe_config(path))
 
 
@@ -38,7 +38,7 @@ def _sentence(node: ast.Module | ast.FunctionDef) -> str:
 
 
 def _line(name: str, text: str) -> str:
-    return f"{name:<16}{textwrap.shorten(text, WIDTH - 16, placeholder=' ...')}".rstrip()
+    return textwrap.fill(text, WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16).rstrip()
 
 
 def describe_fields(config: Config) -> str:
