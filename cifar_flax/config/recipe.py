@@ -9,6 +9,13 @@ ROUNDING = (  # change weights by no more than rounding
     "config.train.steps_per_dispatch",
     "config.train.vmap_seeds",
 )
+RESUMABLE = (  # in which a run may differ from what it began with: they leave the sequence of updates as it is
+    *BOOKKEEPING,
+    "config.data.source",
+    "config.train.eval_batch_size",
+    "config.train.steps_per_dispatch",
+    "config.train.vmap_seeds",
+)
 DRAWS = (  # choose one of many equal trainings: its seed, and which images are held out
     "config.seed",
     "config.data.fold",

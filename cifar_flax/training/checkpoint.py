@@ -65,6 +65,8 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
+            # Several seeds are saved at the same time, and those of several hosts' processes wait for each other by name.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._workdir.name),
             async_options=None if read_only else ocp.AsyncOptions(post_finalization_callback=self._verify_first),
         )
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host

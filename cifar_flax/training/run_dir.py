@@ -11,7 +11,7 @@ from typing import TextIO
 from absl import logging
 
 from cifar_flax.config import Config, Dtype
-from cifar_flax.config.recipe import BOOKKEEPING
+from cifar_flax.config.recipe import RESUMABLE
 from cifar_flax.config.serialize import differences, from_dict, read_config, write_config
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
@@ -127,7 +127,7 @@ def may_differ(path: str, saved: Config) -> bool:
     if path == "config.train.epochs":  # its last epoch, if cut off, is recorded as one that is over
         whole = round(float(saved.train.epochs), EPOCH_DIGITS).is_integer()
         return whole and not (needs_horizon(saved.optim.schedule) or saved.train.resolutions)
-    return path.startswith(BOOKKEEPING) or path == "config.train.eval_batch_size"
+    return path.startswith(RESUMABLE)
 
 
 def _holds_run(workdir: Path) -> bool:

@@ -50,8 +50,8 @@ class SeedLayout:
 
     @property
     def metrics(self) -> NamedSharding:
-        """Sharding of arrays [steps, (seeds,) ...] with a value a step."""
-        return NamedSharding(self._step_mesh, P() if self.seeds == 1 else P(None, "seed"))
+        """Sharding of arrays [steps, (seeds,) ...] with a value a step, which each host fetches: all of it everywhere."""
+        return self.replicated
 
     @property
     def replicated(self) -> NamedSharding:

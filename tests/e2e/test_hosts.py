@@ -121,6 +121,14 @@ def test_two_processes_train_as_one_does_and_their_checkpoint_opens_in_one(share
     assert list((shared / "tensorboard").glob("events*")), "the first process writes TensorBoard"
 
 
+def test_seeds_in_one_program_are_spread_over_both_processes_and_go_on(start, shared, tmp_path):
+    seeds = ("--config.train.num_seeds=2", "--config.train.vmap_seeds=true")
+    assert ended(start(*seeds, "--config.train.epochs=2")) == [(0, ""), (0, "")]
+    assert ended(start(*seeds)) == [(0, ""), (0, "")]
+    assert len(losses(tmp_path / "run" / "seed1")) == STEPS
+    np.testing.assert_allclose(losses(tmp_path / "run" / "seed0"), losses(shared), rtol=1e-4)
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, start, shared, tmp_path):
     processes = start()
