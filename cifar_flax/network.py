@@ -202,7 +202,10 @@ class Network:
         return self._rows(images, tta)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `cifar_flax.evaluation.predict.make_features`."""
+        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C].
+
+        See `cifar_flax.evaluation.predict.make_features`.
+        """
         return self._rows(images, "features")
 
     @standard_arithmetic()

@@ -1,7 +1,7 @@
 """A small BatchNorm network on shapes100, the embedded data: the first thing to run.
 
-Claim: 92.3 +- .4 % test top-1 after 7 epochs, n = 5: three in 1 min 48 s on average on two AVX-512 cores (2026-11-22), two in 4 min
-on slower ones with AVX2 (2026-11-28).
+Claim: 92.3 +- .4 % test top-1 after 7 epochs, n = 5: three in 1 min 48 s on average on two AVX-512 cores (2026-11-22), two in
+4 min on slower ones with AVX2 (2026-11-28).
     python launch/train.py --config=configs/quickstart.py
 """
 

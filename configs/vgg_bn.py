@@ -47,7 +47,7 @@ def network(dropout: float = 0.0, blocks: tuple[tuple[int, int], ...] = BLOCKS, 
 
 
 def short(c: Config) -> None:
-    """Muon, kernels that begin as the identity (dirac), no rotation, smoothed labels, statistics that keep up with a short run."""
+    """Muon, kernels that begin as the identity (dirac), no rotation, smoothed labels, statistics that forget faster."""
     c.data.normalization = Normalization.STANDARDIZE
     c.augment.rotation = 0.0
     c.model = replace(network(dropout=0.5), kernel_init=Initializer.DIRAC, batch_norm_momentum=0.9)

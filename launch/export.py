@@ -34,10 +34,14 @@ _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
 _FORMAT = flags.DEFINE_enum(
     "format", "safetensors", [*STORED, "stablehlo", "onnx"], "a file, or for huggingface a folder with a model card"
 )
-_DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16", "float16"], f"dtype of kernels in {' and '.join(STORED)}; default: float16")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16", "float16"], f"dtype of kernels in {' and '.join(STORED)}; default: float16"
+)
 _LICENSE = flags.DEFINE_string("license", None, "of the weights, for the model card, as the Hub names it: apache-2.0, mit, ...")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "ema: averaged weights where the run kept an average")
-_OUTPUT = flags.DEFINE_string("output", None, "the file or folder; default: NAME.FORMAT or NAME-huggingface, in RUN/export, or here where there is no run")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "the file or folder; default: NAME.FORMAT or NAME-huggingface, in RUN/export, or here where there is no run"
+)
 
 
 def main() -> None:

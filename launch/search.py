@@ -32,7 +32,9 @@ _TRIALS = flags.DEFINE_integer(
 _FOLDS = flags.DEFINE_integer(
     "folds", None, "number of folds: runs of a trial, each with another part of train held out", lower_bound=2
 )
-_PRUNE = flags.DEFINE_bool("prune", True, "prune trials that are worse than the median of earlier ones at the same epoch; --noprune: none")
+_PRUNE = flags.DEFINE_bool(
+    "prune", True, "prune trials that are worse than the median of earlier ones at the same epoch; --noprune: none"
+)
 _STORAGE = flags.DEFINE_string("storage", None, "SQLAlchemy URL of the database; default: SQLite in WORKDIR/study.db")
 _STUDY = flags.DEFINE_string("study", None, "name in the database; default: from the config, the space and the strategy")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the trials; default: runs/search/STUDY")

@@ -3,8 +3,8 @@ r"""The grid of the blog post with the Flask demo: learning rate, decay, batch s
     python launch/search.py --config=configs/narrow.py --space=configs/search/wide_grid.py --strategy=grid \
         --config.train.epochs=5
 
-All 200 epochs of the config, 54 times, take some 150 h on two cores. Its author varied these four, beginning with the narrow network, and gives no values; the values are ours. The grid suits
-`--config=configs/wide.py` and `deep.py` as well.
+All 200 epochs of the config, 54 times, take some 150 h on two cores. Its author varied these four, beginning with the narrow
+network, and gives no values; the values are ours. The grid suits `--config=configs/wide.py` and `deep.py` as well.
 """
 
 from typing import Any
