@@ -80,7 +80,8 @@ class Network:
         self._on_cpu = jax.default_backend() == "cpu"
         self.picture_batch = CPU_BATCH if self._on_cpu else ACCELERATOR_BATCH
         self._picture_dtype = np.dtype(np.float32) if self._on_cpu else self.dtype
-        self._programs: dict[tuple[str, Mesh, Any], tuple[Forward, Variables]] = {}
+        self._programs: dict[tuple[str, Mesh, Any], Forward] = {}
+        self._variables: dict[Mesh, Variables] = {}  # on the devices
         self._lock = threading.Lock()  # one batch at a time has all cores; two would only slow each other down
 
     def __repr__(self) -> str:
@@ -311,8 +312,10 @@ class Network:
             model = create_model(self.config.model, self.preprocessing.num_classes, dtype)
             parts = model, self.preprocessing, dtype, mesh
             forward = make_features(*parts) if kind == "features" else make_forward(*parts, kind)
-            self._programs[key] = forward, jax.device_put(self.variables, replicated(mesh))
-        return self._programs[key]
+            self._programs[key] = forward
+        if mesh not in self._variables:
+            self._variables[mesh] = jax.device_put(self.variables, replicated(mesh))
+        return self._programs[key], self._variables[mesh]
 
     def _rows(self, images: np.ndarray, kind: str) -> np.ndarray:
         self._check_images(images)

@@ -16,6 +16,7 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.types import Policy
 from cifar_flax.errors import ConfigError
+from cifar_flax.runtime.loops import materialized
 
 Augmentation = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 ImageTransform = Callable[[jax.Array, jax.Array], jax.Array]
@@ -52,7 +53,7 @@ def create_augmentation(config: AugmentConfig) -> Augmentation:
         if config.alternating_flip:
             images = alternating_flip(images, indices, epoch)
         for name, transform in transforms.items():
-            images = _block_fusion(transform, _fold_in_name(key, name), images, epoch)
+            images = materialized(transform(_fold_in_name(key, name), images))  # or each is computed for each pixel of the next
         if config.mixup or config.cutmix:
             mix_key = _fold_in_name(key, "mix")
             amounts = {"mixup": config.mixup, "cutmix": config.cutmix, "probability": config.mix_probability}
@@ -116,15 +117,3 @@ def _signature(value: object) -> str:
 
 def _fold_in_name(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
-
-
-def _block_fusion(transform: ImageTransform, key: jax.Array, images: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Applies a transform so that XLA does not fuse it with the next one.
-
-    XLA's CPU backend would fuse transforms in a row and compute the first one again for each pixel that the second one reads,
-    ten times slower with all of them on. It ignores `jax.lax.optimization_barrier`, but does not fuse across a branch that
-    might not be taken. Other backends fuse better, and would have to wait for a branch.
-    """
-    if jax.default_backend() != "cpu":
-        return transform(key, images)
-    return jax.lax.cond(epoch >= 0, transform, lambda key, images: images, key, images)

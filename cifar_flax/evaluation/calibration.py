@@ -48,13 +48,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     if not np.isfinite(logits).all():
         return 1.0
-    z = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    of_label, mean = z[np.arange(len(z)), labels].sum(), z.mean()
+    z = logits - logits.max(1, keepdims=True)
+    of_label, mean = z[np.arange(len(z)), labels].sum(dtype=np.float64), z.mean(dtype=np.float64)
 
     def slope(log_temperature: float) -> float:
         """Derivative of the negative log likelihood by 1 / temperature, in which it is convex."""
-        weights = np.exp(z / np.exp(log_temperature))
-        expected = (weights * z).sum(1) / weights.sum(1)
+        weights = np.exp(z * np.float32(np.exp(-log_temperature)))  # float32: four times as fast, and rounding is averaged
+        expected = (np.einsum("nc,nc->n", weights, z) / weights.sum(1)).astype(np.float64)
         return float(expected.sum() - of_label + expected.mean() - mean)
 
     high = float(np.log(MAX_TEMPERATURE))

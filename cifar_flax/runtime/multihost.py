@@ -5,7 +5,9 @@ whatever depends on one process, on its clock, its signals or its files, is exch
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -16,6 +18,7 @@ from cifar_flax.errors import CifarFlaxError, Preempted, RunFailed, UserError
 from cifar_flax.runtime.preemption import Interrupt
 
 T = TypeVar("T")
+SHARED_SECONDS = 60.0  # after which what is written on one host is seen on others: NFS caches names for up to 60 s
 MESSAGE_BYTES = 2000  # of an error that is sent to the other processes
 
 
@@ -76,6 +79,31 @@ def run_on_main_process(call: Callable[[], T]) -> T | None:
 def broadcast_from_main(value: bool) -> bool:
     """The value that process 0 has; files and clocks may give each process another one."""
     return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def check_shared(path: Path) -> None:
+    """Waits until every process sees the file that process 0 has just written: a network file system may take a while.
+
+    Raises:
+      UserError: one sees none, or another; in every process.
+    """
+    if jax.process_count() == 1:
+        return
+
+    def digest() -> np.ndarray:
+        content = path.read_bytes() if path.exists() else b""
+        return np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+
+    expected = np.asarray(multihost_utils.broadcast_one_to_all(digest()))
+
+    def wait() -> None:
+        end = time.monotonic() + SHARED_SECONDS
+        while (digest() != expected).any():
+            if time.monotonic() > end:
+                raise UserError(f"{path.absolute()} is not what process 0 has written there; all need one shared --workdir")
+            time.sleep(0.1)
+
+    raise_on_all_hosts(wait)
 
 
 class StopConsensus:

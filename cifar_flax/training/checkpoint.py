@@ -20,7 +20,7 @@ from cifar_flax.files.checksum import verify_checksum, with_checksum
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training import checkpoint_files
-from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, verify_written
+from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, this_process_alone, verify_written
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.progress import Progress
@@ -57,6 +57,8 @@ class Checkpoints:
                 checkpoint_managers.BestN(get_metric_fn=_selection, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
+        # Several seeds are saved at the same time, and those of several hosts' processes wait for each other by name.
+        together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._workdir.name)
         self._options = ocp.CheckpointManagerOptions(
             best_fn=_selection,
             preservation_policy=policies,
@@ -65,8 +67,7 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
-            # Several seeds are saved at the same time, and those of several hosts' processes wait for each other by name.
-            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._workdir.name),
+            multiprocessing_options=this_process_alone() if read_only else together,
             async_options=None if read_only else ocp.AsyncOptions(post_finalization_callback=self._verify_first),
         )
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host

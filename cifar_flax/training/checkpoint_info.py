@@ -21,6 +21,11 @@ def digest(tree: Any) -> str:
     return sha256_of_arrays({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
 
 
+def this_process_alone() -> ocp.options.MultiprocessingOptions:
+    """Has Orbax read without waiting for the other processes, which may read something else, or fail."""
+    return ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+
+
 def verify_written(folder: Path, items: dict[str, Any]) -> None:
     """Reads a checkpoint back, by this process alone and without its devices.
 
@@ -31,10 +36,9 @@ def verify_written(folder: Path, items: dict[str, Any]) -> None:
     Raises:
       Exception: whatever the layer raises that cannot read it; ValueError where it reads other numbers.
     """
-    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
     sha256 = read_checksummed(folder / "info" / FILE)["sha256"]
     for name, item in items.items():
-        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=this_process_alone())
         if digest(handler.restore(LiteralPath(folder / name), args=ocp.args.StandardRestore(item))) != sha256[name]:
             raise ValueError(f"what was read back as {name} is not what was written")
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,9 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim.losses import create_loss
+
+if TYPE_CHECKING:
+    from cifar_flax.training.distillation import Teacher
 
 
 def check_batch_size(config: Config, images: int, devices: int) -> None:
@@ -87,9 +91,10 @@ def given_alike(config: Config, restart: bool) -> dict[str, str]:
     return {"its config": json.dumps(fields, sort_keys=True), "--restart": str(restart)}
 
 
-def found_alike(preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
+def found_alike(preprocessing: Preprocessing, streamed: bool, teacher: "Teacher | None") -> dict[str, str]:
     """What the processes of one training must find alike, by its name."""
     return {
         "its training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
         "where it keeps the images (config.data.source=auto goes by the memory of its devices)": str(streamed),
+        **({"the weights of config.train.teacher": teacher.sha256} if teacher else {}),
     }

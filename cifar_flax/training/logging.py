@@ -1,5 +1,6 @@
 """What is measured of one run while it trains: its records, the writers that show them, and the watch for NaN."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ class MetricLogger:
           UserError: metrics.jsonl is damaged, or a writer cannot start.
         """
         self._workdir, self._config, self._schedule, self._steps_per_epoch = workdir, config, schedule, steps_per_epoch
-        self._records = run_on_main_process(lambda: Records(workdir, step, epochs_done))
         session = Session(workdir, config, step, epochs_done * steps_per_epoch)
-        self._writers = run_on_main_process(lambda: open_writers(session)) or []
+        with contextlib.ExitStack() as stack:
+            self._records = run_on_main_process(lambda: Records(workdir, step, epochs_done))
+            stack.callback(self._records.close if self._records else lambda: None)
+            self._writers = run_on_main_process(lambda: open_writers(session)) or []
+            stack.pop_all()
 
     @property
     def last(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training loop, from a config to run directories."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -20,7 +21,7 @@ from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.checks import found_alike, given_alike
 from cifar_flax.training.profiling import Profiler
-from cifar_flax.training.run_dir import move_aside, with_recorded_dtype
+from cifar_flax.training.run_dir import check_unlocked, move_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.trainer import Scores, Trainer
@@ -85,7 +86,7 @@ def make_trainer(config: Config, seeds: tuple[int, ...] = ()) -> Trainer:
     """
     trainer = raise_on_all_hosts(lambda: Trainer.from_config(config, seeds))
     streamed = raise_on_all_hosts(lambda: trainer.streamed)
-    check_same_on_all_hosts(found_alike(trainer.preprocessing, streamed))
+    check_same_on_all_hosts(found_alike(trainer.preprocessing, streamed, trainer.teacher))
     return trainer
 
 
@@ -125,7 +126,7 @@ def fit(
         _begin_again(interrupt, [*workdirs, *others])
     with Runs(trainer, workdirs) as runs, Profiler(workdirs[0] if profile else None, trainer.program_text) as profiler:
         if initial is not None:
-            trainer.compile_ahead(0)  # while the run directories are prepared
+            trainer.compile_ahead(0)  # while records and trackers are opened
         state, step = runs.restore(initial, layers)
         del initial  # or its buffers would stay for the whole training
         trainer.compile_ahead(step)
@@ -139,7 +140,7 @@ def fit(
                     if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(chunk)):
                         runs.save(step, state)
                 runs.flush()
-                state = runs.end_epoch(step, state, scores := _evaluate(trainer, state, interrupt))
+                state = runs.end_epoch(step, state, scores := _evaluate(trainer, state, interrupt, runs.training))
                 if after_epoch is not None:
                     after_epoch(runs.epochs_done, scores[0].get("validation", {}), runs.done)
                 if not runs.done:  # a run that has ended is not stopped
@@ -150,18 +151,19 @@ def fit(
     return state
 
 
-def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt) -> list[dict[str, Scores]]:
-    """The scores of each seed. One host stops between batches; several, which stop together, after the last one."""
+def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt, training: Sequence[bool]) -> list[dict[str, Scores]]:
+    """The scores of each seed that still trains. One host stops between batches; several stop together, after the last one."""
     if jax.process_count() == 1:
-        return trainer.evaluate(state, interrupt.check)
+        return trainer.evaluate(state, interrupt.check, training)
     with interrupt.unhurried():
-        return trainer.evaluate(state)
+        return trainer.evaluate(state, wanted=training)
 
 
 def _begin_again(interrupt: Interrupt, workdirs: Sequence[Path]) -> None:
-    """Moves the runs that are there aside, and takes note of it as soon as one of them is."""
+    """Moves the runs that are there aside, all or none, and takes note of it as soon as one of them is."""
+    run_on_main_process(lambda: check_unlocked(workdirs))
     for workdir in workdirs:
-        run_on_main_process(lambda w=workdir: move_aside(w))  # type: ignore[misc]
+        run_on_main_process(partial(move_aside, workdir))
         interrupt.begun_again = True
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
 
 from cifar_flax.config import CheckpointConfig, Config
 from cifar_flax.data.preprocessing import Preprocessing
@@ -16,7 +17,6 @@ from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.runtime.arithmetic import standard_arithmetic
-from cifar_flax.runtime.devices import data_parallel_mesh, replicated
 from cifar_flax.training.calibration import calibration_of
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.checkpoint_files import CHECKPOINTS, steps_in
@@ -82,7 +82,7 @@ def _variables(
     model = create_model(config.model, preprocessing.num_classes)
     image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
     shapes = {"batch_stats": {}, **jax.eval_shape(lambda image: initialize(model, jax.random.key(0), image), image)}
-    sharding = replicated(data_parallel_mesh())
+    sharding = SingleDeviceSharding(jax.local_devices()[0])  # this process reads alone; what computes spreads them
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
     return checkpoints.restore_variables(step, like, has_ema=config.optim.ema_decay is not None)
 

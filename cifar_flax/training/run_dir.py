@@ -23,8 +23,8 @@ from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
 from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
-from cifar_flax.training.chunks import EPOCH_DIGITS, total_epochs
-from cifar_flax.training.records import read_epochs, read_records
+from cifar_flax.training.chunks import EPOCH_DIGITS
+from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_environment import write_environment
 from cifar_flax.training.seed_folders import SEED, SUMMARY
 
@@ -32,13 +32,14 @@ WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folde
 OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
 
 
-def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing) -> TextIO:
+def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, total_steps: int | None = None) -> TextIO:
     """Makes `workdir` ready for training `config`: a new run, or one that goes on.
 
     Args:
       workdir: made if it is not there.
       config: written to config.json.
       preprocessing: written to dataset.json.
+      total_steps: updates of the whole training, than which the run there may not have made more; None: as many as it likes.
 
     A run that ended before it had trained, by too little memory, say, leaves its folder to another config.
 
@@ -56,7 +57,7 @@ def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing) ->
     lock = _lock(workdir)
     try:
         _refuse_links(workdir)
-        preprocessing = _going_on(workdir, config, preprocessing)
+        preprocessing = _going_on(workdir, config, preprocessing, total_steps)
         write_config(config, workdir / "config.json")
         preprocessing.write(workdir / "dataset.json")
         write_environment(workdir / "environment.json", config)
@@ -88,12 +89,17 @@ def move_aside(workdir: Path) -> None:
             (workdir.parent / SUMMARY).unlink(missing_ok=True)  # or readers would choose among the new runs by the old scores
 
 
+def check_unlocked(workdirs: Sequence[Path]) -> None:
+    """Raises WorkdirLocked where another process trains in one of the folders, which need not be there."""
+    for workdir in workdirs:
+        if (workdir / ".lock").exists():
+            _lock(workdir).close()
+
+
 def in_use(workdir: Path) -> bool:
     """Whether a process trains in `workdir`, which need not be there."""
-    if not (workdir / ".lock").exists():
-        return False
     try:
-        _lock(workdir).close()
+        check_unlocked([workdir])
     except WorkdirLocked:
         return True
     return False
@@ -187,7 +193,7 @@ def _refuse_exported(workdir: Path) -> None:
             raise UserError(f"{workdir} holds an exported network, not a run; choose another --workdir") from None
 
 
-def _going_on(workdir: Path, config: Config, preprocessing: Preprocessing) -> Preprocessing:
+def _going_on(workdir: Path, config: Config, preprocessing: Preprocessing, total_steps: int | None) -> Preprocessing:
     """Checks that the run in a locked folder is that of `config`, if it has trained; returns what to record of its data.
 
     Of a run of another config that has not, what it said of itself is removed: its environment, its teacher, and under which
@@ -202,7 +208,7 @@ def _going_on(workdir: Path, config: Config, preprocessing: Preprocessing) -> Pr
                 shutil.rmtree(workdir / "trackers")
         return preprocessing
     if begun_with is not None:
-        _check_same(begun_with, config, workdir)
+        _check_same(begun_with, config, workdir, total_steps)
     return with_recorded_data(preprocessing, config, workdir) if (workdir / "dataset.json").exists() else preprocessing
 
 
@@ -225,7 +231,7 @@ def _recorded_config(workdir: Path) -> Config | None:
         ) from None
 
 
-def _check_same(saved: Config, config: Config, workdir: Path) -> None:
+def _check_same(saved: Config, config: Config, workdir: Path, total_steps: int | None) -> None:
     changed = {path: values for path, values in differences(saved, config).items() if not may_differ(path, saved)}
     if all(str(name).startswith(FOLDER) for name in changed.get("config.data.name", [""])):
         del changed["config.data.name"]  # a folder may have been moved; whether it is the same, its hashes tell
@@ -235,12 +241,11 @@ def _check_same(saved: Config, config: Config, workdir: Path) -> None:
         if set(changed) == {"config.train.epochs"}:  # which its schedule, its growing images or a part of an epoch depend on
             longer = f"\n  to train on from its weights: --config.train.init_from={workdir} with another --workdir"
         raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
-    if config.train.epochs < saved.train.epochs:
-        trained = max((record["epoch"] for record in read_records(workdir)), default=0)
-        if total_epochs(config) < trained:
-            raise UserError(
-                f"config.train.epochs: {config.train.epochs:g}, and {workdir} has begun epoch {trained}; {OTHERWISE}"
-            )
+    if total_steps is not None and (trained := max(saved_steps(workdir), default=0)) > total_steps:
+        raise UserError(
+            f"config.train.epochs: {config.train.epochs:g} are {total_steps} updates, and {workdir} has made {trained}; "
+            f"{OTHERWISE}"
+        )
 
 
 def with_recorded_data(now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from cifar_flax.config import Config
 from cifar_flax.errors import Diverged, Preempted
 from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
-from cifar_flax.runtime.multihost import run_on_main_process
+from cifar_flax.runtime.multihost import check_shared, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
@@ -65,9 +66,10 @@ class Runs:
         with contextlib.ExitStack() as stack:
             for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
                 config = replace(trainer.config, seed=seed)
-                lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing))  # type: ignore[misc]
-                stack.enter_context(lock or contextlib.nullcontext())
-                run_on_main_process(lambda w=workdir: _record_teacher(w, trainer))  # type: ignore[misc]
+                of_run = workdir, config, trainer.preprocessing, trainer.plan.total_steps
+                stack.enter_context(run_on_main_process(partial(open_run_dir, *of_run)) or contextlib.nullcontext())
+                check_shared(workdir / "environment.json")
+                run_on_main_process(partial(_record_teacher, workdir, trainer))
                 checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))
                 self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
             self._stack = stack.pop_all()
@@ -112,6 +114,11 @@ class Runs:
     def what_is_saved(self) -> str:
         """How many seeds there are; empty for one."""
         return f"{len(self._runs)} seeds " if len(self._runs) > 1 else ""
+
+    @property
+    def training(self) -> list[bool]:
+        """Which runs still train, in the order of the seeds."""
+        return [run.training for run in self._runs]
 
     @property
     def done(self) -> bool:

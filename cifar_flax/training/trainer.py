@@ -1,6 +1,6 @@
 """The trainer: what a config, its data set and the devices determine, and the compiled programs made of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -119,7 +119,9 @@ class Trainer:
             model=model,
             schedule=schedule,
             optimizer=create_optimizer(config.optim, schedule),
-            plan=ChunkPlan(config, steps_per_epoch, config.train.batch_size * train_set.images[0].nbytes),
+            plan=ChunkPlan(
+                config, steps_per_epoch, layout.seeds_per_device * config.train.batch_size * train_set.images[0].nbytes
+            ),
         )
         sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
         check_sizes(model, preprocessing.image_shape, sizes)
@@ -279,8 +281,10 @@ class Trainer:
         """Seconds for which training has waited for a program to be compiled."""
         return self._programs.waited
 
-    def evaluate(self, state: TrainState, between_batches: Callable[[], None] = lambda: None) -> list[dict[str, Scores]]:
-        """Scores each run on the validation set; {} where there is none.
+    def evaluate(
+        self, state: TrainState, between_batches: Callable[[], None] = lambda: None, wanted: Sequence[bool] | None = None
+    ) -> list[dict[str, Scores]]:
+        """Scores each run on the validation set; {} where there is none, or where the run is not wanted.
 
         Returns:
           "validation": scores of the weights to ship, by which checkpoints are selected; and, where the run keeps an average of
@@ -294,11 +298,11 @@ class Trainer:
             logits = predict(self._forward, variables, split.images, batch_size, self.layout.mesh, between_batches)
             return summary(logits, split.labels, batch_size)
 
-        return [
-            {"validation": scores(run.eval_variables)}
-            | ({} if run.ema is None else {"validation_raw": scores(run.raw_variables)})
-            for run in (self.layout.one(state, i) for i in range(len(self.seeds)))
-        ]
+        def both(run: TrainState) -> dict[str, Scores]:
+            raw = {} if run.ema is None else {"validation_raw": scores(run.raw_variables)}
+            return {"validation": scores(run.eval_variables), **raw}
+
+        return [both(self.layout.one(state, i)) if wanted is None or wanted[i] else {} for i in range(len(self.seeds))]
 
     @cached_property
     def _forward(self) -> Forward:

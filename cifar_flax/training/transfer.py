@@ -1,7 +1,8 @@
 """Parameters of another run, or of a pretrained network, as a starting point."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from cifar_flax.optim.groups import matches
 from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global, replicated
+from cifar_flax.runtime.multihost import check_same_on_all_hosts, raise_on_all_hosts
+from cifar_flax.training.checkpoint_info import digest
 from cifar_flax.training.restore import restore_networks
 from cifar_flax.training.seed_folders import one_run
 from cifar_flax.training.state import TrainState, initial_opt_state
@@ -50,11 +53,12 @@ def init_from_run(
       The new states, and a line that says how many parameters were taken over.
 
     Raises:
-      UserError: there is no such run or network, the run has no intact checkpoint, none of its parameters fits, it was
-        trained on pixels of another normalisation, or it lacks parameters that are to be frozen.
+      UserError: there is no such run or network, or another on each host, the run has no intact checkpoint, none of its
+        parameters fits, it was trained on pixels of another normalisation, or it lacks parameters that are to be frozen.
     """
     source = config.train.init_from
-    network, origin = load_source(source, "config.train.init_from")
+    network, origin = raise_on_all_hosts(lambda: load_source(source, "config.train.init_from"))
+    check_same_on_all_hosts({"the weights of config.train.init_from": digest(network.variables)} if jax.process_count() > 1 else {})
     source_variables = flatten_dict(dict(network.variables))
     target = _flat(states[0])
     matching = {
@@ -80,7 +84,8 @@ def init_from_run(
         f"took over {len(taken)} of {len(sizes)} parameter tensors, {sum(taken.values()):,} of {sum(sizes.values()):,} "
         f"parameters, from {origin}"
     )
-    return [_with(state, matching, optimizer, mesh) for state in states], line
+    init = compilation.jit(partial(initial_opt_state, optimizer), out_shardings=replicated(mesh))
+    return [_with(state, matching, init, mesh) for state in states], line
 
 
 def _check_frozen(config: Config, target: Mapping[tuple[str, ...], Any], taken: Collection[tuple[str, ...]]) -> None:
@@ -100,13 +105,12 @@ def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:
 
 
 def _with(
-    state: TrainState, matching: Mapping[tuple[str, ...], Any], optimizer: optax.GradientTransformation, mesh: Mesh
+    state: TrainState, matching: Mapping[tuple[str, ...], Any], init: Callable[[Any], optax.OptState], mesh: Mesh
 ) -> TrainState:
     merged = unflatten_dict({**_flat(state), **matching})
     variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
-    init = compilation.jit(lambda params: initial_opt_state(optimizer, params), out_shardings=replicated(mesh))
     return dataclasses.replace(state, **variables, ema=ema, opt_state=init(variables[PARAMS]))
 
 

@@ -36,17 +36,20 @@ def free_port():
 
 @contextmanager
 def starting(cache, folder):
-    """Gives a function that starts two processes of `launch/train.py` with two devices each: together they train `run`."""
+    """Gives a function that starts two processes of `launch/train.py` with two devices each: together they train `run`.
+
+    The second one has other arguments, and another working directory, where they are given.
+    """
     started = []
 
-    def start(*args, of_second=()):
+    def start(*args, of_second=(), second_in=folder):
         address = f"127.0.0.1:{free_port()}"
         for process in range(2):
             hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
             started.append(
                 subprocess.Popen(
                     [*COMMAND, *hosts, *args, *(of_second if process else ())],
-                    cwd=folder,
+                    cwd=second_in if process else folder,
                     env=environment(cache, devices=2),
                     text=True,
                     stdout=subprocess.PIPE,
@@ -178,3 +181,34 @@ def test_a_run_of_another_config_is_refused_by_all_processes(start, whole, tmp_p
         assert code == 2
         assert "config.optim.learning_rate" in stderr
         assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("field", ["init_from", "teacher"])
+def test_a_network_to_begin_with_that_one_host_lacks_is_a_mistake_on_all(start, whole, tmp_path, field):
+    (tmp_path / "second").mkdir()
+    os.symlink(whole, tmp_path / "other")
+    arguments = (f"--config.train.{field}=other", f"--workdir={tmp_path / 'run'}")
+    (first_code, first), (second_code, second) = ended(start(*arguments, second_in=tmp_path / "second"))
+    assert (first_code, second_code) == (2, 2)
+    assert first == f"process 1: config.train.{field}: other: no such run directory; expected one, or pretrained:NAME\n"
+    assert second == first.removeprefix("process 1: ")
+
+
+@pytest.mark.parametrize("field", ["init_from", "teacher"])
+def test_hosts_that_begin_with_other_weights_are_refused(start, whole, shared, tmp_path, field):
+    (tmp_path / "second").mkdir()
+    os.symlink(whole, tmp_path / "other")
+    os.symlink(shared, tmp_path / "second" / "other")
+    arguments = (f"--config.train.{field}=other", f"--workdir={tmp_path / 'run'}")
+    for code, stderr in ended(start(*arguments, second_in=tmp_path / "second")):
+        assert code == 2
+        assert stderr.startswith(f"process 1 differs from process 0 in the weights of config.train.{field}; all train one run")
+
+
+def test_hosts_that_do_not_share_the_run_directory_are_refused(start, tmp_path, monkeypatch):
+    (tmp_path / "second").mkdir()
+    (first_code, first), (second_code, second) = ended(start(second_in=tmp_path / "second"))
+    assert (first_code, second_code) == (2, 2)
+    place = tmp_path / "second" / "run" / "environment.json"
+    assert second == f"{place} is not what process 0 has written there; all need one shared --workdir\n"
+    assert first == f"process 1: {second}"

@@ -166,8 +166,8 @@ def test_weights_that_an_update_within_an_epoch_made_infinite_are_not_saved(conf
 def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_path, monkeypatch):
     evaluate = Trainer.evaluate
 
-    def ask(self, state, between_batches=lambda: None):
-        scores = evaluate(self, state, between_batches)
+    def ask(*args):
+        scores = evaluate(*args)
         signal.raise_signal(signal.SIGTERM)
         return scores
 
@@ -179,7 +179,7 @@ def test_a_stop_that_is_asked_for_when_all_is_done_does_not_stop_it(config, tmp_
 
 def test_several_hosts_end_a_validation_before_they_stop(monkeypatch):
     class SlowTrainer:
-        def evaluate(self, state):
+        def evaluate(self, state, wanted):
             signal.raise_signal(signal.SIGTERM)
             time.sleep(0.5)
             return [{"validation": {}}]
@@ -189,7 +189,7 @@ def test_several_hosts_end_a_validation_before_they_stop(monkeypatch):
     monkeypatch.setattr(Interrupt, "_leave", lambda self, reason: left.append(reason))
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with Interrupt() as interrupt:
-        assert loop._evaluate(SlowTrainer(), None, interrupt) == [{"validation": {}}]
+        assert loop._evaluate(SlowTrainer(), None, interrupt, [True]) == [{"validation": {}}]
         assert (interrupt.requested, left) == ("SIGTERM", [])
 
 

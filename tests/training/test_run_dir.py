@@ -287,10 +287,11 @@ def test_a_run_does_not_become_shorter_than_it_is(tiny_config, tmp_path):
     tiny_config.train.epochs = 5
     config = validated(tiny_config)
     trained(tmp_path / "run", config)
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 30, "epoch": 4}\n')
-    open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=4)), PREPROCESSING).close()
-    with pytest.raises(UserError, match=r"^config\.train\.epochs: 3, and \S+ has begun epoch 4; choose another --workdir, or"):
-        open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=3)), PREPROCESSING)
+    (tmp_path / "run" / "checkpoints" / "34").mkdir(parents=True)
+    open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=4)), PREPROCESSING, 36).close()
+    expected = r"^config\.train\.epochs: 3\.5 are 32 updates, and \S+ has made 34; choose another --workdir, or"
+    with pytest.raises(UserError, match=expected):
+        open_run_dir(tmp_path / "run", replace(config, train=replace(config.train, epochs=3.5)), PREPROCESSING, 32)
     assert read_config(tmp_path / "run" / "config.json").train.epochs == 4
 
 

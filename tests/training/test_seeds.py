@@ -17,7 +17,8 @@ from cifar_flax.config import AugmentConfig
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data import cache
-from cifar_flax.errors import RERUN_WITHOUT_RESTART, Diverged, Preempted, UserError
+from cifar_flax.errors import RERUN_WITHOUT_RESTART, Diverged, Preempted, UserError, WorkdirLocked
+from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim import SGD
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training import seeds
@@ -335,6 +336,13 @@ def test_restart_begins_all_seeds_again_at_once_and_they_go_on_without_it(config
         assert read_config(tmp_path / "run" / name / "config.json").optim.learning_rate == 0.5
         assert len(values(tmp_path / "run" / f"{name}.1", "epoch", "epoch")) == 1
         assert not (tmp_path / "run" / f"{name}.2").exists()
+
+
+def test_a_restart_that_is_refused_for_one_seed_moves_none(config, tmp_path):
+    train_seeds(short(config), tmp_path)
+    with exclusive_lock(tmp_path / "seed5" / ".lock"), pytest.raises(WorkdirLocked, match=r"is training in \S+seed5;"):
+        train_seeds(config, tmp_path, restart=True)
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == [*SEEDS, "seeds.json"]
 
 
 def test_a_restart_that_fails_after_the_old_run_was_moved_is_to_go_on_without_it(config, tmp_path, monkeypatch):
