@@ -58,7 +58,8 @@ def init_from_run(
     """
     source = config.train.init_from
     network, origin = raise_on_all_hosts(lambda: load_source(source, "config.train.init_from"))
-    check_same_on_all_hosts({"the weights of config.train.init_from": digest(network.variables)} if jax.process_count() > 1 else {})
+    if jax.process_count() > 1:
+        check_same_on_all_hosts({"the weights of config.train.init_from": digest(network.variables)})
     source_variables = flatten_dict(dict(network.variables))
     target = _flat(states[0])
     matching = {
