@@ -34,7 +34,8 @@ def isolate() -> None:
     os.environ["MPLBACKEND"] = "agg"
     removed = [f"{name}={os.environ.pop(name)}" for name in ARITHMETIC if name in os.environ]
     if removed:
-        print(f"left out, because it changes what networks compute: {' '.join(removed)}", file=sys.stderr, flush=True)
+        because = "because it changes what networks compute, or has their programs refused"
+        print(f"left out, {because}: {' '.join(removed)}", file=sys.stderr, flush=True)
     check_xla_flags(os.environ.get("XLA_FLAGS", ""))
 
 
