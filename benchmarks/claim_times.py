@@ -50,8 +50,7 @@ def this_machine() -> dict[str, Any]:
     done = subprocess.run(command, env=with_checkout(os.environ), check=False, capture_output=True, text=True)
     if done.returncode:
         raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def hardware(environment: Mapping[str, Any]) -> str:

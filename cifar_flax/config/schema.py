@@ -158,13 +158,11 @@ class LogConfig(ConfigBase):
 
 
 def _default_model() -> ModelSpec:
-    model: ModelSpec = import_object("cifar_flax.models.convnet:ConvNet", "config.model")()  # a room above this one
-    return model
+    return import_object("cifar_flax.models.convnet:ConvNet", "config.model")()  # a room above this one
 
 
 def _default_optimizer() -> OptimizerSpec:
-    optimizer: OptimizerSpec = import_object("cifar_flax.optim.optimizers:Adam", "config.optim")()  # a room above this one
-    return optimizer
+    return import_object("cifar_flax.optim.optimizers:Adam", "config.optim")()  # a room above this one
 
 
 @dataclass(slots=True)

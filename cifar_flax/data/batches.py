@@ -130,8 +130,7 @@ class StreamedSource:
 
     def batch(self, resident: Any, loaded: Any) -> Batch:
         """The batch as it was loaded."""
-        batch: Batch = loaded
-        return batch
+        return loaded
 
 
 def load_ahead(source: BatchSource, chunks: Iterable[np.ndarray]) -> Iterator[Any]:

@@ -274,8 +274,7 @@ class Runs:
             return state
         scales = np.array([run.progress.learning_rate_scale for run in self._runs], np.float32)
         scale = put_global(scales if len(scales) > 1 else scales[0], self._trainer.layout.state)
-        new: TrainState = state.replace(learning_rate_scale=scale)  # type: ignore[attr-defined]  # of flax.struct.dataclass
-        return new
+        return state.replace(learning_rate_scale=scale)  # type: ignore[attr-defined]  # of flax.struct.dataclass
 
     def _log_oldest(self) -> None:
         chunk, metrics = self._in_flight.popleft()

@@ -68,20 +68,15 @@ class SeedLayout:
 
     def abstract(self, state: TrainState) -> TrainState:
         """The shapes, dtypes and shardings of the state that a step takes, from those of one run's state."""
-        stacked: TrainState = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state
-        )
-        return stacked
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state)
 
     def stack(self, states: list[TrainState]) -> TrainState:
         """The state that a step takes, from the states of all runs."""
-        stacked: TrainState = states[0] if self.seeds == 1 else self._stack(*states)
-        return stacked
+        return states[0] if self.seeds == 1 else self._stack(*states)
 
     def one(self, state: TrainState, i: int) -> TrainState:
         """The state of one run, of those that `stack` was given; it lies on all devices."""
-        taken: TrainState = state if self.seeds == 1 else self._take(state, np.int32(i))
-        return taken
+        return state if self.seeds == 1 else self._take(state, np.int32(i))
 
     # Programs, because arrays of several hosts cannot be indexed outside of one.
 

@@ -184,5 +184,4 @@ def _average(state: TrainState, new: Variables, decay: float | None) -> Variable
     def averaged(old: jax.Array, x: jax.Array) -> jax.Array:
         return rate * old + (1 - rate) * x if jnp.issubdtype(x.dtype, jnp.floating) else x  # a count is as it is
 
-    average: Variables = jax.tree.map(averaged, state.ema, new)
-    return average
+    return jax.tree.map(averaged, state.ema, new)
