@@ -1,6 +1,7 @@
 """The training loop, from a config to run directories."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -132,7 +133,7 @@ def fit(
         try:
             while not runs.done:
                 for chunk, batches in runs.chunks(step):
-                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b, check))  # type: ignore[misc]
+                    state, metrics = profiler.call(chunk, partial(trainer.step, state, chunk, batches, check))
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
@@ -161,7 +162,7 @@ def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt) -> list
 def _begin_again(interrupt: Interrupt, workdirs: Sequence[Path]) -> None:
     """Moves the runs that are there aside, and takes note of it as soon as one of them is."""
     for workdir in workdirs:
-        run_on_main_process(lambda w=workdir: move_aside(w))  # type: ignore[misc]
+        run_on_main_process(partial(move_aside, workdir))
         interrupt.begun_again = True
 
 

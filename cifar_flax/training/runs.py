@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,9 +66,9 @@ class Runs:
         with contextlib.ExitStack() as stack:
             for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
                 config = replace(trainer.config, seed=seed)
-                lock = run_on_main_process(lambda w=workdir, c=config: open_run_dir(w, c, trainer.preprocessing))  # type: ignore[misc]
+                lock = run_on_main_process(partial(open_run_dir, workdir, config, trainer.preprocessing))
                 stack.enter_context(lock or contextlib.nullcontext())
-                run_on_main_process(lambda w=workdir: _record_teacher(w, trainer))  # type: ignore[misc]
+                run_on_main_process(partial(_record_teacher, workdir, trainer))
                 checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))
                 self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
             self._stack = stack.pop_all()
