@@ -24,7 +24,7 @@ from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.divergence import check_weights
-from cifar_flax.training.logging import MetricLogger
+from cifar_flax.training.metric_logger import MetricLogger
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
