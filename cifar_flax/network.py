@@ -90,7 +90,7 @@ class Network:
 
     @property
     def file_stem(self) -> str:
-        """What files made of it are called: of one of the Hub, `USER/NAME@REVISION`, NAME@REVISION with hyphens as slashes."""
+        """Stem of the files made of it. Of `USER/NAME@REVISION` of the Hub: NAME@REVISION, with hyphens in place of slashes."""
         repository, at, revision = self.name.partition("@")
         return repository.rpartition("/")[2] + at + revision.replace("/", "-")
 
@@ -101,7 +101,7 @@ class Network:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before they become probabilities; 1 where the network is not calibrated."""
+        """Divisor of logits before they become probabilities; 1 where the network is not calibrated."""
         return self.calibration.temperature
 
     @property
@@ -202,7 +202,7 @@ class Network:
         return self._rows(images, tta)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `cifar_flax.evaluation.predict.make_features`."""
+        """The input of the last layer, float32 [N, F], for uint8 [N, H, W, C]; see `evaluation.predict.make_features`."""
         return self._rows(images, "features")
 
     @standard_arithmetic()
@@ -245,7 +245,7 @@ class Network:
         stride: int | None = None,
         flip: bool = False,
     ) -> np.ndarray:
-        """Which pixels a prediction rests on.
+        """Maps the pixels that a prediction rests on.
 
         Args:
           image: uint8 [H, W, C] of the network's image shape; or a path, the bytes of a file or a Pillow image, of which `view`
@@ -296,7 +296,7 @@ class Network:
 
     @cached_property
     def _saliency(self) -> list[Saliency]:
-        """Of a picture alone, and with its mirror image; each is compiled when it is first called."""
+        """Saliency without and with the mirror image; each is compiled when it is first called."""
         dtype = self._picture_dtype
         model = create_model(self.config.model, self.preprocessing.num_classes, dtype)
         return [make_gradient_saliency(model, self.preprocessing, dtype, tta) for tta in ("none", "flip")]

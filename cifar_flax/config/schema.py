@@ -122,7 +122,7 @@ class ResolutionConfig(ConfigBase):
 
 @dataclass(slots=True)
 class TrainConfig(ConfigBase):
-    """How long, with which batches and in which precision."""
+    """Length, batches and precision of a training."""
 
     epochs: Epochs = 10  # 8.75, say, ends within the ninth
     batch_size: Count = 128  # over all devices together
@@ -133,7 +133,7 @@ class TrainConfig(ConfigBase):
     teacher_weight: Probability = 0.5  # that part
     teacher_temperature: Positive = 1.0  # beside the teacher's own, by which its percentages are calibrated
     microbatches: Count = 1  # parts that each batch is computed in, one after another, to need less memory
-    steps_per_dispatch: Count | Auto = "auto"  # at most, in one compiled program; auto: 1 on a CPU, 32 on accelerators
+    steps_per_dispatch: Count | Auto = "auto"  # at most, in one compiled program; auto: 1 on a CPU, at most 32 on accelerators
     vmap_seeds: bool | Auto = "auto"  # train all seeds in one program; auto: on accelerators
     num_seeds: Count = 1  # runs with the seeds `seed`, `seed` + 1 and so on, each in a folder of its own; then mean and sd
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32

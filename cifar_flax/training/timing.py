@@ -1,4 +1,4 @@
-"""A run's own clock: seconds of training, the share of them spent waiting for compilation, and steps a second."""
+"""The clock of a run: seconds of training, those spent waiting for the programs of steps to be compiled, and steps a second."""
 
 import math
 import time
@@ -29,7 +29,7 @@ class StepTimer:
 
     @property
     def times(self) -> dict[str, float]:
-        """The times of a record: `elapsed`, and the seconds of it in which training waited for compilation."""
+        """The times of a record: `elapsed`, and the seconds of it in which training waited for the programs of its steps."""
         compilation = float(self._before.get("compilation", 0.0)) + self._compilation_seconds()
         return {"elapsed": self.elapsed, "compilation": compilation}
 

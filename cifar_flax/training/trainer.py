@@ -220,7 +220,7 @@ class Trainer:
 
     @cached_property
     def source(self) -> BatchSource:
-        """What gives the batches; raises as `streamed`."""
+        """The source of the batches; raises as `streamed`."""
         return (StreamedSource if self.streamed else ResidentSource)(self.train_set, self.layout.chunk)
 
     def chunks(self, epoch: int, first: int) -> Iterator[tuple[Chunk, Any]]:
@@ -266,7 +266,7 @@ class Trainer:
 
     @property
     def _device_constants(self) -> tuple[Any, Variables | None]:
-        """What stays on the devices beside the state: images that are resident, and the variables of the teacher."""
+        """Arrays that stay on the devices beside the state: resident images, and the variables of the teacher."""
         return self.source.resident, self._teacher_variables
 
     def compile_ahead(self, first: int) -> None:
@@ -276,7 +276,7 @@ class Trainer:
 
     @property
     def compilation_seconds(self) -> float:
-        """Seconds for which training has waited for a program to be compiled."""
+        """Seconds for which training has waited for the programs of its steps to be compiled; not those of evaluation."""
         return self._programs.waited
 
     def evaluate(self, state: TrainState, between_batches: Callable[[], None] = lambda: None) -> list[dict[str, Scores]]:
