@@ -1,4 +1,4 @@
-"""How long a training of the list takes on this machine: by its like, by other trainings, or by a matrix product."""
+"""Time of a training of the list on this machine: by its like, by other trainings, or by a matrix product."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def this_machine() -> dict[str, Any]:
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
-    """What sets the speed: the accelerator, or the processor, how many of it, and the widest arithmetic that it has."""
+    """The hardware that sets the speed: the accelerator, or the processor, their number, and the widest arithmetic it has."""
     first = str(environment["devices"][0])
     if first != "cpu":
         return first

@@ -65,7 +65,7 @@ class Run:
 
     @property
     def report_folder(self) -> Path:
-        """Where `evaluate` writes by default: RUN/report."""
+        """The folder that `evaluate` writes by default: RUN/report."""
         return self.workdir / "report"
 
     def metrics(self) -> "pd.DataFrame":
@@ -104,7 +104,8 @@ class Run:
         """The images of "train" (without the validation images), "validation" or "test", as the run had them.
 
         Raises:
-          UserError: no such split, or the data are missing or not what the run had; see `cifar_flax.data.provenance.load_as_trained`.
+          UserError: no such split, or the data are missing or not what the run had; see
+            `cifar_flax.data.provenance.load_as_trained`.
         """
         return load_as_trained(self.config.data, self.preprocessing, split, str(self.workdir))
 

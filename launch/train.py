@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _experiment() -> Experiment:
-    """What the flags ask for, with a warning on each that asks in vain."""
+    """The experiment that the flags ask for, with a warning on each flag without effect."""
     experiment = experiment_from_flags()
     if not distributed.is_worker():  # the process that watches it has said so
         for line in without_effect(experiment.config, experiment.overridden):

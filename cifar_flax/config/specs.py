@@ -39,7 +39,7 @@ class Spec(ConfigBase):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Where a field is annotated with the abstract class, JSON says which class it is of."""
+        """The schema of a field; one annotated with an abstract class takes its own class from the `type` in JSON."""
         if cls in (ModelSpec, OptimizerSpec):
             return core_schema.no_info_plain_validator_function(functools.partial(from_json_object, cls))
         return handler(source)

@@ -1,4 +1,4 @@
-"""Which images form which batch, and how batches reach the devices: functions of (seed, epoch, step), with no state to save."""
+"""Order of images in batches, and their way to the devices: functions of (seed, epoch, step), with no state to save."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ LOADED_AHEAD = 2  # chunks that are gathered and copied while another one is com
 
 @struct.dataclass
 class Batch:
-    """What a training step is given.
+    """Input of a training step.
 
     Attributes:
       images: uint8 [B, H, W, C].
@@ -59,7 +59,7 @@ def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class BatchSource(Protocol):
-    """Where training batches come from. Sources give the same batches, bit for bit.
+    """A source of training batches. All sources give the same batches, bit for bit.
 
     Attributes:
       resident: arrays that stay on the devices, an argument of the compiled program.

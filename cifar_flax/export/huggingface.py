@@ -79,7 +79,7 @@ def _metadata(network: Network, license_id: str | None) -> dict[str, Any]:
 
 
 def _text(network: Network, dtype: KernelDtype) -> str:
-    preprocessing, model = network.preprocessing, network.config.model.name
+    preprocessing, model, data = network.preprocessing, network.config.model.name, public_name(network.config.data.name)
     height, width, channels = preprocessing.image_shape
     classes = ", ".join(f"{i} `{name}`" for i, name in enumerate(preprocessing.class_names))
     mean, std = (", ".join(f"{value:.4f}" for value in of) for of in (preprocessing.mean, preprocessing.std))
@@ -87,7 +87,7 @@ def _text(network: Network, dtype: KernelDtype) -> str:
     return f"""# {network.name}
 
 An image classifier of the JAX package cifar_flax {__version__}: `{model}`, {network.num_parameters:,} parameters, trained on
-{public_name(network.config.data.name)}, {preprocessing.num_classes} classes. Kernels are stored in {dtype}, all else in float32.
+{data}, {preprocessing.num_classes} classes. Kernels are stored in {dtype}, all else in float32.
 
 ## Figures
 
@@ -149,7 +149,7 @@ def _measured(network: Network) -> list[str]:
 
 
 def _percentages(network: Network) -> str:
-    """How logits become percentages."""
+    """The paragraph on how percentages come from logits."""
     if not network.calibration.source:
         return "\n\nPercentages are the softmax of the logits: no temperature has been fitted."
     return f"""

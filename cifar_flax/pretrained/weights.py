@@ -37,7 +37,7 @@ PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata
 
 
 class KernelDtype(enum.StrEnum):
-    """How a file stores kernels; statistics and biases are float32 in any, and whole numbers what they are."""
+    """Dtype of kernels in a file; statistics and biases are float32 in any, and whole numbers what they are."""
 
     FLOAT32 = "float32"  # loses nothing
     BFLOAT16 = "bfloat16"  # half the size, 8 bits of precision, the range of float32

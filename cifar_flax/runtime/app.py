@@ -224,7 +224,7 @@ def _unknown_flag(name: str) -> UserError:
 
 
 def _flag_problem(message: str, argv: list[str]) -> str:
-    """What absl says of a flag, in a line; of one that is required, what it is for."""
+    """Message of absl about a flag, in a line; for a required flag that is missing, its purpose."""
     line = message.removeprefix("flag ").splitlines()[0]
     if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
         for said, expected in EXPECTED.items():

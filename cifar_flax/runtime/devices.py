@@ -55,7 +55,7 @@ def inference_dtype(dtype: Dtype) -> Any:
 
 
 def fastest_dtype() -> Dtype:
-    """What `auto` means on this backend."""
+    """The dtype that `auto` stands for on this backend."""
     return Dtype.BFLOAT16 if multiplies_bfloat16_fast() else Dtype.FLOAT32
 
 

@@ -74,7 +74,7 @@ def run_on_main_process(call: Callable[[], T]) -> T | None:
 
 
 def broadcast_from_main(value: bool) -> bool:
-    """The value that process 0 has; files and clocks may give each process another one."""
+    """Process 0's value, on every process; files and clocks may give each process another one."""
     return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 

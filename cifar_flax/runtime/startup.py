@@ -1,4 +1,4 @@
-"""What a command does first, before it imports what takes long: it answers signals, asks for large pages, isolates itself.
+"""The start of a command, before slow imports: it answers signals, asks for large pages, isolates itself.
 
 XLA's CPU backend allocates anew what each step computes with, gigabytes of it. With pages of 4 kB, a tenth of a step's time
 goes into half a million page faults. glibc's malloc asks Linux for pages of 2 MB where a setting says so, which it reads when a

@@ -34,7 +34,7 @@ POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there i
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and where.
+    """The subject of a search, and its folder.
 
     Attributes:
       base: the config from which the trials differ.
@@ -102,7 +102,7 @@ class Search:
         return any(map(in_use, (folder, *folder.glob("fold*"))))
 
     def host_info(self, index: int) -> dict[str, str]:
-        """Where this process has run a trial, for the processes of other machines."""
+        """Host and folder in which this process has run a trial, for the processes of other machines."""
         return {"host": socket.gethostname(), "folder": str(self.folder(index).absolute())}
 
     def trial_path(self, trial: FrozenTrial) -> str:

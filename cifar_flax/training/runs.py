@@ -152,7 +152,7 @@ class Runs:
         return self._shown.checkpoints.due_by_step(chunk)
 
     def due_by_time(self) -> bool:
-        """Whether it wants one by now, by this process' clock."""
+        """Whether `checkpoint.every_minutes` have passed since the last save, by this process' clock."""
         return self._shown.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
@@ -299,7 +299,7 @@ def _record_teacher(workdir: Path, trainer: Trainer) -> None:
 
 
 def _selecting(scores: Mapping[str, Scores]) -> Scores:
-    """What a checkpoint is chosen by, with the temperature of the weights of the last update beside that of the average."""
+    """Scores that select a checkpoint, with the temperature of the weights of the last update beside that of the average."""
     if "validation" not in scores:
         return {}
     validation = scores["validation"]

@@ -1,4 +1,4 @@
-"""How the runs of one training lie on the devices: one run over all of them, or a grid of seeds by data."""
+"""Layout of the runs of one training on the devices: one run over all of them, or a grid of seeds by data."""
 
 import math
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class WriteQueue:
         self._unwritten: deque[_Write] = deque()
 
     def make_room(self, size: int) -> None:
-        """Has all but so few states written that another one of `size` bytes can wait too; raises what a write raised."""
+        """Cancels superseded writes and waits until `size` more bytes may be pending; raises what a write raised."""
         best = max(reversed(self._unwritten), key=lambda write: write.score, default=None)  # of equal ones the latest
         for write in list(self._unwritten)[: -self._keep_latest + 1 or None]:
             if write is not best or write.score == -math.inf:

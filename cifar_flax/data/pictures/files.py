@@ -27,7 +27,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def hint_of_heic(folder: Path) -> str:
-    """What to say behind "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
+    """A hint to follow "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
     there = any(path.name.lower().endswith((".heic", ".heif")) for path in files_below(folder))
     return ", but HEIC photographs, which are not read: save them as JPEG" if there else ""
 

@@ -36,7 +36,7 @@ class NamedPictures:
 
     @property
     def unused(self) -> int:
-        """How many have not been taken."""
+        """Number of pictures that have not been taken."""
         return self._count - len(self._taken)
 
     def may_be_named(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a network is, for the head of the page and for /api/model."""
+"""Description of a network, for the head of the page and for /api/model."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl, which is the run's own record: `config.log.writers`."""
+"""Writers of metrics, `config.log.writers`, besides metrics.jsonl, which is the run's own record."""
 
 import contextlib
 import importlib.util
@@ -52,7 +52,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """What a process writes of a run.
+    """The part of a run that one process writes.
 
     Attributes:
       workdir: the run directory.
