@@ -68,13 +68,35 @@ class BatchSource(Protocol):
     resident: Any
 
     def load(self, indices: np.ndarray) -> Any:
-        """Copies what the program needs of a chunk to the devices; indices are int32 [steps, ..., B]."""
+        """Copies what the program needs of a chunk to the devices.
+
+        Args:
+          indices: int32 [steps, (seeds,) B], rows of the training set; equal in every process.
+
+        Returns:
+          A tree of arrays [steps, (seeds,) B, ...], spread over the devices.
+        """
 
     def shapes(self, batch: tuple[int, ...]) -> Any:
-        """The shapes and dtypes of `load`'s result for indices of shape [1, *batch], without their axis of steps."""
+        """Shapes and dtypes of one step of what `load` returns.
+
+        Args:
+          batch: shape of the indices of a step, ((seeds,) B).
+
+        Returns:
+          The tree of `load` as `jax.ShapeDtypeStruct`, each of shape [*batch, ...].
+        """
 
     def batch(self, resident: Any, loaded: Any) -> Batch:
-        """The batch of one step, within the compiled program; `loaded` without its axis of steps."""
+        """The batch of one step, within the compiled program.
+
+        Args:
+          resident: as the attribute.
+          loaded: one step of what `load` returned, arrays [(seeds,) B, ...].
+
+        Returns:
+          Images uint8 [(seeds,) B, H, W, C]; labels and indices int32 [(seeds,) B].
+        """
 
 
 class ResidentSource:

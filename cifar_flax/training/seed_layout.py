@@ -59,7 +59,14 @@ class SeedLayout:
         return NamedSharding(self._step_mesh, P())
 
     def over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function vmapped over the seeds, or itself for one."""
+        """Vmaps a function over the seeds.
+
+        Args:
+          function: of trees of arrays of one run.
+
+        Returns:
+          The function of the same trees with a first axis [seeds] on every array; for one seed the function itself.
+        """
         return function if self.seeds == 1 else jax.vmap(function)
 
     def shape(self, *one: int) -> tuple[int, ...]:
@@ -71,7 +78,14 @@ class SeedLayout:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state)
 
     def stack(self, states: list[TrainState]) -> TrainState:
-        """The state that a step takes, from the states of all runs."""
+        """Joins the states of all runs.
+
+        Args:
+          states: one a seed, in their order.
+
+        Returns:
+          The state that a step takes: each array with a first axis [seeds], spread by seeds; for one seed the state itself.
+        """
         return states[0] if self.seeds == 1 else self._stack(*states)
 
     def one(self, state: TrainState, i: int) -> TrainState:

@@ -148,7 +148,14 @@ class Trainer:
         return describe(self.model, self.preprocessing.image_shape)
 
     def first_layer_kernels(self, params: Any) -> np.ndarray | None:
-        """The kernels of the layer that reads the images, as `models.first_layer` finds them."""
+        """The kernels of the layer that reads the images, as `models.first_layer` finds them.
+
+        Args:
+          params: float32 tree, of one run.
+
+        Returns:
+          float32 [F, h, w, C], on the host; None where there is no such layer.
+        """
         return first_layer_kernels(params, self._first_kernel, self.preprocessing.image_shape)
 
     @cached_property
