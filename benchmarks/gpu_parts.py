@@ -138,15 +138,15 @@ def steps(machine: Machine) -> Iterator[dict[str, Any]]:
 
 def _environments(workers: Mapping[str, dict[str, Worker]]) -> tuple[dict[str, Any], list[str]]:
     """Versions and the card as each module states them; one that cannot be imported is taken from the workers, and named."""
-    found, remarks = {}, []
+    environments, remarks = {}, []
     for module in list(next(iter(workers.values()))):
         try:
-            found[module] = next(iter(workers.values()))[module].call("environment")
+            environments[module] = next(iter(workers.values()))[module].call("environment")
         except (CifarFlaxError, RuntimeError) as e:
             remarks.append(f"{module} was left out: {_last_line(e)}")
             for of_network in workers.values():
                 of_network.pop(module)
-    return found, remarks
+    return environments, remarks
 
 
 def _last_line(error: Exception) -> str:

@@ -80,15 +80,15 @@ def warn_of_one_class(train_set: Dataset, name: str) -> None:
         logging.warning("%s: all training images are of one class, %s; a top-1 of 100%% says nothing", name, only)
 
 
-def given_alike(config: Config, restart: bool) -> dict[str, str]:
+def shared_inputs(config: Config, restart: bool) -> dict[str, str]:
     """Inputs that all processes of one training must share, by name; a folder of pictures may lie elsewhere on each."""
     name = FOLDER if config.data.name.startswith(FOLDER) else config.data.name
     fields = to_dict(replace(config, data=replace(config.data, name=name)))
     return {"its config": json.dumps(fields, sort_keys=True), "--restart": str(restart)}
 
 
-def found_alike(preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
-    """Findings that all processes of one training must share, by name."""
+def shared_data(preprocessing: Preprocessing, streamed: bool) -> dict[str, str]:
+    """Data and their place, which all processes of one training must share, by name."""
     return {
         "its training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
         "where it keeps the images (config.data.source=auto goes by the memory of its devices)": str(streamed),

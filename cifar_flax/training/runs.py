@@ -103,16 +103,10 @@ class Runs:
         self._console.learning_rate_scale(shown.progress.learning_rate_scale)
         return trainer.layout.stack(states), step
 
-    @property
-    def folder(self) -> Path:
-        """The run directory; of several, the folder that holds them."""
-        workdir = self._runs[0].workdir
-        return workdir.absolute() if len(self._runs) == 1 else workdir.absolute().parent
-
-    @property
-    def what_is_saved(self) -> str:
-        """How many seeds there are; empty for one."""
-        return f"{len(self._runs)} seeds " if len(self._runs) > 1 else ""
+    def saved_at(self, step: int) -> str:
+        """A line on what was saved: "saved at step 90 in /runs/wide", or "saved 5 seeds at step 90 in /runs/wide"."""
+        folder, count = self._runs[0].workdir.absolute(), len(self._runs)
+        return f"saved at step {step} in {folder}" if count == 1 else f"saved {count} seeds at step {step} in {folder.parent}"
 
     @property
     def done(self) -> bool:

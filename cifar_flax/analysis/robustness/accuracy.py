@@ -184,8 +184,8 @@ def _read(folder: Path, predictions: Predictions, kind: str) -> dict[str, Any] |
         return None
     corruptions = scores.get("corruptions", {})
     whole = scores.get("mean") is None or all(len(row) == len(SEVERITIES) for row in corruptions.values())
-    known = corruptions.keys() <= CORRUPTIONS.keys() and whole
-    return scores if known and _header(predictions).items() <= scores.items() else None
+    complete = whole and corruptions.keys() <= CORRUPTIONS.keys()
+    return scores if complete and _header(predictions).items() <= scores.items() else None
 
 
 def _top1(network: Network, dataset: Dataset, images: np.ndarray, tta: str) -> float:
