@@ -27,7 +27,7 @@ class Workload:
       images: uint8 [N, H, W, 3].
       labels: int32 [N], in [0, CLASSES).
       params: float32 arrays by path, such as `block0_conv0/kernel`, kernels being [size, size, in, out] or [in, out].
-      batch_stats: likewise, such as `block0_norm/mean`.
+      batch_stats: float32 arrays by path, such as `block0_norm/mean`.
       frozen: paths of the parameters that are not trained.
     """
 

@@ -141,7 +141,7 @@ class TrainConfig(ConfigBase):
 
 @dataclass(slots=True)
 class CheckpointConfig(ConfigBase):
-    """When the state is saved, and how many checkpoints are kept."""
+    """Times of saving, and number of checkpoints that are kept."""
 
     every_minutes: NonNegative = 5.0  # within an epoch; one is always written at its end
     every_steps: Count | None = None  # within an epoch, besides; at the end of the dispatch in which it is due

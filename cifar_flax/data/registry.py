@@ -139,7 +139,7 @@ def _source(config: DataConfig) -> Source:
 
 
 def _refresh(source: Source) -> None:
-    """Has the entry written unless it is there and up to date."""
+    """Writes the entry unless it is there and up to date."""
     entry, version = cache.manifest(source.key()), source.version()
     if entry is None or (version is not None and entry.source != visible(version)):
         source.build()

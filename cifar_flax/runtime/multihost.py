@@ -79,7 +79,7 @@ def broadcast_from_main(value: bool) -> bool:
 
 
 class StopConsensus:
-    """Has all processes stop at the same step, and save at the steps that process 0 chooses.
+    """Agreement of all processes to stop at the same step, and to save at the steps that process 0 chooses.
 
     JAX's own synchronisation point for preemption (`multihost_utils.reached_preemption_sync_point`, which Orbax calls) knows of
     SIGTERM only. Here Ctrl-C, `--max_minutes` and saves by the clock of process 0 count too. An exchange waits for the devices,

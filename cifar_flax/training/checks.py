@@ -58,7 +58,7 @@ def check_square(config: Config, image_shape: tuple[int, int, int]) -> None:
 
 
 def check_functions(config: Config, preprocessing: Preprocessing) -> None:
-    """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse.
+    """Traces the loss and the transforms of `config.augment.custom`, which refuse now what their first step would refuse.
 
     Raises:
       ConfigError: one of them returns another shape or dtype than it has to.

@@ -84,7 +84,7 @@ class MetricLogger:
             self._records.sync()
 
     def hurry(self, deadline: float) -> None:
-        """Has `close` wait for no tracker after that time of the monotonic clock."""
+        """Limits the wait of `close` for trackers to `deadline`, by the monotonic clock."""
         for writer in self._writers:
             if isinstance(writer, Sender):
                 writer.hurry(deadline)

@@ -126,7 +126,7 @@ class Runs:
         return chunks
 
     def log_steps(self, chunk: Chunk, metrics: jax.Array) -> None:
-        """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.
+        """Queues the metrics of a chunk that was dispatched; fetches and records the chunk before, in one transfer.
 
         Raises:
           Diverged: its loss or gradient is not finite, in all runs that still trained.
@@ -235,7 +235,7 @@ class Runs:
             raise error
 
     def _follow_one_that_trains(self) -> None:
-        """Has the console show another run, if that which it shows trains no more."""
+        """Makes the console show another run, if the one that it shows trains no more."""
         last = self._shown
         others = [run for run in self._runs if run.training] or [
             run for run in self._runs if last.diverged and not run.diverged

@@ -34,11 +34,11 @@ class StepTimer:
         return {"elapsed": self.elapsed, "compilation": compilation}
 
     def start(self, step: int) -> None:
-        """Takes note that the update after number `step` begins: what came before is left out of the steps a second."""
+        """Marks the start of the update after number `step`: what came before is left out of the steps a second."""
         self._last = step, self._now()
 
     def tick(self, step: int) -> None:
-        """Takes note that update number `step` has ended."""
+        """Marks the end of update number `step`."""
         before, last = self._last
         self.start(step)
         if (seconds := self._last[1] - last) > 0:

@@ -33,7 +33,7 @@ class WriteQueue:
             self._await_oldest()
 
     def submit(self, write: Callable[[], None], score: float) -> None:
-        """Has a thread call `write`; `score` selects the best, and is -inf for a state without scores."""
+        """Calls `write` in a thread; `score` selects the best, and is -inf for a state without scores."""
         self._unwritten.append(_Write(self._writer.submit(write), score))
 
     def wait(self) -> None:

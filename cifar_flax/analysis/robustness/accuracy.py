@@ -60,9 +60,9 @@ def corruption_accuracy(
       names: keys of CORRUPTIONS.
 
     Returns:
-      split, checkpoint, tta, ema: as in `Predictions.about`; predictions_sha256: theirs; n: number of images; clean: top-1 on
-        the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all corruptions and severities, None
-        before all are there.
+      split, checkpoint, tta, ema: as in `Predictions.about`; predictions_sha256: of the predictions; n: number of images;
+        clean: top-1 on the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all corruptions and
+        severities, None before all are there.
 
     Raises:
       UserError: the images have no colour.

@@ -1,4 +1,4 @@
-"""Files of pictures: which files are some, and how their bytes are read."""
+"""Files of pictures: their suffixes, and the reading of their bytes."""
 
 import os
 from pathlib import Path
