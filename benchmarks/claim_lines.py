@@ -37,7 +37,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def figures(workdir: Path, views: Sequence[str] = ()) -> dict[str, Any]:
-    """What a finished run has to show, which was evaluated as it is and, in folders of their own, with these views."""
+    """Figures of a finished run that was evaluated as it is and, in folders of their own, with these views."""
     config = read_checksummed(workdir / "config.json")
     scores = read_checksummed(workdir / "report" / "test.json")
     color = workdir / "report" / "test_color.json"
@@ -66,7 +66,7 @@ def figures(workdir: Path, views: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def search_figures(workdir: Path) -> dict[str, Any]:
-    """What a finished search has to show: its trials, best first, and what the first of them was made with."""
+    """Figures of a finished search: its trials, best first, and the environment of the first of them."""
     with (workdir / "trials.csv").open(encoding="utf-8", newline="") as file:
         trials = [{name: value for name, value in row.items() if value and name != "run"} for row in csv.DictReader(file)]
     runs = sorted(path.parent for path in (workdir / "trials").rglob("environment.json"))
@@ -123,7 +123,7 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def distances(recorded: Sequence[Line], measured: Sequence[Line]) -> str:
-    """How far the test top-1 of trainings is from the recorded ones of the same command and dtype: a line each."""
+    """Distances of the test top-1 of trainings from the recorded ones of the same command and dtype: a line each."""
     groups: dict[tuple[str, str], list[float]] = {}
     for line in measured:
         if "test" in line:
@@ -145,7 +145,7 @@ def distances(recorded: Sequence[Line], measured: Sequence[Line]) -> str:
 
 
 def command(line: Line) -> str:
-    """What a line was made by, for any seed, from the config on: `three_conv.py:short --config.train.epochs=5`."""
+    """The command that made a line, for any seed, from the config on: `three_conv.py:short --config.train.epochs=5`."""
     words = line["command"].split()
     return " ".join(word for word in words if not word.startswith("--config.seed=")).rpartition("--config=configs/")[2]
 

@@ -1,4 +1,4 @@
-"""How long a training of the list takes on this machine: by its like, by other trainings, or by a matrix product."""
+"""Time of a training of the list on this machine: by its like, by other trainings, or by a matrix product."""
 
 import json
 import math
@@ -50,12 +50,11 @@ def this_machine() -> dict[str, Any]:
     done = subprocess.run(command, env=with_checkout(os.environ), check=False, capture_output=True, text=True)
     if done.returncode:
         raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
-    """What sets the speed: the accelerator, or the processor, how many of it, and the widest arithmetic that it has."""
+    """The hardware that sets the speed: the accelerator, or the processor, their number, and the widest arithmetic it has."""
     first = str(environment["devices"][0])
     if first != "cpu":
         return first

@@ -80,8 +80,8 @@ def main() -> None:
     machine, claims = this_machine(), select(_ONLY.value)
     lines = read_lines(results())
     tasks = [task for task in _tasks(claims) if not _is_measured(task, lines, machine)]
-    known = [*lines, *(read_lines(RECORDED) if _AGAIN.value else ())]
-    seconds = {claim.name: estimate(claim, known, machine) for claim in claims}
+    timed = [*lines, *(read_lines(RECORDED) if _AGAIN.value else ())]
+    seconds = {claim.name: estimate(claim, timed, machine) for claim in claims}
     if _LIST.value:
         print(_listing(claims, tasks, seconds))
         return

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py measures, part by part: each yields its figures after every measurement."""
+"""The parts of benchmarks/gpu.py: each yields its figures after every measurement."""
 
 import functools
 import hashlib
@@ -55,7 +55,7 @@ def commands(machine: Machine) -> Iterator[dict[str, Any]]:
 
 
 def recipe(machine: Machine) -> Iterator[dict[str, Any]]:
-    """What the steps of the speed run take of the device, program by program, beside which the epochs of its commands stand."""
+    """Device time of the steps of the speed run, program by program, beside which the epochs of its commands stand."""
     path = machine.output / "recipe.json"
     config = "benchmarks/tiny.py" if machine.dry else "configs/fast.py:published"
     machine.run("benchmarks/recipe_steps.py", f"--config={config}", f"--figures={path}")
@@ -137,16 +137,16 @@ def steps(machine: Machine) -> Iterator[dict[str, Any]]:
 
 
 def _environments(workers: Mapping[str, dict[str, Worker]]) -> tuple[dict[str, Any], list[str]]:
-    """What each module says of its versions and the card; one that cannot be imported is taken from the workers, and named."""
-    found, remarks = {}, []
+    """Versions and the card as each module states them; one that cannot be imported is taken from the workers, and named."""
+    environments, remarks = {}, []
     for module in list(next(iter(workers.values()))):
         try:
-            found[module] = next(iter(workers.values()))[module].call("environment")
+            environments[module] = next(iter(workers.values()))[module].call("environment")
         except (CifarFlaxError, RuntimeError) as e:
             remarks.append(f"{module} was left out: {_last_line(e)}")
             for of_network in workers.values():
                 of_network.pop(module)
-    return found, remarks
+    return environments, remarks
 
 
 def _last_line(error: Exception) -> str:
@@ -216,7 +216,7 @@ def seeds(machine: Machine) -> Iterator[dict[str, Any]]:
 
 
 def autotuning(machine: Machine) -> Iterator[dict[str, Any]]:
-    """What the first command takes where XLA searches less for the fastest kernels; 4, its default, is in `commands`."""
+    """Times of the first command where XLA searches less for the fastest kernels; 4, its default, is in `commands`."""
     figures: dict[str, Any] = {"levels": {}}
     for level in (0,) if machine.dry else (0, 2):
         shutil.rmtree(machine.programs, ignore_errors=True)
@@ -260,7 +260,7 @@ def environment() -> dict[str, Any]:
 
 
 def _checksum_of_code() -> str:
-    """What tells code apart where there is no commit, as in a copy of a checkout."""
+    """SHA-256 of the code, which tells versions apart where there is no commit, as in a copy of a checkout."""
     digest = hashlib.sha256()
     for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")

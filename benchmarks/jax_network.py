@@ -107,7 +107,7 @@ def draw(config: Config, batch_size: int, seed: int = 0) -> Workload:
 
 
 def answers(workload: Workload) -> dict[str, Answer]:
-    """What ours, and Flax's own layers, make of a workload without dropout; in float32."""
+    """The answers of ours, and of Flax's own layers, to a workload without dropout; in float32."""
     actual = {"ours": _answer(workload, compilation.compiler_options())}
     with plain_layers():
         return {**actual, "plain_jit": _answer(workload, {})}
@@ -172,7 +172,7 @@ def training_step(workload: Workload, chunk: int = 1, dispatches: int = 1, image
 
 
 def environment() -> dict[str, Any]:
-    """What all is measured on."""
+    """The machine and versions that all is measured on."""
     return describe_environment()
 
 

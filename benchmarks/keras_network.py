@@ -129,7 +129,7 @@ class Network:
 
 
 def answers(workload: Workload) -> dict[str, Answer]:
-    """What Keras makes of a workload without dropout, in float32."""
+    """The answer of Keras to a workload without dropout, in float32."""
     return {"keras": Network(workload).answer()}
 
 

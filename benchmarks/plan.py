@@ -79,7 +79,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Residual:
-    """What the layers make of what comes in, plus what the shortcut makes of it: with none, as it is."""
+    """Sum of layers and a shortcut of the same input; without a shortcut, of layers and the input itself."""
 
     layers: tuple["Layer", ...]
     shortcut: tuple["Layer", ...] = ()

@@ -48,7 +48,7 @@ class Apply(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """What the body makes of what comes in, plus what the shortcut makes of it."""
+    """Sum of a body and a shortcut of the same input."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Network:
 
 
 def answers(workload: Workload) -> dict[str, Answer]:
-    """What PyTorch makes of a workload without dropout, in float32."""
+    """The answer of PyTorch to a workload without dropout, in float32."""
     _settle()
     return {"torch": Network(workload).answer()}
 

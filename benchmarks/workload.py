@@ -27,7 +27,7 @@ class Workload:
       images: uint8 [N, H, W, 3].
       labels: int32 [N], in [0, CLASSES).
       params: float32 arrays by path, such as `block0_conv0/kernel`, kernels being [size, size, in, out] or [in, out].
-      batch_stats: likewise, such as `block0_norm/mean`.
+      batch_stats: float32 arrays by path, such as `block0_norm/mean`.
       frozen: paths of the parameters that are not trained.
     """
 
@@ -40,7 +40,7 @@ class Workload:
 
     @property
     def inputs(self) -> np.ndarray:
-        """What the network is fed: float32 [N, H, W, 3], the images / 255."""
+        """Input of the network: float32 [N, H, W, 3], the images / 255."""
         return self.images / np.float32(255)
 
     def without_dropout(self) -> "Workload":
@@ -58,11 +58,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a framework makes of a workload without dropout: that of another must agree with it.
+    """Results of a framework for a workload without dropout; those of another must agree with them.
 
     Attributes:
       logits: float32 [N, CLASSES], BatchNorm using the batch.
-      eval_logits: likewise, BatchNorm using its statistics.
+      eval_logits: float32 [N, CLASSES], BatchNorm using its statistics.
       gradients: of the loss, by path and in the shapes of `Workload.params`; none of frozen parameters.
     """
 

@@ -1,4 +1,4 @@
-"""The ways a command ends other than well, each with the exit code that scripts can rely on."""
+"""Exceptions that map to exit codes, which scripts can rely on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -91,7 +91,7 @@ class Network:
 
     @property
     def file_stem(self) -> str:
-        """What files made of it are called: of one of the Hub, `USER/NAME@REVISION`, NAME@REVISION with hyphens as slashes."""
+        """Stem of the files made of it. Of `USER/NAME@REVISION` of the Hub: NAME@REVISION, with hyphens in place of slashes."""
         repository, at, revision = self.name.partition("@")
         return repository.rpartition("/")[2] + at + revision.replace("/", "-")
 
@@ -102,7 +102,7 @@ class Network:
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by before they become probabilities; 1 where the network is not calibrated."""
+        """Divisor of logits before they become probabilities; 1 where the network is not calibrated."""
         return self.calibration.temperature
 
     @property
@@ -249,7 +249,7 @@ class Network:
         stride: int | None = None,
         flip: bool = False,
     ) -> np.ndarray:
-        """Which pixels a prediction rests on.
+        """Maps the pixels that a prediction rests on.
 
         Args:
           image: uint8 [H, W, C] of the network's image shape; or a path, the bytes of a file or a Pillow image, of which `view`
@@ -300,7 +300,7 @@ class Network:
 
     @cached_property
     def _saliency(self) -> list[Saliency]:
-        """Of a picture alone, and with its mirror image; each is compiled when it is first called."""
+        """Saliency without and with the mirror image; each is compiled when it is first called."""
         dtype = self._picture_dtype
         model = create_model(self.config.model, self.preprocessing.num_classes, dtype)
         return [make_gradient_saliency(model, self.preprocessing, dtype, tta) for tta in ("none", "flip")]

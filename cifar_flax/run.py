@@ -65,7 +65,7 @@ class Run:
 
     @property
     def report_folder(self) -> Path:
-        """Where `evaluate` writes by default: RUN/report."""
+        """The folder that `evaluate` writes by default: RUN/report."""
         return self.workdir / "report"
 
     def metrics(self) -> "pd.DataFrame":

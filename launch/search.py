@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def _trials(space: Space) -> int:
-    """How many trials to run: of a grid, no more than it has points."""
+    """Number of trials to run: of a grid, no more than it has points."""
     if _STRATEGY.value == "grid":
         points = len(space.grid())
         trials: int = min(_TRIALS.value or points, points)

@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _experiment() -> Experiment:
-    """What the flags ask for, with a warning on each that asks in vain."""
+    """The experiment that the flags ask for, with a warning on each flag without effect."""
     experiment = experiment_from_flags()
     if not distributed.is_worker():  # the process that watches it has said so
         for line in without_effect(experiment.config, experiment.overridden):
@@ -90,10 +90,10 @@ def _experiment() -> Experiment:
 def _summarize(config: Config, runs: Sequence[Path]) -> None:
     """Gives the trackers and TensorBoard their summaries of the runs that have ended."""
     if config.log.writers and runs:
-        from cifar_flax.analysis.report.summaries import write_summaries  # imports matplotlib
+        from cifar_flax.analysis.report.summaries import write_summary_with_pictures  # imports matplotlib
 
         for folder in runs:
-            write_summaries(folder)
+            write_summary_with_pictures(folder)
 
 
 def _split_to_score(data: DataConfig, run: Path) -> str:

@@ -5,9 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cifar_flax.config import Config
-from cifar_flax.config.defaults import Change, changes, default_of
-
-NONE = "none"  # as on the command line
+from cifar_flax.config.defaults import Change, changes, default_of, format_value
 
 
 def changed_fields(config: Config) -> list[tuple[str, str, str]]:
@@ -36,15 +34,6 @@ def differing_fields(values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]
     return {
         path.removeprefix("config."): row for path, row in different.items() if any(value not in (None, []) for value in row)
     }
-
-
-def format_value(value: Any) -> str:
-    """Formats a value of a config or of environment.json in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {entry}" for key, entry in value.items())
-    if isinstance(value, list | tuple):
-        return " ".join(map(str, value)) or NONE
-    return NONE if value is None else str(value)
 
 
 def _rows(change: Change) -> Iterator[tuple[str, str, str]]:

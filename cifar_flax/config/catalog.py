@@ -1,4 +1,4 @@
-"""Which configs there are, and what is in them, as text."""
+"""The configs that there are, and their contents, as text."""
 
 import ast
 import pprint

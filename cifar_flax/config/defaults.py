@@ -1,10 +1,12 @@
-"""The fields of a config that differ from their defaults."""
+"""The fields of a config that differ from their defaults, and values as text."""
 
 import dataclasses
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from cifar_flax.config.schema import Config
+
+NONE = "none"  # as on the command line
 
 
 class Change(NamedTuple):
@@ -38,6 +40,15 @@ def is_part_of(path: str, fields: Collection[str]) -> bool:
 def default_of(field: dataclasses.Field[Any]) -> Any:
     """The default of a field, MISSING where it has none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def format_value(value: Any) -> str:
+    """Formats a value of a config or of environment.json in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or NONE
+    return NONE if value is None else str(value)
 
 
 def _changes(section: Any, reference: Any, prefix: str) -> Iterator[Change]:

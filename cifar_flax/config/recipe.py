@@ -1,4 +1,4 @@
-"""Which fields of a config are the recipe, and which only say how it is run, by prefixes of their paths."""
+"""The fields of a config that are the recipe, and those that only say how it is run, by prefixes of their paths."""
 
 BOOKKEEPING = ("config.log.", "config.checkpoint.")  # change nothing that is learnt
 ROUNDING = (  # change weights by no more than rounding

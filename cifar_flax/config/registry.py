@@ -57,8 +57,7 @@ class Registry(Generic[T]):
         if name in self._parts:
             return self._parts[name]
         if is_import_path(name):
-            part: T = import_object(name, field)
-            return part
+            return import_object(name, field)
         if "," in name and field.endswith("]"):  # an entry of a tuple, which the command line takes in Python's form
             several = tuple(part.strip() for part in name.split(","))
             raise ConfigError(f'{field}: there is no {self.kind} {name!r}; give several as "{several}", with the quotes')

@@ -122,7 +122,7 @@ class ResolutionConfig(ConfigBase):
 
 @dataclass(slots=True)
 class TrainConfig(ConfigBase):
-    """How long, with which batches and in which precision."""
+    """Length, batches and precision of a training."""
 
     epochs: Epochs = 10  # 8.75, say, ends within the ninth
     batch_size: Count = 128  # over all devices together
@@ -133,7 +133,7 @@ class TrainConfig(ConfigBase):
     teacher_weight: Probability = 0.5  # that part
     teacher_temperature: Positive = 1.0  # beside the teacher's own, by which its percentages are calibrated
     microbatches: Count = 1  # parts that each batch is computed in, one after another, to need less memory
-    steps_per_dispatch: Count | Auto = "auto"  # at most, in one compiled program; auto: 1 on a CPU, 32 on accelerators
+    steps_per_dispatch: Count | Auto = "auto"  # at most, in one compiled program; auto: 1 on a CPU, at most 32 on accelerators
     vmap_seeds: bool | Auto = "auto"  # train all seeds in one program; auto: on accelerators
     num_seeds: Count = 1  # runs with the seeds `seed`, `seed` + 1 and so on, each in a folder of its own; then mean and sd
     dtype: Dtype = Dtype.AUTO  # of activations and gradients; params, statistics and optimizer state are float32
@@ -141,7 +141,7 @@ class TrainConfig(ConfigBase):
 
 @dataclass(slots=True)
 class CheckpointConfig(ConfigBase):
-    """When the state is saved, and how many checkpoints are kept."""
+    """Times of saving, and number of checkpoints that are kept."""
 
     every_minutes: NonNegative = 5.0  # within an epoch; one is always written at its end
     every_steps: Count | None = None  # within an epoch, besides; at the end of the dispatch in which it is due
@@ -158,13 +158,11 @@ class LogConfig(ConfigBase):
 
 
 def _default_model() -> ModelSpec:
-    model: ModelSpec = import_object("cifar_flax.models.convnet:ConvNet", "config.model")()  # a room above this one
-    return model
+    return import_object("cifar_flax.models.convnet:ConvNet", "config.model")()  # a room above this one
 
 
 def _default_optimizer() -> OptimizerSpec:
-    optimizer: OptimizerSpec = import_object("cifar_flax.optim.optimizers:Adam", "config.optim")()  # a room above this one
-    return optimizer
+    return import_object("cifar_flax.optim.optimizers:Adam", "config.optim")()  # a room above this one
 
 
 @dataclass(slots=True)

@@ -27,8 +27,7 @@ UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte on the command line
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The config as nested dicts and lists of JSON's own types; a spec begins with its `type`, an import path."""
-    result: dict[str, Any] = _plain(config)
-    return result
+    return _plain(config)
 
 
 def _plain(value: Any) -> Any:

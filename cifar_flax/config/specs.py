@@ -39,7 +39,7 @@ class Spec(ConfigBase):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Where a field is annotated with the abstract class, JSON says which class it is of."""
+        """The schema of a field; one annotated with an abstract class takes its own class from the `type` in JSON."""
         if cls in (ModelSpec, OptimizerSpec):
             return core_schema.no_info_plain_validator_function(functools.partial(from_json_object, cls))
         return handler(source)
@@ -169,8 +169,7 @@ class OptimizerSpec(Spec):
 
 def registry_of(base: type[Spec]) -> "Registry[Any]":
     """The short names of specs of this kind."""
-    registry: Registry[Any] = import_object(base._registry, f"config.{base._section}")
-    return registry
+    return import_object(base._registry, f"config.{base._section}")
 
 
 def spec_class(base: type[S], name: str) -> type[S]:
@@ -253,10 +252,8 @@ def from_json_object(base: type[S], values: Any) -> S:
         cls = checked_class(base, import_object(path, "type"), path)
     except ConfigError as e:
         raise _invalid(str(e).partition(": ")[2], path, "type") from None
-    spec: S = _adapter(cast(Any, cls)).validate_json(
-        json.dumps({name: value for name, value in values.items() if name != "type"})
-    )
-    return spec
+    fields = json.dumps({name: value for name, value in values.items() if name != "type"})
+    return _adapter(cast(Any, cls)).validate_json(fields)
 
 
 @functools.cache

@@ -77,7 +77,7 @@ class Padding(enum.StrEnum):
 
 
 class BatchNorm(enum.StrEnum):
-    """Where BatchNorm goes."""
+    """The places of BatchNorm in a block."""
 
     NONE = "none"
     CONV = "conv"  # after every convolution, before its activation
@@ -95,7 +95,7 @@ class Initializer(enum.StrEnum):
 
 
 class GlobalPool(enum.StrEnum):
-    """How the last feature map becomes one vector, the input of the dense layers."""
+    """Reduction of the last feature map to one vector, the input of the dense layers."""
 
     FLATTEN = "flatten"
     MEAN = "mean"
@@ -111,14 +111,14 @@ class Monitor(enum.StrEnum):
 
 
 class Balance(enum.StrEnum):
-    """What is done about classes of different size."""
+    """Weights of classes of different size."""
 
     NONE = "none"
     BALANCED = "balanced"  # each class counts the same
 
 
 class DataSource(enum.StrEnum):
-    """Where the images of a split lie while it is trained on."""
+    """Place of the images of a split while it is trained on."""
 
     AUTO = "auto"  # resident where the split takes at most half of a device's memory, else streamed
     RESIDENT = "resident"  # as uint8 in the memory of every device, gathered by the compiled step

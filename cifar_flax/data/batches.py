@@ -1,4 +1,4 @@
-"""Which images form which batch, and how batches reach the devices: functions of (seed, epoch, step), with no state to save."""
+"""Order of images in batches, and their way to the devices: functions of (seed, epoch, step), with no state to save."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ LOADED_AHEAD = 2  # chunks that are gathered and copied while another one is com
 
 @struct.dataclass
 class Batch:
-    """What a training step is given.
+    """Input of a training step.
 
     Attributes:
       images: uint8 [B, H, W, C].
@@ -59,7 +59,7 @@ def _balanced_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class BatchSource(Protocol):
-    """Where training batches come from. Sources give the same batches, bit for bit.
+    """A source of training batches. All sources give the same batches, bit for bit.
 
     Attributes:
       resident: arrays that stay on the devices, an argument of the compiled program.
@@ -68,13 +68,35 @@ class BatchSource(Protocol):
     resident: Any
 
     def load(self, indices: np.ndarray) -> Any:
-        """Copies what the program needs of a chunk to the devices; indices are int32 [steps, ..., B]."""
+        """Copies what the program needs of a chunk to the devices.
+
+        Args:
+          indices: int32 [steps, (seeds,) B], rows of the training set; equal in every process.
+
+        Returns:
+          A tree of arrays [steps, (seeds,) B, ...], spread over the devices.
+        """
 
     def shapes(self, batch: tuple[int, ...]) -> Any:
-        """The shapes and dtypes of `load`'s result for indices of shape [1, *batch], without their axis of steps."""
+        """Shapes and dtypes of one step of what `load` returns.
+
+        Args:
+          batch: shape of the indices of a step, ((seeds,) B).
+
+        Returns:
+          The tree of `load` as `jax.ShapeDtypeStruct`, each of shape [*batch, ...].
+        """
 
     def batch(self, resident: Any, loaded: Any) -> Batch:
-        """The batch of one step, within the compiled program; `loaded` without its axis of steps."""
+        """The batch of one step, within the compiled program.
+
+        Args:
+          resident: as the attribute.
+          loaded: one step of what `load` returned, arrays [(seeds,) B, ...].
+
+        Returns:
+          Images uint8 [(seeds,) B, H, W, C]; labels and indices int32 [(seeds,) B].
+        """
 
 
 class ResidentSource:
@@ -130,8 +152,7 @@ class StreamedSource:
 
     def batch(self, resident: Any, loaded: Any) -> Batch:
         """The batch as it was loaded."""
-        batch: Batch = loaded
-        return batch
+        return loaded
 
 
 def load_ahead(source: BatchSource, chunks: Iterable[np.ndarray]) -> Iterator[Any]:

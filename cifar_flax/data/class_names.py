@@ -52,7 +52,7 @@ def display_name(name: str) -> str:
 
 
 def _problem(name: str) -> str:
-    """What keeps a name from being that of a class; "" where nothing does."""
+    """The reason why a name cannot be that of a class; "" where it can."""
     if not name.strip():
         return "a class has an empty name"
     if len(name) > MAX_NAME_LENGTH:

@@ -23,7 +23,7 @@ from cifar_flax.files.redact import visible
 
 
 class Source(Protocol):
-    """Where one data set comes from, at one image size.
+    """The source of one data set, at one image size.
 
     Attributes:
       identity: its name, with absolute paths.
@@ -35,7 +35,7 @@ class Source(Protocol):
         """The data set's entry in the cache."""
 
     def version(self) -> str | None:
-        """What an up-to-date entry says of its source; None where any entry is up to date."""
+        """The version of the source that an up-to-date entry records; None where any entry is up to date."""
 
     def build(self) -> None:
         """Writes the entry."""
@@ -139,7 +139,7 @@ def _source(config: DataConfig) -> Source:
 
 
 def _refresh(source: Source) -> None:
-    """Has the entry written unless it is there and up to date."""
+    """Writes the entry unless it is there and up to date."""
     entry, version = cache.manifest(source.key()), source.version()
     if entry is None or (version is not None and entry.source != visible(version)):
         source.build()

@@ -27,7 +27,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that a StableHLO file runs on
 
 
 class Format(enum.StrEnum):
-    """What `export` writes."""
+    """Formats that `export` writes."""
 
     SAFETENSORS = "safetensors"  # weights with config, preprocessing and figures; cifar_flax.load_network reads it
     HUGGINGFACE = "huggingface"  # a folder: the same file with a model card and config.json; load_network reads it too

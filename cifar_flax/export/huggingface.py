@@ -7,7 +7,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from cifar_flax._version import __version__
-from cifar_flax.data.sources.folders import PREFIX as PICTURES
+from cifar_flax.data.sources.folders import public_name
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import TOP_K, telling_top_k
@@ -69,7 +69,7 @@ def _metadata(network: Network, license_id: str | None) -> dict[str, Any]:
     ]
     if not measured:
         return metadata
-    dataset = {"type": hub or _data_name(network), "name": _data_name(network), "split": figures["split"]}
+    dataset = {"type": hub or public_name(data), "name": public_name(data), "split": figures["split"]}
     result = {
         "task": {"type": "image-classification", "name": "Image classification"},
         "dataset": {**dataset, "args": {"images": figures["n"]}},
@@ -79,7 +79,7 @@ def _metadata(network: Network, license_id: str | None) -> dict[str, Any]:
 
 
 def _text(network: Network, dtype: KernelDtype) -> str:
-    preprocessing, model = network.preprocessing, network.config.model.name
+    preprocessing, model, data = network.preprocessing, network.config.model.name, public_name(network.config.data.name)
     height, width, channels = preprocessing.image_shape
     classes = ", ".join(f"{i} `{name}`" for i, name in enumerate(preprocessing.class_names))
     mean, std = (", ".join(f"{value:.4f}" for value in of) for of in (preprocessing.mean, preprocessing.std))
@@ -87,7 +87,7 @@ def _text(network: Network, dtype: KernelDtype) -> str:
     return f"""# {network.name}
 
 An image classifier of the JAX package cifar_flax {__version__}: `{model}`, {network.num_parameters:,} parameters, trained on
-{_data_name(network)}, {preprocessing.num_classes} classes. Kernels are stored in {dtype}, all else in float32.
+{data}, {preprocessing.num_classes} classes. Kernels are stored in {dtype}, all else in float32.
 
 ## Figures
 
@@ -132,7 +132,7 @@ def _figures(network: Network) -> str:
         return f"None: these weights have not been measured.{_percentages(network)}\n"
     return f"""Of the weights as this file has them, each image once, without test-time augmentation:
 
-| {figures["split"]} split of {_data_name(network)}, {figures["n"]:,} images | |
+| {figures["split"]} split of {public_name(network.config.data.name)}, {figures["n"]:,} images | |
 | --- | --- |
 {chr(10).join(rows)}
 
@@ -149,19 +149,13 @@ def _measured(network: Network) -> list[str]:
 
 
 def _percentages(network: Network) -> str:
-    """How logits become percentages."""
+    """The paragraph on how percentages come from logits."""
     if not network.calibration.source:
         return "\n\nPercentages are the softmax of the logits: no temperature has been fitted."
     return f"""
 
 Percentages are the softmax of the logits over a temperature of {network.temperature:.4f}, fitted to
 {network.calibration.source}; a calibration error is theirs."""
-
-
-def _data_name(network: Network) -> str:
-    """The data set's name for strangers: of a folder of pictures without the path, which is nobody's business."""
-    name = network.config.data.name
-    return Path(name.removeprefix(PICTURES)).name if name.startswith(PICTURES) else name
 
 
 def _description(network: Network, dtype: KernelDtype) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Value = np.ndarray | str  # a constant, or the name of a node's output
 
 
 def only(what: str) -> UserError:
-    """What is raised for an operation that is none of those that are translated, which `what` says."""
+    """The error for an operation that is not translated; `what` says which are."""
     return UserError(f"ONNX: only {what} is translated; {REMEDY}")
 
 

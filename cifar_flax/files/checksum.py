@@ -1,4 +1,4 @@
-"""Checksums, by which a flipped bit in a number is damage and not just another number."""
+"""JSON with a checksum, by which a flipped bit in a number is damage; and SHA-256 of files and arrays."""
 
 import hashlib
 import json

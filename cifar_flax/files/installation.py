@@ -1,4 +1,4 @@
-"""Where configs and apps are: beside the package in a checkout, within it where pip installed it; what to install besides."""
+"""Folders of configs and apps, beside the package in a checkout, within it where pip installed it; and extras to install."""
 
 import importlib.metadata
 from pathlib import Path
@@ -9,7 +9,7 @@ CONFIGS, LAUNCH = _ROOT / "configs", _ROOT / "launch"
 
 
 def install_command(extra: str) -> str:
-    """What to type for the packages of an extra of setup.py: in a checkout the extra, elsewhere their names."""
+    """The command that installs an extra of setup.py: in a checkout it names the extra, elsewhere its packages."""
     if (_ROOT / "setup.py").is_file():
         return f"pip install -c constraints.txt -e '.[{extra}]'"
     from packaging.requirements import Requirement  # takes a while to import, for a message

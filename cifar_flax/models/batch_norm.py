@@ -1,13 +1,26 @@
 """Batch normalisation with its gradient written out, in a form that XLA runs faster on a CPU than what autodiff makes of it."""
 
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cifar_flax.runtime.loops import materialized, row_groups
+
+
+class BatchNormSettings(Protocol):
+    """The fields that the spec of a network with BatchNorm has."""
+
+    batch_norm_momentum: float
+    batch_norm_epsilon: float
+
+
+def batch_norm(x: jax.Array, spec: BatchNormSettings, train: bool, dtype: Any, name: str, use_scale: bool = True) -> jax.Array:
+    """BatchNorm of [..., C] with the settings of a spec, as a submodule of the compact method that calls it."""
+    momentum, epsilon = spec.batch_norm_momentum, spec.batch_norm_epsilon
+    return BatchNormalization(not train, momentum, epsilon, dtype, use_scale, name=name)(x)
 
 
 class BatchNormalization(nn.Module):

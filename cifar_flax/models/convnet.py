@@ -23,7 +23,7 @@ from cifar_flax.config.types import (
 )
 from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
-from cifar_flax.models.batch_norm import BatchNormalization
+from cifar_flax.models.batch_norm import batch_norm
 from cifar_flax.models.convolution import Conv
 from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
@@ -117,15 +117,6 @@ def _block(x: jax.Array, block: BlockConfig, spec: ConvNet, dtype: Any, train: b
     sizes, paddings = _repeated(block.kernel_sizes, count), _repeated(block.paddings, count)
     activations: tuple[Activation, ...] = _repeated(block.activations or (spec.activation,), count)
 
-    def batch_norm(x: jax.Array, name: str) -> jax.Array:
-        return BatchNormalization(
-            use_running_average=not train,
-            momentum=spec.batch_norm_momentum,
-            epsilon=spec.batch_norm_epsilon,
-            dtype=dtype,
-            name=name,
-        )(x)
-
     for i in range(count):
         x = Conv(
             block.features[i],
@@ -137,10 +128,10 @@ def _block(x: jax.Array, block: BlockConfig, spec: ConvNet, dtype: Any, train: b
             name=f"{name}_conv{i}",
         )(x)
         if block.batch_norm is BatchNorm.CONV:
-            x = batch_norm(x, f"{name}_conv{i}_norm")
+            x = batch_norm(x, spec, train, dtype, f"{name}_conv{i}_norm")
         x = ACTIVATIONS[activations[i]](x)
     if block.batch_norm is BatchNorm.BLOCK:
-        x = batch_norm(x, f"{name}_norm")
+        x = batch_norm(x, spec, train, dtype, f"{name}_norm")
     return Dropout(block.dropout, deterministic=not train)(max_pool(x, block.pool))
 
 

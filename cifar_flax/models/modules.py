@@ -107,8 +107,7 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
 def variable_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Variables:
     """The variables of a module for images of the shape (H, W, C), as shapes and dtypes: nothing is computed."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    shapes: Variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
-    return shapes
+    return jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
 
 
 def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapping[str, int]) -> None:

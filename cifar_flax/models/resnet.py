@@ -19,7 +19,7 @@ from cifar_flax.config.types import (
 )
 from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
-from cifar_flax.models.batch_norm import BatchNormalization
+from cifar_flax.models.batch_norm import batch_norm
 from cifar_flax.models.convolution import Conv
 from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
@@ -119,11 +119,5 @@ def _conv(x: jax.Array, features: int, size: int, stride: int, net: ResNetModule
 
 
 def _norm(x: jax.Array, net: ResNetModule, train: bool, name: str, activate: bool = True) -> jax.Array:
-    y = BatchNormalization(
-        use_running_average=not train,
-        momentum=net.spec.batch_norm_momentum,
-        epsilon=net.spec.batch_norm_epsilon,
-        dtype=net.dtype,
-        name=name,
-    )(x)
+    y = batch_norm(x, net.spec, train, net.dtype, name)
     return ACTIVATIONS[net.spec.activation](y) if activate else y

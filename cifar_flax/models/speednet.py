@@ -20,7 +20,7 @@ from cifar_flax.config.types import (
 )
 from cifar_flax.errors import ConfigError
 from cifar_flax.models.activations import ACTIVATIONS
-from cifar_flax.models.batch_norm import BatchNormalization
+from cifar_flax.models.batch_norm import batch_norm
 from cifar_flax.models.convolution import Conv, add_bias, convolve
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool, max_pool
@@ -113,16 +113,7 @@ class SpeedNetModule(nn.Module):
             return Conv(features, size, "SAME", CONV_INITIALIZERS[spec.kernel_init], False, self.dtype, name=name)(x)
 
         def norm(x: jax.Array, name: str) -> jax.Array:
-            return activation(
-                BatchNormalization(
-                    use_running_average=not train,
-                    momentum=spec.batch_norm_momentum,
-                    epsilon=spec.batch_norm_epsilon,
-                    use_scale=spec.batch_norm_scale,
-                    dtype=self.dtype,
-                    name=f"{name}_norm",
-                )(x)
-            )
+            return activation(batch_norm(x, spec, train, self.dtype, f"{name}_norm", spec.batch_norm_scale))
 
         x = activation(Whitening(self.dtype, name="whitening")(x))
         for i, stage in enumerate(spec.stages):

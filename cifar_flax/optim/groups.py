@@ -28,7 +28,14 @@ def group_of(spec: OptimizerSpec, path: str) -> GroupConfig:
 
 
 def scale_groups(spec: OptimizerSpec) -> optax.GradientTransformation:
-    """Multiplies each update by its group's learning rate."""
+    """Multiplies each update by its group's learning rate.
+
+    Args:
+      spec: its `groups` map patterns of parameter paths to factors of the learning rate; without a group it is 1.
+
+    Returns:
+      A transform without state; updates are a float32 tree of the shapes of the parameters.
+    """
 
     def scale(path: Any, update: jax.Array) -> jax.Array:
         return update * group_of(spec, path_name(path)).learning_rate

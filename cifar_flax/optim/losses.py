@@ -39,7 +39,7 @@ def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def example_weights(targets: jax.Array, class_weights: np.ndarray) -> jax.Array:
-    """What the loss of each example is multiplied by, float32 [N]: the weight of its class, the mean of those of a mixed one.
+    """Factors of the losses of examples, float32 [N]: the weight of the class, of a mixed example the mean of its weights.
 
     Args:
       targets: float32 [N, num_classes], without a teacher's answers, which are no classes of the image.

@@ -24,6 +24,13 @@ def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.Gra
     take part in none of it and have no state. The schedule counts the transform's own updates, so that the state carries all
     that the next step needs; the length of the schedule does not change the shapes in the state. Its update takes the extra
     argument `compute_dtype`, for rules with matrix products: the dtype of those of the network.
+
+    Args:
+      spec: the rule, with its clipping, groups and frozen parameters.
+      schedule: maps the number of updates made, int32 [], to the learning rate, float32 [].
+
+    Returns:
+      The transform; gradients, updates and parameters are float32 trees of one structure.
     """
     optimizer = spec.transform(schedule)
     if spec.clip_norm is not None:

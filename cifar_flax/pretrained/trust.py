@@ -1,4 +1,4 @@
-"""What a weights file may have imported: parts of cifar_flax, and modules that the user trusts."""
+"""Modules that a weights file may have imported: parts of cifar_flax, and those that the user trusts."""
 
 import os
 from collections.abc import Iterator

@@ -37,7 +37,7 @@ PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata
 
 
 class KernelDtype(enum.StrEnum):
-    """How a file stores kernels; statistics and biases are float32 in any, and whole numbers what they are."""
+    """Dtype of kernels in a file; statistics and biases are float32 in any, and whole numbers what they are."""
 
     FLOAT32 = "float32"  # loses nothing
     BFLOAT16 = "bfloat16"  # half the size, 8 bits of precision, the range of float32
@@ -198,8 +198,7 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
 def _variables(tensors: dict[str, np.ndarray]) -> Variables:
     paths = {name: tuple(part.replace("~1", "/").replace("~0", "~") for part in name.split("/")) for name in tensors}
     dtypes = {name: jnp.float32 if jnp.issubdtype(x.dtype, jnp.floating) else x.dtype for name, x in tensors.items()}
-    variables: Variables = unflatten_dict({paths[name]: jnp.asarray(x, dtypes[name]) for name, x in tensors.items()})
-    return variables
+    return unflatten_dict({paths[name]: jnp.asarray(x, dtypes[name]) for name, x in tensors.items()})
 
 
 def _escaped(part: str) -> str:

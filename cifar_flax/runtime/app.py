@@ -193,9 +193,9 @@ def _config_first(words: Iterator[str]) -> list[str]:
 def _refuse_unknown(argv: list[str]) -> None:
     """Refuses flags that there are not, before those that there are have a config read, and JAX with it."""
     names = [arg[2:].partition("=")[0] for arg in argv if arg.startswith("--")]
-    known = {*flags.FLAGS, "flagfile", "undefok", ""}
+    defined = {*flags.FLAGS, "flagfile", "undefok", ""}
     for name in names if "undefok" not in names else []:
-        if not name.startswith(("config.", "noconfig.")) and not {name, name.removeprefix("no")} & known:
+        if not name.startswith(("config.", "noconfig.")) and not {name, name.removeprefix("no")} & defined:
             raise _unknown_flag(name)
 
 
@@ -224,7 +224,7 @@ def _unknown_flag(name: str) -> UserError:
 
 
 def _flag_problem(message: str, argv: list[str]) -> str:
-    """What absl says of a flag, in a line; of one that is required, what it is for."""
+    """Message of absl about a flag, in a line; for a required flag that is missing, its purpose."""
     line = message.removeprefix("flag ").splitlines()[0]
     if not (missing := re.search(r"Flag --(\w+) must have a value other than None", line)):
         for said, expected in EXPECTED.items():

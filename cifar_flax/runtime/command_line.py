@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def typed(verb: str) -> str:
-    """What runs an app, as the user types it: "cifar-flax evaluate", or "python launch/evaluate.py"."""
+    """The command that runs an app, as the user types it: "cifar-flax evaluate", or "python launch/evaluate.py"."""
     if os.environ.get(VARIABLE) == PROGRAM:
         return f"{PROGRAM} {verb}"
     return f"{Path(sys.executable).name} launch/{FILES.get(verb, verb)}.py"

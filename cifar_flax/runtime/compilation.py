@@ -1,8 +1,7 @@
-"""The one way of compiling: `jit` with the XLA options of this backend, and a count of programs."""
+"""The one way of compiling: `jit` with the XLA options of this backend."""
 
 import functools
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -27,9 +26,6 @@ ONEDNN_OPTIONS: Mapping[str, Any] = {
 }
 ONEDNN_SINCE = (0, 11)  # jaxlib
 FAST_BFLOAT16 = frozenset({"amx_bf16", "avx512_bf16"})  # the instructions with either of which it pays
-
-COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's event for each program, loaded from the cache or compiled
-LOADED = "/jax/compilation_cache/cache_hits"
 
 
 def jit(fun: Callable[..., Any], dtype: Any = jnp.float32, **kwargs: Any) -> jax.stages.Wrapped:
@@ -93,40 +89,3 @@ def _reaches_onednn() -> bool:
     if not FAST_BFLOAT16 & set(cpu_flags()) or jax.__version_info__ < ONEDNN_SINCE:
         return False
     return bool(supported(ONEDNN_OPTIONS, "slowly in bfloat16"))
-
-
-class CompilationCounter:
-    """Counts the programs of this process, from when it is made until it is closed.
-
-    Attributes:
-      compiled: programs that XLA compiled.
-      loaded: programs that the persistent cache held.
-      seconds: of both, without tracing and lowering; summed over threads.
-    """
-
-    def __init__(self) -> None:
-        self.compiled = self.loaded = 0
-        self.seconds = 0.0
-        jax.monitoring.register_event_listener(self._count)
-        jax.monitoring.register_event_duration_secs_listener(self._add)
-
-    def close(self) -> None:
-        """Counts no longer."""
-        jax.monitoring.unregister_event_listener(self._count)
-        jax.monitoring.unregister_event_duration_listener(self._add)
-
-    def _count(self, event: str, **details: str | int) -> None:
-        if event == LOADED:
-            self.loaded += 1
-            self.compiled -= 1  # which `_add` counts when the program is there
-
-    def _add(self, event: str, duration_secs: float, **details: str | int) -> None:
-        if event == COMPILED:
-            self.compiled += 1
-            self.seconds += duration_secs
-
-    def __enter__(self) -> "CompilationCounter":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

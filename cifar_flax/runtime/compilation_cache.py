@@ -154,7 +154,7 @@ def _is_private(folder: Path) -> bool:
 
 
 def _install() -> bool:
-    """Has JAX read and write through `VerifiedCache`, for which it has no public way."""
+    """Makes JAX read and write through `VerifiedCache`, for which it has no public way."""
     from jax._src import compilation_cache
 
     if not hasattr(compilation_cache, "get_file_cache"):

@@ -33,6 +33,13 @@ def put_global(arrays: Any, sharding: NamedSharding) -> Any:
     """Copies a tree of host arrays, equal in every process, to the devices; each process to its own.
 
     `jax.device_put` would compare them between the processes, at every step.
+
+    Args:
+      arrays: a tree of host arrays of any shape and dtype.
+      sharding: of each of them.
+
+    Returns:
+      The same tree of `jax.Array`, with the same shapes and dtypes.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
@@ -55,7 +62,7 @@ def inference_dtype(dtype: Dtype) -> Any:
 
 
 def fastest_dtype() -> Dtype:
-    """What `auto` means on this backend."""
+    """The dtype that `auto` stands for on this backend."""
     return Dtype.BFLOAT16 if multiplies_bfloat16_fast() else Dtype.FLOAT32
 
 

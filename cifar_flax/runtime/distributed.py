@@ -126,7 +126,7 @@ def initialize_distributed(cluster: Cluster) -> None:
 
 
 def _connect_devices() -> None:
-    """Has all devices exchange something: a first exchange later times out where one process loads its data for long."""
+    """Exchanges a value between all devices: a first exchange later times out where one process loads its data for long."""
     import jax
     import numpy as np
     from jax.experimental import multihost_utils

@@ -1,4 +1,4 @@
-"""What --help prints."""
+"""The text of --help."""
 
 import re
 import sys
@@ -25,12 +25,12 @@ FIELDS = {
 
 
 def about(flag: flags.Flag[Any]) -> str:
-    """What a flag is for, without the values that absl puts before it."""
+    """The purpose of a flag, without the values that absl puts before it."""
     return re.sub(r"^<[^>]*>: ", "", str(flag.help))
 
 
 def help_text(program: str, arguments: str) -> str:
-    """What the app does, and its own flags; of the config the fields that are set most often.
+    """The purpose of the app, and its own flags; of the config the fields that are set most often.
 
     Args:
       program: path of the app, by which absl knows its flags.

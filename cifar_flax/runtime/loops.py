@@ -1,4 +1,4 @@
-"""How a loop over a map is written so that XLA's CPU backend runs it fast."""
+"""Loops over feature maps in a form that XLA's CPU backend runs fast."""
 
 import jax
 import jax.numpy as jnp

@@ -77,7 +77,7 @@ def run_on_main_process(call: Callable[[], T]) -> T | None:
 
 
 def broadcast_from_main(value: bool) -> bool:
-    """The value that process 0 has; files and clocks may give each process another one."""
+    """Process 0's value, on every process; files and clocks may give each process another one."""
     return value if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
@@ -107,7 +107,7 @@ def check_shared(path: Path) -> None:
 
 
 class StopConsensus:
-    """Has all processes stop at the same step, and save at the steps that process 0 chooses.
+    """Agreement of all processes to stop at the same step, and to save at the steps that process 0 chooses.
 
     JAX's own synchronisation point for preemption (`multihost_utils.reached_preemption_sync_point`, which Orbax calls) knows of
     SIGTERM only. Here Ctrl-C, `--max_minutes` and saves by the clock of process 0 count too. An exchange waits for the devices,

@@ -69,7 +69,7 @@ class Interrupt:
 
     @contextlib.contextmanager
     def unhurried(self) -> Iterator[None]:
-        """A context in which a request waits, however long it takes, as for the last save of a run that has ended."""
+        """Defers stop requests within the context, however long it takes, as for the last save of a run that has ended."""
         self._answered.set()
         yield
         if not self.requested:

@@ -1,4 +1,4 @@
-"""What a command does first, before it imports what takes long: it answers signals, asks for large pages, isolates itself.
+"""The start of a command, before slow imports: it answers signals, asks for large pages, isolates itself.
 
 XLA's CPU backend allocates anew what each step computes with, gigabytes of it. With pages of 4 kB, a tenth of a step's time
 goes into half a million page faults. glibc's malloc asks Linux for pages of 2 MB where a setting says so, which it reads when a
@@ -25,7 +25,7 @@ GRACE_SECONDS, LONG_GRACE_SECONDS = 0.5, 8.0  # from a signal to the end: where 
 
 
 def start(large_pages: bool = False) -> None:
-    """Has SIGTERM and Ctrl-C end the process at once, with a line and exit code 75, until something else answers them.
+    """Makes SIGTERM and Ctrl-C end the process at once, with a line and exit code 75, until something else answers them.
 
     Args:
       large_pages: starts the command anew, in the same process and with the same arguments, where that gets it large pages.
@@ -53,7 +53,7 @@ def start(large_pages: bool = False) -> None:
 
 
 def _watch_signals() -> None:
-    """Has a thread end the process where Python cannot handle a signal, because it is busy in C++: XLA compiles for minutes."""
+    """Ends the process by a thread where Python cannot handle a signal, being busy in C++: XLA compiles for minutes."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)

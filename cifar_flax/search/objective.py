@@ -15,7 +15,6 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from cifar_flax.analysis.report.summaries import write_summaries
 from cifar_flax.config import Config, DataConfig
 from cifar_flax.data import cache
 from cifar_flax.errors import RERUN_HINT, ConfigError, Diverged, Preempted, UserError
@@ -27,19 +26,15 @@ from cifar_flax.training.loop import AfterEpoch, train
 from cifar_flax.training.records import validated_epochs
 from cifar_flax.training.run_dir import OTHERWISE, in_use
 from cifar_flax.training.trainer import Trainer
+from cifar_flax.training.writers.summary import write_summary
 
 MOST_DEATHS = 3  # of a trial's processes without a further epoch, after which it is given up: it may take too much memory
 POLL_SECONDS = 1.0  # between looks at the other processes' trials, when there is none to run here
 
 
-def send_scores(folder: Path) -> None:
-    """Gives the writers of a run its hyperparameters and final scores, but no pictures, which would be compiled anew."""
-    write_summaries(folder, pictures=False)
-
-
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and where.
+    """The subject of a search, and its folder.
 
     Attributes:
       base: the config from which the trials differ.
@@ -56,7 +51,7 @@ class Search:
     workdir: Path
     folds: int | None = None
     train: Callable[..., object] = train
-    summarize: Callable[[Path], None] = send_scores
+    summarize: Callable[[Path], None] = write_summary  # without pictures, for which the network would be compiled anew
 
     def check(self) -> None:
         """Prepares to train the base config, or else a trial: what machine, data or a tracker refuse would be no trial's fault.
@@ -107,7 +102,7 @@ class Search:
         return any(map(in_use, (folder, *folder.glob("fold*"))))
 
     def host_info(self, index: int) -> dict[str, str]:
-        """Where this process has run a trial, for the processes of other machines."""
+        """Host and folder in which this process has run a trial, for the processes of other machines."""
         return {"host": socket.gethostname(), "folder": str(self.folder(index).absolute())}
 
     def trial_path(self, trial: FrozenTrial) -> str:

@@ -1,4 +1,4 @@
-"""What a search has found: a ranked table, two pictures, and the command that trains the best trial again."""
+"""Results of a search: a ranked table, two pictures, and the command that trains the best trial again."""
 
 import csv
 import io

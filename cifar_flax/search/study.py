@@ -187,7 +187,7 @@ class Study:
             raise Superfluous
 
     def _deaths(self, trial: Trial) -> int:
-        """How many earlier attempts at the index of a trial have died since one of them came further than those before."""
+        """Number of attempts at the index of a trial that have died since one of them came further than those before."""
         furthest: list[int] = []
         deaths = 0
         for attempt in self._attempts()[trial_index(trial)]:
@@ -212,7 +212,7 @@ class Study:
 
 
 def trial_index(trial: Trial | FrozenTrial) -> int:
-    """Which of the search's trials this is, counted from 0."""
+    """Number of the trial in its search, counted from 0."""
     return int(trial.user_attrs[TRIAL_INDEX])
 
 

@@ -14,7 +14,7 @@ FILE = "calibration.json"  # of a run without validation images
 
 
 class _Damaged(UserError):
-    """What the file says is of no use; it is to be written again."""
+    """The file is damaged; it is to be written again."""
 
 
 def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: bool) -> Calibration:
@@ -71,7 +71,7 @@ def write_calibration(workdir: Path, step: int, averaged: Calibration, raw: Cali
 
 
 def _read(workdir: Path) -> dict[int, dict[str, Calibration]]:
-    """What calibration.json says of the checkpoint that it is of; {} where there is none."""
+    """The calibrations in calibration.json by the step of their checkpoint and name; {} where there is no file."""
     path = workdir / FILE
     try:
         saved = read_checksummed(path)

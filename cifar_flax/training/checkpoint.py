@@ -82,7 +82,7 @@ class Checkpoints:
         return self._every_steps is not None and chunk.end // self._every_steps > chunk.first // self._every_steps
 
     def due_by_time(self) -> bool:
-        """Whether it wants one by now, by this process' clock."""
+        """Whether `every_minutes` have passed since the last save, by this process' clock."""
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
@@ -156,7 +156,7 @@ class Checkpoints:
         raise UserError(f"no checkpoint {which!r}; expected best, latest or one of the steps {steps}")
 
     def scores(self, step: int) -> dict[str, float]:
-        """What a checkpoint was saved with as scores on the validation split; {} without one."""
+        """The scores on the validation split that a checkpoint was saved with; {} without a split."""
         return verify_checksum(saved) if (saved := self._manager.metrics(step)) else {}
 
     def restore(self, step: int, like: TrainState) -> Restored:

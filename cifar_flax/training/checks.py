@@ -1,4 +1,4 @@
-"""What is refused, or warned of, before a training begins: what would fail its first step, or say nothing at its end."""
+"""Checks before training starts: refusal of what would fail its first step, warnings of what would say nothing at its end."""
 
 import json
 from dataclasses import replace
@@ -62,7 +62,7 @@ def check_square(config: Config, image_shape: tuple[int, int, int]) -> None:
 
 
 def check_functions(config: Config, preprocessing: Preprocessing) -> None:
-    """Has the loss and the transforms of `config.augment.custom` refuse now what their first step would refuse.
+    """Traces the loss and the transforms of `config.augment.custom`, which refuse now what their first step would refuse.
 
     Raises:
       ConfigError: one of them returns another shape or dtype than it has to.
@@ -84,15 +84,15 @@ def warn_of_one_class(train_set: Dataset, name: str) -> None:
         logging.warning("%s: all training images are of one class, %s; a top-1 of 100%% says nothing", name, only)
 
 
-def given_alike(config: Config, restart: bool) -> dict[str, str]:
-    """What the processes of one training must be given alike, by its name; a folder of pictures may lie elsewhere on each."""
+def shared_inputs(config: Config, restart: bool) -> dict[str, str]:
+    """Inputs that all processes of one training must share, by name; a folder of pictures may lie elsewhere on each."""
     name = FOLDER if config.data.name.startswith(FOLDER) else config.data.name
     fields = to_dict(replace(config, data=replace(config.data, name=name)))
     return {"its config": json.dumps(fields, sort_keys=True), "--restart": str(restart)}
 
 
-def found_alike(preprocessing: Preprocessing, streamed: bool, teacher: "Teacher | None") -> dict[str, str]:
-    """What the processes of one training must find alike, by its name."""
+def shared_data(preprocessing: Preprocessing, streamed: bool, teacher: "Teacher | None") -> dict[str, str]:
+    """Data, their place and the teacher, which all processes of one training must share, by name."""
     return {
         "its training images or classes": json.dumps([preprocessing.hashes, preprocessing.class_names], sort_keys=True),
         "where it keeps the images (config.data.source=auto goes by the memory of its devices)": str(streamed),

@@ -47,7 +47,7 @@ def _begun(number: float) -> int:
 
 
 class ChunkPlan:
-    """Which steps go into one dispatch; chunks end with an epoch and with a resolution.
+    """The division of steps into dispatches; chunks end with an epoch and with a resolution.
 
     All have one length, but for single steps where another one would be needed: each length is a program to be compiled, for
     seconds, and a dispatch takes a millisecond.

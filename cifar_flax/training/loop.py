@@ -19,7 +19,7 @@ from cifar_flax.runtime.multihost import (
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.checks import found_alike, given_alike
+from cifar_flax.training.checks import shared_data, shared_inputs
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import check_unlocked, move_aside, with_recorded_dtype
 from cifar_flax.training.runs import Runs
@@ -70,7 +70,7 @@ def train(
             f"config.train.num_seeds: {config.train.num_seeds} seeds are as many runs, and one is trained here; set it to 1, "
             "or call training.seeds.train_seeds"
         )
-    check_same_on_all_hosts(given_alike(config, restart))  # before exchanges that depend on it
+    check_same_on_all_hosts(shared_inputs(config, restart))  # before exchanges that depend on it
     with Interrupt(max_minutes) as interrupt:
         config = with_recorded_dtype(config, workdir, restart)
         trainer = make_trainer(config)
@@ -86,7 +86,7 @@ def make_trainer(config: Config, seeds: tuple[int, ...] = ()) -> Trainer:
     """
     trainer = raise_on_all_hosts(lambda: Trainer.from_config(config, seeds))
     streamed = raise_on_all_hosts(lambda: trainer.streamed)
-    check_same_on_all_hosts(found_alike(trainer.preprocessing, streamed, trainer.teacher))
+    check_same_on_all_hosts(shared_data(trainer.preprocessing, streamed, trainer.teacher))
     return trainer
 
 
@@ -133,7 +133,7 @@ def fit(
         try:
             while not runs.done:
                 for chunk, batches in runs.chunks(step):
-                    state, metrics = profiler.call(chunk, lambda s=state, c=chunk, b=batches: trainer.step(s, c, b, check))  # type: ignore[misc]
+                    state, metrics = profiler.call(chunk, partial(trainer.step, state, chunk, batches, check))
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
                     save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
@@ -171,7 +171,7 @@ def _saved(stop: StopRequested, runs: Runs, step: int, state: TrainState) -> Pre
     """Saves, and returns what to say of it."""
     runs.save(step, state)
     runs.wait()
-    return Preempted(f"{stop}: saved {runs.what_is_saved}at step {step} in {runs.folder}; {RERUN_HINT}")
+    return Preempted(f"{stop}: {runs.saved_at(step)}; {RERUN_HINT}")
 
 
 def _initialize(trainer: Trainer, check: Callable[[], None]) -> list[TrainState]:

@@ -79,5 +79,5 @@ class Profiler:
 
 
 def operations(hlo: str) -> dict[str, str]:
-    """What each instruction of a compiled program computes, by its name there and in a trace."""
+    """The operation that each instruction of a compiled program computes, by its name there and in a trace."""
     return dict(INSTRUCTION.findall(hlo))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Generic, TypeVar
 
 from cifar_flax.runtime import background
@@ -28,7 +29,7 @@ class Programs(Generic[K, Program]):
         """Starts compiling the programs of `keys` in the background, in their order; each is compiled once."""
         for key in keys:
             if key not in self._programs:
-                self._programs[key] = background.submit(lambda key=key: self._compile(key))  # type: ignore[misc]
+                self._programs[key] = background.submit(partial(self._compile, key))
 
     def get(self, key: K, check: Callable[[], None] = lambda: None) -> Program:
         """The program of `key`; raises what its compilation raised, or `check`, which is called while it is waited for."""

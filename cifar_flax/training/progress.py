@@ -1,4 +1,4 @@
-"""How far a run has come, and what follows where validation stops improving: the learning rate falls, and training ends."""
+"""Progress of a run: epochs done, and, where validation stops improving, the fall of the learning rate and early stopping."""
 
 import dataclasses
 import math
@@ -65,7 +65,7 @@ def count_epoch(state: EarlyStopping, config: EarlyStoppingConfig, scores: Mappi
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come, beside its arrays.
+    """Progress of a run, saved beside its arrays.
 
     Attributes:
       epochs_done: epochs that are validated and recorded.

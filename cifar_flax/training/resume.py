@@ -1,4 +1,4 @@
-"""Where training goes on: the newest checkpoint that is intact."""
+"""The newest checkpoint that is intact, from which training goes on."""
 
 from collections.abc import Sequence
 

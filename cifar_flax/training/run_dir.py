@@ -249,7 +249,7 @@ def _check_same(saved: Config, config: Config, workdir: Path, total_steps: int |
 
 
 def with_recorded_data(now: Preprocessing, config: Config, workdir: Path) -> Preprocessing:
-    """What to record of the data of a run that goes on: the test images are those that were there when it began.
+    """The data to record of a run that goes on, with the test images that were there when it began.
 
     Raises:
       UserError: the training images or the classes are others than when the run in `workdir` began.

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, devices, commit, command."""
+"""Environment of a run: versions, devices, commit, command."""
 
 import importlib.metadata
 import os

@@ -24,7 +24,7 @@ from cifar_flax.training.checkpoint import Checkpoints
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.divergence import check_weights
-from cifar_flax.training.logging import MetricLogger
+from cifar_flax.training.metric_logger import MetricLogger
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
@@ -104,16 +104,12 @@ class Runs:
         self._console.learning_rate_scale(shown.progress.learning_rate_scale)
         return trainer.layout.stack(states), step
 
-    @property
-    def folder(self) -> Path:
-        """The run directory; of several, the folder that holds them."""
-        workdir = self._runs[0].workdir
-        return workdir.absolute() if len(self._runs) == 1 else workdir.absolute().parent
-
-    @property
-    def what_is_saved(self) -> str:
-        """How many seeds there are; empty for one."""
-        return f"{len(self._runs)} seeds " if len(self._runs) > 1 else ""
+    def saved_at(self, step: int) -> str:
+        """A line on what was saved: "saved at step 90 in /runs/wide", or "saved 5 seeds at step 90 in /runs/wide"."""
+        folder, count = self._runs[0].workdir.absolute(), sum(self.training)
+        if len(self._runs) == 1:
+            return f"saved at step {step} in {folder}"
+        return f"saved {count} seed{'s' if count > 1 else ''} at step {step} in {folder.parent}"
 
     @property
     def training(self) -> list[bool]:
@@ -138,7 +134,7 @@ class Runs:
         return chunks
 
     def log_steps(self, chunk: Chunk, metrics: jax.Array) -> None:
-        """Takes note that a chunk was dispatched; fetches and records the one before, whose metrics are one transfer.
+        """Queues the metrics of a chunk that was dispatched; fetches and records the chunk before, in one transfer.
 
         Raises:
           Diverged: its loss or gradient is not finite, in all runs that still trained.
@@ -158,7 +154,7 @@ class Runs:
         return self._shown.checkpoints.due_by_step(chunk)
 
     def due_by_time(self) -> bool:
-        """Whether it wants one by now, by this process' clock."""
+        """Whether `checkpoint.every_minutes` have passed since the last save, by this process' clock."""
         return self._shown.checkpoints.due_by_time()
 
     def save(self, step: int, state: TrainState) -> None:
@@ -247,7 +243,7 @@ class Runs:
             raise error
 
     def _follow_one_that_trains(self) -> None:
-        """Has the console show another run, if that which it shows trains no more."""
+        """Makes the console show another run, if the one that it shows trains no more."""
         last = self._shown
         others = [run for run in self._runs if run.training] or [
             run for run in self._runs if last.diverged and not run.diverged
@@ -281,8 +277,7 @@ class Runs:
             return state
         scales = np.array([run.progress.learning_rate_scale for run in self._runs], np.float32)
         scale = put_global(scales if len(scales) > 1 else scales[0], self._trainer.layout.state)
-        new: TrainState = state.replace(learning_rate_scale=scale)  # type: ignore[attr-defined]  # of flax.struct.dataclass
-        return new
+        return state.replace(learning_rate_scale=scale)  # type: ignore[attr-defined]  # of flax.struct.dataclass
 
     def _log_oldest(self) -> None:
         chunk, metrics = self._in_flight.popleft()
@@ -306,7 +301,7 @@ def _record_teacher(workdir: Path, trainer: Trainer) -> None:
 
 
 def _selecting(scores: Mapping[str, Scores]) -> Scores:
-    """What a checkpoint is chosen by, with the temperature of the weights of the last update beside that of the average."""
+    """Scores that select a checkpoint, with the temperature of the weights of the last update beside that of the average."""
     if "validation" not in scores:
         return {}
     validation = scores["validation"]

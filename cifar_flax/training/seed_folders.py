@@ -43,7 +43,7 @@ def one_run(workdir: Path) -> Path:
 
 
 def _read_summary(workdir: Path) -> tuple[str, dict[str, float]]:
-    """The name of the score, and the seeds with theirs."""
+    """The name of the score, and the score of each seed."""
     path = workdir / SUMMARY
     try:
         summary = read_json(path)

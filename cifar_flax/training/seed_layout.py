@@ -1,4 +1,4 @@
-"""How the runs of one training lie on the devices: one run over all of them, or a grid of seeds by data."""
+"""Layout of the runs of one training on the devices: one run over all of them, or a grid of seeds by data."""
 
 import math
 from collections.abc import Callable
@@ -59,7 +59,14 @@ class SeedLayout:
         return NamedSharding(self._step_mesh, P())
 
     def over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function vmapped over the seeds, or itself for one."""
+        """Vmaps a function over the seeds.
+
+        Args:
+          function: of trees of arrays of one run.
+
+        Returns:
+          The function of the same trees with a first axis [seeds] on every array; for one seed the function itself.
+        """
         return function if self.seeds == 1 else jax.vmap(function)
 
     def shape(self, *one: int) -> tuple[int, ...]:
@@ -68,20 +75,22 @@ class SeedLayout:
 
     def abstract(self, state: TrainState) -> TrainState:
         """The shapes, dtypes and shardings of the state that a step takes, from those of one run's state."""
-        stacked: TrainState = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state
-        )
-        return stacked
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(self.shape(*x.shape), x.dtype, sharding=self.state), state)
 
     def stack(self, states: list[TrainState]) -> TrainState:
-        """The state that a step takes, from the states of all runs."""
-        stacked: TrainState = states[0] if self.seeds == 1 else self._stack(*states)
-        return stacked
+        """Joins the states of all runs.
+
+        Args:
+          states: one a seed, in their order.
+
+        Returns:
+          The state that a step takes: each array with a first axis [seeds], spread by seeds; for one seed the state itself.
+        """
+        return states[0] if self.seeds == 1 else self._stack(*states)
 
     def one(self, state: TrainState, i: int) -> TrainState:
         """The state of one run, of those that `stack` was given; it lies on all devices."""
-        taken: TrainState = state if self.seeds == 1 else self._take(state, np.int32(i))
-        return taken
+        return state if self.seeds == 1 else self._take(state, np.int32(i))
 
     # Programs, because arrays of several hosts cannot be indexed outside of one.
 

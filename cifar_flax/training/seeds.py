@@ -17,7 +17,7 @@ from cifar_flax.runtime.multihost import broadcast_from_main, check_same_on_all_
 from cifar_flax.runtime.preemption import Interrupt
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.checks import given_alike
+from cifar_flax.training.checks import shared_inputs
 from cifar_flax.training.loop import fit, make_trainer
 from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
@@ -68,12 +68,12 @@ def train_seeds(
     """
     workdir = Path(workdir)
     checkpoint_folder(workdir)
-    check_same_on_all_hosts(given_alike(config, restart))  # before exchanges that depend on it
+    check_same_on_all_hosts(shared_inputs(config, restart))  # before exchanges that depend on it
     runs = seed_runs(config, workdir)
     wanted = jax.default_backend() != "cpu" if config.train.vmap_seeds == "auto" else config.train.vmap_seeds
     vmapped = wanted and broadcast_from_main(restart or can_vmap_seeds(config, [run.workdir for run in runs]))
     with Interrupt(max_minutes) as interrupt:
-        train = _train_together if vmapped else _train_in_turn
+        train = _train_vmapped if vmapped else _train_in_turn
         diverged = train(runs, interrupt, restart, profile, layers)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
         print(_summarize(ended, workdir, [path.name for path in diverged]))
@@ -83,7 +83,7 @@ def train_seeds(
         raise error
 
 
-def _train_together(
+def _train_vmapped(
     runs: Sequence[SeedRun], interrupt: Interrupt, restart: bool, profile: bool, layers: bool
 ) -> Mapping[Path, str]:
     """Trains all runs in one program; returns the messages of those that have diverged."""

@@ -66,9 +66,17 @@ class TrainStep:
     def __call__(
         self, state: TrainState, batch: Batch, teacher_variables: Variables | None = None
     ) -> tuple[TrainState, jax.Array]:
-        """One update; `state` is not changed. The variables are those of the teacher, where there is one.
+        """One update; `state` is not changed.
 
         A teacher answers for the whole batch at once, whatever `microbatches` is: it keeps nothing for a gradient.
+
+        Args:
+          state: of one run.
+          batch: images uint8 [B, H, W, C], before augmentation; labels and indices int32 [B].
+          teacher_variables: {"params", "batch_stats"} of the teacher; None without one.
+
+        Returns:
+          The state after the update, and metrics float32 [len(METRICS)].
         """
         key = jax.random.fold_in(run_key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
@@ -184,5 +192,4 @@ def _average(state: TrainState, new: Variables, decay: float | None) -> Variable
     def averaged(old: jax.Array, x: jax.Array) -> jax.Array:
         return rate * old + (1 - rate) * x if jnp.issubdtype(x.dtype, jnp.floating) else x  # a count is as it is
 
-    average: Variables = jax.tree.map(averaged, state.ema, new)
-    return average
+    return jax.tree.map(averaged, state.ema, new)

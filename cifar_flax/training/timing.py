@@ -1,4 +1,4 @@
-"""A run's own clock: seconds of training, the share of them spent waiting for compilation, and steps a second."""
+"""The clock of a run: seconds of training, those spent waiting for the programs of steps to be compiled, and steps a second."""
 
 import math
 import time
@@ -29,16 +29,16 @@ class StepTimer:
 
     @property
     def times(self) -> dict[str, float]:
-        """The times of a record: `elapsed`, and the seconds of it in which training waited for compilation."""
+        """The times of a record: `elapsed`, and the seconds of it in which training waited for the programs of its steps."""
         compilation = float(self._before.get("compilation", 0.0)) + self._compilation_seconds()
         return {"elapsed": self.elapsed, "compilation": compilation}
 
     def start(self, step: int) -> None:
-        """Takes note that the update after number `step` begins: what came before is left out of the steps a second."""
+        """Marks the start of the update after number `step`: what came before is left out of the steps a second."""
         self._last = step, self._now()
 
     def tick(self, step: int) -> None:
-        """Takes note that update number `step` has ended."""
+        """Marks the end of update number `step`."""
         before, last = self._last
         self.start(step)
         if (seconds := self._last[1] - last) > 0:

@@ -150,7 +150,14 @@ class Trainer:
         return describe(self.model, self.preprocessing.image_shape)
 
     def first_layer_kernels(self, params: Any) -> np.ndarray | None:
-        """The kernels of the layer that reads the images, as `models.first_layer` finds them."""
+        """The kernels of the layer that reads the images, as `models.first_layer` finds them.
+
+        Args:
+          params: float32 tree, of one run.
+
+        Returns:
+          float32 [F, h, w, C], on the host; None where there is no such layer.
+        """
         return first_layer_kernels(params, self._first_kernel, self.preprocessing.image_shape)
 
     @cached_property
@@ -222,7 +229,7 @@ class Trainer:
 
     @cached_property
     def source(self) -> BatchSource:
-        """What gives the batches; raises as `streamed`."""
+        """The source of the batches; raises as `streamed`."""
         return (StreamedSource if self.streamed else ResidentSource)(self.train_set, self.layout.chunk)
 
     def chunks(self, epoch: int, first: int) -> Iterator[tuple[Chunk, Any]]:
@@ -268,7 +275,7 @@ class Trainer:
 
     @property
     def _device_constants(self) -> tuple[Any, Variables | None]:
-        """What stays on the devices beside the state: images that are resident, and the variables of the teacher."""
+        """Arrays that stay on the devices beside the state: resident images, and the variables of the teacher."""
         return self.source.resident, self._teacher_variables
 
     def compile_ahead(self, first: int) -> None:
@@ -278,7 +285,7 @@ class Trainer:
 
     @property
     def compilation_seconds(self) -> float:
-        """Seconds for which training has waited for a program to be compiled."""
+        """Seconds for which training has waited for the programs of its steps to be compiled; not those of evaluation."""
         return self._programs.waited
 
     def evaluate(

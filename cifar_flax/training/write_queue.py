@@ -24,7 +24,7 @@ class WriteQueue:
         self._unwritten: deque[_Write] = deque()
 
     def make_room(self, size: int) -> None:
-        """Has all but so few states written that another one of `size` bytes can wait too; raises what a write raised."""
+        """Cancels superseded writes and waits until `size` more bytes may be pending; raises what a write raised."""
         best = max(reversed(self._unwritten), key=lambda write: write.score, default=None)  # of equal ones the latest
         for write in list(self._unwritten)[: -self._keep_latest + 1 or None]:
             if write is not best or write.score == -math.inf:
@@ -33,7 +33,7 @@ class WriteQueue:
             self._await_oldest()
 
     def submit(self, write: Callable[[], None], score: float) -> None:
-        """Has a thread call `write`; `score` selects the best, and is -inf for a state without scores."""
+        """Calls `write` in a thread; `score` selects the best, and is -inf for a state without scores."""
         self._unwritten.append(_Write(self._writer.submit(write), score))
 
     def wait(self) -> None:

@@ -1,7 +1,8 @@
 from dataclasses import dataclass, field
 
-from cifar_flax.analysis.config_diff import changed_fields, differing_fields, format_value
+from cifar_flax.analysis.config_diff import changed_fields, differing_fields
 from cifar_flax.config import Config, ResolutionConfig
+from cifar_flax.config.defaults import format_value
 from cifar_flax.models import BlockConfig
 
 

@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
-from cifar_flax.runtime import compilation
 from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 from cifar_flax.training.loop import train
+from tests.helpers.compilation_counter import CompilationCounter
 
 seed, steps_per_dispatch = map(int, sys.argv[1:])
 config = load_config({str(TINY_CONFIG)!r})
 config.seed, config.train.steps_per_dispatch, config.checkpoint.every_steps = seed, steps_per_dispatch, None
 enable_persistent_cache()
-with compilation.CompilationCounter() as counter:
+with CompilationCounter() as counter:
     train(validated(config), Path(f"run{{seed}}"))
 print("compiled", counter.compiled, "loaded", counter.loaded)
 """

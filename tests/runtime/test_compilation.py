@@ -8,6 +8,7 @@ import pytest
 
 from cifar_flax.runtime import compilation
 from tests.conftest import ROOT
+from tests.helpers.compilation_counter import CompilationCounter
 
 UNCHECKED = {"jit", "pmap", "pjit"}  # of jax and of flax.linen
 
@@ -61,7 +62,7 @@ def test_nothing_in_the_package_compiles_by_another_way():
 
 
 def test_programs_are_counted_until_the_counter_is_closed():
-    with compilation.CompilationCounter() as counter:
+    with CompilationCounter() as counter:
         first, second = (compilation.jit(lambda x, k=k: x * k + 0.123)(np.float32(1)) for k in (3, 4))
         assert counter.compiled + counter.loaded == 2
     compilation.jit(lambda x: x * first * second)(np.float32(1))

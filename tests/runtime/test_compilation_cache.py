@@ -15,12 +15,13 @@ import hashlib
 import numpy as np
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.compilation_cache import enable_persistent_cache
+from tests.helpers.compilation_counter import CompilationCounter
 folder = enable_persistent_cache()
 import jax, jax.numpy as jnp
 def network(x, w):
     y = jax.nn.elu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
     return jax.nn.log_softmax(y.mean((1, 2)))
-with compilation.CompilationCounter() as counter:
+with CompilationCounter() as counter:
     x, w = (np.random.default_rng(0).normal(size=size).astype(np.float32) for size in ((4, 8, 8, 3), (3, 3, 3, 8)))
     step = compilation.jit(jax.grad(lambda w, x: network(x, w)[:, 0].sum()))
     result = np.asarray(step(jnp.asarray(w) * 2, jnp.asarray(x)))

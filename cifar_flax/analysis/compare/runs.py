@@ -31,7 +31,7 @@ class RunResult:
 
     Attributes:
       name: name of its folder, or the path where two folders have the same name.
-      config: {path: value} of every field that changes what is learnt.
+      config: {path: value} of every field but those of logging and checkpoints; some change weights by no more than rounding.
       step: step of the checkpoint.
       scores: from `Run.score`.
       correct: bool [N], which images the run classifies correctly.
@@ -164,7 +164,7 @@ def check_same_images(first_path: str, first: Run, path: str, run: Run, split: s
 
 
 def held_out(run: Run) -> tuple[float | None, ...]:
-    """What decides which images are for validation: nothing, where those are a split of the data set."""
+    """Settings that decide which images are for validation; empty where those are a split of the data set."""
     data = run.config.data
     if data.folds is not None:
         return data.folds, data.fold, data.split_seed

@@ -12,7 +12,7 @@ from cifar_flax.analysis.compare.runs import (
     paired_tests,
     repeated_seeds,
 )
-from cifar_flax.analysis.config_diff import format_value
+from cifar_flax.config.defaults import format_value
 from cifar_flax.files.tables import COLUMNS, format_table
 from cifar_flax.runtime.progress import format_duration
 

@@ -1,4 +1,4 @@
-"""What predictions rest on: occlusion maps of several images at once, drawn over the images."""
+"""Explanations of predictions: occlusion maps of several images at once, drawn over the images."""
 
 import numpy as np
 from PIL import ImageColor

@@ -60,9 +60,9 @@ def corruption_accuracy(
       names: keys of CORRUPTIONS.
 
     Returns:
-      split, checkpoint, tta, ema: as in `Predictions.about`; predictions_sha256: theirs; n: number of images; clean: top-1 on
-        the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all corruptions and severities, None
-        before all are there.
+      split, checkpoint, tta, ema: as in `Predictions.about`; predictions_sha256: of the predictions; n: number of images;
+        clean: top-1 on the clean images; corruptions: name -> top-1 for severities 1 to 5; mean: over all corruptions and
+        severities, None before all are there.
 
     Raises:
       UserError: the images have no colour.
@@ -184,8 +184,8 @@ def _read(folder: Path, predictions: Predictions, kind: str) -> dict[str, Any] |
         return None
     corruptions = scores.get("corruptions", {})
     whole = scores.get("mean") is None or all(len(row) == len(SEVERITIES) for row in corruptions.values())
-    known = corruptions.keys() <= CORRUPTIONS.keys() and whole
-    return scores if known and _header(predictions).items() <= scores.items() else None
+    complete = whole and corruptions.keys() <= CORRUPTIONS.keys()
+    return scores if complete and _header(predictions).items() <= scores.items() else None
 
 
 def _top1(network: Network, dataset: Dataset, images: np.ndarray, tta: str) -> float:

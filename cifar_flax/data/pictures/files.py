@@ -1,4 +1,4 @@
-"""Files of pictures: which files are some, and how their bytes are read."""
+"""Files of pictures: their suffixes, and the reading of their bytes."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def hint_of_heic(folder: Path) -> str:
-    """What to say behind "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
+    """A hint to follow "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
     there = any(path.name.lower().endswith((".heic", ".heif")) for path in files_below(folder))
     return ", but HEIC photographs, which are not read: save them as JPEG" if there else ""
 

@@ -1,4 +1,4 @@
-"""How a picture of any shape becomes an image of a data set's or a network's shape."""
+"""Fitting of pictures of any shape to the image shape of a data set or a network."""
 
 import enum
 
@@ -9,7 +9,7 @@ RESAMPLING = Image.Resampling.BICUBIC  # Pillow widens the filter where it shrin
 
 
 class Fit(enum.StrEnum):
-    """How a picture of another shape becomes one of the network's; the pictures of a data set are cropped."""
+    """Fitting of a picture of another shape to the network's; the pictures of a data set are cropped."""
 
     CROP = "crop"  # the largest part in the middle that has the shape
     SQUASH = "squash"  # all of it, stretched

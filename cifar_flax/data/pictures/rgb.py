@@ -38,7 +38,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def scale_transparency(image: Image.Image) -> None:
-    """Has a PNG of 2 or 4 bits a pixel, not yet decoded, call clear what its pixels will be: Pillow widens those alone."""
+    """Widens the transparent value of a PNG of 2 or 4 bits a pixel, not yet decoded: Pillow widens the pixels alone."""
     clear = image.info.get("transparency")
     if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or not isinstance(clear, int):
         return

@@ -123,7 +123,7 @@ def _line(**answer: Any) -> bytes:
 
 
 class _Limiter:
-    """Has the operating system limit this process: each picture, and for good what all of them can take.
+    """Sets the limits of the operating system on this process: on each picture, and for good on all of them.
 
     Attributes:
       pictures: how many have been decoded or refused.

@@ -125,12 +125,12 @@ def _checked_name(
     path: Path, name: str, splits: dict[str, Dataset], official: str | None, allow_unverified: bool
 ) -> dict[str, Dataset]:
     """The splits with the names of the official archives, where they are CIFAR's."""
-    known = cifar_content.recognized(splits)
-    really = official or (known[0] if known else None)
+    match = cifar_content.recognized(splits)
+    really = official or (match[0] if match else None)
     if really and name in CLASSES and really != name:
         raise UserError(f"{path} is {really}, not {name}: import it with --name={really}")
-    if known:
-        return known[1]
+    if match:
+        return match[1]
     if name in CLASSES and not official:
         if (classes := splits["train"].num_classes) != CLASSES[name]:
             raise UserError(f"--name={name}: {path} has {classes} classes, expected {CLASSES[name]}; choose another name")

@@ -48,7 +48,7 @@ ROWS = {"train": 50_000, "test": 10_000}
 
 
 def recognized(splits: Mapping[str, Dataset]) -> tuple[str, dict[str, Dataset]] | None:
-    """Which data set it is whose rows these are, all of them and no others.
+    """Recognizes the data set whose rows these are, all of them and no others.
 
     Returns:
       "cifar10" or "cifar100", and the rows with the names, and in CIFAR-100 the superclasses, of the official archives, which

@@ -46,7 +46,7 @@ class ColumnFile:
         return self._schema.field(column).type
 
     def features(self) -> dict[str, dict[str, Any]]:
-        """What `datasets` has written about the columns; {} where it has not."""
+        """The description of the columns by `datasets`; {} where there is none."""
         try:
             info = json.loads((self._schema.metadata or {}).get(b"huggingface", b"{}"))
             features = info.get("info", {}).get("features", {})

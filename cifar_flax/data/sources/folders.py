@@ -23,6 +23,11 @@ OR_TABLE = "or a table such as labels.csv with the columns file and label"
 DECODER = 3  # to be counted up where the same files give other pixels, so that they are read again
 
 
+def public_name(name: str) -> str:
+    """The name of a data set for strangers: of a folder of pictures without its path, which is nobody else's business."""
+    return Path(name.removeprefix(PREFIX)).name if name.startswith(PREFIX) else name
+
+
 class FolderSource:
     """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
 

@@ -1,4 +1,4 @@
-"""Which images are the test split of a set that has none, or one without labels; a line says so."""
+"""Test splits of sets that have none, or one without labels; a line says so."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -49,7 +49,7 @@ class _Labelled(NamedTuple):
 
 @dataclass
 class Tables:
-    """What the tables in a folder say.
+    """Contents of the tables in a folder.
 
     Attributes:
       splits: the files by split and class, sorted, splits in the order of `SPLITS`; empty where no table names classes.
@@ -213,7 +213,7 @@ def _column(header: list[str], usual: tuple[str, ...]) -> int | None:
 
 
 def _expected(rows: Sequence[Row]) -> str:
-    """What is wrong with a table that is not understood, and what was expected."""
+    """The defect of a table that is not understood, and the table that was expected."""
     expected = f"expected pictures in one of {', '.join(FILES)}, and classes in one of {', '.join(LABELS)}"
     if not rows:
         return f"is empty; {expected}"

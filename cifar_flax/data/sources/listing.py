@@ -1,4 +1,4 @@
-"""Which files of a folder of pictures are read, and what is left out.
+"""The files of a folder of pictures that are read, and those that are left out.
 
 Three layouts are known, and tried in this order: SPLIT/CLASS/*.png; a table with the names and classes of pictures; and
 CLASS/*.png without splits. They may lie below folders that hold nothing else, as archives wrap them.
@@ -51,7 +51,7 @@ class Listing:
 
     @property
     def filled_classes(self) -> int:
-        """How many classes have pictures to train on."""
+        """Number of classes that have pictures to train on."""
         return sum(map(bool, self.splits.get("train", {}).values()))
 
     def has_nested(self, split: str, name: str) -> bool:
@@ -60,7 +60,7 @@ class Listing:
 
     @property
     def left_out(self) -> list[str]:
-        """What is not read although it may have been meant to be, with counts."""
+        """Files that are not read although they may have been meant to be, with counts."""
         parts = [f"{_pictures(sum(self.nested.values()))} in folders below those of classes"] * bool(self.nested)
         parts += [f"{_pictures(self.loose)} outside of classes"] * bool(self.loose)
         parts += [f"{_pictures(count)} in {name}/" for name, count in sorted(self.outside.items())]
@@ -194,7 +194,7 @@ def _entries(folder: Path | str) -> list["os.DirEntry[str]"]:
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """What an entry is, or leads to: a folder, a file, a link that leads nowhere, or something special."""
+    """The kind of an entry, or of its target: a folder, a file, a link that leads nowhere, or something special."""
     with contextlib.suppress(OSError):  # a link to itself
         if entry.is_dir():
             return "folder"

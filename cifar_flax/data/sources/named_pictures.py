@@ -36,7 +36,7 @@ class NamedPictures:
 
     @property
     def unused(self) -> int:
-        """How many have not been taken."""
+        """Number of pictures that have not been taken."""
         return self._count - len(self._taken)
 
     def may_be_named(self, name: str) -> bool:
@@ -56,8 +56,8 @@ class NamedPictures:
 
     def missing(self, table: Path, line: int, name: str) -> str:
         """The message where a line of a table names a picture that is not here."""
-        known = f"expected a picture below {self._root}, with or without {', '.join(SUFFIXES[:SHOWN])} and so on"
-        return f"{table}, line {line}: there is no picture {name!a}; {known}"
+        expected = f"expected a picture below {self._root}, with or without {', '.join(SUFFIXES[:SHOWN])} and so on"
+        return f"{table}, line {line}: there is no picture {name!a}; {expected}"
 
     def take(self, table: Path, line: int, name: str, split: str | None) -> Path:
         """The picture that a line of a table names; a line of a split means the one in the folder of that split.

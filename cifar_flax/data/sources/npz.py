@@ -33,7 +33,7 @@ EXPECTED = "train_images, train_labels, test_images, test_labels, or Keras' x_tr
 
 
 class Header(NamedTuple):
-    """What an array's file says of it."""
+    """Shape and dtype of an array, from its file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

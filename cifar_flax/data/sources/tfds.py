@@ -79,7 +79,7 @@ class TfdsSource:
             raise
 
     def _imported_at(self, size: int | None, entry: cache.Manifest) -> str:
-        """What to type for a name that was imported, at another size than this."""
+        """A hint on what to type for a name that was imported at another size than this."""
         imported = f"{self.name} was imported with {' x '.join(map(str, entry.splits['train']['images'].shape[1:3]))} pixels"
         if size is None and set(entry.splits["train"]["images"].shape[1:3]) == {self.image_size}:
             return f"{imported}, its own; leave out  --config.data.image_size={self.image_size}"

@@ -26,6 +26,7 @@ from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.sources.tfds import ORIGIN
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.files.redact import named_reason
 from cifar_flax.runtime.memory import check_allocation
 
 
@@ -44,7 +45,7 @@ def main() -> None:
     except KeyboardInterrupt:  # the parent receives and reports it too
         sys.exit(130)
     except Exception as e:  # TFDS, TensorFlow and the network raise nearly anything
-        answer = {"failure": f"{request['name']}: TensorFlow Datasets failed with {_one_line(e)}"}
+        answer = {"failure": f"{request['name']}: TensorFlow Datasets failed with {named_reason(e)}"}
     with os.fdopen(answer_to, "w") as file:
         json.dump(answer, file)
 
@@ -79,7 +80,7 @@ def _download(name: str, image_size: int | None, data_dir: str, bucket: bool) ->
         except Exception as e:  # the bucket is a shortcut, the original host must work
             if not from_bucket:
                 raise
-            _print(f"{name}: not from the bucket ({_one_line(e)}); trying the original host")
+            _print(f"{name}: not from the bucket ({named_reason(e)}); trying the original host")
     return _read(name, image_size, builder.data_dir)
 
 
@@ -98,7 +99,7 @@ def _read(name: str, image_size: int | None, directory: str) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as e:  # TensorFlow, protobuf and JSON raise their own errors for a damaged file
-        raise UserError(f"{directory}: cannot be read ({_one_line(e)}); if it is damaged, remove it and try again") from None
+        raise UserError(f"{directory}: cannot be read ({named_reason(e)}); if it is damaged, remove it and try again") from None
     if not splits:
         raise ConfigError(f"config.data.name: {name} has none of the splits {', '.join(SPLITS)}, only {', '.join(stored)}")
     splits = as_test_split(name, splits)
@@ -170,10 +171,6 @@ def _with_bar(examples: Any, split: str, count: int) -> Any:
     from tqdm import tqdm
 
     return tqdm(examples, desc=split, total=count, unit=" images", disable=None)
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _print(line: str) -> None:

@@ -42,7 +42,7 @@ class Admission:
         self._arrivals, self._admissions = itertools.count(), itertools.count()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Number of requests that wait."""
         return sum(map(len, self._queue.values()))
 
     @contextlib.contextmanager

@@ -1,9 +1,8 @@
-"""What a network is, for the head of the page and for /api/model."""
+"""Description of a network, for the head of the page and for /api/model."""
 
-from pathlib import Path
 from typing import Any
 
-from cifar_flax.data.sources.folders import PREFIX as FOLDER
+from cifar_flax.data.sources.folders import public_name
 from cifar_flax.network import Network
 
 
@@ -18,12 +17,7 @@ def describe(network: Network) -> dict[str, Any]:
         "name": network.name,
         "architecture": network.config.model.name,
         "parameters": network.num_parameters,
-        "data_set": _data_set(network.config.data.name),
+        "data_set": public_name(network.config.data.name),
         "accuracy": {key: figures[key] for key in ("split", "top1", "n")} if measured else None,
         "calibrated": bool(network.calibration.source),
     }
-
-
-def _data_set(name: str) -> str:
-    """The name of a data set without the folders of this machine, which are nobody else's business."""
-    return Path(name.removeprefix(FOLDER)).name if name.startswith(FOLDER) else name

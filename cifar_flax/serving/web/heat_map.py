@@ -1,4 +1,4 @@
-"""What a prediction rests on, as a heat map over what the network sees."""
+"""Explanation of a prediction, as a heat map over what the network sees."""
 
 import threading
 from concurrent.futures import Future
@@ -38,7 +38,7 @@ CIVIDIS = np.array(
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where the network looked.
+    """Pixels that a prediction rests on.
 
     Attributes:
       values: float32 [rows, columns], as `Network.explain` returns them.

@@ -1,4 +1,4 @@
-"""What the application allows, and at a time."""
+"""Limits of the application."""
 
 import os
 from dataclasses import dataclass, field

@@ -99,8 +99,8 @@ def own_samples(network: Network) -> list[Sample]:
 def drawn_samples(preprocessing: Preprocessing) -> list[Sample]:
     """Pictures of the package: shapes for networks that know those, otherwise scenes; of which those that it knows, or all."""
     names = SHAPE_SAMPLES if set(preprocessing.class_names) == SHAPES else SCENE_SAMPLES
-    known = set(map(display_name, preprocessing.class_names))
-    offered = [name for name in names if name in known] or names
+    classes = set(map(display_name, preprocessing.class_names))
+    offered = [name for name in names if name in classes] or names
     return [Sample(name, f"static/samples/{name.replace(' ', '-')}.png") for name in offered]
 
 

@@ -1,4 +1,4 @@
-"""How the picture of a request is had and decoded, when its turn comes."""
+"""Reading and decoding of the picture of a request, when its turn comes."""
 
 import ipaddress
 from collections.abc import Callable

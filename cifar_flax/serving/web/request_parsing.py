@@ -86,7 +86,7 @@ def top(request: Request) -> int:
 
 
 def method(request: Request) -> str:
-    """How to explain: `?method=`, one of `METHODS`; "occlusion" where the request does not say.
+    """The method of explanation: `?method=`, one of `METHODS`; "occlusion" where the request does not say.
 
     Raises:
       RequestError: it is none of them.

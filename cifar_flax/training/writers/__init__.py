@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl, which is the run's own record: `config.log.writers`."""
+"""Writers of metrics, `config.log.writers`, besides metrics.jsonl, which is the run's own record."""
 
 import contextlib
 import importlib.util
@@ -24,7 +24,7 @@ TRIALS = "trials"  # folder of a search that holds its runs
 
 
 class Writer(Protocol):
-    """Takes what is measured of a run. Steps are numbers of updates.
+    """Takes the metrics of a run. Steps are numbers of updates.
 
     One that has something to resume by calls it `id`, a str attribute: the next process of the run finds it in `Session.id`.
     One that would lose what it was given if it were killed before `close` has an attribute `buffered` that is True: it is then
@@ -52,7 +52,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """What a process writes of a run.
+    """The part of a run that one process writes.
 
     Attributes:
       workdir: the run directory.

@@ -84,8 +84,7 @@ class MLflow:
             if (there := find(name)) is None:
                 raise
             place = there.experiment_id  # another process has made it just now
-        run_id: str = self._client.create_run(place, run_name=session.name).info.run_id
-        return run_id
+        return self._client.create_run(place, run_name=session.name).info.run_id
 
 
 def _allowed(path: str) -> str:

@@ -10,13 +10,10 @@ from PIL import Image
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from cifar_flax import Run
-from cifar_flax.analysis.report.summaries import hyperparameters, write_summaries
-from cifar_flax.config import Config
+from cifar_flax.analysis.report.summaries import write_summary_with_pictures
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
-from cifar_flax.models import BlockConfig, ResNet
-from cifar_flax.optim import SGD
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from tests.conftest import TINY_CONFIG
@@ -31,7 +28,7 @@ def run(tiny_cache, tmp_path_factory):
         config = load_config(str(TINY_CONFIG))
         config.log.pictures = True
         train(validated(config), folder)
-        write_summaries(folder)
+        write_summary_with_pictures(folder)
     return folder
 
 
@@ -71,7 +68,7 @@ def test_a_validation_loss_that_is_not_finite_is_left_out(run, tiny_data, tmp_pa
     records = read_records(workdir)
     nulls = [{**record, "validation_loss": None} if record["kind"] == "epoch" else record for record in records]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in nulls))
-    write_summaries(workdir)
+    write_summary_with_pictures(workdir)
     scores = {value.tag for _, value in values(workdir) if value.tag.startswith("best/")}
     assert {"best/top1", "best/top5", "best/f1"} <= scores
     assert "best/loss" not in scores
@@ -84,28 +81,5 @@ def test_without_a_validation_split_no_split_is_opened_for_pictures(run, tmp_pat
     config["data"]["validation_fraction"] = 0.0
     (workdir / "config.json").write_text(dumps_checksummed(config))
     monkeypatch.setattr(Run, "dataset", None)
-    write_summaries(workdir)
+    write_summary_with_pictures(workdir)
     assert not [value for _, value in values(workdir) if value.HasField("image")]
-
-
-def test_hyperparameters_are_the_differences_from_the_defaults():
-    config = Config()
-    config.optim.clip_norm, config.optim.boundaries = 2.0, (1.0, 2.0)
-    config.model.blocks = (BlockConfig(pool=1),)
-    chosen = hyperparameters(config)
-    blocks = {path: value for path, value in chosen.items() if path.startswith("model.blocks")}
-    assert "model.blocks" not in blocks  # only the fields of each block
-    assert blocks["model.blocks[0].pool"] == 1
-    rest = {path: value for path, value in chosen.items() if path not in blocks}
-    assert rest == {"optim.boundaries": "1.0 2.0", "optim.clip_norm": 2.0, "optim.learning_rate": 1e-3}
-
-
-def test_hyperparameters_of_another_spec_are_the_differences_from_its_own_defaults():
-    chosen = hyperparameters(Config(model=ResNet(stem=8), optim=SGD(momentum=0.5)))
-    assert chosen == {
-        "model.type": "cifar_flax.models.resnet:ResNet",
-        "model.stem": 8,
-        "optim.type": "cifar_flax.optim.sgd:SGD",
-        "optim.momentum": 0.5,
-        "optim.learning_rate": 1e-3,
-    }

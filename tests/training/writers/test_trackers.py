@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from cifar_flax.analysis.report.summaries import write_summaries
+from cifar_flax.analysis.report.summaries import write_summary_with_pictures
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Diverged, UserError
 from cifar_flax.training.loop import train
@@ -72,7 +72,7 @@ def train_in_two_parts(config, run):
         train(config, run, after_epoch=stop)
     (run / "checkpoints" / "9").rename(run.parent / "9")
     train(config, run)
-    write_summaries(run)
+    write_summary_with_pictures(run)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What is measured of one run while it trains: its records, the writers that show them, and the watch for NaN."""
+"""Records and writers of one run, and its NaN check."""
 
 import contextlib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from cifar_flax.training.writers.sending import Sender
 
 
 class MetricLogger:
-    """Writes what is measured of one run, from `step` on; of several hosts' processes the first one writes."""
+    """Writes the metrics of one run from `step` on; of several hosts' processes the first one writes."""
 
     def __init__(
         self, workdir: Path, config: Config, schedule: optax.Schedule, steps_per_epoch: int, step: int, epochs_done: int
@@ -88,7 +88,7 @@ class MetricLogger:
             self._records.sync()
 
     def hurry(self, deadline: float) -> None:
-        """Has `close` wait for no tracker after that time of the monotonic clock."""
+        """Limits the wait of `close` for trackers to `deadline`, by the monotonic clock."""
         for writer in self._writers:
             if isinstance(writer, Sender):
                 writer.hurry(deadline)
