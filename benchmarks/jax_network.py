@@ -21,7 +21,7 @@ from cifar_flax.config.types import Activation
 from cifar_flax.data.batches import ResidentSource
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.models import convnet, create_model, initialize, resnet, speednet
+from cifar_flax.models import batch_norm, convnet, create_model, initialize, resnet, speednet
 from cifar_flax.models.activations import ACTIVATIONS
 from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.groups import matches
@@ -78,11 +78,10 @@ def plain_layers() -> Iterator[None]:
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     with (
-        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool, BatchNormalization=nn.BatchNorm, Dropout=nn.Dropout),
-        mock.patch.multiple(resnet, Conv=conv, BatchNormalization=nn.BatchNorm, Dropout=nn.Dropout),
-        mock.patch.multiple(
-            speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add, BatchNormalization=nn.BatchNorm
-        ),
+        mock.patch.multiple(convnet, Conv=conv, max_pool=max_pool, Dropout=nn.Dropout),
+        mock.patch.multiple(resnet, Conv=conv, Dropout=nn.Dropout),
+        mock.patch.multiple(speednet, Conv=conv, max_pool=max_pool, convolve=convolve, add_bias=jnp.add),
+        mock.patch.object(batch_norm, "BatchNormalization", nn.BatchNorm),
         mock.patch.dict(ACTIVATIONS, PLAIN_ACTIVATIONS),
     ):
         yield

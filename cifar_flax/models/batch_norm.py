@@ -19,8 +19,14 @@ class BatchNormSettings(Protocol):
 
 def batch_norm(x: jax.Array, spec: BatchNormSettings, train: bool, dtype: Any, name: str, use_scale: bool = True) -> jax.Array:
     """BatchNorm of [..., C] with the settings of a spec, as a submodule of the compact method that calls it."""
-    momentum, epsilon = spec.batch_norm_momentum, spec.batch_norm_epsilon
-    return BatchNormalization(not train, momentum, epsilon, dtype, use_scale, name=name)(x)
+    return BatchNormalization(
+        use_running_average=not train,
+        momentum=spec.batch_norm_momentum,
+        epsilon=spec.batch_norm_epsilon,
+        use_scale=use_scale,
+        dtype=dtype,
+        name=name,
+    )(x)
 
 
 class BatchNormalization(nn.Module):
