@@ -14,7 +14,7 @@ FILE = "calibration.json"  # of a run without validation images
 
 
 class _Damaged(UserError):
-    """The file is damaged; it is to be written again."""
+    """The file is damaged, or of another version; it is to be written again."""
 
 
 def calibration_of(workdir: Path, step: int, scores: Mapping[str, float], ema: bool) -> Calibration:
