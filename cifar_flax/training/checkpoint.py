@@ -243,11 +243,13 @@ class Checkpoints:
         self._wrote_none = False
 
     def _open(self) -> ocp.CheckpointManager:
-        """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
+        """Opens the manager, which reads metadata and scores of all steps at once, after moving aside those that it cannot."""
         if self._read_only:
+            checkpoint_files.check_files(self._workdir, read_only=True)
             checkpoint_files.check_scores(self._workdir, read_only=True)
         else:
             run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
+            run_on_main_process(lambda: checkpoint_files.check_files(self._workdir, read_only=False))
             run_on_main_process(lambda: checkpoint_files.check_scores(self._workdir, read_only=False))
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
