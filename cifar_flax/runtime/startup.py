@@ -30,6 +30,7 @@ def start(large_pages: bool = False) -> None:
     Args:
       large_pages: starts the command anew, in the same process and with the same arguments, where that gets it large pages.
     """
+    _open_closed_streams()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until both are answered; a start anew has them blocked already
     signal.signal(signal.SIGTERM, leave)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
@@ -50,6 +51,21 @@ def start(large_pages: bool = False) -> None:
     except UserError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+def _open_closed_streams() -> None:
+    """Has stdin, stdout and stderr lead nowhere where the command was started without, as by `>&-`.
+
+    Python has None in their place then, and the next file that is opened would get what is printed in C.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)  # by the command that is started anew, and by other processes
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _watch_signals() -> None:
