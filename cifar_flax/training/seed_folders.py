@@ -7,7 +7,7 @@ from pathlib import Path
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
 
-SEED = re.compile(r"seed\d+")  # names of the run directories in it
+SEED = re.compile(r"seed[0-9]+")  # names of the run directories in it
 SUMMARY = "seeds.json"  # {"score": its name, "seeds": {folder: score}, "mean": .., "sd": .. or null, "diverged": [folder]}
 
 

@@ -143,9 +143,11 @@ def test_predictions_that_are_a_pipe_are_missing(workdir):
     assert read_predictions(workdir / "report" / "test_predictions.npz") is None
 
 
-@pytest.mark.parametrize("names", [["../other"], ["/etc"], [0], "x", {"../..": 0.5}, {"": 1}])
+@pytest.mark.parametrize("names", [["../other"], ["/etc"], [0], "x", {"../..": 0.5}, {"": 0.5}, {"seed٣": 0.5}])
 def test_seeds_that_lie_elsewhere_are_refused(workdir, names):
-    (workdir / "seeds.json").write_text(json.dumps({"seeds": names}))
+    (workdir / "seeds.json").write_text(json.dumps({"score": "validation_top1", "seeds": {"seed3": 0.5}}))
+    assert accepts(seed_folders, workdir)
+    (workdir / "seeds.json").write_text(json.dumps({"score": "validation_top1", "seeds": names}))
     assert not accepts(seed_folders, workdir)
 
 
