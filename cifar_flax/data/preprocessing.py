@@ -55,6 +55,8 @@ class Preprocessing:
         classes, superclasses, channels = len(self.class_names), len(self.coarse_names), self.image_shape[-1]
         if not classes or min(self.image_shape) < 1:
             raise ValueError(f"images of shape {self.image_shape} and {classes} classes")
+        if channels not in (1, 3):
+            raise ValueError(f"images of {channels} channels; expected 1 or 3")
         if math.prod(self.image_shape) >= MAX_IMAGE:
             raise ValueError(f"images of shape {self.image_shape}; expected at most {MAX_IMAGE / 1e9:.1f} GB each")
         checked_names("its classes", self.class_names)

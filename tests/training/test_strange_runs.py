@@ -118,6 +118,14 @@ def test_preprocessing_of_no_data_set_is_refused(workdir, part, value):
     assert not accepts(Run.open, workdir)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_have_one_or_three_channels(workdir, channels):
+    content = {**read_checksummed(workdir / "dataset.json"), "image_shape": [8, 8, channels]}
+    content |= {"mean": [0.5] * channels, "std": [0.2] * channels}
+    (workdir / "dataset.json").write_text(dumps_checksummed(content))
+    assert accepts(Preprocessing.read, workdir / "dataset.json") == (channels == 1)
+
+
 def test_records_that_are_none_are_left_out(workdir):
     lines = [json.dumps(edited) for edited in edits(RECORD)]
     (workdir / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, "\0", json.dumps(RECORD)]))
