@@ -6,6 +6,7 @@ process starts and at no other time.
 """
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from cifar_flax.errors import RERUN_HINT, Preempted, UserError
+from cifar_flax.errors import RAISE_OPEN_FILES, RERUN_HINT, Preempted, UserError
 from cifar_flax.runtime import environment
 from cifar_flax.runtime.memory import check_memory
 
@@ -21,6 +22,8 @@ SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables"
 VARIABLE = "GLIBC_TUNABLES"
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always [madvise] never", the mode in brackets
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OPEN_FILES = 2048  # enough for the 200 connections of `serve`
+FEWEST_OPEN_FILES = 64  # a small training needs between 30 and 50; with 16, XLA fails and hangs
 GRACE_SECONDS, LONG_GRACE_SECONDS = 0.5, 8.0  # from a signal to the end: where nothing is saved; where Ctrl-C is an exception
 
 
@@ -47,10 +50,25 @@ def start(large_pages: bool = False) -> None:
     _watch_signals()
     try:
         check_memory()
+        _allow_open_files()
         environment.isolate()
     except UserError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+def _allow_open_files() -> None:
+    """Raises the limit on open files to OPEN_FILES, or to what the system allows.
+
+    Raises:
+      UserError: that is fewer than any command needs.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if raised < FEWEST_OPEN_FILES:
+        raise UserError(f"this process may open only {raised} files, expected at least {FEWEST_OPEN_FILES}; {RAISE_OPEN_FILES}")
+    if limit != resource.RLIM_INFINITY and limit < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
 
 
 def _open_closed_streams() -> None:
