@@ -115,13 +115,15 @@ class Preprocessing:
         """Reads a file of `write`.
 
         Raises:
-          UserError: the file is missing or damaged.
+          UserError: the file is missing, cannot be read, or is damaged.
         """
         try:
             preprocessing: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
             preprocessing.check()
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
+        except OSError as e:
+            raise UserError(f"{path}: cannot be read ({e.strerror})") from None
         except ValidationError as e:
             raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}{REMEDY}") from None
         except (ValueError, UserError) as e:

@@ -295,6 +295,15 @@ def test_pipes_devices_and_folders_in_place_of_files_are_refused(workdir, file, 
     assert not accepts(read, workdir)
 
 
+@pytest.mark.parametrize("file", ["config.json", "dataset.json", "seeds.json", "metrics.jsonl"])
+def test_a_file_that_links_to_itself_is_refused(workdir, file):
+    (workdir / file).unlink(missing_ok=True)
+    (workdir / file).symlink_to(file)
+    read = {"seeds.json": seed_folders, "metrics.jsonl": read_records}.get(file, Run.open)
+    with pytest.raises(UserError, match=rf"{file}: cannot be read \(Too many levels of symbolic links\)$"):
+        read(workdir)
+
+
 LINKS = [
     "config.json",
     "dataset.json",
