@@ -304,6 +304,16 @@ def test_a_file_that_links_to_itself_is_refused(workdir, file):
         read(workdir)
 
 
+@pytest.mark.parametrize(("section", "field"), [("data", "name"), ("train", "init_from"), ("train", "teacher")])
+def test_a_path_in_a_config_writes_no_lines_of_its_own_into_messages(workdir, section, field):
+    content = read_checksummed(workdir / "config.json")
+    content[section][field] = "folder:/tmp/\n\x1b[2J"
+    (workdir / "config.json").write_text(dumps_checksummed(content))
+    fault = rf"config.{section}.{field}: 'folder:/tmp/\\n\\x1b\[2J' holds control characters; rename what it names$"
+    with pytest.raises(UserError, match=fault):
+        Run.open(workdir)
+
+
 LINKS = [
     "config.json",
     "dataset.json",
