@@ -16,7 +16,7 @@ from cifar_flax.files.folder import make_folder, read_json
 from cifar_flax.files.redact import reason, visible
 
 STEP = re.compile(r"0|[1-9][0-9]*")  # the name of a checkpoint
-TAKEN_FOR_STEP = re.compile(r"[0-9]\d*$")  # by Orbax, which takes 1٣ for 13
+TAKEN_FOR_STEP = re.compile(r"(0|[1-9]\d*)$")  # by Orbax, which takes 1٣ for 13
 METADATA = "_CHECKPOINT_METADATA"  # of Orbax, which does without it, but not with one of other types than its own
 CHECKPOINTS = "checkpoints"  # folders of a run directory
 REPLACED = "replaced_checkpoints"  # that of an epoch's last step, until the one with its validation is complete
