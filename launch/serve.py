@@ -6,7 +6,6 @@ if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
 import logging
-import resource
 import signal
 import socket
 import sys
@@ -26,7 +25,6 @@ _ALLOW_PRIVATE = flags.DEFINE_bool("allow_private", False, "fetch from addresses
 define_network_flags()
 
 CONNECTIONS = 200
-OPEN_FILES = 2048  # enough for as many
 
 
 def main() -> None:
@@ -52,7 +50,6 @@ def main() -> None:
     options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
     explainer = Explainer(network)
     application = create_app(network, IsolatedDecoder(options.decoding), explainer, options)
-    _allow_open_files(OPEN_FILES)
     server = Server(application, listener, options.threads, options.upload_bytes, CONNECTIONS)
     logging.getLogger("waitress").setLevel(logging.ERROR)  # its warnings are one a request or a connection that has to wait
     _on_signals(server.stop)
@@ -71,14 +68,6 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
-
-
-def _allow_open_files(number: int) -> None:
-    """Raises the limit on open files to as many, or to what the system allows."""
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    raised = number if most == resource.RLIM_INFINITY else min(number, most)
-    if limit != resource.RLIM_INFINITY and limit < raised:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
 
 
 def _bind(host: str, port: int) -> socket.socket:

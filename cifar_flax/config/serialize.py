@@ -119,7 +119,7 @@ def read_config(path: Path) -> Config:
     """Reads a config that `write_config` wrote.
 
     Raises:
-      UserError: the file is missing, damaged, or not a config.
+      UserError: the file is missing, cannot be read, is damaged, or not a config.
     """
     try:
         return from_dict(read_checksummed(path))
@@ -127,6 +127,8 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
     except ValueError as e:
         raise UserError(f"{path}: damaged: {e}; remove it, and the command that trains the run writes it anew") from None
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
 

@@ -1,5 +1,6 @@
 """Checks of a config beyond the type and range of each field."""
 
+import re
 from fnmatch import fnmatchcase
 
 from cifar_flax.config.imports import import_object, is_import_path
@@ -11,6 +12,7 @@ from cifar_flax.errors import ConfigError
 
 LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
 WRITERS = "cifar_flax.training.writers:WRITERS"
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def validate(config: Config) -> None:
@@ -19,6 +21,7 @@ def validate(config: Config) -> None:
     Raises:
       ConfigError: names the field, its value and what was expected.
     """
+    _check_paths(config)
     _check_spec(config.model)
     _check_spec(config.optim)
     _check_names(config)
@@ -45,6 +48,18 @@ def validate(config: Config) -> None:
     _check_freezing(config)
     if config.plateau.patience and config.optim.plateau_conflict:
         raise ConfigError(f"config.plateau: {config.optim.plateau_conflict}; use a falling --config.optim.schedule")
+
+
+def _check_paths(config: Config) -> None:
+    """Refuses paths that would write lines of their own into messages: a config may come with somebody else's weights."""
+    train = config.train
+    for field, path in (
+        ("data.name", config.data.name),
+        ("train.init_from", train.init_from),
+        ("train.teacher", train.teacher),
+    ):
+        if CONTROL.search(path):
+            raise ConfigError(f"config.{field}: {path!a} holds control characters; rename what it names")
 
 
 def _check_spec(spec: Spec) -> None:

@@ -55,6 +55,8 @@ class Preprocessing:
         classes, superclasses, channels = len(self.class_names), len(self.coarse_names), self.image_shape[-1]
         if not classes or min(self.image_shape) < 1:
             raise ValueError(f"images of shape {self.image_shape} and {classes} classes")
+        if channels not in (1, 3):
+            raise ValueError(f"images of {channels} channels; expected 1 or 3")
         if math.prod(self.image_shape) >= MAX_IMAGE:
             raise ValueError(f"images of shape {self.image_shape}; expected at most {MAX_IMAGE / 1e9:.1f} GB each")
         checked_names("its classes", self.class_names)
@@ -113,13 +115,15 @@ class Preprocessing:
         """Reads a file of `write`.
 
         Raises:
-          UserError: the file is missing or damaged.
+          UserError: the file is missing, cannot be read, or is damaged.
         """
         try:
             preprocessing: Preprocessing = TypeAdapter(Preprocessing).validate_python(read_checksummed(path))
             preprocessing.check()
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; is {path.parent} a run directory?") from None
+        except OSError as e:
+            raise UserError(f"{path}: cannot be read ({e.strerror})") from None
         except ValidationError as e:
             raise UserError(f"{path}: damaged: {e.errors()[0]['msg']}{REMEDY}") from None
         except (ValueError, UserError) as e:

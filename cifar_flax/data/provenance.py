@@ -13,6 +13,7 @@ from cifar_flax.data.registry import data_identity, load_splits, read_cached
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
+from cifar_flax.files.redact import visible
 
 SHOWN = 8  # class names in a message
 READ_BYTES = 2**30  # of images that are read at once; of more, each when it is asked for
@@ -129,7 +130,7 @@ def _check_hashes(
     if not recorded or actual == recorded:
         return
     name = data_identity(data)
-    before = f" (it was {record.source})" if record.source not in ("", name) else ""
+    before = f" (it was {visible(record.source)})" if record.source not in ("", name) else ""
     consequence = {
         "train": "the images are not those that it was trained on",
         "validation": "its validation images cannot be told from those that it was trained on",

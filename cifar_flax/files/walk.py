@@ -2,10 +2,11 @@
 
 import os
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 
-LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r")  # that operating systems leave beside the hidden files
+from cifar_flax.errors import UserError
+
+LITTER = ("__macosx", "@eadir", "thumbs.db", "desktop.ini", "icon\r", "lost+found")  # that systems leave beside hidden files
 
 
 def is_shown(name: str) -> bool:
@@ -13,7 +14,7 @@ def is_shown(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in LITTER
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, unlisted: dict[Path, str] | None = None) -> list[Path]:
     """Lists the files in a folder and below, without hidden ones, LITTER, and those in such folders.
 
     Links to folders are followed. A folder that can be reached by several paths is listed once, by one without links where
@@ -21,17 +22,20 @@ def files_below(folder: Path) -> list[Path]:
 
     Args:
       folder: the folder; hidden or not.
+      unlisted: gets the folders that cannot be listed, with why; None where there must be none.
 
     Returns:
       The files, sorted, as paths that begin with `folder`: all that are no folders, links that lead nowhere and pipes too.
-      A folder that cannot be listed has none.
+
+    Raises:
+      UserError: a folder cannot be listed.
     """
     files: list[Path] = []
     listed: set[tuple[int, int]] = set()
     folders, links = deque([str(folder)]), deque[str]()
     while folders or links:
         here = (folders or links).popleft()
-        with suppress(OSError):
+        try:
             status = os.stat(here)
             if (status.st_dev, status.st_ino) in listed:
                 continue
@@ -45,4 +49,10 @@ def files_below(folder: Path) -> list[Path]:
                     links.append(entry.path)
                 else:
                     files.append(Path(entry.path))
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
+            continue
+        except OSError as e:
+            if unlisted is None:
+                raise UserError(f"{here}: cannot be listed ({e.strerror}); make it readable, or remove it") from None
+            unlisted[Path(here)] = str(e.strerror)
     return sorted(files)

@@ -24,13 +24,15 @@ from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.files.atomic import write_bytes
 from cifar_flax.files.checksum import sha256_of_arrays
 from cifar_flax.files.folder import parse_json
-from cifar_flax.files.redact import reason
+from cifar_flax.files.redact import reason, visible
 from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
 from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX = ".safetensors"
 LONGEST_VALUE = 40  # characters of a value in a message
+EXACT = (np.float32, np.float16, jnp.bfloat16, np.bool_)  # dtypes of tensors that are read without loss, beside whole numbers
+MAX_WHOLE = 4  # bytes of those
 SHARES = ("top", "macro_", "ece", "superclass_")  # how the names of figures in [0, 1] begin
 ROUNDING = 1e-6  # by which float32 may leave that range
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
@@ -79,8 +81,8 @@ def read_weights(path: Path) -> Network:
     """Reads a file that `write_weights` wrote; the network is called as the file, without its suffix.
 
     Raises:
-      UserError: the file is missing, is not one of ours, its hash differs, its contents are out of their types or ranges, or it
-        names somebody's code; see `trust`.
+      UserError: the file is missing, is not one of ours, its hash differs, its tensors or other contents are out of their types
+        or ranges, or it names somebody's code; see `trust`.
     """
     metadata, tensors = _open(path)
     missing = [name for name in (*PARTS, "sha256") if name not in metadata]
@@ -93,6 +95,7 @@ def read_weights(path: Path) -> Network:
         preprocessing.check()
         calibration: Calibration = _part(metadata, "calibration", Calibration)
         values, figures = parse_json(metadata["config"]), parse_json(metadata["figures"])
+        _check_dtypes(tensors)
         variables = _variables(tensors)
     except UserError as e:
         raise UserError(f"{path}: {e}") from None
@@ -115,7 +118,7 @@ def check_variables(network: Network, origin: str) -> None:
     """Refuses weights that the network described beside them cannot compute with; computes nothing.
 
     Raises:
-      UserError: weights are missing, are more than it has, or have another shape.
+      UserError: weights are missing, are more than it has, have another shape, or are whole numbers where it has others.
     """
     preprocessing = network.preprocessing
     image = jax.ShapeDtypeStruct((1, *preprocessing.image_shape), jnp.float32)
@@ -125,8 +128,12 @@ def check_variables(network: Network, origin: str) -> None:
         if logits.shape != (1, preprocessing.num_classes):
             raise ValueError(f"{list(logits.shape)} logits for {preprocessing.num_classes} classes")
         expected = variable_shapes(model, preprocessing.image_shape)
-        if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(expected)).keys():
+        given, wanted = (flatten_dict(dict(variables)) for variables in (network.variables, expected))
+        if unused := given.keys() - wanted.keys():
             raise ValueError(f"it has no {'/'.join(min(unused))}")
+        for name, x in given.items():
+            if jnp.issubdtype(x.dtype, jnp.floating) != jnp.issubdtype(wanted[name].dtype, jnp.floating):
+                raise ValueError(f"its {'/'.join(name)} is {wanted[name].dtype}, not {x.dtype}")
     except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
         raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason(e)}") from None
 
@@ -193,6 +200,13 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
     if infinite:
         raise UserError(f"{infinite[0]} does not fit into {dtype}; write another --dtype, such as float32")
     return tensors
+
+
+def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
+    """Refuses tensors that JAX would round or wrap, and those of complex numbers."""
+    for name, x in tensors.items():
+        if x.dtype not in EXACT and not (x.dtype.kind in "iu" and x.dtype.itemsize <= MAX_WHOLE):
+            raise UserError(f"{visible(name)} is {x.dtype}; expected float32, float16 or bfloat16; export it again")
 
 
 def _variables(tensors: dict[str, np.ndarray]) -> Variables:

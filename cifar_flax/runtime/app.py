@@ -18,7 +18,15 @@ from typing import Any, overload
 
 from absl import app, flags, logging
 
-from cifar_flax.errors import RERUN_HINT, RERUN_WITHOUT_RESTART, CifarFlaxError, Preempted, RunFailed, UserError
+from cifar_flax.errors import (
+    RAISE_OPEN_FILES,
+    RERUN_HINT,
+    RERUN_WITHOUT_RESTART,
+    CifarFlaxError,
+    Preempted,
+    RunFailed,
+    UserError,
+)
 from cifar_flax.files.installation import LAUNCH
 from cifar_flax.files.redact import reason, visible
 from cifar_flax.runtime import background
@@ -88,10 +96,11 @@ class _Printable(Formatter):
 
 
 def _unraisable(error: "sys.UnraisableHookArgs") -> None:
-    """Hides errors in threads of TensorStore and coroutines of Orbax, which are raised in the main thread too."""
+    """Hides errors in threads of TensorStore, coroutines of Orbax and their loops, which are raised in the main thread too."""
     from_closed_loop = error.exc_type is RuntimeError and str(error.exc_value) == "Event loop is closed"
     from_orbax = isinstance(error.object, CoroutineType) and "orbax" in error.object.cr_code.co_filename
-    if not (from_closed_loop or from_orbax):
+    from_loop_not_begun = getattr(error.object, "__qualname__", "") == "BaseEventLoop.__del__"  # there were too many open files
+    if not (from_closed_loop or from_orbax or from_loop_not_begun):
         sys.__unraisablehook__(error)
 
 
@@ -139,6 +148,8 @@ def _explain_os_error(e: OSError) -> CifarFlaxError:
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunFailed(f"disk full{f' at {e.filename}' if e.filename else ''}: free some space and {RERUN_HINT}")
     place = f"{os.fsdecode(e.filename)}: " if isinstance(e.filename, str | bytes | os.PathLike) else ""
+    if e.errno == errno.EMFILE:
+        return RunFailed(f"{place}{e.strerror}; {RAISE_OPEN_FILES} and {RERUN_HINT}")
     if e.errno == errno.ELOOP:
         return UserError(f"{place}is a link, and nothing is written through one in a run; remove it or choose another folder")
     if e.errno in REFUSALS:

@@ -20,7 +20,7 @@ ARITHMETIC = (
     *("JAX_NO_TRACING", "JAX_NO_EXECUTION", "JAX_DISABLE_MOST_OPTIMIZATIONS", "JAX_ERROR_CHECKING_BEHAVIOR_NAN"),
     *("JAX_ERROR_CHECKING_BEHAVIOR_DIVIDE", "JAX_ERROR_CHECKING_BEHAVIOR_OOB", "JAX_AUTO_PCAST", "JAX_USE_DIRECT_LINEARIZE"),
 )
-KNOWN_FLAG = re.compile(r"--xla_(force_host_platform_device_count|backend_optimization_level)=\d{1,4}")  # to every XLA
+KNOWN_FLAG = re.compile(r"--xla_(force_host_platform_device_count|backend_optimization_level)=[0-9]{1,4}")  # to every XLA
 PROBE_SECONDS = 60
 LOG_LINE = re.compile(r"[EF]\d{4} ")  # of an error in XLA's C++ code
 

@@ -6,6 +6,7 @@ process starts and at no other time.
 """
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from cifar_flax.errors import RERUN_HINT, Preempted, UserError
+from cifar_flax.errors import RAISE_OPEN_FILES, RERUN_HINT, Preempted, UserError
 from cifar_flax.runtime import environment
 from cifar_flax.runtime.memory import check_memory
 
@@ -21,6 +22,8 @@ SETTING = "glibc.malloc.hugetlb=1"  # glibc manual, "Memory Allocation Tunables"
 VARIABLE = "GLIBC_TUNABLES"
 MODE = Path("/sys/kernel/mm/transparent_hugepage/enabled")  # "always [madvise] never", the mode in brackets
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+OPEN_FILES = 2048  # enough for the 200 connections of `serve`
+FEWEST_OPEN_FILES = 64  # a small training needs between 30 and 50; with 16, XLA fails and hangs
 GRACE_SECONDS, LONG_GRACE_SECONDS = 0.5, 8.0  # from a signal to the end: where nothing is saved; where Ctrl-C is an exception
 
 
@@ -30,6 +33,7 @@ def start(large_pages: bool = False) -> None:
     Args:
       large_pages: starts the command anew, in the same process and with the same arguments, where that gets it large pages.
     """
+    _open_closed_streams()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until both are answered; a start anew has them blocked already
     signal.signal(signal.SIGTERM, leave)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in a shell's background
@@ -46,10 +50,40 @@ def start(large_pages: bool = False) -> None:
     _watch_signals()
     try:
         check_memory()
+        _allow_open_files()
         environment.isolate()
     except UserError as e:
         print(e, file=sys.stderr)
         sys.exit(e.exit_code)
+
+
+def _allow_open_files() -> None:
+    """Raises the limit on open files to OPEN_FILES, or to what the system allows.
+
+    Raises:
+      UserError: that is fewer than any command needs.
+    """
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if raised < FEWEST_OPEN_FILES:
+        raise UserError(f"this process may open only {raised} files, expected at least {FEWEST_OPEN_FILES}; {RAISE_OPEN_FILES}")
+    if limit != resource.RLIM_INFINITY and limit < raised:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, most))
+
+
+def _open_closed_streams() -> None:
+    """Has stdin, stdout and stderr lead nowhere where the command was started without, as by `>&-`.
+
+    Python has None in their place then, and the next file that is opened would get what is printed in C.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(number, True)  # by the command that is started anew, and by other processes
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _watch_signals() -> None:

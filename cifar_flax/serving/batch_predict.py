@@ -27,11 +27,14 @@ def expand(arguments: Sequence[str]) -> list[str]:
     """The files and addresses that the arguments name, in their order.
 
     A folder stands for the pictures in it and below, sorted, without hidden ones; or for itself, if there are none.
+    Folders below it that cannot be listed follow, each by its name.
     """
     names: list[str] = []
     for argument in arguments:
         is_folder = not _is_address(argument) and os.path.isdir(argument)  # False where Path.is_dir raises
-        names += [str(path) for path in pictures_in(Path(argument))] or [argument] if is_folder else [argument]
+        unlisted: dict[Path, str] = {}
+        pictures = [*pictures_in(Path(argument), unlisted), *unlisted] if is_folder else []
+        names += [*map(str, pictures)] or [argument]
     return names
 
 
@@ -103,7 +106,11 @@ def _is_address(argument: str) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    if path.is_dir():
+    if os.path.isdir(path):  # False where Path.is_dir raises
+        try:
+            os.scandir(path).close()
+        except OSError as e:
+            raise UserError(f"cannot be listed ({e.strerror})") from None
         looked = f" (looked for *{', *'.join(SUFFIXES)})"
         raise UserError(f"no pictures in this folder{hint_of_heic(path) or looked}")
     return read_bytes(path)

@@ -1,6 +1,8 @@
 """Checkpoints of a run: asynchronous and atomic through Orbax, verified by checksums, restored on any number of devices."""
 
+import errno
 import math
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from cifar_flax.config import CheckpointConfig
-from cifar_flax.errors import RERUN_HINT, RunFailed, UserError
+from cifar_flax.errors import RAISE_OPEN_FILES, RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
@@ -244,11 +246,13 @@ class Checkpoints:
         self._wrote_none = False
 
     def _open(self) -> ocp.CheckpointManager:
-        """Opens the manager, which reads the scores of all steps at once, after moving aside those that cannot be read."""
+        """Opens the manager, which reads metadata and scores of all steps at once, after moving aside those that it cannot."""
         if self._read_only:
+            checkpoint_files.check_files(self._workdir, read_only=True)
             checkpoint_files.check_scores(self._workdir, read_only=True)
         else:
             run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
+            run_on_main_process(lambda: checkpoint_files.check_files(self._workdir, read_only=False))
             run_on_main_process(lambda: checkpoint_files.check_scores(self._workdir, read_only=False))
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
@@ -268,7 +272,8 @@ class Checkpoints:
     def _cannot_write(self, e: Exception) -> RunFailed:
         kept = self.steps()
         rest = f"; checkpoint {kept[-1]} is intact" if kept else ""
-        return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; {RERUN_HINT}")
+        remedy = f"{RAISE_OPEN_FILES} and " if os.strerror(errno.EMFILE) in str(e) else ""  # which TensorStore quotes
+        return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; {remedy}{RERUN_HINT}")
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:

@@ -71,7 +71,11 @@ class Records:
 
 
 def read_records(workdir: Path) -> list[dict[str, Any]]:
-    """The records so far; none where there is no file. Lines that are no records are left out, with a warning."""
+    """The records so far; none where there is no file. Lines that are no records are left out, with a warning.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
     path = workdir / FILE
     records, damaged = [], []
     try:
@@ -83,6 +87,8 @@ def read_records(workdir: Path) -> list[dict[str, Any]]:
                     damaged.append(str(number))
     except FileNotFoundError:
         return []
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     except ValueError as e:
         raise UserError(f"{path}: {e}; remove it") from None
     if damaged:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import read_json
 
-SEED = re.compile(r"seed\d+")  # names of the run directories in it
+SEED = re.compile(r"seed[0-9]+")  # names of the run directories in it
 SUMMARY = "seeds.json"  # {"score": its name, "seeds": {folder: score}, "mean": .., "sd": .. or null, "diverged": [folder]}
 
 
@@ -53,6 +53,8 @@ def _read_summary(workdir: Path) -> tuple[str, dict[str, float]]:
         return str(score), seeds
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; have all seeds been trained?") from None
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{path}: damaged; train again with the same command, without --restart, which only writes it anew"

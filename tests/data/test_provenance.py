@@ -150,6 +150,8 @@ def test_a_function_of_another_file_is_named_with_both_files(pets):
     _, config = pets
     recorded = dataclasses.replace(record(config), source="/home/me/my_pets.py:pets", hashes={"images": "0" * 64})
     refused(config, recorded, "validation", "(it was /home/me/my_pets.py:pets)")
+    recorded = dataclasses.replace(recorded, source="pets\n\x1b[2J")
+    refused(config, recorded, "validation", "(it was pets\\n\\x1b[2J)")
 
 
 def test_no_such_split_is_refused(pets):

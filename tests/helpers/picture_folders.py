@@ -1,6 +1,7 @@
 """Small folders of pictures, with tables or without, and how they are read."""
 
 import csv
+import os
 
 from PIL import Image
 
@@ -31,3 +32,15 @@ def read(path, **options):
 def write_table(path, *rows, delimiter=","):
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
+
+
+def refuse_to_list(monkeypatch, folder):
+    """As the system does where a folder may not be read, but to root too."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)

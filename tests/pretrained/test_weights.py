@@ -90,7 +90,29 @@ def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
     larger = Network(network.config, PREPROCESSING, {**network.variables, "params": params}, "net")
     with pytest.raises(UserError, match=r"network that it describes: it has no params/block9/kernel$"):
         check_variables(larger, "x")
+    whole = {**network.variables["params"], "block0_conv0": {**kernel, "kernel": kernel["kernel"].astype(jnp.int32)}}
+    counts = Network(network.config, PREPROCESSING, {**network.variables, "params": whole}, "net")
+    with pytest.raises(UserError, match=r"network that it describes: its params/block0_conv0/kernel is float32, not int32$"):
+        check_variables(counts, "x")
     check_variables(network, "x")
+
+
+def rewrite(path, tensors, parts):
+    """Replaces the tensors and parts of the metadata, under their right hash."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = {**file.metadata(), **parts}
+    del metadata["sha256"]
+    digest = sha256_of_arrays(dict(sorted(tensors.items())), json.dumps(metadata, sort_keys=True))
+    save_file(tensors, path, {**metadata, "sha256": digest})
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint64", "complex64"])
+def test_weights_that_jax_would_round_or_wrap_are_refused(path, dtype):
+    tensors = load_file(path)
+    name = "batch_stats/block0_conv0_norm/var"
+    rewrite(path, {**tensors, name: tensors[name].astype(dtype)}, {})
+    with pytest.raises(UserError, match=rf"{name} is {dtype}; expected float32, float16 or bfloat16; export it again$"):
+        read_weights(path)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +151,7 @@ def test_weights_that_do_not_fit_their_network_are_refused_in_a_line(network):
     ],
 )
 def test_a_whole_file_that_states_what_cannot_be_is_refused_in_a_line(path, part, content, message):
-    with safe_open(path, framework="numpy") as file:
-        metadata = {**file.metadata(), part: json.dumps(content)}
-    tensors = load_file(path)
-    del metadata["sha256"]
-    digest = sha256_of_arrays(dict(sorted(tensors.items())), json.dumps(metadata, sort_keys=True))
-    save_file(tensors, path, {**metadata, "sha256": digest})
+    rewrite(path, load_file(path), {part: json.dumps(content)})
     with pytest.raises(UserError) as error:
         read_weights(path)
     assert str(error.value).startswith(f"{path}: ")

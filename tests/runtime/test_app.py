@@ -101,6 +101,13 @@ def test_unawaited_coroutines_of_orbax_are_not_reported(tmp_path, file, reported
     assert ("OSError: a" in done.stderr) == reported
 
 
+def test_a_loop_for_which_there_are_too_many_open_files_is_not_reported(tmp_path):
+    code = "import asyncio\nfrom cifar_flax.runtime import app\nloop = asyncio.SelectorEventLoop\n"
+    (tmp_path / "app.py").write_text(f"{code}app.run(lambda: loop.__new__(loop) and None)")
+    done = subprocess.run([sys.executable, "app.py"], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("begun_again", [True, False])
 @pytest.mark.parametrize(
     "fail",

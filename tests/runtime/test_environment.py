@@ -49,6 +49,7 @@ def test_settings_of_other_programs_change_nothing_and_are_named():
         ("JAX_PLATFORMS", "nonsense", "JAX_PLATFORMS=nonsense: not available here"),
         ("XLA_FLAGS", "--xla_force_host_platform_device_count=1 --xla_nonsense=1", "XLA_FLAGS: .*--xla_nonsense"),
         ("XLA_FLAGS", "--xla_backend_optimization_level=low", "XLA_FLAGS: .*value low for flag xla_backend_optimization_level"),
+        ("XLA_FLAGS", "--xla_backend_optimization_level=٣", "XLA_FLAGS: "),
         ("XLA_FLAGS", "nonsense", "XLA_FLAGS: "),
     ],
 )

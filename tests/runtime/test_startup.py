@@ -65,6 +65,35 @@ def test_a_signal_during_imports_ends_with_a_line_and_code_75(name, large_pages)
         assert (process.stderr.read(), process.wait()) == (f"{name}; run the same command to go on\n", 75)
 
 
+@pytest.mark.parametrize("large_pages", [False, True])
+def test_a_command_without_its_three_streams_has_them_lead_nowhere(tmp_path, large_pages):
+    code = START.format(large_pages) + "import os, subprocess, sys\n"
+    code += "print('nobody reads this', flush=True)\nprint('nor this', file=sys.stderr, flush=True)\n"
+    code += "subprocess.run(['ls', '/'], check=True)\nnowhere = os.stat(os.devnull)\n"
+    code += "same = [os.path.samestat(os.fstat(number), nowhere) for number in range(3)]\n"
+    code += "open(sys.argv[1], 'w').write(f'{sys.stdin.read()} {same}')"
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, str(tmp_path / "seen")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert (tmp_path / "seen").read_text() == " [True, True, True]"
+
+
+@pytest.mark.parametrize(("limits", "expected"), [("-Sn 30", "2048\n"), ("-n 1000", "1000\n"), ("-Sn 3000", "3000\n")])
+def test_few_open_files_are_raised_as_far_as_the_system_allows(limits, expected):
+    done = with_open_files(limits, "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])")
+    assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_too_few_open_files_for_any_command_are_said_at_the_start():
+    done = with_open_files("-n 16", "print('begun')")
+    line = "this process may open only 16 files, expected at least 64; raise the limit (ulimit -n 1024)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+def with_open_files(limits, code):
+    command = ["sh", "-c", f'ulimit {limits}; exec "$@"', "sh", sys.executable, "-c", START.format(False) + code]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+
 def test_ctrl_c_between_the_two_handlers_is_answered_too():
     code = "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nset_handler = signal.signal\n"
     code += "def interrupted(*args):\n    set_handler(*args)\n    os.kill(os.getpid(), signal.SIGINT)\n"

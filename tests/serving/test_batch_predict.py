@@ -10,6 +10,7 @@ from cifar_flax.data.pictures.files import SUFFIXES
 from cifar_flax.errors import CifarFlaxError
 from cifar_flax.serving import batch_predict
 from cifar_flax.serving.errors import FetchFailed
+from tests.helpers.picture_folders import refuse_to_list
 
 
 def save(path, seed=0):
@@ -79,6 +80,15 @@ def test_links_pipes_and_huge_files_are_skipped_without_being_read(network, tmp_
         "pipe.png": "Not a regular file.",
         "sparse.png": "The file is larger than 200 MB.",
     }
+
+
+def test_a_folder_that_cannot_be_listed_is_skipped_by_its_name(network, tmp_path, monkeypatch):
+    good = save(tmp_path / "a" / "good.png")
+    save(tmp_path / "b" / "hidden.png")
+    refuse_to_list(monkeypatch, tmp_path / "b")
+    names = batch_predict.expand([str(tmp_path), str(tmp_path / "b")])
+    assert names == [good, str(tmp_path / "b"), str(tmp_path / "b")]
+    assert str(dict(batch_predict.classify_all(network, names))[str(tmp_path / "b")]) == "cannot be listed (Permission denied)"
 
 
 def test_an_answer_does_not_wait_for_the_rest(network, tmp_path, monkeypatch):

@@ -242,6 +242,19 @@ def test_a_failure_while_a_checkpoint_is_replaced_loses_neither(workdir, monkeyp
         assert (checkpoints.steps(), checkpoints.scores(18)) == ([8, 16, 18], {"top1": 0.65})
 
 
+def test_of_too_many_open_files_the_line_says_how_more_are_allowed(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("Error opening local file \"x\": Too many open files [os_error_code='24']")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig())
+    checkpoints.save(4, state(4), progress(1))
+    with pytest.raises(
+        RunFailed, match=r"open files .*; raise the limit \(ulimit -n 1024\) and run the same command to go on$"
+    ):
+        checkpoints.wait()
+
+
 def test_the_only_checkpoint_is_one_while_it_is_replaced(tmp_path):
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         checkpoints.save(4, state(4), progress(0))

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 
 import pytest
 from flax.training.early_stopping import EarlyStopping
@@ -12,7 +13,7 @@ from cifar_flax.analysis.run_table import describe_runs
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.errors import CifarFlaxError
+from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import HASH, dumps_checksummed, read_checksummed
 from cifar_flax.run import Run
@@ -117,6 +118,14 @@ def test_preprocessing_of_no_data_set_is_refused(workdir, part, value):
     assert not accepts(Run.open, workdir)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_images_have_one_or_three_channels(workdir, channels):
+    content = {**read_checksummed(workdir / "dataset.json"), "image_shape": [8, 8, channels]}
+    content |= {"mean": [0.5] * channels, "std": [0.2] * channels}
+    (workdir / "dataset.json").write_text(dumps_checksummed(content))
+    assert accepts(Preprocessing.read, workdir / "dataset.json") == (channels == 1)
+
+
 def test_records_that_are_none_are_left_out(workdir):
     lines = [json.dumps(edited) for edited in edits(RECORD)]
     (workdir / "metrics.jsonl").write_text("\n".join([*lines, "[" * 100_000, "\0", json.dumps(RECORD)]))
@@ -142,9 +151,11 @@ def test_predictions_that_are_a_pipe_are_missing(workdir):
     assert read_predictions(workdir / "report" / "test_predictions.npz") is None
 
 
-@pytest.mark.parametrize("names", [["../other"], ["/etc"], [0], "x", {"../..": 0.5}, {"": 1}])
+@pytest.mark.parametrize("names", [["../other"], ["/etc"], [0], "x", {"../..": 0.5}, {"": 0.5}, {"seed٣": 0.5}])
 def test_seeds_that_lie_elsewhere_are_refused(workdir, names):
-    (workdir / "seeds.json").write_text(json.dumps({"seeds": names}))
+    (workdir / "seeds.json").write_text(json.dumps({"score": "validation_top1", "seeds": {"seed3": 0.5}}))
+    assert accepts(seed_folders, workdir)
+    (workdir / "seeds.json").write_text(json.dumps({"score": "validation_top1", "seeds": names}))
     assert not accepts(seed_folders, workdir)
 
 
@@ -164,6 +175,93 @@ def test_info_and_scores_of_checkpoints_are_validated(checkpoint, file, every):
         accepts(read)
     path.write_text(original)
     assert accepts(read)
+
+
+METADATA = [
+    *(
+        "[]",
+        "1",
+        "null",
+        '"x"',
+        '{"metrics": 3}',
+        '{"item_handlers": 5}',
+        '{"init_timestamp_nsecs": "x"}',
+        "[" * 100_000,
+        "1" * 5000,
+    ),
+    *(
+        '{"commit_timestamp_nsecs": 1' + "0" * 300 + "}",
+        '{"performance_metrics": {"x": 0.5}}',
+        '{"x": 1, "custom_metadata": {"x": 1}}',
+    ),
+]
+FILES_OF_ORBAX = [
+    "_CHECKPOINT_METADATA",
+    "model/_METADATA",
+    "model/manifest.ocdbt",
+    "model/array_metadatas/process_0",
+    "model/d",
+]
+
+
+@pytest.fixture
+def later_checkpoint(checkpoint, tmp_path):
+    """A run directory with the checkpoints 4 and 5, and the folder of the later one."""
+    folder = shutil.copytree(checkpoint, tmp_path / "run")
+    return folder, shutil.copytree(folder / "checkpoints" / "4", folder / "checkpoints" / "5")
+
+
+def is_refused_by_readers_and_set_aside_by_train(folder, caplog):
+    with pytest.raises(UserError, match=r"checkpoint 5 in .* is damaged \(.+\)$"):
+        Checkpoints(folder, CheckpointConfig(), read_only=True)
+    with Checkpoints(folder, CheckpointConfig()) as checkpoints:
+        assert checkpoints.steps() == [4]
+        checkpoints.restore(4, like())
+    assert len(list((folder / "damaged_checkpoints").iterdir())) == 1
+    return "checkpoint 5" in caplog.text
+
+
+@pytest.mark.parametrize("text", METADATA, ids=range(len(METADATA)))
+def test_metadata_of_checkpoints_is_validated(later_checkpoint, text, caplog):
+    folder, later = later_checkpoint
+    (later / "_CHECKPOINT_METADATA").write_text(text)
+    assert is_refused_by_readers_and_set_aside_by_train(folder, caplog)
+
+
+@pytest.mark.parametrize("file", FILES_OF_ORBAX)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)], ids=["pipe", "zeros"])
+def test_pipes_and_devices_in_a_checkpoint_are_damage(later_checkpoint, file, make, caplog):
+    folder, later = later_checkpoint
+    path = next((later / file).iterdir()) if file == "model/d" else later / file
+    path.unlink()
+    make(path)
+    assert is_refused_by_readers_and_set_aside_by_train(folder, caplog)
+
+
+def test_a_checkpoint_named_in_digits_of_another_script_is_damage(later_checkpoint):
+    folder, later = later_checkpoint
+    later.rename(later.with_name("1٣"))
+    with pytest.raises(UserError, match=r"checkpoint 1٣ in .* is damaged"):
+        Checkpoints(folder, CheckpointConfig(), read_only=True)
+
+
+def test_a_run_whose_only_checkpoint_is_a_pipe_is_left_as_it_is(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "4")
+    os.mkfifo(folder / "checkpoints" / "4")
+    with pytest.raises(UserError, match=r"no checkpoint in .* is intact; --restart"):
+        Checkpoints(folder, CheckpointConfig())
+    assert not (folder / "damaged_checkpoints").exists()
+
+
+def test_files_of_a_checkpoint_that_are_links_to_files_are_read(checkpoint, tmp_path):
+    """As in the cache of the Hugging Face Hub."""
+    folder = shutil.copytree(checkpoint, tmp_path / "run")
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        blob = tmp_path / str(abs(hash(path)))
+        path.rename(blob)
+        path.symlink_to(blob)
+    Checkpoints(folder, CheckpointConfig(), read_only=True).restore(4, like())
 
 
 def test_progress_is_what_progress_can_be():
@@ -195,6 +293,25 @@ def test_pipes_devices_and_folders_in_place_of_files_are_refused(workdir, file, 
     make(workdir / file)
     read = {"seeds.json": seed_folders, "metrics.jsonl": read_records}.get(file, Run.open)
     assert not accepts(read, workdir)
+
+
+@pytest.mark.parametrize("file", ["config.json", "dataset.json", "seeds.json", "metrics.jsonl"])
+def test_a_file_that_links_to_itself_is_refused(workdir, file):
+    (workdir / file).unlink(missing_ok=True)
+    (workdir / file).symlink_to(file)
+    read = {"seeds.json": seed_folders, "metrics.jsonl": read_records}.get(file, Run.open)
+    with pytest.raises(UserError, match=rf"{file}: cannot be read \(Too many levels of symbolic links\)$"):
+        read(workdir)
+
+
+@pytest.mark.parametrize(("section", "field"), [("data", "name"), ("train", "init_from"), ("train", "teacher")])
+def test_a_path_in_a_config_writes_no_lines_of_its_own_into_messages(workdir, section, field):
+    content = read_checksummed(workdir / "config.json")
+    content[section][field] = "folder:/tmp/\n\x1b[2J"
+    (workdir / "config.json").write_text(dumps_checksummed(content))
+    fault = rf"config.{section}.{field}: 'folder:/tmp/\\n\\x1b\[2J' holds control characters; rename what it names$"
+    with pytest.raises(UserError, match=fault):
+        Run.open(workdir)
 
 
 LINKS = [

@@ -21,14 +21,14 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, unlisted: dict[Path, str] | None = None) -> list[Path]:
     """The picture files in a folder and below, as `files_below` lists them; a file is a picture by its suffix."""
-    return [path for path in files_below(folder) if is_picture(path.name)]
+    return [path for path in files_below(folder, unlisted) if is_picture(path.name)]
 
 
 def hint_of_heic(folder: Path) -> str:
     """A hint to follow "no pictures in this folder" where there are photographs of Apple's telephones; empty elsewhere."""
-    there = any(path.name.lower().endswith((".heic", ".heif")) for path in files_below(folder))
+    there = any(path.name.lower().endswith((".heic", ".heif")) for path in files_below(folder, {}))
     return ", but HEIC photographs, which are not read: save them as JPEG" if there else ""
 
 

@@ -56,7 +56,7 @@ def as_pictures(pictures: Picture | Sequence[Picture]) -> tuple[Sequence[Picture
       The pictures, and whether what was given is a single one.
 
     Raises:
-      UserError: a folder holds no picture.
+      UserError: a folder holds no picture, or cannot be listed.
     """
     if isinstance(pictures, str | Path):
         if not (folder := Path(pictures)).is_dir():

@@ -16,7 +16,11 @@ BATCH = 256  # rows that are in memory at a time, where they are pictures
 
 
 def column_files_in(path: Path) -> list[Path]:
-    """The Parquet and Arrow files in a folder and below, sorted, without what `datasets` keeps of computed columns."""
+    """The Parquet and Arrow files in a folder and below, sorted, without what `datasets` keeps of computed columns.
+
+    Raises:
+      UserError: a folder cannot be listed.
+    """
     return [file for file in files_below(path) if file.suffix.lower() in SUFFIXES and not file.name.startswith("cache-")]
 
 

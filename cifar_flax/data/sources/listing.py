@@ -80,8 +80,9 @@ def list_pictures(root: Path) -> Listing:
 
     Raises:
       OSError: a folder or a table cannot be read.
-      UserError: two folders are of one split; a table cannot be understood, and without it there are fewer than two classes; or
-        the name of a class is not UTF-8, holds control characters, or is that of another, spelt otherwise in Unicode.
+      UserError: a folder beside a table cannot be listed; two folders are of one split; a table cannot be understood, and
+        without it there are fewer than two classes; or the name of a class is not UTF-8, holds control characters, or is that
+        of another, spelt otherwise in Unicode.
     """
     root = _without_wrappers(root)
     listing = _list_splits(root)
@@ -206,7 +207,8 @@ def _kind(entry: "os.DirEntry[str]") -> str:
 
 
 def _count_pictures(folder: str) -> int:
-    return len(pictures_in(Path(folder)))
+    """How many pictures are left out with a folder, as far as it can be listed."""
+    return len(pictures_in(Path(folder), {}))
 
 
 def _class_name(path: str, name: str, others: dict[str, list[Path]]) -> str:

@@ -73,7 +73,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     """Reads the arrays that are asked for, after their headers were checked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            members: dict[str, zipfile.ZipInfo] = {}
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name in members:
+                    raise UserError(f"{path}: has two arrays called {name!a}; write it anew")
+                members[name] = member
             stored_as = _stored_names(path, members)
             wanted = {name: members[stored] for name, stored in stored_as.items()}
             if "train_images" not in wanted:

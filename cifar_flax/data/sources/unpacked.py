@@ -14,6 +14,7 @@ from cifar_flax.files.redact import reason
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
 UTF8 = 0x800  # in the flags of a member: its name is UTF-8; else it is code page 437, by the specification (APPNOTE, D.1)
+DEEPEST, LONGEST_NAME = 100, 60  # folders above a file; characters of its name in a message
 SUSPICIOUS, DENSEST = 1 << 28, 20  # bytes above which a zip file must not unpack to so many times its size
 
 
@@ -27,7 +28,8 @@ def unpacked(path: Path) -> Iterator[Path]:
     """A temporary folder with the files of a zip file, in whose place errors name the zip file.
 
     Raises:
-      UserError: it is damaged, encrypted, unpacks to far more than it holds, or to more than the disk does.
+      UserError: it is damaged, encrypted, unpacks to far more than it holds, or to more than the disk does; or a file in it has
+        the name of another, or one that no file can have here.
     """
     with tempfile.TemporaryDirectory(prefix="cifar_flax-") as folder:
         root = Path(folder) / path.name
@@ -38,7 +40,9 @@ def unpacked(path: Path) -> Iterator[Path]:
                 members = archive.infolist()
                 for member in members:
                     member.filename = _name(member, path).replace("\\", "/")  # of old tools of Windows
-                archive.extractall(root, members)  # which keeps every file below the folder, whatever its name says
+                _check_names(path, members)
+                for member in members:
+                    _extract(path, archive, member, root)
         except UserError:
             raise
         except Exception as e:  # zipfile and the decompressors raise nearly anything
@@ -48,6 +52,35 @@ def unpacked(path: Path) -> Iterator[Path]:
         except UserError as e:
             e.args = (str(e).replace(str(root), str(path)),)
             raise
+
+
+def _extract(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, root: Path) -> None:
+    """Unpacks a file, always below the folder `root`, whatever its name says."""
+    try:
+        archive.extract(member, root)
+    except OSError as e:
+        if e.errno is None:  # not from the operating system
+            raise
+        raise UserError(f"{path}: {_shown(member)} cannot be unpacked ({e.strerror}); unpack it, and name the folder") from None
+
+
+def _check_names(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    files: set[str] = set()
+    for member in members:
+        parts = [part for part in member.filename.split("/") if part not in ("", ".", "..")]  # those that zipfile makes
+        if (depth := len(parts) - 1) > DEEPEST:
+            deep = f"lies {depth:,} folders deep, expected at most {DEEPEST}"
+            raise UserError(f"{path}: {_shown(member)} {deep}; unpack it, and name the folder")
+        if not member.is_dir():
+            if (name := "/".join(parts)) in files:
+                raise UserError(f"{path}: {_shown(member)} is in it twice; pack it anew")
+            files.add(name)
+
+
+def _shown(member: zipfile.ZipInfo) -> str:
+    """The name of a file in a message."""
+    name = member.filename
+    return ascii(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}...")
 
 
 def _name(member: zipfile.ZipInfo, path: Path) -> str:

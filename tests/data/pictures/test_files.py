@@ -3,7 +3,10 @@
 import pytest
 
 from cifar_flax.data.pictures.files import pictures_in
-from tests.helpers.picture_folders import save
+from cifar_flax.data.pictures.read import as_pictures
+from cifar_flax.data.sources import archives
+from cifar_flax.errors import UserError
+from tests.helpers.picture_folders import refuse_to_list, save
 
 
 def names(folder):
@@ -49,3 +52,15 @@ def test_hidden_files_and_folders_and_those_of_operating_systems_hold_no_picture
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert names(tmp_path) == ["1.png", "a/5.PNG"]
+
+
+@pytest.mark.parametrize("read", [pictures_in, as_pictures, lambda folder: archives.read(folder, "pets")])
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, monkeypatch, read):
+    save(tmp_path / "train" / "a" / "1.png")
+    save(tmp_path / "train" / "b" / "2.png")
+    refuse_to_list(monkeypatch, tmp_path / "train" / "b")
+    with pytest.raises(UserError, match=r"train/b: cannot be listed \(Permission denied\); make it readable, or remove it$"):
+        read(tmp_path)
+    unlisted = {}
+    assert pictures_in(tmp_path, unlisted) == [tmp_path / "train" / "a" / "1.png"]
+    assert unlisted == {tmp_path / "train" / "b": "Permission denied"}

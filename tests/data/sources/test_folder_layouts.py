@@ -198,6 +198,34 @@ def test_messages_on_a_zip_file_name_it_and_the_path_within(tmp_path, caplog):
         read(tmp_path / "empty.zip")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (("a/0.png", "a/0.png"), "'a/0.png' is in it twice; pack it anew"),
+        (("a/0.png", "./a//../0.png"), "'./a//../0.png' is in it twice; pack it anew"),
+        (("a", "a/0.png"), "'a/0.png' cannot be unpacked (Not a directory); unpack it, and name the folder"),
+        (("a/0.png", "a"), "'a' cannot be unpacked (Is a directory); unpack it, and name the folder"),
+        (
+            ("a/" + 300 * "x",),
+            f"'a/{58 * 'x'}...' cannot be unpacked (File name too long); unpack it, and name the folder",
+        ),
+        (
+            (3000 * "a/" + "0.png",),
+            f"'{30 * 'a/'}...' lies 3,000 folders deep, expected at most 100; unpack it, and name the folder",
+        ),
+    ],
+)
+def test_names_of_which_a_zip_file_makes_no_files_or_one_are_refused(tmp_path, names, fault):
+    save(tmp_path / "0.png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for name in ("train/a/1.png", "train/b/1.png", *names):
+            archive.writestr(name, (tmp_path / "0.png").read_bytes())
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "pets.zip")
+    assert str(error.value) == f"{tmp_path}/pets.zip: {fault}"
+
+
 def test_zip_files_that_are_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("train/cat/0.png", bytes(50 << 20))

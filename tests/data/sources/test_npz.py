@@ -140,6 +140,15 @@ def test_two_arrays_of_one_split_are_refused(tmp_path):
     refused(tmp_path / "a.npz", "x_train and train_images are both of train_images; remove one of them")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("other", ["train_images.npy", "train_images"])
+def test_two_arrays_of_one_name_are_refused(tmp_path, other):
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=np.int32([0, 1]))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr(other, archive.read("train_images.npy"))
+    refused(tmp_path / "a.npz", "has two arrays called 'train_images'; write it anew")
+
+
 def test_arrays_of_other_names_are_refused_with_those_that_are_accepted(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(2))
     refused(tmp_path / "a.npz", "has a, expected train_images, train_labels, ", "or Keras' x_train, y_train, x_test, y_test")
