@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -127,7 +126,9 @@ def check_variables(network: Network, origin: str) -> None:
         expected = variable_shapes(model, preprocessing.image_shape)
         if unused := flatten_dict(dict(network.variables)).keys() - flatten_dict(dict(expected)).keys():
             raise ValueError(f"it has no {'/'.join(min(unused))}")
-    except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
+    except UserError:
+        raise
+    except Exception as e:  # whatever a user's own network raises
         raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason(e)}") from None
 
 

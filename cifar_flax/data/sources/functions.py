@@ -1,7 +1,6 @@
 """A data set that a user's function returns: `config.data.name = "my_mixer:digits"`."""
 
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cifar_flax.config.imports import import_object
+from cifar_flax.config.user_code import user_code
 from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
@@ -79,13 +79,8 @@ class FunctionSource:
     def _call(self) -> Any:
         if not callable(self._function):
             raise ConfigError(f"{FIELD}: {self.name} is a {type(self._function).__name__}, expected a function")
-        try:
+        with user_code(FIELD, f"{self.name}()", self._function):
             return self._function()
-        except UserError:
-            raise
-        except Exception as e:  # whatever a user's function raises
-            place = traceback.extract_tb(e.__traceback__)[-1]
-            raise self._error(f"raised {type(e).__name__}: {e} ({place.filename}, line {place.lineno})") from e
 
     def _converted(self, split: str, dataset: Dataset) -> Dataset:
         """The data set with int32 labels, tuples of names, and images of the size that the config asks for."""
