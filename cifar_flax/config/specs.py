@@ -144,8 +144,13 @@ class OptimizerSpec(Spec):
     def transform(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
         """The transform from gradients to updates, without what is common to all: clipping, groups, freezing.
 
-        Its update is called with the extra argument `compute_dtype`, of the network's matrix products, which a rule with
-        matrix products may take: see optax.GradientTransformationExtraArgs.
+        Its update is called with extra arguments, which a rule may take (see optax.GradientTransformationExtraArgs):
+        `compute_dtype`, of the network's matrix products, and `value`, the loss of the batch, float32 [], by which
+        optax.contrib.reduce_on_plateau and optax.polyak_sgd go. A rule that evaluates the loss itself, as a line search does,
+        cannot be used: there is no `value_fn`. Updates are added to the parameters, and have their shapes; the state keeps the
+        structure, shapes and dtypes that it begins with. Evaluation, selection and export take the parameters as they are, or
+        their average by `ema_decay`: a rule whose weights to ship are computed from its state, such as
+        optax.contrib.schedule_free, is scored and shipped at the point where it takes gradients.
 
         Args:
           schedule: the learning rate as a function of the number of updates already made.
