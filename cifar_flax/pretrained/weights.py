@@ -26,6 +26,7 @@ from cifar_flax.files.folder import parse_json
 from cifar_flax.files.redact import reason
 from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
+from cifar_flax.optim.groups import is_kernel
 from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX = ".safetensors"
@@ -181,7 +182,7 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
     def stored(path: tuple[str, ...], x: Any) -> Any:
         if not jnp.issubdtype(x.dtype, jnp.floating):  # a count among the statistics
             return x.dtype
-        return kernels if path[0] == "params" and path[-1] != "bias" and np.ndim(x) > 1 else np.float32
+        return kernels if path[0] == "params" and is_kernel("/".join(path), np.shape(x)) else np.float32
 
     with np.errstate(over="ignore"):  # reported below
         tensors = {
