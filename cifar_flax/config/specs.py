@@ -244,7 +244,7 @@ def swap_class(spec: S, name: str) -> S:
     if new is type(spec):
         return spec
     field = f"config.{base._section}.name"
-    if required := [f.name for f in fields(new) if f.init and f.default is MISSING and f.default_factory is MISSING]:
+    if required := [f.name for f in fields(cast(Any, new)) if f.init and f.default is MISSING and f.default_factory is MISSING]:
         raise ConfigError(f"{field}: {name} has no default for {', '.join(required)}; give it one, or set it in a config file")
     with user_code(field, name, new):
         return new(**{f.name: getattr(spec, f.name) for f in fields(base)})

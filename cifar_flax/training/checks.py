@@ -97,7 +97,8 @@ def check_optimizer(config: Config, optimizer: optax.GradientTransformationExtra
     updates, opt_state = jax.eval_shape(update, state.params, state.opt_state, state.params, value)
     name = config.optim.name
     for what, before, after in (("updates", state.params, updates), ("a state", state.opt_state, opt_state)):
-        if jax.tree.structure(before) != jax.tree.structure(after):
+        structure: Any = jax.tree.structure(before)
+        if structure != jax.tree.structure(after):
             expected = "a tree like that of the parameters" if what == "updates" else "the tree that its init returns"
             raise ConfigError(f"config.optim: the update of {name} returns {what} of another structure; expected {expected}")
         for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
