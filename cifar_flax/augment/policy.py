@@ -15,6 +15,7 @@ from cifar_flax.augment.randaugment import rand_augment, trivial_augment
 from cifar_flax.config import AugmentConfig
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.types import Policy
+from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 from cifar_flax.runtime.loops import materialized
 
@@ -43,7 +44,7 @@ def create_augmentation(config: AugmentConfig) -> Augmentation:
 
     Raises:
       ConfigError: there is no transform of a name in `custom`. The function raises it, too, where a custom transform
-        returns something else than images of the shape and dtype that it was given.
+        raises an error, or returns something else than images of the shape and dtype that it was given.
     """
     transforms = _built_in(config) | _custom(config.custom)
 
@@ -101,7 +102,8 @@ def _custom(names: tuple[str, ...]) -> dict[str, ImageTransform]:
 
 def _checked(name: str, transform: ImageTransform) -> ImageTransform:
     def apply(key: jax.Array, images: jax.Array) -> jax.Array:
-        result = transform(key, images)
+        with user_code("config.augment.custom", name, transform):
+            result = transform(key, images)
         if _signature(result) != _signature(images):
             raise ConfigError(f"config.augment.custom: {name} returned {_signature(result)}, not {_signature(images)}")
         return jnp.asarray(result)

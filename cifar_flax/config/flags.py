@@ -1,5 +1,6 @@
 """The flag --config=FILE.py[:VARIANT] and its overrides --config.FIELD=VALUE, on top of ml_collections.config_flags."""
 
+import ast
 import difflib
 import functools
 import hashlib
@@ -99,8 +100,8 @@ def load_config(config_path: str) -> Config:
     folder comes last on Python's path.
 
     Raises:
-      UserError: there is no such file or variant, the file raises an error or returns something else, or it defines a spec that
-        no other command could import.
+      UserError: there is no such file or variant, the file raises an error or returns something else, or it defines a spec or a
+        function that no other command could import.
     """
     path, *variant = config_path.split(":", 1)
     file, flag = Path(path), f"--config={config_path if config_path.isprintable() else repr(config_path)}"
@@ -121,11 +122,20 @@ def load_config(config_path: str) -> Config:
         raise UserError(f"{flag}: {named_reason(e)}") from e
     if not isinstance(config, Config):
         raise UserError(f"{flag}: get_config() must return a cifar_flax.Config, not {type(config).__name__}")
-    for spec in (config.model, config.optim):
-        if taken and isinstance(spec, Spec) and type(spec).__module__ == module.__name__:
-            kind = type(spec).__name__
-            raise UserError(f"{flag}: {kind} cannot be imported from this file: {taken}")
+    if taken and (part := _own_part(config, module, file.stem)):
+        raise UserError(f"{flag}: {part} cannot be imported from this file: {taken}")
     return config
+
+
+def _own_part(config: Config, module: types.ModuleType, name: str) -> str:
+    """The first part of a config, of which nothing is checked yet, that lies in its own file, of that name; "" without one."""
+    for spec in (config.model, config.optim):
+        if isinstance(spec, Spec) and type(spec).__module__ == module.__name__:
+            return type(spec).__name__
+    values = [config.loss, getattr(config.data, "name", ""), getattr(config.optim, "schedule", "")]
+    for several in (getattr(config.augment, "custom", ()), getattr(config.log, "writers", ())):
+        values += several if isinstance(several, list | tuple) else ()
+    return next((value for value in values if isinstance(value, str) and value.startswith(f"{name}:")), "")
 
 
 def _similar(name: str) -> str:
@@ -228,7 +238,10 @@ def _several_fields(config: Config, path: str) -> str | None:
     if path.endswith("]"):
         parent = f"config.{path.rpartition('[')[0]}"
         return f"config.{path}: entries are not set one by one; give all of {parent}, such as --{parent}='(1, 2)'"
-    if is_dataclass(value := values_along(config, path)[-1]):
+    *_, parent, value = values_along(config, path)
+    if type(parent).__dataclass_params__.frozen:
+        return f"config.{path}: {type(parent).__name__} is a frozen dataclass, which no flag changes; leave out frozen=True"
+    if is_dataclass(value):
         name = "name" if isinstance(value, Spec) else fields(value)[0].name
         return f"config.{path}: is a section; its fields are set one by one, such as --config.{path}.{name}"
     return None
@@ -249,12 +262,23 @@ class _FieldParser(flags.ArgumentParser[Any]):
         try:
             return self._adapter.validate_strings(argument)
         except ValidationError:
+            if argument.startswith(("(", "[", "{")):
+                return self._parse_literal(argument)
             for number in (int, float):  # out of range, perhaps
                 try:
                     return number(argument)
                 except ValueError:
                     pass
             return argument
+
+    def _parse_literal(self, argument: str) -> Any:
+        """A tuple, a list or a dict in Python's form."""
+        value: Any = argument
+        try:
+            value = ast.literal_eval(argument)
+            return self._adapter.validate_json(json.dumps(value))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # ValidationError is a ValueError
+            return value
 
 
 def _register_parsers(section: type) -> None:

@@ -26,22 +26,35 @@ UNPAIRED_SURROGATE = re.compile("[\ud800-\udfff]")  # a byte on the command line
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as nested dicts and lists of JSON's own types; a spec begins with its `type`, an import path."""
+    """The config as nested dicts and lists of JSON's own types; a spec begins with its `type`, an import path.
+
+    Raises:
+      ConfigError: a value is of another kind, such as a function; or of a class that another process could not import.
+    """
     return _plain(config)
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
+def _plain(value: Any, path: str = "config") -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         values: dict[str, Any] = {"type": type_path(type(value))} if isinstance(value, Spec) else {}
-        return values | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return values | {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}") for f in _kept_fields(value)}
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: _plain(inner, f"{path}.{name}") for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    # What JSON has no form for becomes an object, which no field is, so that the field is named.
-    return value if value is None or isinstance(value, str | int | float) else {type(value).__name__: str(value)}
+        return [_plain(inner, f"{path}[{i}]") for i, inner in enumerate(value)]
+    plain = value.value if isinstance(value, enum.Enum) else value.item() if isinstance(value, np.generic) else value
+    if plain is None or isinstance(plain, str | int | float):
+        return plain
+    name = str(value) if isinstance(value, enum.Enum) else getattr(value, "__name__", type(value).__name__)
+    raise ConfigError(
+        f"{path}: a config keeps text, numbers, booleans, enums of these, and tuples, lists, dicts and dataclasses of all, "
+        f"not {name}; name a function or a class by text"
+    )
+
+
+def _kept_fields(value: Any) -> list[dataclasses.Field[Any]]:
+    """The fields of a dataclass that its constructor takes; it computes the others."""
+    return [f for f in dataclasses.fields(value) if f.init]
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -106,8 +119,43 @@ def _adapter() -> TypeAdapter[Config]:
 
 
 def validated(config: Config) -> Config:
-    """The same config with every value of its declared type, for configs that a file or flags have put together."""
-    return from_dict(to_dict(config))
+    """The same config with every value of its declared type, for configs that a file or flags have put together.
+
+    Raises:
+      ConfigError: as `to_dict` and `from_dict`; or a later command would read another value in config.json.
+    """
+    result = from_dict(to_dict(config))
+    _check_unchanged(config, result)
+    return result
+
+
+def _check_unchanged(before: Any, after: Any, path: str = "config") -> None:
+    """Refuses what JSON does not bring back; a list may become a tuple, and text an enum, as the fields are declared."""
+    if dataclasses.is_dataclass(before):
+        kind = type(before).__name__
+        if type(before) is not type(after):
+            raise ConfigError(
+                f"{path}: a {kind} reads back from JSON as a {type(after).__name__}; declare the field with all its classes, "
+                f"and give each of them a field such as kind: Literal['{kind.lower()}'] = '{kind.lower()}'"
+            )
+        for f in dataclasses.fields(before):
+            _check_unchanged(getattr(before, f.name), getattr(after, f.name), f"{path}.{f.name}")
+    elif isinstance(before, list | tuple):
+        if isinstance(before, tuple) and isinstance(after, list):
+            raise ConfigError(f"{path}: a tuple reads back from JSON as a list; write a list, or declare the field a tuple")
+        for i, (inner, read) in enumerate(zip(before, after, strict=True)):
+            _check_unchanged(inner, read, f"{path}[{i}]")
+    elif isinstance(before, dict) and before.keys() == after.keys():
+        for name, inner in before.items():
+            _check_unchanged(inner, after[name], f"{path}.{name}")
+    elif not _same(before, after):
+        raise ConfigError(f"{path}: {before!r} reads back from JSON as {after!r}; declare the field with its type")
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(after, enum.Enum):
+        return before is after if isinstance(before, enum.Enum) else bool(before == after.value)
+    return bool(before == after)
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
 
 from annotated_types import Gt, Le
@@ -11,6 +11,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from cifar_flax.config.imports import import_object, import_path, is_import_path
 from cifar_flax.config.types import ConfigBase, NonNegative, Positive, Probability, UnitIntervalOpen
+from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,8 +145,13 @@ class OptimizerSpec(Spec):
     def transform(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
         """The transform from gradients to updates, without what is common to all: clipping, groups, freezing.
 
-        Its update is called with the extra argument `compute_dtype`, of the network's matrix products, which a rule with
-        matrix products may take: see optax.GradientTransformationExtraArgs.
+        Its update is called with extra arguments, which a rule may take (see optax.GradientTransformationExtraArgs):
+        `compute_dtype`, of the network's matrix products, and `value`, the loss of the batch, float32 [], by which
+        optax.contrib.reduce_on_plateau and optax.polyak_sgd go. A rule that evaluates the loss itself, as a line search does,
+        cannot be used: there is no `value_fn`. Updates are added to the parameters, and have their shapes; the state keeps the
+        structure, shapes and dtypes that it begins with. Evaluation, selection and export take the parameters as they are, or
+        their average by `ema_decay`: a rule whose weights to ship are computed from its state, such as
+        optax.contrib.schedule_free, is scored and shipped at the point where it takes gradients.
 
         Args:
           schedule: the learning rate as a function of the number of updates already made.
@@ -230,13 +236,17 @@ def swap_class(spec: S, name: str) -> S:
       name: a short name, or an import path.
 
     Raises:
-      ConfigError: there is no such class.
+      ConfigError: there is no such class, a field of it has no default, or making one raises an error.
     """
     base: type[Any] = ModelSpec if isinstance(spec, ModelSpec) else OptimizerSpec
     new: type[S] = spec_class(base, name)
     if new is type(spec):
         return spec
-    return new(**{f.name: getattr(spec, f.name) for f in fields(base)})
+    field = f"config.{base._section}.name"
+    if required := [f.name for f in fields(cast(Any, new)) if f.init and f.default is MISSING and f.default_factory is MISSING]:
+        raise ConfigError(f"{field}: {name} has no default for {', '.join(required)}; give it one, or set it in a config file")
+    with user_code(field, name, new):
+        return new(**{f.name: getattr(spec, f.name) for f in fields(base)})
 
 
 def from_json_object(base: type[S], values: Any) -> S:

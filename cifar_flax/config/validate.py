@@ -8,6 +8,7 @@ from cifar_flax.config.registry import Registry
 from cifar_flax.config.schema import Config, TrainConfig
 from cifar_flax.config.specs import Spec
 from cifar_flax.config.types import SEEDS, Balance
+from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 
 LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
@@ -63,10 +64,11 @@ def _check_paths(config: Config) -> None:
 
 
 def _check_spec(spec: Spec) -> None:
-    try:
-        spec.check()
-    except ConfigError as e:
-        raise ConfigError(f"config.{spec._section}.{e}") from None
+    with user_code(f"config.{spec._section}", f"check() of {spec.name}", type(spec)):
+        try:
+            spec.check()
+        except ConfigError as e:
+            raise ConfigError(f"config.{spec._section}.{e}") from None
 
 
 def _check_names(config: Config) -> None:

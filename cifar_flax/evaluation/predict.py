@@ -68,7 +68,7 @@ def make_features(model: nn.Module, preprocessing: Preprocessing, dtype: Any, me
 
         with nn.intercept_methods(record):
             _, state = model.apply(variables, preprocessing.normalize(images), train=False, mutable=[INPUTS])
-        path, name = calls[-1]
+        path, name = calls[-1] if calls else ((), "")  # none where the method that Flax sees is not called __call__
         features = flatten_dict(state.get(INPUTS, {})).get((*path, name))
         if features is None or features.shape[:1] != images.shape[:1]:
             layer = "/".join(path) or type(model).__name__

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict
 
+from cifar_flax.config.imports import import_path
 from cifar_flax.config.specs import ModelSpec
-from cifar_flax.errors import ConfigError
+from cifar_flax.config.user_code import is_ours, place_of, raised, user_code
+from cifar_flax.errors import CifarFlaxError, ConfigError
 from cifar_flax.files.redact import reason
 from cifar_flax.files.tables import format_table
 from cifar_flax.runtime import compilation
@@ -31,9 +33,10 @@ def create_model(spec: ModelSpec, num_classes: int, dtype: Any = jnp.float32) ->
       dtype: of activations; parameters and statistics are float32 whatever it is.
 
     Raises:
-      ConfigError: `build` returned something else.
+      ConfigError: `build` returned something else, or a user's own raised an error.
     """
-    model = spec.build(num_classes, dtype)
+    with user_code("config.model", f"build() of {spec.name}", type(spec)):
+        model = spec.build(num_classes, dtype)
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f"config.model: build() of {spec.name} returned a {type(model).__name__}; expected a flax.linen.Module"
@@ -58,7 +61,7 @@ def check_module(model: nn.Module, image_shape: tuple[int, int, int], num_classe
         rngs = {"dropout": jax.random.key(0)} if train else {}
         return model.apply(variables, images, train=train, rngs=rngs, mutable=["batch_stats"] if train else False)
 
-    with _image_size(image_shape[:2], hint="; help(cifar_flax.ModelSpec) says how a module is called"):
+    with _called(model, image_shape[:2], hint="; help(cifar_flax.ModelSpec) says how a module is called"):
         variables = variable_shapes(model, image_shape)
         if other := sorted(set(variables) - COLLECTIONS):
             raise ConfigError(f"config.model: has variables in {other}; expected none but in 'params' and 'batch_stats'")
@@ -99,7 +102,7 @@ def initialize(model: nn.Module, key: jax.Array, first_images: jax.Array) -> Var
     Raises:
       ConfigError: the images are too small for the network.
     """
-    with _image_size(first_images.shape[1:3]):
+    with _called(model, first_images.shape[1:3]):
         # Within jit the forward pass is left out, so that all images cost nothing where no layer asks for them.
         return model.init(key, first_images, train=False)
 
@@ -123,10 +126,10 @@ def check_sizes(model: nn.Module, image_shape: tuple[int, int, int], sizes: Mapp
     """
     if not sizes:
         return
-    with _image_size(image_shape[:2]):
+    with _called(model, image_shape[:2]):
         expected = variable_shapes(model, image_shape)
     for field, size in sizes.items():
-        with _image_size((size, size), field):
+        with _called(model, (size, size), field):
             resized = variable_shapes(model, (size, size, image_shape[2]))
         if resized != expected:
             raise ConfigError(
@@ -160,7 +163,7 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
             return model.init(jax.random.key(0), image, train=False)
 
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    with _image_size(image_shape[:2]):
+    with _called(model, image_shape[:2]):
         variables = jax.eval_shape(init, image)
     own = Counter[tuple[str, ...]]()
     for path, leaf in flatten_dict(variables["params"]).items():
@@ -174,9 +177,19 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
 
 
 @contextmanager
-def _image_size(size: tuple[int, ...], field: str = "config.model", hint: str = "") -> Iterator[None]:
-    """Names the field and the size where a module cannot be applied."""
+def _called(model: nn.Module, size: tuple[int, ...], field: str = "config.model", hint: str = "") -> Iterator[None]:
+    """Names the field where a module cannot be applied, and the size, which is what our own modules may refuse."""
+    cannot_take = f"{field}: this network cannot take {size[0]}x{size[1]} images"
     try:
         yield
-    except (ValueError, TypeError, ZeroDivisionError, FlaxError) as e:
-        raise ConfigError(f"{field}: this network cannot take {size[0]}x{size[1]} images: {reason(e)}{hint}") from e
+    except (CifarFlaxError, MemoryError):
+        raise
+    except Exception as e:  # whatever a user's own module raises
+        if is_ours(type(model)):
+            if not isinstance(e, ValueError | TypeError | ZeroDivisionError | FlaxError):
+                raise
+            raise ConfigError(f"{cannot_take}: {reason(e)}") from e
+        what = raised(import_path(type(model)), e)
+        if field != "config.model":
+            raise ConfigError(f"{cannot_take}: {what}") from e
+        raise ConfigError(f"{field}: {what}{'' if place_of(e) else hint}") from e

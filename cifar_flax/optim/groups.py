@@ -1,7 +1,7 @@
 """Settings by parameter path: shell patterns over names such as `block0_conv0/kernel`."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +20,14 @@ def path_name(key_path: Any) -> str:
 def matches(patterns: Iterable[str], path: str) -> bool:
     """Whether any of the shell patterns matches all of `path`; `*` matches slashes, too."""
     return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def is_kernel(path: str, shape: Sequence[int]) -> bool:
+    """Whether a parameter is a kernel: has two or more axes, and is no `bias`, of which attention's have two.
+
+    An embedding is one, and so is a token that a network adds, such as [1, 1, width].
+    """
+    return len(shape) > 1 and path.rpartition("/")[2] != "bias"
 
 
 def group_of(spec: OptimizerSpec, path: str) -> GroupConfig:
@@ -46,13 +54,14 @@ def scale_groups(spec: OptimizerSpec) -> optax.GradientTransformation:
 def decay_kernels(spec: OptimizerSpec, weight_decay: float) -> optax.GradientTransformation:
     """Adds the group's weight decay, or else `weight_decay`, times the parameter to each update of a kernel.
 
-    Kernels are parameters of two or more axes; biases and scales do not decay.
+    Kernels are as in `is_kernel`; biases and scales do not decay.
     """
 
     def decay(path: Any, update: jax.Array, p: jax.Array) -> jax.Array:
-        group = group_of(spec, path_name(path))
+        name = path_name(path)
+        group = group_of(spec, name)
         rate = weight_decay if group.weight_decay is None else group.weight_decay
-        return update + rate * p if rate and p.ndim > 1 else update
+        return update + rate * p if rate and is_kernel(name, p.shape) else update
 
     return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(decay, updates, params))
 
@@ -83,7 +92,7 @@ def check_patterns(spec: OptimizerSpec, params: Any) -> None:
                 f"config.optim.groups[{i}].pattern: all that {group.pattern!r} matches is of an earlier group, which counts; "
                 "put this one before it, or leave it out"
             )
-        if group.weight_decay and not any(len(shapes[path]) > 1 for path in of_group):
+        if group.weight_decay and not any(is_kernel(path, shapes[path]) for path in of_group):
             raise ConfigError(
                 f"config.optim.groups[{i}].weight_decay: {group.pattern!r} matches no kernel that is not of an earlier group, "
                 "and only kernels decay; leave it out"

@@ -10,6 +10,7 @@ import optax
 
 from cifar_flax.config import Config
 from cifar_flax.config.registry import Registry
+from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # (logits float32 [N, C], targets float32 [N, C]) -> float32 [N]
@@ -56,12 +57,14 @@ def create_loss(config: Config) -> Loss:
     which may depend on no other example: gradients are accumulated over microbatches.
 
     Raises:
-      ConfigError: there is no loss of that name. The returned function raises it, too, where the loss has another shape.
+      ConfigError: there is no loss of that name. The returned function raises it, too, where the loss has another shape or
+        a user's own raised an error.
     """
     loss, smoothing = LOSSES.resolve(config.loss, "config.loss"), config.optim.label_smoothing
 
     def smoothed(logits: jax.Array, targets: jax.Array) -> jax.Array:
-        losses = loss(logits, optax.smooth_labels(targets, smoothing) if smoothing else targets)
+        with user_code("config.loss", config.loss, loss):
+            losses = loss(logits, optax.smooth_labels(targets, smoothing) if smoothing else targets)
         if jnp.shape(losses) != logits.shape[:1] or jnp.result_type(losses) != jnp.float32:
             raise ConfigError(
                 f"config.loss: {config.loss} returned {jnp.result_type(losses)}{list(jnp.shape(losses))}; expected one loss "

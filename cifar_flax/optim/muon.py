@@ -12,7 +12,7 @@ import optax
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.config.types import ConfigBase, NonNegative, Positive, Repeats, UnitIntervalOpen
 from cifar_flax.errors import ConfigError
-from cifar_flax.optim.groups import decay_kernels, group_of, matches, path_name
+from cifar_flax.optim.groups import decay_kernels, group_of, is_kernel, matches, path_name
 from cifar_flax.optim.norms import norm
 from cifar_flax.optim.sgd import SGD
 
@@ -21,10 +21,14 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 EPSILON = 1e-7  # added to norms that are divided by
 ADAM_RMS = 0.2  # of AdamW's updates; Liu et al., "Muon is Scalable for LLM Training", 2025, section 2.2
 
+PROJECTIONS = ("query", "key", "value")  # modules of flax.linen.MultiHeadDotProductAttention with kernels [in, heads, features]
+
 
 @dataclass(slots=True)
 class Muon(OptimizerSpec):
     """Muon for the kernels of hidden layers, a convolution's as a matrix [H * W * I, O]; Adam for all other parameters.
+
+    The kernels [I, heads, D] of Flax's attention, which are called `query`, `key` and `value`, are matrices [I, heads * D].
 
     Both take the same learning rate, since Muon's updates are scaled to the size of Adam's, as in Keras. Muon is made for
     hidden layers: the last layer, and embeddings where there are any, belong to Adam. `adam` names them by shell patterns of
@@ -48,14 +52,13 @@ class Muon(OptimizerSpec):
             optax.contrib.scale_by_muon(
                 beta=self.momentum, eps=self.eps, nesterov=self.nesterov, weight_dimension_numbers=_as_matrices
             ),
-            optax.stateless_with_tree_map(
-                lambda update, _: update * (ADAM_RMS * math.sqrt(max(update.size // update.shape[-1], update.shape[-1])))
-            ),
+            optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(_scale_like_adam, updates)),
         )
         rules = {"muon": muon, "adam": optax.scale_by_adam(self.b1, self.b2, self.eps)}
 
         def label(path: Any, p: jax.Array) -> str:
-            return "muon" if p.ndim > 1 and not matches(self.adam, path_name(path)) else "adam"
+            name = path_name(path)
+            return "muon" if is_kernel(name, p.shape) and not matches(self.adam, name) else "adam"
 
         return optax.chain(
             optax.partition(rules, lambda params: jax.tree_util.tree_map_with_path(label, params)),
@@ -65,7 +68,7 @@ class Muon(OptimizerSpec):
 
     def check_parameters(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuses a network in which `adam` matches no kernel, so that Muon would update its last layer."""
-        kernels = [path for path, shape in shapes.items() if len(shape) > 1]
+        kernels = [path for path, shape in shapes.items() if is_kernel(path, shape)]
         if self.adam and not any(matches(self.adam, path) for path in kernels):
             raise ConfigError(
                 f"config.optim.adam: {self.adam!r} matches no kernel, and Muon is not made for the last layer of a network; "
@@ -208,5 +211,20 @@ def _sum(a: float, x: jax.Array, b: float, y: jax.Array) -> jax.Array:
     return (a * x.astype(jnp.float32) + b * y.astype(jnp.float32)).astype(x.dtype)
 
 
+def _scale_like_adam(path: Any, update: jax.Array) -> jax.Array:
+    outputs = math.prod(update.shape[_first_output(path, update) :])
+    return update * (ADAM_RMS * math.sqrt(max(update.size // outputs, outputs)))
+
+
 def _as_matrices(kernels: Any) -> Any:
-    return jax.tree.map(lambda k: optax.contrib.MuonDimensionNumbers(tuple(range(k.ndim - 1)), k.ndim - 1), kernels)
+    def matrix(path: Any, kernel: jax.Array) -> optax.contrib.MuonDimensionNumbers:
+        first = _first_output(path, kernel)
+        return optax.contrib.MuonDimensionNumbers(tuple(range(first)), tuple(range(first, kernel.ndim)))
+
+    return jax.tree_util.tree_map_with_path(matrix, kernels)
+
+
+def _first_output(path: Any, kernel: jax.Array) -> int:
+    """The first of a kernel's axes that belong to the outputs: the last one, but two in projections of attention."""
+    projects = path_name(path).rpartition("/")[0].rpartition("/")[2] in PROJECTIONS
+    return kernel.ndim - (2 if projects and kernel.ndim == 3 else 1)

@@ -1,12 +1,16 @@
 """Optimizers: a spec for each update rule, and the transform from gradients to updates that a spec describes."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import jax
+import numpy as np
 import optax
 
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.config.types import NonNegative, Positive, UnitIntervalOpen
+from cifar_flax.config.user_code import is_ours, user_code
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim.freezing import leave_out_frozen
 from cifar_flax.optim.groups import decay_kernels, scale_groups
@@ -23,7 +27,7 @@ def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.Gra
     It clips by global norm, applies the optimizer at the schedule's rate, then the factors of the groups. Frozen parameters
     take part in none of it and have no state. The schedule counts the transform's own updates, so that the state carries all
     that the next step needs; the length of the schedule does not change the shapes in the state. Its update takes the extra
-    argument `compute_dtype`, for rules with matrix products: the dtype of those of the network.
+    arguments `compute_dtype`, for rules with matrix products: the dtype of those of the network; and `value`, the loss.
 
     Args:
       spec: the rule, with its clipping, groups and frozen parameters.
@@ -31,13 +35,45 @@ def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.Gra
 
     Returns:
       The transform; gradients, updates and parameters are float32 trees of one structure.
+
+    Raises:
+      ConfigError: `transform` returns something else; or it, or the init or the update of its result, raises an error.
     """
-    optimizer = spec.transform(schedule)
+    optimizer = _rule(spec, schedule)
     if spec.clip_norm is not None:
         optimizer = optax.chain(optax.clip_by_global_norm(spec.clip_norm), optimizer)
     if spec.groups:
         optimizer = optax.chain(optimizer, scale_groups(spec))
     return optax.with_extra_args_support(leave_out_frozen(optimizer, spec.freeze) if spec.freeze else optimizer)
+
+
+def _rule(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The transform of a spec, errors of which, as of a user's own code, name the field and the line."""
+    kind, field = type(spec), "config.optim"
+    with user_code(field, f"transform() of {spec.name}", kind):
+        rule = spec.transform(schedule)
+    if is_ours(kind):
+        return rule
+    if not (hasattr(rule, "init") and hasattr(rule, "update")):
+        raise ConfigError(
+            f"{field}: transform() of {spec.name} returned a {type(rule).__name__}; expected an optax.GradientTransformation"
+        )
+    inner = optax.with_extra_args_support(rule)
+
+    def init(params: Any) -> Any:
+        with user_code(field, f"the init of {spec.name}", kind):
+            state = inner.init(params)
+        for leaf in jax.tree.leaves(state):
+            if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+                raise ConfigError(f"{field}: {spec.name} has {leaf!r} in its state; expected arrays and numbers")
+        return state
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        with user_code(field, f"the update of {spec.name}", kind):
+            new_updates, new_state = inner.update(updates, state, params, **extra_args)
+        return new_updates, new_state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def check_common(spec: OptimizerSpec) -> None:

@@ -10,6 +10,7 @@ import optax
 from cifar_flax.config.registry import Registry
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.config.types import INT32_MAX
+from cifar_flax.config.user_code import place_of, user_code
 from cifar_flax.errors import ConfigError
 
 ONE_CYCLE_WARMUP = 0.3  # share of all steps, where the config names no warm-up; default of PyTorch and optax
@@ -52,15 +53,17 @@ def create_schedule(spec: OptimizerSpec, total_steps: int, steps_per_epoch: int)
       steps_per_epoch: converts the epochs of `warmup_epochs` and `boundaries` to steps.
 
     Raises:
-      ConfigError: there is no such schedule, it is no function of the step, or there are more steps than int32 counts.
+      ConfigError: there is no such schedule, it is no function of the step, a user's own raises an error, or there are more
+        steps than int32 counts.
     """
     _check_countable("train.epochs", total_steps)
     _check_countable("optim.warmup_epochs", spec.warmup_epochs * steps_per_epoch)
     _check_countable("optim.boundaries", max(spec.boundaries, default=0) * steps_per_epoch)
     factory = _factory(spec.schedule, "config.optim.schedule")
     warmup = 0 if factory.includes_warmup else round(spec.warmup_epochs * steps_per_epoch)
-    schedule = factory.build(spec, max(1, total_steps - warmup), steps_per_epoch)
-    _check_scalar(schedule, spec.schedule)
+    with user_code("config.optim.schedule", spec.schedule, factory.build):
+        schedule = factory.build(spec, max(1, total_steps - warmup), steps_per_epoch)
+        _check_scalar(schedule, spec.schedule)
     if not warmup:
         return schedule
     rise = optax.linear_schedule(spec.initial_fraction * spec.learning_rate, spec.learning_rate, warmup)
@@ -114,8 +117,12 @@ def _check_scalar(schedule: optax.Schedule, name: str) -> None:
         raise ConfigError(f"config.optim.schedule: {name} built {type(schedule).__name__}; {expected}")
     try:
         rate = jax.eval_shape(lambda step: jnp.asarray(schedule(step)), jax.ShapeDtypeStruct((), jnp.int32))
-    except jax.errors.ConcretizationTypeError:
-        raise ConfigError(f"config.optim.schedule: {name} branches on the step in Python; use jnp.where") from None
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as e:
+        place = f" ({place})" if (place := place_of(e)) else ""
+        raise ConfigError(
+            f"config.optim.schedule: {name} takes the step for a plain number{place}; use jnp functions, and jnp.where "
+            "for a branch"
+        ) from None
     if rate.shape or rate.dtype != jnp.float32:
         raise ConfigError(f"config.optim.schedule: {name} returns {rate.dtype}{list(rate.shape)}; {expected}")
 

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 from flax.traverse_util import flatten_dict, unflatten_dict
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -27,6 +26,7 @@ from cifar_flax.files.folder import parse_json
 from cifar_flax.files.redact import reason, visible
 from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
+from cifar_flax.optim.groups import is_kernel
 from cifar_flax.pretrained.trust import check_imports
 
 SUFFIX = ".safetensors"
@@ -134,7 +134,9 @@ def check_variables(network: Network, origin: str) -> None:
         for name, x in given.items():
             if jnp.issubdtype(x.dtype, jnp.floating) != jnp.issubdtype(wanted[name].dtype, jnp.floating):
                 raise ValueError(f"its {'/'.join(name)} is {wanted[name].dtype}, not {x.dtype}")
-    except (FlaxError, ValueError, TypeError, ZeroDivisionError) as e:
+    except UserError:
+        raise
+    except Exception as e:  # whatever a user's own network raises
         raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason(e)}") from None
 
 
@@ -187,7 +189,7 @@ def _tensors(variables: Variables, dtype: KernelDtype) -> dict[str, np.ndarray]:
     def stored(path: tuple[str, ...], x: Any) -> Any:
         if not jnp.issubdtype(x.dtype, jnp.floating):  # a count among the statistics
             return x.dtype
-        return kernels if path[0] == "params" and path[-1] != "bias" and np.ndim(x) > 1 else np.float32
+        return kernels if path[0] == "params" and is_kernel("/".join(path), np.shape(x)) else np.float32
 
     with np.errstate(over="ignore"):  # reported below
         tensors = {

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -172,7 +173,8 @@ class Checkpoints:
             progress = Progress.from_json(info["progress"])
         except (KeyError, TypeError) as e:
             raise UserError(f"checkpoint {step} in {self.directory} is of another version of cifar_flax ({e})") from None
-        return Restored(TrainState(**{name: value for item in items.values() for name, value in item.items()}), progress)
+        state = TrainState(**{name: value for item in items.values() for name, value in item.items()})
+        return Restored(jax.tree.map(_with_dtype_of, like, state), progress)
 
     def restore_variables(self, step: int, like: Variables, has_ema: bool) -> tuple[Variables, Variables]:
         """Reads the weights of one checkpoint; nothing of the optimizer is read, nor has to be built for it.
@@ -277,11 +279,30 @@ class Checkpoints:
 
 
 def _items(state: TrainState) -> dict[str, dict[str, Any]]:
-    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    """The fields of a state, item by item, with PRNG keys, which an optimizer may have, as their data."""
+    fields = {name: jax.tree.map(_without_keys, getattr(state, name)) for name in state.__dataclass_fields__}
     return {
         "model": {name: fields[name] for name in MODEL},
         "training": {name: value for name, value in fields.items() if name not in MODEL},
     }
+
+
+def _without_keys(x: Any) -> Any:
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    if isinstance(x, jax.Array):
+        return jax.random.key_data(x)
+    data = jax.eval_shape(jax.random.key_data, x)
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=x.sharding)
+
+
+def _with_dtype_of(like: Any, x: jax.Array) -> jax.Array:
+    """The array; the key that it is the data of, where `like` is a key."""
+    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return x
+    impl: list[Any] = []
+    jax.eval_shape(lambda key: impl.append(jax.random.key_impl(key)), like)  # which takes no shapes
+    return jax.random.wrap_key_data(x, impl=impl[0])
 
 
 def _copied_to_host(items: Any) -> Any:

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import logging
 
 from cifar_flax.augment.policy import create_augmentation
@@ -17,6 +18,8 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim.losses import create_loss
+from cifar_flax.runtime.devices import compute_dtype
+from cifar_flax.training.state import TrainState
 
 if TYPE_CHECKING:
     from cifar_flax.training.distillation import Teacher
@@ -75,6 +78,39 @@ def check_functions(config: Config, preprocessing: Preprocessing) -> None:
     if config.augment.custom:
         augment = create_augmentation(config.augment)
         jax.eval_shape(lambda *args: augment(jax.random.key(0), *args), images, logits, indices, epoch)
+
+
+def check_optimizer(config: Config, optimizer: optax.GradientTransformationExtraArgs, state: TrainState) -> None:
+    """Has an optimizer refuse now what its first updates would refuse.
+
+    Args:
+      config: of the run.
+      optimizer: built from it.
+      state: before the first update, as shapes and dtypes.
+
+    Raises:
+      ConfigError: an update raises an error, is no tree of the parameters' shapes, or changes the shapes of the state.
+    """
+    extra_args = {"compute_dtype": compute_dtype(config.train.dtype)}
+
+    def update(grads: Any, opt_state: Any, params: Any, value: jax.Array) -> Any:
+        return optimizer.update(grads, opt_state, params, value=value, **extra_args)
+
+    value = jax.ShapeDtypeStruct((), jnp.float32)
+    updates, opt_state = jax.eval_shape(update, state.params, state.opt_state, state.params, value)
+    name = config.optim.name
+    for what, before, after in (("updates", state.params, updates), ("a state", state.opt_state, opt_state)):
+        structure: Any = jax.tree.structure(before)
+        if structure != jax.tree.structure(after):
+            expected = "a tree like that of the parameters" if what == "updates" else "the tree that its init returns"
+            raise ConfigError(f"config.optim: the update of {name} returns {what} of another structure; expected {expected}")
+        for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+            if (old.shape, old.dtype) != (new.shape, new.dtype):
+                place = f" at {jax.tree_util.keystr(path)}" if path else ""
+                raise ConfigError(
+                    f"config.optim: the update of {name} returns {what} with {new.dtype}{list(new.shape)}{place}; expected "
+                    f"{old.dtype}{list(old.shape)}"
+                )
 
 
 def warn_of_one_class(train_set: Dataset, name: str) -> None:

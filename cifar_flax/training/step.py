@@ -85,7 +85,8 @@ class TrainStep:
         gradient = self._gradient_of(images, taught, weights, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
         dtype = compute_dtype(self.config.train.dtype)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, compute_dtype=dtype)
+        extra_args = {"compute_dtype": dtype, "value": losses.mean()}
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params, **extra_args)
         if state.learning_rate_scale is not None:
             updates = optax.tree.scale(state.learning_rate_scale, updates)
         params = optax.apply_updates(state.params, updates)

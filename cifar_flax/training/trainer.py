@@ -36,7 +36,7 @@ from cifar_flax.runtime.devices import (
     replicated,
 )
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.checks import check_batch_size, check_functions, check_square, warn_of_one_class
+from cifar_flax.training.checks import check_batch_size, check_functions, check_optimizer, check_square, warn_of_one_class
 from cifar_flax.training.chunks import Chunk, ChunkPlan, total_steps
 from cifar_flax.training.programs import Programs
 from cifar_flax.training.seed_layout import SeedLayout
@@ -90,7 +90,8 @@ class Trainer:
 
         Raises:
           UserError: the data or the package of a writer are missing; batch size and devices, images and network, or network
-            and the patterns of `config.optim`, do not go together; or the loss or a transform returns another shape.
+            and the patterns of `config.optim`, do not go together; or the loss, a transform or the optimizer raises an error or
+            returns another shape.
         """
         check_writers(config.log.writers)
         config = replace(config, data=with_absolute_path(config.data))
@@ -128,6 +129,7 @@ class Trainer:
         check_square(config, preprocessing.image_shape)
         check_patterns(config.optim, trainer.abstract_state.params)
         check_functions(config, preprocessing)
+        check_optimizer(config, trainer.optimizer, trainer.abstract_state)
         _ = trainer._teacher_variables  # before there are threads
         return trainer
 

@@ -125,6 +125,10 @@ def to_nothing(key, images):
     return None
 
 
+def misspelt(key, images):
+    return images.flop(1)
+
+
 def custom(*names, **options):
     return AugmentConfig(custom=tuple(name if name == "flip" else f"{__name__}:{name}" for name in names), **options)
 
@@ -168,6 +172,13 @@ def test_a_custom_transform_that_returns_no_images_is_refused_by_name(key, pictu
         ConfigError, match=rf"^config\.augment\.custom: .*:{name} returned {returned}, not float32\[8,28,36,3\]"
     ):
         augmented(custom(name), key, batch_of(pictures))
+
+
+def test_a_custom_transform_that_raises_is_named_with_its_place(key, pictures):
+    with pytest.raises(
+        ConfigError, match=r"^config\.augment\.custom: .*:misspelt raised AttributeError: .* \(test_policy\.py, line \d+\)"
+    ):
+        augmented(custom("misspelt"), key, batch_of(pictures))
 
 
 def test_an_unknown_custom_transform_is_refused_before_training():

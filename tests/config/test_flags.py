@@ -147,6 +147,102 @@ def test_specs_in_a_file_that_cannot_be_imported_are_refused(tmp_path, restored_
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'c.loss = "export:mine"',
+        'c.optim.schedule = "export:mine"',
+        'c.augment.custom = ("flip", "export:mine")',
+        'c.log.writers = ["export:mine"]',
+        'c.data.name = "export:mine"',
+    ],
+)
+def test_functions_in_a_file_that_cannot_be_imported_are_refused(tmp_path, restored_modules, monkeypatch, line):
+    monkeypatch.setitem(sys.modules, "export", sys.modules["json"])
+    body = f"def get_config():\n    c = Config()\n    {line}\n    return c\n"
+    (tmp_path / "export.py").write_text(f"from cifar_flax import Config\ndef mine(): ...\n{body}")
+    with pytest.raises(
+        UserError, match=r"export:mine cannot be imported from this file: .* another module called export, .*; rename"
+    ):
+        load_config(str(tmp_path / "export.py"))
+
+
+NETWORK = """
+from dataclasses import dataclass, field
+from cifar_flax import Config, ModelSpec
+
+@dataclass(frozen=True)
+class Part:
+    size: int = 3
+
+@dataclass(slots=True, kw_only=True)
+class Net(ModelSpec):
+    strides: list[int] = field(default_factory=list)
+    sizes: tuple[int, ...] | None = None
+    table: dict[str, float] = field(default_factory=dict)
+    part: Part = Part()
+    width: int = 1
+
+    def build(self, num_classes, dtype): ...
+
+@dataclass(slots=True, kw_only=True)
+class NoDefault(ModelSpec):
+    width: int
+
+    def build(self, num_classes, dtype): ...
+
+@dataclass(slots=True, kw_only=True)
+class Raising(ModelSpec):
+    def __post_init__(self):
+        raise RuntimeError("not today")
+
+    def build(self, num_classes, dtype): ...
+
+def get_config():
+    return Config(model=Net())
+"""
+
+
+@pytest.fixture
+def network(tmp_path, restored_modules):
+    (tmp_path / "own_net.py").write_text(NETWORK)
+    return f"--config={tmp_path / 'own_net.py'}"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("strides=[3,4]", [3, 4]),
+        ("strides=(3, 4)", [3, 4]),
+        ("sizes=(1,2)", (1, 2)),
+        ("sizes=none", None),
+        ("table={'a':1}", {"a": 1.0}),
+    ],
+)
+def test_lists_dicts_and_tuples_of_a_users_network_are_read_in_pythons_form(network, override, expected):
+    value = getattr(experiment(network, f"--config.model.{override}").config.model, override.partition("=")[0])
+    assert value == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("strides=[3,'x']", "config.model.strides[1]: should be a valid integer, not 'x'"),
+        ("strides=[3", "config.model.strides: should be a valid array, not '[3'"),
+        ("table={'a':'b'}", "config.model.table.a: should be a valid number, not 'b'"),
+        ("width=(1,2)", "config.model.width: should be a valid integer, not [1, 2]"),
+        ("part.size=4", "config.model.part.size: Part is a frozen dataclass, which no flag changes; leave out frozen=True"),
+        (
+            "name=own_net:NoDefault",
+            "config.model.name: own_net:NoDefault has no default for width; give it one, or set it in a config file",
+        ),
+        ("name=own_net:Raising", "config.model.name: own_net:Raising raised RuntimeError: not today (own_net.py, line 28)"),
+    ],
+)
+def test_a_value_that_a_users_network_cannot_take_costs_a_line(network, capsys, override, line):
+    assert refusal(capsys, network, f"--config.model.{override}") == line
+
+
 def test_specs_in_a_file_in_a_run_directory_are_refused_with_the_reason(tmp_path, restored_modules):
     write_config(Config(), tmp_path / "config.json")
     (tmp_path / "mixer_of_run.py").write_text(MIXER)

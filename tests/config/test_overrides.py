@@ -101,7 +101,7 @@ def test_a_variant_that_there_is_not_costs_a_line(variant):
         ("optim.b2", "0.9999999999", "config.optim.b2: 0.9999999999 is 1 in float32"),
         ("optim.learning_rate", "1e39", "config.optim.learning_rate: 1e+39 is infinite in float32"),
         ("model.blocks[0].features[0]", "8", "entries are not set one by one; give all of config.model.blocks[0].features"),
-        ("model.blocks[0].kernel_sizes", "(1j,)", "config.model.blocks[0].kernel_sizes[0]: should be a valid integer"),
+        ("model.blocks[0].kernel_sizes", "(1j,)", "config.model.blocks[0].kernel_sizes[0]: a config keeps text, numbers, "),
         ("data.name", "folder:\udcff", "config.data.name: should be text in UTF-8, not 'folder:\\udcff'"),
         ("augment.rand_augment_layers", "2147483648", "should be less than or equal to 8"),
         ("model.blocks[0].pool", "1000", "should be less than or equal to 32"),

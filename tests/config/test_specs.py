@@ -36,6 +36,7 @@ class Mine(ModelSpec):
     def check(self):
         if self.depth == 13:
             raise ConfigError("depth: 13 is bad luck")
+        assert self.depth != 14, "14 is, too"
 
 @dataclass
 class Rule(OptimizerSpec):
@@ -93,6 +94,7 @@ def test_specs_of_a_user_survive_the_way_through_json(mine, tmp_path):
     [
         ({"depth": 0}, "config.model.depth: should be greater than or equal to 1, not 0"),
         ({"depth": 13}, "config.model.depth: 13 is bad luck"),
+        ({"depth": 14}, "config.model: check() of mine_with_specs:Mine raised AssertionError: 14 is, too"),
         ({"parts": [{"size": 1}, {"size": 0}]}, "config.model.parts[1].size: should be greater than or equal to 1, not 0"),
         ({"dpeth": 1}, "config.model.dpeth: no such field"),
         ({"backbone": {"type": "cifar_flax.models.resnet:ResNet", "stem": 0}}, "config.model.backbone.stem: should be greater"),

@@ -146,3 +146,13 @@ def test_features_of_a_last_layer_within_a_scan_are_refused_in_a_line():
     features = make_features(Scan(), PREPROCESSING, jnp.dtype("float32"), mesh)
     with pytest.raises(UserError, match=r"^no features: the last layer, blocks/Dense_0, is within a scan "):
         predict(features, variables, IMAGES, 10, mesh)
+
+
+def test_features_of_a_network_whose_only_layer_flax_calls_otherwise_are_refused_in_a_line():
+    def forward(self, x, train):
+        return x.mean((1, 2)) @ self.param("kernel", nn.initializers.lecun_normal(), (3, 4))
+
+    model = type("Renamed", (nn.Module,), {"__call__": nn.compact(forward)})()
+    mesh, variables = data_parallel_mesh(), model.init(jax.random.key(0), jnp.zeros((1, 6, 5, 3)), train=False)
+    with pytest.raises(UserError, match=r"^no features: the last layer, Renamed, is within a scan or the like"):
+        predict(make_features(model, PREPROCESSING, jnp.dtype("float32"), mesh), variables, IMAGES, 10, mesh)

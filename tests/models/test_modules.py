@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import Config, ModelSpec
 from cifar_flax.errors import ConfigError
-from cifar_flax.models import MODELS, check_module, create_model, initialize
+from cifar_flax.models import MODELS, check_module, check_sizes, create_model, initialize
 
 SHAPE = (8, 8, 3)
 
@@ -23,6 +23,19 @@ class Good(nn.Module):
         x = nn.BatchNorm(use_running_average=not train)(nn.Conv(4, (3, 3))(x))
         x = nn.Dropout(0.5, deterministic=not train)(x.mean((1, 2)))
         return nn.Dense(10)(x)
+
+
+class Raising(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        assert x.shape[1] % 5 == 0, "H must be a multiple of 5"
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+class Misspelt(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dense(10)(x.meen((1, 2)))
 
 
 class WithoutTrain(nn.Module):
@@ -105,6 +118,11 @@ def test_the_networks_here_keep_the_contract(name):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
+        (
+            Raising(),
+            "test_modules:Raising raised AssertionError: H must be a multiple of 5 (test_modules.py, line ",
+        ),
+        (Misspelt(), "test_modules:Misspelt raised AttributeError: "),
         (WithoutTrain(), "unexpected keyword argument 'train'; help(cifar_flax.ModelSpec) says how a module is called"),
         (OtherWidth(), "returns float32 [2, 11] for 2 images with train=False; expected logits, float32 [2, 10]"),
         (HalfLogits(), "returns bfloat16 [2, 10] for 2 images with train=False; expected logits, float32 [2, 10]"),
@@ -123,6 +141,31 @@ def test_a_module_that_breaks_the_contract_costs_a_line(module, message):
     assert str(error.value).startswith("config.model: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_another_size_that_a_network_does_not_take_is_refused_by_its_field():
+    class OnlyEight(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            assert x.shape[1] == 8, "a map of 8x8 expected"
+            return nn.Dense(10)(x.mean((1, 2)))
+
+    with pytest.raises(ConfigError) as error:
+        check_sizes(OnlyEight(), SHAPE, {"config.train.resolutions[0].size": 4})
+    assert str(error.value).startswith("config.train.resolutions[0].size: this network cannot take 4x4 images: ")
+    assert "a map of 8x8 expected (test_modules.py, line " in str(error.value)
+
+
+def test_an_error_of_build_is_a_line_with_its_place():
+    @dataclass(slots=True)
+    class Broken(ModelSpec):
+        def build(self, num_classes: int, dtype: Any):
+            return {}["width"]
+
+    with pytest.raises(
+        ConfigError, match=r"^config\.model: build\(\) of .*Broken raised KeyError: 'width' \(test_modules\.py, line"
+    ):
+        create_model(Broken(), 10)
 
 
 def test_build_has_to_return_a_module():

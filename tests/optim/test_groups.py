@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,6 +61,28 @@ def test_patterns_without_effect_and_a_network_all_frozen_are_refused(options, m
     with pytest.raises(UserError, match=message) as error:
         check_patterns(Adam(**options), START)
     assert "\n" not in str(error.value)
+
+
+ATTENTION = {
+    "attention": {
+        name: {"kernel": jnp.full((16, 2, 8), 0.5), "bias": jnp.full((2, 8), 0.5)} for name in ("query", "key", "value")
+    },
+    "tokens": jnp.full((1, 3, 16), 0.5),
+    "logits": {"kernel": jnp.full((16, 4), 0.5), "bias": jnp.full(4, 0.5)},
+}
+
+
+@pytest.mark.parametrize("spec", [SGD, AdamW, Lion, Muon])
+def test_biases_of_attention_do_not_decay_and_kernels_and_tokens_do(spec):
+    zeros = jax.tree.map(jnp.zeros_like, ATTENTION)
+    params = descend(spec(weight_decay=0.1), ATTENTION, [zeros])
+    for path, p in jax.tree_util.tree_leaves_with_path(params):
+        assert (p < 0.5).all() == ("bias" not in jax.tree_util.keystr(path)), path
+
+
+def test_a_weight_decay_of_biases_alone_is_refused_even_where_they_have_two_axes():
+    with pytest.raises(UserError, match=r"^config\.optim\.groups\[0\]\.weight_decay: 'attention/\*/bias' matches no kernel"):
+        check_patterns(AdamW(groups=(GroupConfig("attention/*/bias", weight_decay=0.1),)), ATTENTION)
 
 
 def test_muon_sgd_has_one_rate_for_all_convolutions():

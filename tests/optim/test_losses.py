@@ -25,6 +25,10 @@ def in_half_precision(logits, targets):
     return squared_error(logits, targets).astype(jnp.bfloat16)
 
 
+def misspelt(logits, targets):
+    return jax.nn.softmax(logits, axes=1)
+
+
 def config(loss="cross_entropy", smoothing=0.0):
     c = Config(loss=loss)
     c.optim.label_smoothing = smoothing
@@ -49,6 +53,13 @@ def test_a_users_own_loss_gets_smoothed_targets():
 def test_a_loss_that_is_not_one_number_an_example_is_refused_by_name(name, returned):
     with pytest.raises(ConfigError, match=rf"^config\.loss: {__name__}:{name} returned {returned}; expected .*float32\[6\]"):
         jax.jit(create_loss(config(f"{__name__}:{name}")))(LOGITS, TARGETS)
+
+
+def test_a_loss_that_raises_is_named_with_its_place():
+    with pytest.raises(
+        ConfigError, match=rf"^config\.loss: {__name__}:misspelt raised TypeError: .* \(test_losses\.py, line \d+\)"
+    ):
+        jax.jit(create_loss(config(f"{__name__}:misspelt")))(LOGITS, TARGETS)
 
 
 def test_an_unknown_loss_is_refused():

@@ -99,3 +99,19 @@ def test_muon_leaves_the_kernels_that_its_patterns_name_to_adam():
     expected = adam(start["readout"]["kernel"], [grad["readout"]["kernel"] for grad in grads])
     np.testing.assert_allclose(params["readout"]["kernel"], expected, rtol=1e-5, atol=1e-6)
     assert not np.allclose(params["conv"]["kernel"], adam(start["conv"]["kernel"], [g["conv"]["kernel"] for g in grads]))
+
+
+def test_muon_takes_projections_of_attention_for_matrices_of_their_inputs_and_outputs():
+    rng = np.random.default_rng(4)
+    start, grads = rng.normal(size=(16, 2, 8)), [rng.normal(size=(16, 2, 8)) for _ in range(3)]
+    for name in ("query", "key", "value"):
+        projection = descend(Muon(adam=()), {name: {"kernel": start}}, [{name: {"kernel": g}} for g in grads])
+        dense = descend(Muon(adam=()), {"kernel": start.reshape(16, 16)}, [{"kernel": g.reshape(16, 16)} for g in grads])
+        np.testing.assert_allclose(projection[name]["kernel"].reshape(16, 16), dense["kernel"], rtol=1e-5, atol=1e-6)
+
+
+def test_muon_leaves_the_biases_of_attention_to_adam():
+    rng = np.random.default_rng(5)
+    start, grads = rng.normal(size=(2, 8)), [rng.normal(size=(2, 8)) for _ in range(3)]
+    params = descend(Muon(adam=()), {"query": {"bias": start}}, [{"query": {"bias": g}} for g in grads])
+    np.testing.assert_allclose(params["query"]["bias"], adam(start, grads), rtol=1e-5, atol=1e-6)

@@ -100,6 +100,22 @@ def branching(spec, total_steps, steps_per_epoch):
     return lambda step: 0.1 if step < 10 else 0.01
 
 
+def of_math(spec, total_steps, steps_per_epoch):
+    return lambda step: 0.1 * math.cos(step)
+
+
+def of_numpy(spec, total_steps, steps_per_epoch):
+    return lambda step: 0.1 * np.cos(step)
+
+
+def unbuilt(spec, total_steps, steps_per_epoch):
+    return {}["peak"]
+
+
+def misspelt(spec, total_steps, steps_per_epoch):
+    return lambda step: 0.1 * jnp.cosine(step)
+
+
 every_hundred = ScheduleFactory(lambda spec, total, per_epoch: lambda step: 0.1 ** (step // 100), needs_horizon=False)
 
 
@@ -119,7 +135,17 @@ def test_a_users_own_schedule_needs_a_horizon_unless_it_says_otherwise():
     [
         ("frozen_rate", "frozen_rate built float; expected a function of the step"),
         ("rate_by_layer", r"rate_by_layer returns float32\[3\]; expected a function of the step"),
-        ("branching", "branching branches on the step in Python; use jnp.where"),
+        (
+            "branching",
+            r"branching takes the step for a plain number \(test_schedules\.py, line \d+\); use jnp functions, and jnp",
+        ),
+        ("of_math", r"of_math takes the step for a plain number \(test_schedules\.py, line \d+\); use jnp functions, and jnp"),
+        (
+            "of_numpy",
+            r"of_numpy takes the step for a plain number \(test_schedules\.py, line \d+\); use jnp functions, and jnp",
+        ),
+        ("unbuilt", r"unbuilt raised KeyError: 'peak' \(test_schedules\.py, line \d+\)$"),
+        ("misspelt", r"misspelt raised AttributeError: .* \(test_schedules\.py, line \d+\)$"),
         ("missing", "has no missing"),
     ],
 )

@@ -58,7 +58,7 @@ def call_layers(model: nn.Module, variables: Variables, images: jax.Array, dtype
         calls.clear()
         with nn.intercept_methods(record):
             _, state = model.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
-        return state["intermediates"]
+        return state.get("intermediates", {})
 
     captured = jax.device_get(compilation.jit(forward, dtype)(variables, images))
     layers, seen = [], Counter[Path]()

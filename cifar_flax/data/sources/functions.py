@@ -1,7 +1,6 @@
 """A data set that a user's function returns: `config.data.name = "my_mixer:digits"`."""
 
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cifar_flax.config.imports import import_object
+from cifar_flax.config.user_code import user_code
 from cifar_flax.data import cache
 from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
@@ -79,13 +79,8 @@ class FunctionSource:
     def _call(self) -> Any:
         if not callable(self._function):
             raise ConfigError(f"{FIELD}: {self.name} is a {type(self._function).__name__}, expected a function")
-        try:
+        with user_code(FIELD, f"{self.name}()", self._function):
             return self._function()
-        except UserError:
-            raise
-        except Exception as e:  # whatever a user's function raises
-            place = traceback.extract_tb(e.__traceback__)[-1]
-            raise self._error(f"raised {type(e).__name__}: {e} ({place.filename}, line {place.lineno})") from e
 
     def _converted(self, split: str, dataset: Dataset) -> Dataset:
         """The data set with int32 labels, tuples of names, and images of the size that the config asks for."""
@@ -94,20 +89,40 @@ class FunctionSource:
             _names(f"class_names of {split}", dataset.class_names),
             _names(f"coarse_names of {split}", dataset.coarse_names),
         )
-        if not isinstance(images, np.ndarray) or images.ndim != 4 or not images.size:
-            raise ValueError(f"images of {split} are {_describe(images)}, expected uint8 (N, H, W, 1 or 3), N at least 1")
-        labels = checked_labels(split, np.asarray(dataset.labels), len(images), len(names))
+        _check_images(split, images)
+        if not names:
+            raise ValueError(f"class_names of {split} are empty, expected the name of each class, in the order of the labels")
+        labels = np.asarray(dataset.labels)
+        if labels.dtype.kind in "OSTU":
+            raise ValueError(
+                f"labels of {split} are {_describe(labels)}, expected integers; "
+                "names, labels = np.unique(labels, return_inverse=True) numbers them"
+            )
+        labels = checked_labels(split, labels, len(images), len(names))
         coarse = dataset.coarse_labels
         if coarse is not None:
             coarse = checked_labels(f"{split}, coarse", np.asarray(coarse), len(images), len(coarse_names))
-        if images.dtype == np.uint8 and images.shape[-1] in (1, 3):  # check_splits refuses others
-            images = fit_all(images, self.image_size)
+        images = fit_all(images, self.image_size)
         return replace(
             dataset, images=images, labels=labels, class_names=names, coarse_labels=coarse, coarse_names=coarse_names
         )
 
     def _error(self, problem: str) -> ConfigError:
         return ConfigError(f"{FIELD}: {self.name}() {problem}")
+
+
+def _check_images(split: str, images: Any) -> None:
+    """Refuses what is no uint8 [N, H, W, 1 or 3] with N at least 1, and says what makes it one."""
+    hint = ""
+    if not isinstance(images, np.ndarray):
+        hint = "; np.asarray(images) makes an array of NumPy" if hasattr(images, "__array__") else ""
+    elif images.ndim == 4 and images.size and images.shape[-1] not in (1, 3) and images.shape[1] in (1, 3):
+        hint = "; images.transpose(0, 2, 3, 1) brings the channels last"
+    elif images.dtype.kind == "f":
+        hint = "; (255 * images).round().astype(np.uint8) converts values in [0, 1]"
+    elif images.dtype == np.uint8 and images.ndim == 4 and images.size and images.shape[-1] in (1, 3):
+        return
+    raise ValueError(f"images of {split} are {_describe(images)}, expected uint8 (N, H, W, 1 or 3), N at least 1{hint}")
 
 
 def _names(where: str, names: Any) -> tuple[str, ...]:

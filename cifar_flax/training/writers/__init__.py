@@ -26,7 +26,8 @@ TRIALS = "trials"  # folder of a search that holds its runs
 class Writer(Protocol):
     """Takes the metrics of a run. Steps are numbers of updates.
 
-    One that has something to resume by calls it `id`, a str attribute: the next process of the run finds it in `Session.id`.
+    One that has something to resume by calls it `id`, a str attribute: the next process of the run finds it in `Session.id`. It
+    is read once, after the writer has been made. All four methods are looked for then.
     One that would lose what it was given if it were killed before `close` has an attribute `buffered` that is True: it is then
     given that again.
     """

@@ -23,6 +23,7 @@ from cifar_flax.training.writers import FIELD, OpenWriter, Session
 
 FOLDER = "trackers"
 CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
+METHODS = ("scalars", "picture", "hyperparameters", "close")  # of a Writer
 STATE_SECONDS = 1.0  # of sending, after which it is noted how far it has come
 
 
@@ -37,7 +38,7 @@ class Sender:
         """Opens the writer, and begins with what it has missed.
 
         Raises:
-          UserError: it cannot start, or the record of what was sent is damaged.
+          UserError: it cannot start, has no text as its `id` or lacks a method, or the record of what was sent is damaged.
         """
         self._name, self._path = name, session.workdir / FOLDER / f"{name.replace(':', '.')}.json"
         session_id, self._sent = _read_state(self._path)
@@ -47,7 +48,8 @@ class Sender:
             raise
         except Exception as e:  # of any package, and of a user's own file
             raise UserError(f"{FIELD}: {name} cannot start: {named_reason(e)}") from e
-        self._id, self._buffered = getattr(self._writer, "id", ""), getattr(self._writer, "buffered", False)
+        _check_methods(name, self._writer)
+        self._id, self._buffered = _id_of(name, self._writer), getattr(self._writer, "buffered", False)
         make_folder(self._path.parent)
         self._write_state()
         self._failed = self._closing = False
@@ -135,6 +137,22 @@ class Sender:
 
     def _write_state(self) -> None:
         write_text(self._path, dumps_checksummed({"id": self._id, "sent": dict(sorted(self._sent.items()))}))
+
+
+def _check_methods(name: str, writer: Any) -> None:
+    if missing := [method for method in METHODS if not callable(getattr(writer, method, None))]:
+        raise UserError(
+            f"{FIELD}: {name} returned a {type(writer).__name__} without {', '.join(missing)}; expected an object with the "
+            f"methods {', '.join(METHODS)}"
+        )
+
+
+def _id_of(name: str, writer: Any) -> str:
+    """What the writer calls itself; "" where it has no id or None."""
+    session_id = getattr(writer, "id", None)
+    if session_id is not None and not isinstance(session_id, str):
+        raise UserError(f"{FIELD}: {name} has the id {session_id!r}; expected text, such as str({session_id!r})")
+    return session_id or ""
 
 
 def _read_state(path: Path) -> tuple[str, dict[str, int]]:

@@ -54,6 +54,14 @@ def test_layers_of_a_users_network_are_called():
     assert not np.array_equal(first, second)
 
 
+def test_a_network_of_which_flax_captures_nothing_has_no_layers():
+    def forward(self, x, train):
+        return x.mean((1, 2)) @ self.param("kernel", nn.initializers.lecun_normal(), (3, 4))
+
+    model, images = type("Renamed", (nn.Module,), {"__call__": nn.compact(forward)})(), jnp.ones((2, *SHAPE))
+    assert call_layers(model, initialize(model, jax.random.key(0), images), images, jnp.float32) == []
+
+
 def test_layers_with_submodules_are_no_leaves():
     parent, child, other = (Layer(path, np.zeros(0), 0) for path in (("stage",), ("stage", "conv"), ("logits",)))
     assert leaf_layers([parent, child, other]) == [child, other]

@@ -116,6 +116,23 @@ def test_equal_names_in_two_folders_have_two_entries(module, tmp_path, monkeypat
         ("{'train': part(0)}", "N at least 1"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 3)), np.zeros(3, int), ('a',))}", r"images of train are float64 \(3, 8, 8, 3\)"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 4), 'u1'), np.zeros(3, int), ('a',))}", r"expected uint8 \(N, H, W, 1 or 3\)"),
+        (
+            "{'train': Dataset(np.zeros((3, 8, 8, 3)), np.zeros(3, int), ('a',))}",
+            r"; \(255 \* images\)\.round\(\)\.astype\(np\.uint8\) ",
+        ),
+        (
+            "{'train': Dataset(np.zeros((3, 3, 8, 8), 'u1'), np.zeros(3, int), ('a',))}",
+            r"; images\.transpose\(0, 2, 3, 1\) brings",
+        ),
+        (
+            "{'train': Dataset(__import__('jax').numpy.zeros((3, 8, 8, 3)), np.zeros(3, int), ('a',))}",
+            r"are ArrayImpl, .*; np\.asarray\(images\) makes",
+        ),
+        (
+            "{'train': Dataset(np.zeros((3, 8, 8, 3), 'u1'), ['a', 'b', 'a'], ('a', 'b'))}",
+            r"expected integers; .* np\.unique\(labels, ",
+        ),
+        ("{'train': Dataset(np.zeros((3, 8, 8, 3), 'u1'), np.zeros(3, int), ())}", "class_names of train are empty, expected"),
         ("{'train': Dataset([[1]], np.zeros(1, int), ('a',))}", "images of train are list"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 3), 'u1'), np.zeros(3), ('a',))}", "labels are float64"),
         ("{'train': Dataset(np.zeros((3, 8, 8, 3), 'u1'), np.zeros(2, int), ('a',))}", r"expected integers \(3,\)"),

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,40 @@ def test_a_tracker_that_cannot_start_is_an_error_in_one_line_and_closes_the_othe
     with pytest.raises(UserError, match=r"^config\.log\.writers: my_tracker:broken cannot start: ZeroDivisionError"):
         open_writers(Session(tmp_path / "run", config, 0, 0))
     assert sent(tmp_path / "run") == [["open", ""], ["close"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("id = 17", r"my_tracker:Tracker has the id 17; expected text, such as str\(17\)$"),
+        ("id = Path('x')", r"my_tracker:Tracker has the id PosixPath\('x'\); expected text"),
+        (
+            "picture = None",
+            "my_tracker:Tracker returned a Tracker without picture; expected an object with the methods scalars, ",
+        ),
+        (
+            "__new__ = lambda cls, session: None",
+            "my_tracker:Tracker returned a NoneType without scalars, picture, hyperparameters",
+        ),
+    ],
+)
+def test_a_tracker_that_is_no_writer_is_refused_at_the_start(tmp_path, config, tracker, monkeypatch, code, message):
+    part = {"__init__": lambda self, session: None}
+    exec(code, {"Path": Path}, part)
+    monkeypatch.setattr(tracker, "Tracker", type("Tracker", (tracker.Tracker,), part))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match=rf"^config\.log\.writers: {message}"):
+        open_writers(Session(tmp_path / "run", config, 0, 0))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_tracker_without_an_id_of_its_own_can_say_none(tmp_path, config, tracker, monkeypatch):
+    monkeypatch.setattr(tracker.Tracker, "__init__", lambda self, session: None)
+    monkeypatch.setattr(tracker.Tracker, "id", None, raising=False)
+    monkeypatch.setattr(tracker.Tracker, "path", tmp_path / "run.sent", raising=False)
+    for _ in range(2):
+        (writer,) = open_writers(Session(tmp_path, config, 0, 0))
+        writer.close()
 
 
 def test_after_the_training_a_tracker_that_cannot_start_is_a_warning(tmp_path, config, tracker, monkeypatch, caplog):
