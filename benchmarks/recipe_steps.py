@@ -29,7 +29,6 @@ from cifar_flax.training.chunks import Chunk, ChunkPlan, total_epochs
 ROUNDS, REPEATS = 3, 3  # times that each program is timed, and dispatches each time
 _EXAMPLES = flags.DEFINE_integer("examples", 50_000, "training images, of which full batches are taken", lower_bound=1)
 _FIGURES = flags.DEFINE_string("figures", None, "file for the figures, as JSON; else they are printed")
-define_config_flag()
 
 
 def main() -> None:
@@ -69,4 +68,5 @@ def chunks_of(config: Config, steps_per_epoch: int, batch_bytes: int) -> Sequenc
 
 
 if __name__ == "__main__":
+    define_config_flag()
     app.run(main)

@@ -60,11 +60,14 @@ def test_help_of_each_verb_names_its_flags_in_80_columns(verb, tmp_path):
     assert "launch/" not in shown.stdout
 
 
-def test_configs_are_listed_with_all_their_variants_a_line_each():
+def test_configs_are_listed_with_all_their_variants_and_a_sentence_each():
     lines = cifar_flax("list").stdout.splitlines()
     config, found = "", set()
     for line in lines:
         assert len(line) <= 80
+        assert "..." not in line
+        if line.startswith(" " * 16):  # a sentence goes on
+            continue
         name, _, text = line.strip().partition(" ")
         assert len(text.split()) >= 3, line
         config = config if name.startswith(":") else name
