@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from cifar_flax.config import Balance, Config, DataSource
+from cifar_flax.config.user_code import is_ours
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
@@ -107,7 +108,8 @@ class Trainer:
             warn_of_one_class(train_set, config.data.name)
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
-        check_module(model, preprocessing.image_shape, preprocessing.num_classes)
+        if not is_ours(type(model)):  # ours are held to it by tests, and to trace one takes up to a second
+            check_module(model, preprocessing.image_shape, preprocessing.num_classes)
         schedule = create_schedule(config.optim, total_steps(config, steps_per_epoch), steps_per_epoch)
         trainer = cls(
             config=config,
@@ -129,7 +131,8 @@ class Trainer:
         check_square(config, preprocessing.image_shape)
         check_patterns(config.optim, trainer.abstract_state.params)
         check_functions(config, preprocessing)
-        check_optimizer(config, trainer.optimizer, trainer.abstract_state)
+        if not is_ours(type(config.optim)):
+            check_optimizer(config, trainer.optimizer, trainer.abstract_state)
         _ = trainer._teacher_variables  # before there are threads
         return trainer
 
