@@ -51,7 +51,7 @@ def read(
       image_size: pixels a side to resize to; None keeps the size of the images (pictures: 32).
       allow_unverified: accepts other rows under those two names.
       test_fraction: of each class of a set without a test split, as in `folders.read`; where it is None, of pictures in CLASS/
-        alone, which are divided without being asked for.
+        alone, which are divided without being asked for. Refused where there is a test split.
 
     Raises:
       UserError: the file is missing, damaged, not the data set that `name` says, or of an unknown kind.
@@ -71,8 +71,10 @@ def read(
     except ValueError as e:
         raise UserError(f"{path}: {e}") from None
     splits = _checked_name(path, name, splits, official, allow_unverified)
-    if test_fraction and splits.keys() == {"train"}:
-        splits = with_test_split(path, splits["train"], test_fraction)
+    if test_fraction:
+        if "test" in splits:
+            raise UserError(f"--test_fraction={test_fraction:g}: {path} has a test split of its own; leave it out")
+        splits |= with_test_split(path, splits["train"], test_fraction)
     warn_of_no_test_split(path, splits)
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
     return ImportResult(resized, source)
@@ -118,7 +120,8 @@ def _read_folder(
     if inner and not pictures_in(path):
         first = "unpack the zip file, then " if zip_file else ""
         raise UserError(f"{path}: has no pictures, but the archive {inner[0].name!a}; {first}import that with --archive=PATH")
-    return folders.read(path, image_size, TEST_FRACTION if test_fraction is None else test_fraction, zip_file)
+    # A fraction that is asked for is held out afterwards, of a set of any form.
+    return folders.read(path, image_size, TEST_FRACTION if test_fraction is None else 0.0, zip_file)
 
 
 def _checked_name(

@@ -15,7 +15,7 @@ from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.pictures.errors import DecoderUnavailable
 from cifar_flax.data.registry import load_dataset
-from cifar_flax.data.sources import unpacked
+from cifar_flax.data.sources import archives, unpacked
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError
 from cifar_flax.run import Run
@@ -295,3 +295,12 @@ def test_a_run_validates_with_the_pictures_that_were_given_for_it(tmp_path, monk
         run.dataset("validation")
     config.data.validation_fraction = 0.0
     assert training_splits(config.data)[1] is None
+
+
+def test_a_share_to_hold_out_is_refused_where_there_is_a_test_split(tmp_path):
+    folder = fill(tmp_path / "a", {"cat": 10, "dog": 10})
+    assert len(archives.read(folder, "mine", test_fraction=0.3).splits["test"]) == 6
+    for split in ("train", "test"):
+        fill(tmp_path / "b" / split, {"cat": 2, "dog": 2})
+    with pytest.raises(UserError, match=r"^--test_fraction=0\.3: \S+ has a test split of its own; leave it out$"):
+        archives.read(tmp_path / "b", "mine", test_fraction=0.3)
