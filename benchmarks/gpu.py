@@ -83,10 +83,10 @@ def _check_environment(results: dict[str, Any], path: Path) -> None:
     if not _DRY_RUN.value and now["backend"] == "cpu":
         raise UserError(f"JAX finds no GPU here, only {', '.join(now['devices'])}; to try all parts on a CPU: --dry_run")
     before = results.setdefault("environment", now)
-    if changed := [name for name in ("git_commit", "code", "devices") if before[name] != now[name]]:
+    if changed := [name for name in ("git_commit", "code", "devices") if before.get(name) != now[name]]:
         name = changed[0]
         raise UserError(
-            f"{path}: parts of it are of {name} {before[name]}, and now it is {now[name]}; give another folder by --output"
+            f"{path}: parts of it are of {name} {before.get(name)}, and now it is {now[name]}; give another folder by --output"
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 RERUN_HINT = "run the same command to go on"
-RAISE_OPEN_FILES = "raise the limit (ulimit -n 1024)"
+RAISE_OPEN_FILES = "raise the hard limit on open files (ulimit -Hn 4096, as root)"
 RERUN_WITHOUT_RESTART = "run the same command without --restart to go on"  # which would begin again once more
 
 

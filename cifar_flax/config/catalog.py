@@ -38,7 +38,7 @@ def _sentence(node: ast.Module | ast.FunctionDef) -> str:
 
 
 def _line(name: str, text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16).rstrip()
+    return textwrap.fill(text, WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16).rstrip() or name
 
 
 def describe_fields(config: Config) -> str:

@@ -135,7 +135,8 @@ def _own_part(config: Config, module: types.ModuleType, name: str) -> str:
     values = [config.loss, getattr(config.data, "name", ""), getattr(config.optim, "schedule", "")]
     for several in (getattr(config.augment, "custom", ()), getattr(config.log, "writers", ())):
         values += several if isinstance(several, list | tuple) else ()
-    return next((value for value in values if isinstance(value, str) and value.startswith(f"{name}:")), "")
+    own = (value for value in values if isinstance(value, str) and value.startswith(f"{name}:"))
+    return next((value for value in own if hasattr(module, value.partition(":")[2])), "")
 
 
 def _similar(name: str) -> str:

@@ -130,7 +130,10 @@ def validated(config: Config) -> Config:
 
 
 def _check_unchanged(before: Any, after: Any, path: str = "config") -> None:
-    """Refuses what JSON does not bring back; a list may become a tuple, and text an enum, as the fields are declared."""
+    """Refuses what JSON does not bring back.
+
+    A list may become a tuple, a tuple a list, text an enum, and a dict a dataclass, as the fields are declared.
+    """
     if dataclasses.is_dataclass(before):
         kind = type(before).__name__
         if type(before) is not type(after):
@@ -138,13 +141,13 @@ def _check_unchanged(before: Any, after: Any, path: str = "config") -> None:
                 f"{path}: a {kind} reads back from JSON as a {type(after).__name__}; declare the field with all its classes, "
                 f"and give each of them a field such as kind: Literal['{kind.lower()}'] = '{kind.lower()}'"
             )
-        for f in dataclasses.fields(before):
+        for f in _kept_fields(before):
             _check_unchanged(getattr(before, f.name), getattr(after, f.name), f"{path}.{f.name}")
     elif isinstance(before, list | tuple):
-        if isinstance(before, tuple) and isinstance(after, list):
-            raise ConfigError(f"{path}: a tuple reads back from JSON as a list; write a list, or declare the field a tuple")
         for i, (inner, read) in enumerate(zip(before, after, strict=True)):
             _check_unchanged(inner, read, f"{path}[{i}]")
+    elif isinstance(before, dict) and dataclasses.is_dataclass(after):
+        pass  # its fields, by name
     elif isinstance(before, dict) and before.keys() == after.keys():
         for name, inner in before.items():
             _check_unchanged(inner, after[name], f"{path}.{name}")

@@ -145,7 +145,7 @@ class OptimizerSpec(Spec):
     def transform(self, schedule: "optax.Schedule") -> "optax.GradientTransformation":
         """The transform from gradients to updates, without what is common to all: clipping, groups, freezing.
 
-        Its update is called with extra arguments, which a rule may take (see optax.GradientTransformationExtraArgs):
+        Its update is called with extra arguments, and ends in `**extra_args` (see optax.GradientTransformationExtraArgs):
         `compute_dtype`, of the network's matrix products, and `value`, the loss of the batch, float32 [], by which
         optax.contrib.reduce_on_plateau and optax.polyak_sgd go. A rule that evaluates the loss itself, as a line search does,
         cannot be used: there is no `value_fn`. Updates are added to the parameters, and have their shapes; the state keeps the
@@ -242,11 +242,12 @@ def swap_class(spec: S, name: str) -> S:
     new: type[S] = spec_class(base, name)
     if new is type(spec):
         return spec
-    field = f"config.{base._section}.name"
-    if required := [f.name for f in fields(cast(Any, new)) if f.init and f.default is MISSING and f.default_factory is MISSING]:
+    field, common = f"config.{base._section}.name", {f.name: getattr(spec, f.name) for f in fields(base)}
+    own = [f for f in fields(cast(Any, new)) if f.init and f.name not in common]
+    if required := [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]:
         raise ConfigError(f"{field}: {name} has no default for {', '.join(required)}; give it one, or set it in a config file")
     with user_code(field, name, new):
-        return new(**{f.name: getattr(spec, f.name) for f in fields(base)})
+        return new(**common)
 
 
 def from_json_object(base: type[S], values: Any) -> S:
@@ -262,8 +263,8 @@ def from_json_object(base: type[S], values: Any) -> S:
         cls = checked_class(base, import_object(path, "type"), path)
     except ConfigError as e:
         raise _invalid(str(e).partition(": ")[2], path, "type") from None
-    fields = json.dumps({name: value for name, value in values.items() if name != "type"})
-    return _adapter(cast(Any, cls)).validate_json(fields)
+    text = json.dumps({name: value for name, value in values.items() if name != "type"})
+    return _adapter(cast(Any, cls)).validate_json(text)
 
 
 @functools.cache

@@ -128,6 +128,6 @@ class DataSource(enum.StrEnum):
 class Dtype(enum.StrEnum):
     """Compute dtype: that of activations and gradients."""
 
-    AUTO = "auto"  # bfloat16 where the hardware multiplies it fast, as `runtime.compilation` knows; else float32
+    AUTO = "auto"  # bfloat16 where the hardware multiplies it fast, docs/performance.md says which; else float32
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -39,7 +39,7 @@ def user_code(field: str, name: str, part: Any) -> Iterator[None]:
 
 
 def raised(name: str, error: BaseException) -> str:
-    """What a user's part raised, and where: `parts:my_loss raised ValueError: no targets (parts.py, line 12)`."""
+    """An error of a user's part, and its place: `parts:my_loss raised ValueError: no targets (parts.py, line 12)`."""
     place = place_of(error)
     return f"{name} raised {named_reason(error)}{f' ({place})' if place else ''}"
 
@@ -52,7 +52,11 @@ def is_ours(part: Any) -> bool:
 def place_of(error: BaseException) -> str:
     """The innermost line of a user's own that an error went through: `parts.py, line 12`; "" where there is none."""
     frames = traceback.walk_tb(error.__traceback__)
-    own = [(frame, line) for frame, line in frames if _package(frame.f_globals.get("__name__")) not in LIBRARIES]
+    own = [
+        (frame, line)
+        for frame, line in frames
+        if _package(frame.f_globals.get("__name__")) not in LIBRARIES and "-packages" not in frame.f_code.co_filename
+    ]
     return f"{Path(own[-1][0].f_code.co_filename).name}, line {own[-1][1]}" if own else ""
 
 

@@ -134,7 +134,9 @@ def check_variables(network: Network, origin: str) -> None:
         for name, x in given.items():
             if jnp.issubdtype(x.dtype, jnp.floating) != jnp.issubdtype(wanted[name].dtype, jnp.floating):
                 raise ValueError(f"its {'/'.join(name)} is {wanted[name].dtype}, not {x.dtype}")
-    except UserError:
+    except UserError as e:
+        raise UserError(f"{origin}: {e}") from None
+    except MemoryError:
         raise
     except Exception as e:  # whatever a user's own network raises
         raise UserError(f"{origin}: its weights do not fit the network that it describes: {reason(e)}") from None
@@ -208,7 +210,7 @@ def _check_dtypes(tensors: dict[str, np.ndarray]) -> None:
     """Refuses tensors that JAX would round or wrap, and those of complex numbers."""
     for name, x in tensors.items():
         if x.dtype not in EXACT and not (x.dtype.kind in "iu" and x.dtype.itemsize <= MAX_WHOLE):
-            raise UserError(f"{visible(name)} is {x.dtype}; expected float32, float16 or bfloat16; export it again")
+            raise UserError(f"{visible(name)} is {x.dtype}; expected float32, float16, bfloat16 or 32 bits of a whole number")
 
 
 def _variables(tensors: dict[str, np.ndarray]) -> Variables:

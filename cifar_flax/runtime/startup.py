@@ -72,7 +72,7 @@ def _allow_open_files() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Has stdin, stdout and stderr lead nowhere where the command was started without, as by `>&-`.
+    """Lets stdin, stdout and stderr lead nowhere where the command was started without, as by `>&-`.
 
     Python has None in their place then, and the next file that is opened would get what is printed in C.
     """

@@ -51,7 +51,8 @@ class Checkpoints:
     and `info` (JSON: the progress, and the SHA-256 of the two).
     """
 
-    def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False) -> None:
+    def __init__(self, workdir: Path, config: CheckpointConfig, read_only: bool = False, name: str = "run") -> None:
+        """Opens them, and makes their folder unless they are only read; `name` tells them from those of other seeds."""
         self.directory = Path(checkpoint_folder(workdir))
         self._workdir, self._read_only = self.directory.parent, read_only
         policies = checkpoint_managers.AnyPreservationPolicy(
@@ -61,7 +62,7 @@ class Checkpoints:
             ]
         )
         # Several seeds are saved at the same time, and those of several hosts' processes wait for each other by name.
-        together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=self._workdir.name)
+        together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
         self._options = ocp.CheckpointManagerOptions(
             best_fn=_selection,
             preservation_policy=policies,
@@ -268,7 +269,9 @@ class Checkpoints:
         """Called in the background with each checkpoint that is complete, before it gets its name; an error discards it."""
         if self._unverified is not None:
             (step, items), self._unverified = self._unverified, None
-            folder = next(path for path in self.directory.iterdir() if path.name.startswith(f"{step}."))
+            folder = next((path for path in self.directory.iterdir() if path.name.startswith(f"{step}.")), None)
+            if folder is None:
+                raise ValueError(f"the files of step {step} are gone")
             verify_written(folder, items)
 
     def _cannot_write(self, e: Exception) -> RunFailed:

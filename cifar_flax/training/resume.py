@@ -20,7 +20,8 @@ def restore_latest(runs: Sequence[Checkpoints], like: TrainState) -> list[Restor
       What each has at that step; [] where there is no step that all have.
 
     Raises:
-      UserError: there are such steps, and none is intact. Their checkpoints stay where they are.
+      UserError: there are such steps, and none is intact; or there are none, and some have checkpoints. Their checkpoints stay
+        where they are.
     """
     steps = sorted(set.intersection(*(set(run.steps()) for run in runs)), reverse=True)
     damaged: list[tuple[Checkpoints, int]] = []
@@ -41,6 +42,11 @@ def restore_latest(runs: Sequence[Checkpoints], like: TrainState) -> list[Restor
             for run, (_, progress) in zip(runs, restored, strict=True):
                 run.resume_after(step, progress)
             return restored
+    if not steps and any(run.steps() for run in runs):  # damaged ones were moved aside meanwhile
+        raise UserError(
+            "the seeds have no intact checkpoint of one step any more; --config.train.vmap_seeds=false trains them on, one "
+            "after another"
+        )
     if steps:
         where = runs[0].directory if len(runs) == 1 else "any of the seeds"
         raise UserError(f"no checkpoint in {where} is intact; --restart begins again and keeps what is there beside")

@@ -70,7 +70,7 @@ class Runs:
                 stack.enter_context(run_on_main_process(partial(open_run_dir, *of_run)) or contextlib.nullcontext())
                 check_shared(workdir / "environment.json")
                 run_on_main_process(partial(_record_teacher, workdir, trainer))
-                checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint))
+                checkpoints = stack.enter_context(Checkpoints(workdir, config.checkpoint, name=f"seed{seed}"))
                 self._runs.append(_Run(config, workdir, checkpoints, Progress.start(config)))
             self._stack = stack.pop_all()
 
@@ -166,6 +166,7 @@ class Runs:
                     single = self._trainer.layout.one(state, i)
                     check_weights(single, (), f"step {step} of {run.workdir}")
                     self._save(run, step, single)
+        self._end_if_diverged()
         self._follow_one_that_trains()
 
     def wait(self) -> None:
@@ -236,6 +237,12 @@ class Runs:
                 raise
             logging.error("%s", e)
 
+    def _end_if_diverged(self) -> None:
+        """Raises where nothing is left to train, and a run has diverged; what others have saved is on disk then."""
+        if self.done and any(run.diverged for run in self._runs):
+            self.wait()
+            self._raise_if_diverged()
+
     def _raise_if_diverged(self) -> None:
         if seeds := {run.workdir: run.diverged for run in self._runs if run.diverged}:
             error = Diverged(next(iter(seeds.values())))
@@ -287,8 +294,7 @@ class Runs:
             if run.training and run.logger is not None:
                 with self._leaving_diverged(run):
                     run.logger.steps(chunk.first, values[:, i], run.progress.learning_rate_scale, self.timer)
-        if self.done:
-            self._raise_if_diverged()
+        self._end_if_diverged()
         self._follow_one_that_trains()
         self._console.step(chunk.end, values[-1, self._runs.index(self._shown)].tolist(), self.timer)
 

@@ -90,7 +90,7 @@ def _train_vmapped(
     try:
         _train(runs, runs, (), interrupt, restart, profile, layers)
     except Diverged as e:
-        return e.seeds
+        return e.seeds or {runs[0].workdir: str(e)}
     return {}
 
 

@@ -108,7 +108,9 @@ class Trainer:
             warn_of_one_class(train_set, config.data.name)
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
-        if not is_ours(type(model)):  # ours are held to it by tests, and to trace one takes up to a second
+        if not (
+            is_ours(type(config.model)) and is_ours(type(model))
+        ):  # ours are held to it by tests, and to trace one takes up to a second
             check_module(model, preprocessing.image_shape, preprocessing.num_classes)
         schedule = create_schedule(config.optim, total_steps(config, steps_per_epoch), steps_per_epoch)
         trainer = cls(

@@ -205,7 +205,7 @@ def test_hosts_that_begin_with_other_weights_are_refused(start, whole, shared, t
         assert stderr.startswith(f"process 1 differs from process 0 in the weights of config.train.{field}; all train one run")
 
 
-def test_hosts_that_do_not_share_the_run_directory_are_refused(start, tmp_path, monkeypatch):
+def test_hosts_that_do_not_share_the_run_directory_are_refused(start, tmp_path):
     (tmp_path / "second").mkdir()
     (first_code, first), (second_code, second) = ended(start(second_in=tmp_path / "second"))
     assert (first_code, second_code) == (2, 2)

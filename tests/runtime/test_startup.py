@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from cifar_flax.errors import RAISE_OPEN_FILES
 from cifar_flax.runtime.startup import MODE, SETTING, tunables
 from tests.conftest import ROOT
 
@@ -85,7 +86,7 @@ def test_few_open_files_are_raised_as_far_as_the_system_allows(limits, expected)
 
 def test_too_few_open_files_for_any_command_are_said_at_the_start():
     done = with_open_files("-n 16", "print('begun')")
-    line = "this process may open only 16 files, expected at least 64; raise the limit (ulimit -n 1024)\n"
+    line = f"this process may open only 16 files, expected at least 64; {RAISE_OPEN_FILES}\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 

@@ -250,7 +250,7 @@ def test_of_too_many_open_files_the_line_says_how_more_are_allowed(tmp_path, mon
     checkpoints = Checkpoints(tmp_path, CheckpointConfig())
     checkpoints.save(4, state(4), progress(1))
     with pytest.raises(
-        RunFailed, match=r"open files .*; raise the limit \(ulimit -n 1024\) and run the same command to go on$"
+        RunFailed, match=r"open files .*; raise the hard limit on open files \(.*\) and run the same command to go on$"
     ):
         checkpoints.wait()
 

@@ -185,7 +185,7 @@ def test_a_rename_that_fails_costs_a_line(tiny_config, tmp_path, monkeypatch, ca
     assert end.value.code == (2 if code in (errno.EXDEV, errno.EROFS) else 1)
     assert f"{tmp_path}/run/config.json: " in line
     assert os.strerror(code) in line
-    assert ("raise the limit (ulimit -n 1024)" in line) == (code == errno.EMFILE)
+    assert ("raise the hard limit on open files" in line) == (code == errno.EMFILE)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -270,6 +271,26 @@ def test_of_seeds_in_one_program_the_others_train_on_when_one_diverges(config, t
     assert output.count("trained 1 epochs") == 3
     assert json.loads((tmp_path / "seeds.json").read_text())["diverged"] == ["seed3"]
     assert [len(values(tmp_path / name, "epoch", "epoch")) for name in SEEDS] == [0, 1, 1]
+
+
+def test_one_seed_in_a_program_of_its_own_that_diverges_is_no_success(config, tmp_path):
+    config.train.vmap_seeds, config.train.num_seeds, config.optim = True, 1, SGD(learning_rate=3e38)
+    with pytest.raises(Diverged, match=r"^1 of 1 seeds diverged; the first: the \w+ is not finite at step 2"):
+        train_seeds(config, tmp_path)
+
+
+def test_seeds_whose_common_checkpoints_are_damaged_do_not_begin_again(config, tmp_path):
+    config = short(config)
+    config.train.vmap_seeds, config.checkpoint.keep_latest = True, 1
+    train_seeds(config, tmp_path)
+    config.train.epochs = 2
+    for name, damaged in (("seed3", 9), ("seed4", None), ("seed5", None)):
+        shutil.copytree(tmp_path / name / "checkpoints" / "9", tmp_path / name / "checkpoints" / ("5" if damaged else "6"))
+    (tmp_path / "seed3" / "checkpoints" / "9" / "_CHECKPOINT_METADATA").write_text("[]")
+    before = (tmp_path / "seed4" / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match=r"no intact checkpoint of one step any more; --config\.train\.vmap_seeds=false"):
+        train_seeds(config, tmp_path)
+    assert (tmp_path / "seed4" / "metrics.jsonl").read_text() == before
 
 
 def test_seeds_in_one_program_that_all_diverge_end_at_once(config, tmp_path):

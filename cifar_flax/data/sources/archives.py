@@ -73,7 +73,9 @@ def read(
     splits = _checked_name(path, name, splits, official, allow_unverified)
     if test_fraction:
         if "test" in splits:
-            raise UserError(f"--test_fraction={test_fraction:g}: {path} has a test split of its own; leave it out")
+            raise UserError(
+                f"--test_fraction={test_fraction:g}: {path} has a test split, its own or its validation pictures; leave it out"
+            )
         splits |= with_test_split(path, splits["train"], test_fraction)
     warn_of_no_test_split(path, splits)
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}

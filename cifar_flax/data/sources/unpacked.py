@@ -1,5 +1,6 @@
 """A zip file of pictures, unpacked for as long as they are read."""
 
+import errno
 import shutil
 import tempfile
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from cifar_flax.data.dataset import warn_once
 from cifar_flax.errors import UserError
 from cifar_flax.files.redact import reason
+from cifar_flax.files.walk import is_shown
 
 MAX_MEMBERS = 5_000_000
 MAX_BYTES = 1 << 37  # of all members; what one of them unpacks to is limited by the size that its entry states
@@ -46,6 +48,8 @@ def unpacked(path: Path) -> Iterator[Path]:
         except UserError:
             raise
         except Exception as e:  # zipfile and the decompressors raise nearly anything
+            if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f"{path}: {tempfile.gettempdir()} is full; set TMPDIR to another disk") from None
             raise UserError(f"{path}: truncated, or not a zip file that can be read ({reason(e)})") from None
         try:
             yield root
@@ -59,7 +63,7 @@ def _extract(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, root
     try:
         archive.extract(member, root)
     except OSError as e:
-        if e.errno is None:  # not from the operating system
+        if e.errno in (None, errno.ENOSPC, errno.EDQUOT):  # not from the operating system, or about the disk
             raise
         raise UserError(f"{path}: {_shown(member)} cannot be unpacked ({e.strerror}); unpack it, and name the folder") from None
 
@@ -71,7 +75,7 @@ def _check_names(path: Path, members: list[zipfile.ZipInfo]) -> None:
         if (depth := len(parts) - 1) > DEEPEST:
             deep = f"lies {depth:,} folders deep, expected at most {DEEPEST}"
             raise UserError(f"{path}: {_shown(member)} {deep}; unpack it, and name the folder")
-        if not member.is_dir():
+        if not member.is_dir() and all(map(is_shown, parts)):
             if (name := "/".join(parts)) in files:
                 raise UserError(f"{path}: {_shown(member)} is in it twice; pack it anew")
             files.add(name)

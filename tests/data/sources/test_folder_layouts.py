@@ -302,5 +302,7 @@ def test_a_share_to_hold_out_is_refused_where_there_is_a_test_split(tmp_path):
     assert len(archives.read(folder, "mine", test_fraction=0.3).splits["test"]) == 6
     for split in ("train", "test"):
         fill(tmp_path / "b" / split, {"cat": 2, "dog": 2})
-    with pytest.raises(UserError, match=r"^--test_fraction=0\.3: \S+ has a test split of its own; leave it out$"):
+    with pytest.raises(
+        UserError, match=r"^--test_fraction=0\.3: \S+ has a test split, its own or its validation pictures; leave it out$"
+    ):
         archives.read(tmp_path / "b", "mine", test_fraction=0.3)

@@ -168,7 +168,9 @@ def test_a_part_becomes_the_test_split_where_there_is_none_and_one_is_asked_for(
     splits = archives.read(tmp_path / "a.npz", "mine", test_fraction=0.4).splits
     assert {name: len(data) for name, data in splits.items()} == {"train": 6, "test": 4}
     np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1] * 5, x_test=images, y_test=[0, 1] * 5)
-    with pytest.raises(UserError, match=r"^--test_fraction=0\.4: \S+a\.npz has a test split of its own; leave it out$"):
+    with pytest.raises(
+        UserError, match=r"^--test_fraction=0\.4: \S+a\.npz has a test split, its own or its validation pictures; leave it out$"
+    ):
         archives.read(tmp_path / "a.npz", "mine", test_fraction=0.4)
     assert len(archives.read(tmp_path / "a.npz", "mine", test_fraction=0).splits["train"]) == 10
 
