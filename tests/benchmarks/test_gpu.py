@@ -259,7 +259,7 @@ def test_a_dry_run_goes_through_all_parts_and_a_second_one_has_nothing_left(tmp_
     results = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
     assert set(results) == {*gpu.PARTS, "dry_run", "environment"}
     assert results["resume"]["bitwise_equal"]
-    assert [program["dispatches"] for program in results["recipe"]["programs"]] == [90]
+    assert [program["dispatches"] for program in results["recipe"]["programs"]] == [200]  # of 50,000 images
     assert results["tests"]["exit_code"] == 0
     assert len(results["seeds"]["vmapped"]["test_top1"]) == gpu_parts.DRY_SEEDS
     assert set(results["steps"]["seconds_per_step"]) == set(gpu_parts.DRY_NETWORKS)
