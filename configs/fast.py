@@ -10,9 +10,8 @@ batches half as large, and BatchNorm as in cifar10-airbench: without a scale, an
 
 Claim: 75.43 +- .21 % test top-1, n = 5, 21.7 +- .7 min on two AVX-512 cores (2026-11-25); `:sprint` 68.46 +- .27 %, n = 5,
 6.4 +- .3 min (2026-11-24); `:long` 78.34 %, n = 1, 72 min (2026-11-26); all on an idle machine, without 9 to 13 s of
-compilation. In bfloat16 on two shared AMX cores 75.43 +- .45 %, n = 3, in 11.1, 12.2 and 14.0 min, partly
-beside other work, and `:sprint` 68.65 +- .18 %,
-n = 2, 5.4 min (2026-11-27).
+compilation. In bfloat16 on two shared AMX cores 75.43 +- .45 %, n = 3, in 11.1, 12.2 and 14.0 min, partly beside other
+work, and `:sprint` 68.65 +- .18 %, n = 2, 5.4 min (2026-11-27).
 `:long` on 45,000 images, 77.45 %, n = 1 (2026-11-29), comes with the package as `pretrained:fast_long`.
 `:bundled` has 75.20 %, n = 1, 25 min beside other work (2026-11-24); its weights come with the package as
 `pretrained:fast`, and `:finetune` and `:head` begin with them. `:published` and `:taught` have not been run.

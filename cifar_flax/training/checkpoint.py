@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -24,6 +23,7 @@ from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
 from cifar_flax.training import checkpoint_files
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, this_process_alone, verify_written
+from cifar_flax.training.checkpoint_items import items_of, state_of
 from cifar_flax.training.checkpoint_path import checkpoint_folder
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.progress import Progress
@@ -32,7 +32,6 @@ from cifar_flax.training.write_queue import WriteQueue
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
 NOTHING = (-1, -1)  # saved yet: step and epochs done
-MODEL = ("params", "batch_stats", "ema")  # fields of the state that make up the item "model"; the others are "training"
 
 _begin_alone = threading.Lock()  # Orbax numbers saves by a global that the threads of another save's beginning would read
 
@@ -62,7 +61,7 @@ class Checkpoints:
             ]
         )
         # Several seeds are saved at the same time, and those of several hosts' processes wait for each other by name.
-        together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+        shared = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
         self._options = ocp.CheckpointManagerOptions(
             best_fn=_selection,
             preservation_policy=policies,
@@ -71,7 +70,7 @@ class Checkpoints:
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
-            multiprocessing_options=this_process_alone() if read_only else together,
+            multiprocessing_options=this_process_alone() if read_only else shared,
             async_options=None if read_only else ocp.AsyncOptions(post_finalization_callback=self._verify_first),
         )
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
@@ -109,10 +108,10 @@ class Checkpoints:
         self._queue.make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
         rest = progress, dict(scores or {})
         if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs
-            items = _items(state)
+            items = items_of(state)
             self._write(step, items, _copied_to_host(items) if is_main_process() else {}, *rest)
         else:
-            copy = jax.device_put(_items(state), may_alias=False)  # the next step overwrites the state itself
+            copy = jax.device_put(items_of(state), may_alias=False)  # the next step overwrites the state itself
             self._queue.submit(lambda: self._write(step, copy, jax.device_get(copy), *rest), _selection(scores or {}))
 
     def wait(self) -> None:
@@ -169,13 +168,12 @@ class Checkpoints:
         Raises:
           UserError: it is damaged.
         """
-        items, info = self._read(step, _items(like))
+        items, info = self._read(step, items_of(like))
         try:
             progress = Progress.from_json(info["progress"])
         except (KeyError, TypeError) as e:
             raise UserError(f"checkpoint {step} in {self.directory} is of another version of cifar_flax ({e})") from None
-        state = TrainState(**{name: value for item in items.values() for name, value in item.items()})
-        return Restored(jax.tree.map(_with_dtype_of, like, state), progress)
+        return Restored(state_of(items, like), progress)
 
     def restore_variables(self, step: int, like: Variables, has_ema: bool) -> tuple[Variables, Variables]:
         """Reads the weights of one checkpoint; nothing of the optimizer is read, nor has to be built for it.
@@ -279,33 +277,6 @@ class Checkpoints:
         rest = f"; checkpoint {kept[-1]} is intact" if kept else ""
         remedy = f"{RAISE_OPEN_FILES} and " if os.strerror(errno.EMFILE) in str(e) else ""  # which TensorStore quotes
         return RunFailed(f"cannot write a checkpoint in {self.directory}: {_reason(e)}{rest}; {remedy}{RERUN_HINT}")
-
-
-def _items(state: TrainState) -> dict[str, dict[str, Any]]:
-    """The fields of a state, item by item, with PRNG keys, which an optimizer may have, as their data."""
-    fields = {name: jax.tree.map(_without_keys, getattr(state, name)) for name in state.__dataclass_fields__}
-    return {
-        "model": {name: fields[name] for name in MODEL},
-        "training": {name: value for name, value in fields.items() if name not in MODEL},
-    }
-
-
-def _without_keys(x: Any) -> Any:
-    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return x
-    if isinstance(x, jax.Array):
-        return jax.random.key_data(x)
-    data = jax.eval_shape(jax.random.key_data, x)
-    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=x.sharding)
-
-
-def _with_dtype_of(like: Any, x: jax.Array) -> jax.Array:
-    """The array; the key that it is the data of, where `like` is a key."""
-    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return x
-    impl: list[Any] = []
-    jax.eval_shape(lambda key: impl.append(jax.random.key_impl(key)), like)  # which takes no shapes
-    return jax.random.wrap_key_data(x, impl=impl[0])
 
 
 def _copied_to_host(items: Any) -> Any:

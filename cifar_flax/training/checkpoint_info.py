@@ -22,7 +22,7 @@ def digest(tree: Any) -> str:
 
 
 def this_process_alone() -> ocp.options.MultiprocessingOptions:
-    """Has Orbax read without waiting for the other processes, which may read something else, or fail."""
+    """Makes Orbax read without waiting for the other processes, which may read something else, or fail."""
     return ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
 
 

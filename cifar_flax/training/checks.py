@@ -81,7 +81,7 @@ def check_functions(config: Config, preprocessing: Preprocessing) -> None:
 
 
 def check_optimizer(config: Config, optimizer: optax.GradientTransformationExtraArgs, state: TrainState) -> None:
-    """Has an optimizer refuse now what its first updates would refuse.
+    """Checks that an optimizer can make its first update, without computing anything.
 
     Args:
       config: of the run.

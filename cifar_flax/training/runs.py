@@ -163,7 +163,7 @@ class Runs:
         for i, run in enumerate(self._runs):
             if run.training:
                 with self._leaving_diverged(run):
-                    single = self._trainer.layout.one(state, i)
+                    single = self._trainer.layout.take_seed(state, i)
                     check_weights(single, (), f"step {step} of {run.workdir}")
                     self._save(run, step, single)
         self._end_if_diverged()
@@ -199,7 +199,7 @@ class Runs:
         for i, run in enumerate(self._runs):
             if ending[i]:
                 with self._leaving_diverged(run):
-                    self._end_epoch_of(i, step, self._trainer.layout.one(state, i), scores[i], seconds)
+                    self._end_epoch_of(i, step, self._trainer.layout.take_seed(state, i), scores[i], seconds)
         self._follow_one_that_trains()
         return state
 

@@ -88,7 +88,7 @@ class SeedLayout:
         """
         return states[0] if self.seeds == 1 else self._stack(*states)
 
-    def one(self, state: TrainState, i: int) -> TrainState:
+    def take_seed(self, state: TrainState, i: int) -> TrainState:
         """The state of one run, of those that `stack` was given; it lies on all devices."""
         return state if self.seeds == 1 else self._take(state, np.int32(i))
 

@@ -108,9 +108,8 @@ class Trainer:
             warn_of_one_class(train_set, config.data.name)
         dtype = compute_dtype(config.train.dtype)
         model = create_model(config.model, preprocessing.num_classes, dtype)
-        if not (
-            is_ours(type(config.model)) and is_ours(type(model))
-        ):  # ours are held to it by tests, and to trace one takes up to a second
+        # Our own are held to it by tests, and to trace one takes up to a second.
+        if not (is_ours(type(config.model)) and is_ours(type(model))):
             check_module(model, preprocessing.image_shape, preprocessing.num_classes)
         schedule = create_schedule(config.optim, total_steps(config, steps_per_epoch), steps_per_epoch)
         trainer = cls(
@@ -316,7 +315,7 @@ class Trainer:
             raw = {} if run.ema is None else {"validation_raw": scores(run.raw_variables)}
             return {"validation": scores(run.eval_variables), **raw}
 
-        return [both(self.layout.one(state, i)) if wanted is None or wanted[i] else {} for i in range(len(self.seeds))]
+        return [both(self.layout.take_seed(state, i)) if wanted is None or wanted[i] else {} for i in range(len(self.seeds))]
 
     @cached_property
     def _forward(self) -> Forward:
