@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -11,6 +13,7 @@ from cifar_flax.config import Config, ResolutionConfig
 EPOCH_DIGITS = 6  # of numbers of epochs and of steps that count: 0.1 * 3 * 10, a little above 3, is 3
 MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
 MAX_CHUNK_BYTES = 2**29  # of its images: where they are streamed, a device holds those of up to four chunks
+PROGRAM_COST = 1000  # of a program, in dispatches: one takes about a second to be traced and loaded, the other a millisecond
 
 
 class Chunk(NamedTuple):
@@ -49,8 +52,8 @@ def _begun(number: float) -> int:
 class ChunkPlan:
     """The division of steps into dispatches; chunks end with an epoch and with a resolution.
 
-    All have one length, but for single steps where another one would be needed: each length is a program to be compiled, for
-    seconds, and a dispatch takes a millisecond.
+    All have one length, but for single steps where another one would be needed. It is the length with which compiling the
+    programs and dispatching all chunks of the training take the least time.
     """
 
     def __init__(self, config: Config, steps_per_epoch: int, batch_bytes: int) -> None:
@@ -60,30 +63,31 @@ class ChunkPlan:
         self._resolutions = config.train.resolutions
         wanted = config.train.steps_per_dispatch
         automatic = 1 if jax.default_backend() == "cpu" else max(1, min(MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // batch_bytes))
-        self._length = _most_even(steps_per_epoch, automatic if wanted == "auto" else wanted)
+        longest = min(steps_per_epoch, automatic if wanted == "auto" else wanted)
+        self._length = min(range(longest, 0, -1), key=self._cost)
 
     def epoch(self, epoch: int, first: int) -> Iterator[Chunk]:
-        """Yields the chunks of an epoch, counted from 0, from update number `first` on, where a chunk has ended."""
+        """Yields the chunks of an epoch, counted from 0, from update number `first` on."""
         begin = epoch * self.steps_per_epoch
-        end = min(begin + self.steps_per_epoch, self.total_steps)
-        stops = sorted({*range(begin, end, self._length), *self._resolution_changes(), end})
-        for stop in stops:
-            if first < stop <= end:
-                length = self._length if stop - first == self._length else 1
-                for step in range(first, stop, length):
-                    yield Chunk(step, length, self.image_size(step))
-                first = stop
+        for start, end in self._segments:
+            if begin <= start < begin + self.steps_per_epoch:
+                step = max(start, first)
+                while step < end:
+                    whole = (step - start) % self._length == 0 and step + self._length <= end
+                    yield Chunk(step, self._length if whole else 1, self.image_size(step))
+                    step += self._length if whole else 1
 
     def programs(self, first: int) -> Sequence[tuple[int | None, int]]:
         """The (image_size, length) of all chunks from update number `first` on, each once, in the order of their first use."""
-        seen: dict[tuple[int | None, int], None] = {}
-        epochs = range(first // self.steps_per_epoch, math.ceil(self.total_steps / self.steps_per_epoch))
-        # All epochs without a change of resolution are alike, but for a last one that is cut off.
-        changes = {change // self.steps_per_epoch for change in self._resolution_changes()}
-        for epoch in sorted({*epochs[:2], *(e for c in changes for e in (c, c + 1) if e in epochs), *epochs[-1:]}):
-            for chunk in self.epoch(epoch, max(first, epoch * self.steps_per_epoch)):
-                seen[chunk.image_size, chunk.length] = None
-        return list(seen)
+        epoch = first // self.steps_per_epoch
+        begun = [(chunk.image_size, chunk.length) for chunk in self.epoch(epoch, first)]
+        rest = (
+            (self.image_size(start), length)
+            for start, end in self._segments
+            if start >= (epoch + 1) * self.steps_per_epoch
+            for length in _dispatches(end - start, self._length)
+        )
+        return list(dict.fromkeys([*begun, *rest]))
 
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch has ended after so many updates, be it cut off as the last."""
@@ -93,14 +97,26 @@ class ChunkPlan:
         """Pixels a side to train on after so many updates; None for the images' own."""
         return next((part.size for part in self._resolutions if step < self._end(part)), None)
 
-    def _resolution_changes(self) -> set[int]:
-        """The updates before which the resolution changes."""
-        return {self._end(part) for part in self._resolutions}
+    @cached_property
+    def _segments(self) -> Sequence[tuple[int, int]]:
+        """Updates made before and after steps of one epoch and one resolution, in their order."""
+        changes = {self._end(part) for part in self._resolutions}
+        return list(pairwise(sorted({*range(0, self.total_steps, self.steps_per_epoch), *changes, self.total_steps})))
+
+    def _cost(self, length: int) -> int:
+        """What chunks of this length cost over the whole training, in dispatches."""
+        programs, dispatches = set(), 0
+        for start, end in self._segments:
+            counts = _dispatches(end - start, length)
+            programs |= {(self.image_size(start), steps) for steps in counts}
+            dispatches += sum(counts.values())
+        return PROGRAM_COST * len(programs) + dispatches
 
     def _end(self, part: ResolutionConfig) -> int:
         return math.ceil(round(part.until * self.total_steps, EPOCH_DIGITS))
 
 
-def _most_even(steps: int, most: int) -> int:
-    """The length, up to `most`, of which an epoch takes the fewest dispatches, with one for each step that is left over."""
-    return min(range(min(steps, most), 0, -1), key=lambda length: steps // length + steps % length)
+def _dispatches(steps: int, length: int) -> dict[int, int]:
+    """The number of dispatches by their number of steps: those of `length`, and single ones for what is left over."""
+    whole, rest = divmod(steps, length)
+    return {**({length: whole} if whole else {}), **({1: rest} if rest else {})}

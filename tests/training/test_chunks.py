@@ -12,7 +12,7 @@ BATCH_BYTES = 512 * 32 * 32 * 3
 @pytest.fixture
 def config():
     config = Config()
-    config.train.epochs = 3
+    config.train.epochs = 3000  # in which two programs a resolution cost little
     config.train.steps_per_dispatch = 4
     return config
 
@@ -23,7 +23,7 @@ def lengths(config, epoch=0, first=None):
 
 
 def test_chunks_are_as_long_as_the_config_says_and_end_with_the_epoch(config):
-    assert lengths(config) == lengths(config, epoch=2) == [4, 4, 1, 1]
+    assert lengths(config) == lengths(config, epoch=2999) == [4, 4, 1, 1]
     config.train.steps_per_dispatch = 7
     assert lengths(config) == [5, 5]
     config.train.steps_per_dispatch = 1
@@ -40,18 +40,26 @@ def test_auto_is_one_step_a_dispatch_on_a_cpu(config):
 @pytest.mark.parametrize(
     ("steps", "most", "expected"), [(48, 32, 24), (97, 32, 32), (390, 32, 30), (390, 4, 4), (1, 32, 1), (31, 8, 6)]
 )
-def test_an_epoch_is_divided_into_the_fewest_dispatches(config, steps, most, expected):
-    config.train.steps_per_dispatch = most
+def test_a_long_training_is_divided_into_the_fewest_dispatches(config, steps, most, expected):
+    config.train.epochs, config.train.steps_per_dispatch = 100, most
     chunks = list(ChunkPlan(config, steps, BATCH_BYTES).epoch(0, 0))
     assert chunks[0].length == expected
     assert {chunk.length for chunk in chunks} <= {expected, 1}
     assert sum(chunk.length for chunk in chunks) == steps
 
 
-def test_the_published_speed_run_takes_six_programs_on_a_gpu(monkeypatch):
+@pytest.mark.parametrize("name", ["fast", "fast:published", "fast:long", "summit"])
+def test_short_trainings_take_one_program_a_resolution_on_an_accelerator(monkeypatch, name):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    config = load_config(name)
+    plan = ChunkPlan(config, 50_000 // config.train.batch_size, config.train.batch_size * 32 * 32 * 3)
+    assert [size for size, _ in plan.programs(0)] == [20, 24, None]
+
+
+def test_the_published_speed_run_makes_three_steps_a_dispatch_on_a_gpu(monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "gpu")
     plan = ChunkPlan(load_config("fast:published"), 50_000 // 1024, 1024 * 32 * 32 * 3)
-    assert plan.programs(0) == [(20, 24), (20, 1), (24, 1), (24, 24), (None, 1), (None, 24)]
+    assert plan.programs(0) == [(20, 3), (24, 3), (None, 3)]
 
 
 @pytest.mark.parametrize(("side", "longest"), [(32, 10), (224, 3), (1024, 1)])
@@ -66,8 +74,8 @@ def test_training_may_end_within_an_epoch(config):
     config.train.epochs = 2.65  # 26.5 updates: one begun counts
     plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
     assert plan.total_steps == 27
-    assert [chunk.length for chunk in plan.epoch(2, 20)] == [4, 1, 1, 1]
-    assert plan.programs(0) == [(None, 4), (None, 1)]
+    assert [chunk.length for chunk in plan.epoch(2, 20)] == [1] * 7
+    assert plan.programs(0) == [(None, 1)]
     assert [step for step in range(1, 28) if plan.ends_epoch(step)] == [10, 20, 27]
     config.train.epochs = 0.3  # not 4 steps, though .3 * 10 may be above 3
     assert ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES).total_steps == 3
@@ -87,12 +95,21 @@ def test_the_last_step_ends_the_last_epoch(config, whole, difference, steps_per_
 
 
 def test_chunks_end_where_images_grow(config):
+    config.train.resolutions = (ResolutionConfig(until=0.5005, size=16),)  # 15,015 of 30,000 updates
+    chunks = list(ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES).epoch(1501, 15_010))
+    assert [(chunk.first, chunk.length, chunk.image_size) for chunk in chunks] == [
+        (15_010, 4, 16),
+        (15_014, 1, 16),
+        (15_015, 4, None),
+        (15_019, 1, None),
+    ]
+
+
+def test_a_short_training_whose_images_grow_takes_one_program_a_resolution(config):
+    config.train.epochs, config.train.steps_per_dispatch = 3, 7
     config.train.resolutions = (ResolutionConfig(until=0.5, size=16),)  # 15 of 30 updates
     plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
-    chunks = [chunk for epoch in range(3) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)]
-    assert [chunk.length for chunk in chunks if chunk.image_size] == [4, 4, 1, 1, 4, 1]
-    assert [chunk.length for chunk in chunks if not chunk.image_size] == [1, 1, 1, 1, 1, 4, 4, 1, 1]
-    assert sum(chunk.length for chunk in chunks) == 30
+    assert plan.programs(0) == [(16, 5), (None, 5)]
 
 
 @pytest.mark.parametrize("percent", range(101))
@@ -111,13 +128,20 @@ def test_a_resumed_epoch_has_the_chunks_that_it_would_have_had(config, end):
     assert list(plan.epoch(0, end)) == [chunk for chunk in plan.epoch(0, 0) if chunk.first >= end]
 
 
+def test_an_epoch_resumed_within_a_chunk_joins_the_others_at_its_end(config):
+    plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
+    assert [(chunk.first, chunk.length) for chunk in plan.epoch(0, 3)] == [(3, 1), (4, 4), (8, 1), (9, 1)]
+    assert [(chunk.first, chunk.length) for chunk in plan.epoch(0, 5)] == [(step, 1) for step in range(5, 10)]
+    assert plan.programs(29_995) == [(None, 1)]
+
+
 @pytest.mark.parametrize("longest", [1, 4, 7])
 def test_all_programs_are_known_before_they_are_needed(config, longest):
     config.train.steps_per_dispatch = longest
-    config.train.resolutions = (ResolutionConfig(until=0.25, size=8), ResolutionConfig(until=0.5, size=16))
+    config.train.resolutions = (ResolutionConfig(until=0.2501, size=8), ResolutionConfig(until=0.5003, size=16))
     plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
     used = dict.fromkeys(
-        (chunk.image_size, chunk.length) for epoch in range(3) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)
+        (chunk.image_size, chunk.length) for epoch in range(3000) for chunk in plan.epoch(epoch, epoch * STEPS_PER_EPOCH)
     )
     assert plan.programs(0) == list(used)
-    assert set(plan.programs(20)) == {(None, length) for length in lengths(config, epoch=2)}
+    assert set(plan.programs(29_990)) == {(None, length) for length in lengths(config, epoch=2999)}
