@@ -1,6 +1,6 @@
 """Cost of augmentation: training steps without it, with flip, shift and rotation, and with RandAugment, timed in turns.
 
-    python benchmarks/augmentation_cost.py --config=configs/three_conv.py [--rounds=15] [--steps=5] [--json=FILE]
+    python benchmarks/augmentation_cost.py --config=configs/three_conv.py [--rounds=15] [--steps=5] [--figures=FILE]
 
 Steps include gradients and the optimizer, and run in one process on random images: the time of a step does not depend on the
 content of images.
@@ -32,7 +32,7 @@ from cifar_flax.training.run_environment import describe_environment
 define_config_flag()
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each variant", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 5, "steps per measurement", lower_bound=1)
-_JSON = flags.DEFINE_string("json", None, "file for the figures, such as benchmarks/results/augmentation_cost.json")
+_FIGURES = flags.DEFINE_string("figures", None, "file for the figures, such as benchmarks/results/augmentation_cost.json")
 
 VARIANTS = {
     "none": AugmentConfig(),
@@ -58,9 +58,9 @@ def main() -> None:
     ratios = {name: value / medians["none"] for name, value in medians.items()}
     for name, value in medians.items():
         print(f"{name:20} {value:8.1f} images/s   {ratios[name]:.3f} of none")
-    if _JSON.value:
+    if _FIGURES.value:
         figures = {"images_per_second": medians, "ratio": ratios, "environment": describe_environment()}
-        Path(_JSON.value).write_text(json.dumps(figures) + "\n")
+        Path(_FIGURES.value).write_text(json.dumps(figures) + "\n")
 
 
 if __name__ == "__main__":

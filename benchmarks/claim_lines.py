@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,7 +124,10 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def distances(recorded: Sequence[Line], measured: Sequence[Line]) -> str:
-    """Distances of the test top-1 of trainings from the recorded ones of the same command and dtype: a line each."""
+    """Distances of the test top-1 of trainings from the recorded ones of the same command and dtype: a line each.
+
+    They are in standard deviations of a seed, and in standard errors of the difference of the two means.
+    """
     groups: dict[tuple[str, str], list[float]] = {}
     for line in measured:
         if "test" in line:
@@ -139,7 +143,8 @@ def distances(recorded: Sequence[Line], measured: Sequence[Line]) -> str:
         if before:
             difference, sd = statistics.mean(values) - statistics.mean(before), statistics.stdev(before) if before[1:] else 0.0
             text += f"; recorded {spread(before)} %, n = {len(before)}: {difference:+.2f}"
-            text += f", which is {abs(difference) / sd:.1f} sd" if sd else ""
+            error = sd * math.sqrt(1 / len(values) + 1 / len(before))
+            text += f", which is {abs(difference) / sd:.1f} sd, {abs(difference) / error:.1f} standard errors" if sd else ""
         rows.append(text)
     return "\n".join(rows)
 

@@ -1,19 +1,14 @@
 """Time of a training of the list on this machine: by its like, by other trainings, or by a matrix product."""
 
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.claim_list import Claim, Search, Training, loaded
-from benchmarks.machine import with_checkout
+from benchmarks.machine import DESCRIBE, in_a_child
 from benchmarks.plan import layers_of, multiply_adds
 from cifar_flax.config import Config, Dtype
-from cifar_flax.errors import RunFailed
 
 TRAIN_IMAGES = {"shapes100": 25_000}  # else 50,000
 STARTUP_SECONDS = 20.0  # seconds until the first step, and for the scores
@@ -24,11 +19,9 @@ MATMUL_EFFICIENCY = 0.35
 ARITHMETIC = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
 PASSES = 3  # a step's multiply-adds in those of a forward pass
 
-_PROBE = """
-import json, time, jax, jax.numpy as jnp
-from cifar_flax.training.run_environment import describe_environment
-environment = describe_environment()
-x = jnp.ones((2048, 2048), jnp.bfloat16 if environment["fast_bfloat16"] else jnp.float32)
+_PRODUCT = """
+import time, jax, jax.numpy as jnp
+x = jnp.ones((2048, 2048), jnp.bfloat16 if figures["fast_bfloat16"] else jnp.float32)
 product = jax.jit(lambda x: x @ x)
 product(x).block_until_ready()
 seconds = []
@@ -36,21 +29,13 @@ for _ in range(5):
     begin = time.perf_counter()
     product(x).block_until_ready()
     seconds.append(time.perf_counter() - begin)
-print(json.dumps({**environment, "multiply_adds_a_second": 2048**3 / min(seconds)}))
+figures["multiply_adds_a_second"] = 2048**3 / min(seconds)
 """
 
 
 def this_machine() -> dict[str, Any]:
-    """`environment.json` of a run here, and multiply_adds_a_second of a matrix product; in a child, which frees the GPU.
-
-    Raises:
-      RunFailed: JAX does not start.
-    """
-    command = [sys.executable, "-c", _PROBE]
-    done = subprocess.run(command, env=with_checkout(os.environ), check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    """`environment.json` of a run here, and multiply_adds_a_second of a matrix product; raises as `in_a_child`."""
+    return in_a_child(DESCRIBE + _PRODUCT)
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
@@ -71,8 +56,10 @@ def dtype(config: Config, machine: Mapping[str, Any]) -> str:
 def estimate(claim: Claim, lines: Iterable[Mapping[str, Any]], machine: Mapping[str, Any]) -> tuple[float, str]:
     """Seconds of one seed of a training, or of a whole search, and what they are from."""
     config = loaded(claim)
+    held_out = 1 / claim.folds if isinstance(claim, Search) and claim.folds > 1 else config.data.validation_fraction
+    images = _images(config, held_out)
     # Not lines of runs beside others, or beside other work, which their notes say.
-    images, alone = _images(config), [line for line in lines if "test" in line and not {"at_once", "note"} & line.keys()]
+    alone = [line for line in lines if "test" in line and not {"at_once", "note"} & line.keys()]
     here = [line for line in alone if (hardware(line), line["dtype"]) == (hardware(machine), dtype(config, machine))]
     runs = claim.trials * claim.folds if isinstance(claim, Search) else 1
     if alike := [_seconds(line) / line["images"] for line in here if line["config"] == claim.config]:
@@ -93,10 +80,10 @@ def _seconds(line: Mapping[str, Any]) -> float:
     return max(0.5, float(line["seconds"]) - float(line.get("compilation") or 0))  # recorded in whole seconds
 
 
-def _images(config: Config) -> int:
-    """Images that a run trains on, all epochs together."""
+def _images(config: Config, held_out: float) -> int:
+    """Images that a run trains on, all epochs together, where a share of the training split is held out."""
     there = TRAIN_IMAGES.get(config.data.name, 50_000)
-    per_epoch = int(there * (1 - config.data.validation_fraction)) // config.train.batch_size * config.train.batch_size
+    per_epoch = int(there * (1 - held_out)) // config.train.batch_size * config.train.batch_size
     return int(per_epoch * config.train.epochs)
 
 

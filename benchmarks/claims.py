@@ -79,6 +79,8 @@ def main() -> None:
         return
     machine, claims = this_machine(), select(_ONLY.value)
     lines = read_lines(results())
+    if _AGAIN.value and lines:
+        print(f"{results()} has measurements of earlier calls, which count; remove {output()} to train those again")
     tasks = [task for task in _tasks(claims) if not _is_measured(task, lines, machine)]
     timed = [*lines, *(read_lines(RECORDED) if _AGAIN.value else ())]
     seconds = {claim.name: estimate(claim, timed, machine) for claim in claims}

@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import ROOT, Machine, with_checkout
+from benchmarks.machine import DESCRIBE, ROOT, Machine, in_a_child
 from benchmarks.timing import in_turns
 from benchmarks.tiny import shrink
 from benchmarks.workers import Worker
@@ -37,11 +35,6 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 TIMING_SECONDS = 60  # kept for timing while networks are compiled
 CODE = ("cifar_flax", "configs", "launch", "benchmarks")  # what is measured, and by what
 LATE = "not compiled in time"
-ENVIRONMENT = """
-import json
-from cifar_flax.training.run_environment import describe_environment
-print(json.dumps(describe_environment()))
-"""
 
 
 def commands(machine: Machine) -> Iterator[dict[str, Any]]:
@@ -247,16 +240,8 @@ def _parameters(workdir: Path) -> dict[str, np.ndarray]:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """Versions, commit, code and devices, by a process of its own: JAX would keep the device.
-
-    Raises:
-      RunFailed: JAX does not start.
-    """
-    command = [sys.executable, "-c", ENVIRONMENT]
-    done = subprocess.run(command, cwd=ROOT, env=with_checkout(os.environ), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "code": _checksum_of_code()}
+    """Versions, commit, code and devices; raises as `in_a_child`."""
+    return {**in_a_child(DESCRIBE), "code": _checksum_of_code()}
 
 
 def _checksum_of_code() -> str:

@@ -28,6 +28,23 @@ def with_checkout(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": path}
 
 
+DESCRIBE = "from cifar_flax.training.run_environment import describe_environment; figures = describe_environment()"
+
+
+def in_a_child(code: str) -> dict[str, Any]:
+    """The `figures` that Python code makes, in a process of its own, which frees the device when it ends.
+
+    Raises:
+      RunFailed: it failed, as where JAX does not start.
+    """
+    command = [sys.executable, "-c", f"{code}\nimport json; print(json.dumps(figures))"]
+    done = subprocess.run(command, cwd=ROOT, env=with_checkout(os.environ), check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RunFailed(f"JAX does not start: {done.stderr.strip().rpartition(chr(10))[2]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
 class Machine:
     """Runs commands of the checkout within a time, with a cache of compiled programs of its own.
 

@@ -6,6 +6,11 @@ A recipe with resolutions has programs for each, and for chunks and single steps
 turns on random images; the sum over their dispatches is what the training takes of the device, beside which its epochs stand.
 """
 
+from cifar_flax.runtime import startup
+
+if __name__ == "__main__":
+    startup.start(large_pages=True)  # before what takes long to import
+
 import collections
 import functools
 import json

@@ -36,7 +36,7 @@ def measured_rows(page: Path):
 
 ROWS = [
     pytest.param(row, id=f"{page.stem}-{next(iter(row.values()))[:60]}")
-    for page in (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "experiments.md")
+    for page in (ROOT / "README.md", ROOT / "docs" / "experiments.md")
     for row in measured_rows(page)
 ]
 
@@ -140,4 +140,4 @@ def test_a_row_has_its_lines_and_their_figures(row):
 
 
 def test_every_table_of_figures_is_read():
-    assert len(ROWS) >= 35
+    assert len(ROWS) >= 30
