@@ -109,7 +109,7 @@ class Run:
         """
         return load_as_trained(self.config.data, self.preprocessing, split, str(self.workdir))
 
-    def predict(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
+    def logits(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
         """The logits of a checkpoint, float32 [N, C], for a split or other images of the same shape; see `Network.logits`."""
         dataset = self.dataset(data) if isinstance(data, str) else data
         return self.network(which).logits(dataset.images, tta)

@@ -29,7 +29,7 @@ def _pictures(workdir: Path) -> Iterator[tuple[str, np.ndarray]]:
     if not run.config.data.validates:
         return
     dataset, names, coarse_of_fine = run.dataset("validation"), run.class_names, run.preprocessing.coarse_of_fine
-    logits = run.predict(dataset)
+    logits = run.logits(dataset)
     probs = probabilities(logits, run.calibration().temperature)
     matrix = confusion_matrix(predicted_classes(logits), dataset.labels, len(names))
     order = by_superclass(coarse_of_fine) if coarse_of_fine else np.arange(len(names))
