@@ -19,7 +19,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.files.redact import named_reason
 from cifar_flax.training.records import curves, read_records
-from cifar_flax.training.writers import FIELD, OpenWriter, Session
+from cifar_flax.training.writers.session import FIELD, OpenWriter, Session
 
 FOLDER = "trackers"
 CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
