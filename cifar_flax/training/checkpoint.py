@@ -4,7 +4,6 @@ import errno
 import math
 import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,6 @@ from cifar_flax.training import checkpoint_files
 from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, this_process_alone, verify_written
 from cifar_flax.training.checkpoint_items import items_of, state_of
 from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.write_queue import WriteQueue
@@ -76,17 +74,7 @@ class Checkpoints:
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
         self._queue = WriteQueue(config.keep_latest)
-        self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
-        self._saved_at = time.monotonic()
         self._saved, self._wrote_none = NOTHING, True
-
-    def due_by_step(self, chunk: Chunk) -> bool:
-        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
-        return self._every_steps is not None and chunk.end // self._every_steps > chunk.first // self._every_steps
-
-    def due_by_time(self) -> bool:
-        """Whether `every_minutes` have passed since the last save, by this process' clock."""
-        return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Copies `state` on its devices and returns; a thread fetches and writes the copy, and reads the first one back.
@@ -104,7 +92,7 @@ class Checkpoints:
         """
         if self._saved == (step, progress.epochs_done):
             return
-        self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
+        self._saved = step, progress.epochs_done
         self._queue.make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
         rest = progress, dict(scores or {})
         if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs

@@ -136,8 +136,8 @@ def fit(
                     state, metrics = profiler.call(chunk, partial(trainer.step, state, chunk, batches, check))
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
-                    save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
-                    if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(chunk)):
+                    save = consensus(step, state, interrupt, runs.save_due_by_time(), runs.timer.steps_per_second)
+                    if not trainer.plan.ends_epoch(step) and (save or trainer.plan.save_due_by_step(chunk)):
                         runs.save(step, state)
                 runs.flush()
                 state = runs.end_epoch(step, state, scores := _evaluate(trainer, state, interrupt, runs.training))

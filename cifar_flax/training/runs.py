@@ -63,6 +63,7 @@ class Runs:
         self._trainer, self._stack = trainer, contextlib.ExitStack()
         self._in_flight: deque[tuple[Chunk, jax.Array]] = deque()
         self._runs: list[_Run] = []
+        self._saved_at = time.monotonic()
         with contextlib.ExitStack() as stack:
             for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
                 config = replace(trainer.config, seed=seed)
@@ -149,13 +150,9 @@ class Runs:
         while self._in_flight:
             self._log_oldest()
 
-    def due_by_step(self, chunk: Chunk) -> bool:
-        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
-        return self._shown.checkpoints.due_by_step(chunk)
-
-    def due_by_time(self) -> bool:
+    def save_due_by_time(self) -> bool:
         """Whether `checkpoint.every_minutes` have passed since the last save, by this process' clock."""
-        return self._shown.checkpoints.due_by_time()
+        return time.monotonic() - self._saved_at >= self._trainer.config.checkpoint.every_minutes * 60
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving each run within an epoch; raises as `Checkpoints.save` and `log_steps`."""
@@ -276,6 +273,7 @@ class Runs:
         """Starts saving a run, whose records until then are on the disk."""
         if run.logger is not None:
             run.logger.sync()
+        self._saved_at = time.monotonic()
         run.checkpoints.save(step, state, run.progress, *scores)
 
     def _with_learning_rates(self, state: TrainState) -> TrainState:
