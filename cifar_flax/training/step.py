@@ -20,7 +20,7 @@ from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.losses import create_loss, example_weights
 from cifar_flax.optim.norms import tree_norm
 from cifar_flax.runtime.devices import compute_dtype
-from cifar_flax.training.state import TrainState, run_key
+from cifar_flax.training.state import TrainState
 
 if TYPE_CHECKING:
     from cifar_flax.training.distillation import Teacher
@@ -78,7 +78,7 @@ class TrainStep:
         Returns:
           The state after the update, and metrics float32 [len(METRICS)].
         """
-        key = jax.random.fold_in(run_key(state.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         images, targets, taught = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
         weights = None if self.class_weights is None else example_weights(targets, self.class_weights)

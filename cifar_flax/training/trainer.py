@@ -333,12 +333,12 @@ class Trainer:
         if self.config.data.class_weights is Balance.BALANCED:
             weights = balanced_weights(self.train_set.labels, self.preprocessing.num_classes)
         args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size, weights
-        source, layout, one_step = self.source, self.layout, TrainStep(*args, self.teacher)
+        source, layout, step_of_run = self.source, self.layout, TrainStep(*args, self.teacher)
+        step_of_all = jax.vmap(step_of_run, in_axes=(0, 0, None)) if layout.seeds > 1 else step_of_run
 
         def step(state: TrainState, device_constants: Any, chunk_data: Any) -> tuple[TrainState, jax.Array]:
             resident, teacher_variables = device_constants
-            steps = layout.over_seeds(lambda state, batch: one_step(state, batch, teacher_variables))
-            return cast(tuple[TrainState, jax.Array], steps(state, source.batch(resident, chunk_data)))
+            return step_of_all(state, source.batch(resident, chunk_data), teacher_variables)
 
         def train_step(state: TrainState, device_constants: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
             if length == 1:
@@ -350,7 +350,7 @@ class Trainer:
             train_step,
             self.dtype,
             in_shardings=(layout.state, layout.replicated, layout.chunk),
-            out_shardings=(layout.state, layout.metrics),
+            out_shardings=(layout.state, layout.replicated),
             donate_argnums=0,
         )
         shapes = source.shapes(layout.shape(self.config.train.batch_size))

@@ -61,7 +61,7 @@ def init_from_run(
     if jax.process_count() > 1:
         check_same_on_all_hosts({"the weights of config.train.init_from": digest(network.variables)})
     source_variables = flatten_dict(dict(network.variables))
-    target = _flat(states[0])
+    target = flatten_dict(dict(states[0].raw_variables))
     matching = {
         path: jnp.asarray(x, target[path].dtype)
         for path, x in source_variables.items()
@@ -101,14 +101,10 @@ def _check_frozen(config: Config, target: Mapping[tuple[str, ...], Any], taken: 
             )
 
 
-def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:
-    return flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
-
-
 def _with(
     state: TrainState, matching: Mapping[tuple[str, ...], Any], init: Callable[[Any], optax.OptState], mesh: Mesh
 ) -> TrainState:
-    merged = unflatten_dict({**_flat(state), **matching})
+    merged = unflatten_dict({**flatten_dict(dict(state.raw_variables)), **matching})
     variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
