@@ -104,7 +104,12 @@ def read_epochs(workdir: Path) -> list[dict[str, Any]]:
 
 def validated_epochs(workdir: Path) -> dict[int, float]:
     """Validation top-1, in [0, 1], by the number of the epoch, counted from 1, of those that were validated."""
-    return {r["epoch"]: r["validation_top1"] for r in read_epochs(workdir) if r.get("validation_top1") is not None}
+    return epoch_values(workdir, "validation_top1")
+
+
+def epoch_values(workdir: Path, name: str) -> dict[int, float]:
+    """The values of a field by the number of the epoch, counted from 1, of those that have it."""
+    return {r["epoch"]: r[name] for r in read_epochs(workdir) if r.get(name) is not None}
 
 
 def curves(record: dict[str, Any]) -> dict[str, float]:
