@@ -76,7 +76,7 @@ class Run:
 
     def step(self, which: str | int = "best") -> int:
         """The step that "best" or "latest" stands for; raises as `network`."""
-        from cifar_flax.training.restore import find_step  # Orbax, for which readers of the records need not wait
+        from cifar_flax.training.checkpoints.restore import find_step  # Orbax, for which readers of the records need not wait
 
         return find_step(self.workdir, which)
 
@@ -90,7 +90,7 @@ class Run:
         Raises:
           UserError: there is no such checkpoint, or it is damaged.
         """
-        from cifar_flax.training.restore import restore_networks
+        from cifar_flax.training.checkpoints.restore import restore_networks
 
         if self._cached is None or self._cached[0].step != (self.step(which) if isinstance(which, str) else which):
             self._cached = restore_networks(self.workdir, self.config, self.preprocessing, which)
@@ -120,7 +120,7 @@ class Run:
 
     def calibration(self, which: str | int = "best", ema: bool = True) -> Calibration:
         """The temperature of a checkpoint's probabilities, and where it comes from; arguments and errors as in `network`."""
-        from cifar_flax.training.restore import find_calibration
+        from cifar_flax.training.checkpoints.restore import find_calibration
 
         step = self.step(which) if isinstance(which, str) else which
         if self._cached is not None and self._cached[0].step == step:  # which a running training may have removed by now

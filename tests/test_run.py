@@ -13,7 +13,7 @@ from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.run import Run, load_network
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.seed_folders import each_run, is_of_seeds
 from cifar_flax.training.trainer import Trainer

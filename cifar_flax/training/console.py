@@ -9,7 +9,7 @@ import jax
 from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import ProgressLine, format_duration
-from cifar_flax.training.checkpoint import SELECTION_METRIC
+from cifar_flax.training.checkpoints.manager import SELECTION_METRIC
 from cifar_flax.training.chunks import total_epochs, total_steps
 from cifar_flax.training.records import validated_epochs
 from cifar_flax.training.step import METRICS

@@ -18,7 +18,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
 from cifar_flax.runtime.devices import compute_dtype
-from cifar_flax.training.checkpoint_info import digest
+from cifar_flax.training.checkpoints.info import digest
 from cifar_flax.training.run_dir import OTHERWISE
 from cifar_flax.training.transfer import load_source
 

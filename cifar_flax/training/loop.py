@@ -17,8 +17,8 @@ from cifar_flax.runtime.multihost import (
     run_on_main_process,
 )
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
-from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.path import checkpoint_folder
 from cifar_flax.training.checks import shared_data, shared_inputs
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import check_unlocked, move_aside, with_recorded_dtype

@@ -22,7 +22,7 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
-from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
+from cifar_flax.training.checkpoints.files import DAMAGED, saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_environment import write_environment

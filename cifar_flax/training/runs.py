@@ -20,13 +20,13 @@ from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import check_shared, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
+from cifar_flax.training.checkpoints.resume import restore_latest
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.divergence import check_weights
 from cifar_flax.training.metric_logger import MetricLogger
 from cifar_flax.training.progress import Progress
-from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.timing import StepTimer

@@ -15,8 +15,8 @@ from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, check_same_on_all_hosts, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.path import checkpoint_folder
 from cifar_flax.training.checks import shared_inputs
 from cifar_flax.training.loop import fit, make_trainer
 from cifar_flax.training.records import epoch_values

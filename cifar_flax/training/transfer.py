@@ -23,8 +23,8 @@ from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.runtime.multihost import check_same_on_all_hosts, raise_on_all_hosts
-from cifar_flax.training.checkpoint_info import digest
-from cifar_flax.training.restore import restore_networks
+from cifar_flax.training.checkpoints.info import digest
+from cifar_flax.training.checkpoints.restore import restore_networks
 from cifar_flax.training.seed_folders import one_run
 from cifar_flax.training.state import TrainState, initial_opt_state
 

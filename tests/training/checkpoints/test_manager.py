@@ -10,10 +10,10 @@ from flax.training.early_stopping import EarlyStopping
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.evaluation.metrics import Metrics
-from cifar_flax.training.checkpoint import Checkpoints, digest
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.manager import Checkpoints, digest
+from cifar_flax.training.checkpoints.resume import restore_latest
 from cifar_flax.training.progress import PlateauState, Progress
-from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.state import TrainState
 
 SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
