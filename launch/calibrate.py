@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _calibrate(workdir: Path) -> None:
-    from cifar_flax.analysis.calibrate import fit, warn_of_unfinished
+    from cifar_flax.analysis.calibrate import fit_to_validation, warn_of_unfinished
     from cifar_flax.run import Run
     from cifar_flax.training.calibration import without_damaged, write_calibration
 
@@ -47,8 +47,8 @@ def _calibrate(workdir: Path) -> None:
     with without_damaged(run.workdir):
         validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
         warn_of_unfinished(validated)
-        averaged = fit(run, validated)
-        raw = fit(run, validated, ema=False) if run.has_ema else averaged
+        averaged = fit_to_validation(run, validated)
+        raw = fit_to_validation(run, validated, ema=False) if run.has_ema else averaged
     path = write_calibration(run.workdir, run.step(), averaged.calibration, raw.calibration)
     temperature, source = averaged.calibration.temperature, averaged.calibration.source
     print(f"temperature {temperature:.3f}, fitted to {source}")

@@ -15,7 +15,7 @@ from cifar_flax.files.folder import open_regular, open_to_append, parse_json
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ between runs that are bitwise equal
 KINDS = ("step", "epoch")
-SPLITS = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
+SCORE_PREFIXES = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
 LONGEST_LINE = 1 << 20  # characters
 SECONDS = ("seconds", "elapsed", "compilation")  # of the TIMES those that are sums, which are never null
 LARGEST = 3.5e38  # of a number, which is float32
@@ -121,7 +121,7 @@ def curves(record: dict[str, Any]) -> dict[str, float]:
     if record["kind"] == "step":
         unnamed = {"step", "epoch", *TIMES} - {"images_per_second"}
         return {f"step/{name}": x for name, x in numbers.items() if name not in unnamed}
-    splits = {name: next((split for split in SPLITS if name.startswith(f"{split}_")), None) for name in numbers}
+    splits = {name: next((split for split in SCORE_PREFIXES if name.startswith(f"{split}_")), None) for name in numbers}
     return {f"{split}/{name.removeprefix(f'{split}_')}": numbers[name] for name, split in splits.items() if split}
 
 

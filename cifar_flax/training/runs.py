@@ -100,7 +100,7 @@ class Runs:
         self._console = Console(shown.config, shown.workdir, self._trainer.steps_per_epoch, step)
         self._stack.callback(self._console.close)
         trainer = self._trainer
-        network = trainer.layers() if layers else trainer.summary()
+        network = trainer.layers() if layers else trainer.network_line()
         self._console.start(network, len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
         self._console.learning_rate_scale(shown.progress.learning_rate_scale)
         return trainer.layout.stack(states), step

@@ -76,7 +76,7 @@ def train_seeds(
         train = _train_vmapped if vmapped else _train_in_turn
         diverged = train(runs, interrupt, restart, profile, layers)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
-        print(_summarize(ended, workdir, [path.name for path in diverged]))
+        print(_write_seed_scores(ended, workdir, [path.name for path in diverged]))
     if diverged:
         error = Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
         error.ended = [run.workdir for run in ended]
@@ -144,7 +144,7 @@ def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
     return not any(steps) or bool(set.intersection(*(set(of_one[-latest:]) for of_one in steps)))
 
 
-def _summarize(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) -> str:
+def _write_seed_scores(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) -> str:
     """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's.
 
     Args:

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from cifar_flax.training.distillation import Teacher
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
-METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
+STEP_METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
 
 
 @dataclass(frozen=True, eq=False)  # its arrays have no truth value to compare by
 class TrainStep:
     """The pure function (state, batch) -> (state, metrics), to be called within jit, scan and vmap.
 
-    Metrics are float32 [len(METRICS)]: the loss of the config, with label smoothing and class weights; the cross-entropy
+    Metrics are float32 [len(STEP_METRICS)]: the loss of the config, with label smoothing and class weights; the cross-entropy
     without either, which is the loss that validation images have (of mixed images, with their mixed targets); the shares of
     images whose label is among the k highest logits; the norm of the gradient. They, and the statistics of BatchNorm, come from
     the parameters before the step, with sharpness-aware minimisation too.
@@ -76,7 +76,7 @@ class TrainStep:
           teacher_variables: {"params", "batch_stats"} of the teacher; None without one.
 
         Returns:
-          The state after the update, and metrics float32 [len(METRICS)].
+          The state after the update, and metrics float32 [len(STEP_METRICS)].
         """
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
@@ -107,7 +107,7 @@ class TrainStep:
             metrics=so_far.merge(metrics),
         )
         values = {**metrics.compute(), "grad_norm": grad_norm}
-        return new, jnp.stack([values[name].astype(jnp.float32) for name in METRICS])
+        return new, jnp.stack([values[name].astype(jnp.float32) for name in STEP_METRICS])
 
     def _inputs(
         self, key: jax.Array, batch: Batch, epoch: jax.Array, teacher_variables: Variables | None

@@ -19,7 +19,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import data_identity, with_absolute_path
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
-from cifar_flax.evaluation.metrics import summary
+from cifar_flax.evaluation.metrics import validation_scores
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
 from cifar_flax.models import Variables, check_module, count_parameters, create_model, describe
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
@@ -134,7 +134,7 @@ class Trainer:
         """Full batches in an epoch."""
         return self.plan.steps_per_epoch
 
-    def summary(self) -> str:
+    def network_line(self) -> str:
         """A line on the network: its name, the number of its parameters, the shape of its images."""
         parameters = count_parameters(self.abstract_state.params)
         height, width, channels = self.preprocessing.image_shape
@@ -249,7 +249,7 @@ class Trainer:
         """Runs the steps of a chunk and donates `state`; if `check` raises, which is called during compilation, it is intact.
 
         Returns:
-          The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
+          The new state, and metrics float32 [chunk.length, (seeds,) len(STEP_METRICS)].
         """
         return self._programs.get((chunk.image_size, chunk.length), check)(state, self._device_constants, chunk_data)
 
@@ -301,7 +301,7 @@ class Trainer:
 
         def scores(variables: Any) -> Scores:
             logits = predict(self._forward, variables, split.images, batch_size, self.layout.mesh, between_batches)
-            return summary(logits, split.labels, batch_size)
+            return validation_scores(logits, split.labels, batch_size)
 
         def both(run: TrainState) -> dict[str, Scores]:
             raw = {} if run.ema is None else {"validation_raw": scores(run.raw_variables)}
