@@ -16,7 +16,7 @@ from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
 from cifar_flax.pretrained import is_weights, load_weights, pretrained_names
 from cifar_flax.training.records import read_records
-from cifar_flax.training.seed_folders import one_run
+from cifar_flax.training.seed_folders import best_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class Run:
         workdir = Path(workdir)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory")
-        workdir = one_run(workdir)
+        workdir = best_seed(workdir)
         return cls(workdir, read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json"))
 
     @property

@@ -15,7 +15,7 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
+from cifar_flax.training.seed_folders import holds_seeds, seed_folders
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _VALIDATED = flags.DEFINE_string(
@@ -34,7 +34,7 @@ def main() -> None:
         has = f"have a temperature of {network.temperature:.3f}, fitted to {source}" if source else "have none"
         raise UserError(f"--run={_RUN.value}: weights keep the temperature that they were exported with, and these {has}")
     folder = Path(_RUN.value)
-    for workdir in seed_folders(folder) if is_of_seeds(folder) else [folder]:
+    for workdir in seed_folders(folder) if holds_seeds(folder) else [folder]:
         _calibrate(workdir)
 
 

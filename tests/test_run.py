@@ -15,7 +15,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.run import Run, load_network
 from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
-from cifar_flax.training.seed_folders import each_run, is_of_seeds
+from cifar_flax.training.seed_folders import expand_seeds, holds_seeds
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
@@ -223,10 +223,10 @@ def test_a_folder_of_seeds_is_the_one_that_is_best_in_validation(tiny_run, tmp_p
     (tmp_path / "seeds.json").write_text(json.dumps(summary))
     assert Run.open(tmp_path).workdir == tmp_path / "seed1"
     assert load_network(tmp_path).predict(np.zeros((8, 8, 3), np.uint8))
-    assert each_run(["a", str(tmp_path)]) == ["a", *(str(tmp_path / seed) for seed in seeds)]
+    assert expand_seeds(["a", str(tmp_path)]) == ["a", *(str(tmp_path / seed) for seed in seeds)]
     (tmp_path / "config.json").write_text("{}")  # a run of its own, which all commands then take
-    assert each_run([str(tmp_path)]) == [str(tmp_path)]
-    assert not is_of_seeds(tmp_path)
+    assert expand_seeds([str(tmp_path)]) == [str(tmp_path)]
+    assert not holds_seeds(tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "seeds.json").write_text(json.dumps({**summary, "score": "train_top1"}))
     assert Run.open(tmp_path).workdir == tmp_path / "seed0"

@@ -155,7 +155,7 @@ def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt, trainin
     """The scores of each seed that still trains. One host stops between batches; several stop together, after the last one."""
     if jax.process_count() == 1:
         return trainer.evaluate(state, interrupt.check, training)
-    with interrupt.unhurried():
+    with interrupt.defer_stop():
         return trainer.evaluate(state, wanted=training)
 
 

@@ -87,11 +87,11 @@ class MetricLogger:
         if self._records:
             self._records.sync()
 
-    def hurry(self, deadline: float) -> None:
+    def set_close_deadline(self, deadline: float) -> None:
         """Limits the wait of `close` for trackers to `deadline`, by the monotonic clock."""
         for writer in self._writers:
             if isinstance(writer, Sender):
-                writer.hurry(deadline)
+                writer.set_close_deadline(deadline)
 
     def close(self) -> None:
         """Closes records and writers."""

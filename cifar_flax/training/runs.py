@@ -206,7 +206,7 @@ class Runs:
         Raises:
           Diverged: some of the seeds have.
         """
-        with interrupt.unhurried():
+        with interrupt.defer_stop():
             self.wait()
         progress = self._shown.progress
         self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
@@ -220,7 +220,7 @@ class Runs:
             deadline = time.monotonic() + TRACKER_SECONDS
             for run in self._runs:
                 if run.logger is not None:
-                    run.logger.hurry(deadline)
+                    run.logger.set_close_deadline(deadline)
         self._stack.__exit__(kind, error, trace)
 
     @contextlib.contextmanager

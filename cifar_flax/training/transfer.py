@@ -25,7 +25,7 @@ from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.runtime.multihost import check_same_on_all_hosts, raise_on_all_hosts
 from cifar_flax.training.checkpoints.info import digest
 from cifar_flax.training.checkpoints.restore import restore_networks
-from cifar_flax.training.seed_folders import one_run
+from cifar_flax.training.seed_folders import best_seed
 from cifar_flax.training.state import TrainState, initial_opt_state
 
 PARAMS = "params"
@@ -112,7 +112,7 @@ def _with(
 
 
 def load_source(source: str, field: str) -> tuple[Network, str]:
-    """The network that a field of the config names, and its name for people; the best checkpoint of a run, or of `one_run`.
+    """The network that a field of the config names, and its name for people; the best checkpoint of a run, or of `best_seed`.
 
     Raises:
       UserError: there is no such run or network, or it is damaged.
@@ -123,7 +123,7 @@ def load_source(source: str, field: str) -> tuple[Network, str]:
         workdir = Path(source)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME")
-        workdir = one_run(workdir)
+        workdir = best_seed(workdir)
         config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
         network, _ = restore_networks(workdir, config, preprocessing)
     except UserError as e:

@@ -23,7 +23,7 @@ from cifar_flax.config.defaults import format_value
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability, telling_top_k
+from cifar_flax.evaluation.scores import confusion_matrix, informative_top_k, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
@@ -112,7 +112,7 @@ def write_report(
 
 def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.DataFrame") -> dict[str, Any]:
     """Facts in boxes, the whole config, and its fields that differ from the defaults."""
-    shares = {f"top-{k}": f"top{k}" for k in telling_top_k(network.preprocessing.num_classes)}
+    shares = {f"top-{k}": f"top{k}" for k in informative_top_k(network.preprocessing.num_classes)}
     shares |= {"superclass": "superclass_top1", "macro F1": "macro_f1"}
     facts = [(name, percent(scores[key])) for name, key in shares.items() if key in scores]
     facts += [("calibration error", percent(scores["ece"])), ("loss", f"{scores['loss']:.4f} nats")]

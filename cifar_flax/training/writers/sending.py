@@ -90,7 +90,7 @@ class Sender:
 
         self._put(send)
 
-    def hurry(self, deadline: float) -> None:
+    def set_close_deadline(self, deadline: float) -> None:
         """Has `close` wait no longer than until then, by the monotonic clock."""
         self._deadline = deadline
 
