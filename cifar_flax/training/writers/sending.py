@@ -91,7 +91,7 @@ class Sender:
         self._put(send)
 
     def set_close_deadline(self, deadline: float) -> None:
-        """Has `close` wait no longer than until then, by the monotonic clock."""
+        """Sets the deadline of `close`, in time.monotonic()."""
         self._deadline = deadline
 
     def close(self) -> None:
