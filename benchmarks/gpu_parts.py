@@ -23,7 +23,7 @@ from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
 from cifar_flax.config.flags import load_config
 from cifar_flax.errors import CifarFlaxError, RunFailed
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoints.files import saved_steps
 
 NETWORKS = ("fast:published", "wide", "three_conv", "vgg_bn", "resnet18", "wrn_28_10")
 CHUNK = 32  # updates a dispatch, as on accelerators by default

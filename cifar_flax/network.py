@@ -91,7 +91,7 @@ class Network:
 
     @property
     def file_stem(self) -> str:
-        """Stem of the files made of it. Of `USER/NAME@REVISION` of the Hub: NAME@REVISION, with hyphens in place of slashes."""
+        """Stem of output files: NAME@REVISION for the Hub's USER/NAME@REVISION, with hyphens in place of slashes."""
         repository, at, revision = self.name.partition("@")
         return repository.rpartition("/")[2] + at + revision.replace("/", "-")
 

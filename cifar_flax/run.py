@@ -16,7 +16,7 @@ from cifar_flax.evaluation.scores import scores
 from cifar_flax.network import Network
 from cifar_flax.pretrained import is_weights, load_weights, pretrained_names
 from cifar_flax.training.records import read_records
-from cifar_flax.training.seed_folders import one_run
+from cifar_flax.training.seed_folders import best_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ class Run:
         workdir = Path(workdir)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory")
-        workdir = one_run(workdir)
+        workdir = best_seed(workdir)
         return cls(workdir, read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json"))
 
     @property
@@ -76,7 +76,7 @@ class Run:
 
     def step(self, which: str | int = "best") -> int:
         """The step that "best" or "latest" stands for; raises as `network`."""
-        from cifar_flax.training.restore import find_step  # Orbax, for which readers of the records need not wait
+        from cifar_flax.training.checkpoints.restore import find_step  # Orbax, for which readers of the records need not wait
 
         return find_step(self.workdir, which)
 
@@ -90,7 +90,7 @@ class Run:
         Raises:
           UserError: there is no such checkpoint, or it is damaged.
         """
-        from cifar_flax.training.restore import restore_networks
+        from cifar_flax.training.checkpoints.restore import restore_networks
 
         if self._cached is None or self._cached[0].step != (self.step(which) if isinstance(which, str) else which):
             self._cached = restore_networks(self.workdir, self.config, self.preprocessing, which)
@@ -109,7 +109,7 @@ class Run:
         """
         return load_as_trained(self.config.data, self.preprocessing, split, str(self.workdir))
 
-    def predict(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
+    def logits(self, data: str | Dataset, which: str | int = "best", tta: str = "none") -> np.ndarray:
         """The logits of a checkpoint, float32 [N, C], for a split or other images of the same shape; see `Network.logits`."""
         dataset = self.dataset(data) if isinstance(data, str) else data
         return self.network(which).logits(dataset.images, tta)
@@ -120,7 +120,7 @@ class Run:
 
     def calibration(self, which: str | int = "best", ema: bool = True) -> Calibration:
         """The temperature of a checkpoint's probabilities, and where it comes from; arguments and errors as in `network`."""
-        from cifar_flax.training.restore import find_calibration
+        from cifar_flax.training.checkpoints.restore import find_calibration
 
         step = self.step(which) if isinstance(which, str) else which
         if self._cached is not None and self._cached[0].step == step:  # which a running training may have removed by now

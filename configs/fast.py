@@ -102,7 +102,7 @@ def long(c: Config) -> None:
 
 
 def taught(c: Config) -> None:
-    """`fast` with a teacher, `pretrained:fast_long`, whose answers stand in for the smoothing of labels."""
+    """`fast` with a teacher, `pretrained:fast_long`, whose predictions stand in for the smoothing of labels."""
     c.train.teacher = "pretrained:fast_long"
     c.train.teacher_weight = 0.9
     c.optim.label_smoothing = 0.0

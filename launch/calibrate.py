@@ -15,7 +15,7 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
+from cifar_flax.training.seed_folders import holds_seeds, seed_folders
 
 _RUN = flags.DEFINE_string("run", None, "run directory", required=True)
 _VALIDATED = flags.DEFINE_string(
@@ -34,12 +34,12 @@ def main() -> None:
         has = f"have a temperature of {network.temperature:.3f}, fitted to {source}" if source else "have none"
         raise UserError(f"--run={_RUN.value}: weights keep the temperature that they were exported with, and these {has}")
     folder = Path(_RUN.value)
-    for workdir in seed_folders(folder) if is_of_seeds(folder) else [folder]:
+    for workdir in seed_folders(folder) if holds_seeds(folder) else [folder]:
         _calibrate(workdir)
 
 
 def _calibrate(workdir: Path) -> None:
-    from cifar_flax.analysis.calibrate import fit, warn_of_unfinished
+    from cifar_flax.analysis.calibrate import fit_to_validation, warn_of_unfinished
     from cifar_flax.run import Run
     from cifar_flax.training.calibration import without_damaged, write_calibration
 
@@ -47,8 +47,8 @@ def _calibrate(workdir: Path) -> None:
     with without_damaged(run.workdir):
         validated = Run.open(_VALIDATED.value) if _VALIDATED.value else run
         warn_of_unfinished(validated)
-        averaged = fit(run, validated)
-        raw = fit(run, validated, ema=False) if run.has_ema else averaged
+        averaged = fit_to_validation(run, validated)
+        raw = fit_to_validation(run, validated, ema=False) if run.has_ema else averaged
     path = write_calibration(run.workdir, run.step(), averaged.calibration, raw.calibration)
     temperature, source = averaged.calibration.temperature, averaged.calibration.source
     print(f"temperature {temperature:.3f}, fitted to {source}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from cifar_flax.runtime import app
-from cifar_flax.training.seed_folders import each_run
+from cifar_flax.training.seed_folders import expand_seeds
 
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to compare on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "checkpoint of each run: best or latest")
@@ -26,7 +26,7 @@ def main(workdirs: list[str]) -> None:
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
     enable_persistent_cache()
-    results = load_results(each_run(workdirs), _SPLIT.value, _CHECKPOINT.value)
+    results = load_results(expand_seeds(workdirs), _SPLIT.value, _CHECKPOINT.value)
     print("\n\n".join(table.text() for table in comparison_tables(results, _SPLIT.value)))
     if _CSV.value:
         write_csv(Path(_CSV.value), results)

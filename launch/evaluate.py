@@ -20,7 +20,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK, typed
-from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
+from cifar_flax.training.seed_folders import holds_seeds, seed_folders
 
 if TYPE_CHECKING:
     from cifar_flax.analysis.predictions import Predictions
@@ -52,7 +52,7 @@ def main() -> None:
 
     enable_persistent_cache()
     folder = Path(_RUN.value)
-    of_seeds = is_of_seeds(folder) and load_weights(_RUN.value) is None  # which refuses a name of the package too
+    of_seeds = holds_seeds(folder) and load_weights(_RUN.value) is None  # which refuses a name of the package too
     if of_seeds and len(seed_folders(folder)) > 1:  # one is evaluated as the run that it is
         _evaluate_seeds(folder, Path(_OUTPUT.value or folder / "report"))
     else:
@@ -100,7 +100,7 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to NAME.json, with predictions, and the page NAME.html with pictures."""
     from cifar_flax.analysis.predictions import predict_split, write_predictions
-    from cifar_flax.evaluation.scores import telling_top_k
+    from cifar_flax.evaluation.scores import informative_top_k
     from cifar_flax.run import BareRun, open_run  # after the flags are checked: a typo should not wait for JAX
 
     run, split = open_run(_RUN.value), _SPLIT.value
@@ -113,7 +113,7 @@ def _evaluate_run() -> None:
     scores = _score(run, predictions, dataset)
     if isinstance(run, BareRun):
         scores["network"] = _RUN.value  # the report does not lie in its run directory
-    top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in telling_top_k(run.preprocessing.num_classes))
+    top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in informative_top_k(run.preprocessing.num_classes))
     superclass = f"  superclass {scores['superclass_top1']:.2%}" if "superclass_top1" in scores else ""
     origin = _RUN.value if isinstance(run, BareRun) else f"checkpoint {predictions.step}"
     print(f"{split}, {scores['n']:,} images, {origin}\n{top_k}  loss {scores['loss']:.4f}")

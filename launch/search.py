@@ -67,7 +67,7 @@ def main() -> None:
     from cifar_flax.search.objective import Search, run_trials
     from cifar_flax.search.storage import database_errors_explained, sqlite_url
     from cifar_flax.search.study import Study
-    from cifar_flax.training.checkpoint_path import checkpoint_folder
+    from cifar_flax.training.checkpoints.path import checkpoint_folder
 
     checkpoint_folder(workdir)
     enable_persistent_cache()

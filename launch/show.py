@@ -13,7 +13,7 @@ from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.exported import is_exported
 from cifar_flax.runtime import app
-from cifar_flax.training.seed_folders import one_run
+from cifar_flax.training.seed_folders import best_seed
 
 
 def main(names: list[str]) -> None:
@@ -21,7 +21,7 @@ def main(names: list[str]) -> None:
     for name in names:
         if is_exported(Path(name)):
             raise UserError(f"{name}: weights alone; expected the name of a config, FILE.py or a run directory")
-        run = one_run(Path(name)) / "config.json"
+        run = best_seed(Path(name)) / "config.json"
         print(describe_fields(read_config(run) if run.is_file() else validated(load_config(name))))
 
 

@@ -90,10 +90,11 @@ def _experiment() -> Experiment:
 def _summarize(config: Config, runs: Sequence[Path]) -> None:
     """Gives the trackers and TensorBoard their summaries of the runs that have ended."""
     if config.log.writers and runs:
-        from cifar_flax.analysis.report.summaries import write_summary_with_pictures  # imports matplotlib
+        from cifar_flax.analysis.report.summaries import closing_pictures  # imports matplotlib
+        from cifar_flax.training.writers.summary import write_summary
 
         for folder in runs:
-            write_summary_with_pictures(folder)
+            write_summary(folder, closing_pictures)
 
 
 def _split_to_score(data: DataConfig, run: Path) -> str:

@@ -13,9 +13,9 @@ from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.run import Run, load_network
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
-from cifar_flax.training.seed_folders import each_run, is_of_seeds
+from cifar_flax.training.seed_folders import expand_seeds, holds_seeds
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
@@ -52,7 +52,7 @@ def test_evaluate_equals_numpy_on_the_models_own_logits(run):
     pixels = (test.images / 255 - np.array(run.preprocessing.mean)) / np.array(run.preprocessing.std)
     network, x = run.network("latest"), jnp.asarray(pixels, jnp.float32)
     logits = np.asarray(network.model.apply(network.variables, x, train=False), np.float64)
-    actual = run.predict("test", "latest")
+    actual = run.logits("test", "latest")
     assert (actual.dtype, actual.shape) == (np.float32, (TINY_TEST_IMAGES, 10))
     np.testing.assert_allclose(actual, logits, rtol=1e-4, atol=1e-5)
     order = np.argsort(-logits, axis=1)
@@ -65,14 +65,14 @@ def test_evaluate_equals_numpy_on_the_models_own_logits(run):
 
 def test_any_images_can_be_predicted_in_any_order(run):
     rows = np.random.default_rng(0).permutation(TINY_TEST_IMAGES)
-    shuffled = run.predict(run.dataset("test").take(rows))
-    np.testing.assert_allclose(shuffled, run.predict("test")[rows], rtol=1e-4, atol=1e-5)
+    shuffled = run.logits(run.dataset("test").take(rows))
+    np.testing.assert_allclose(shuffled, run.logits("test")[rows], rtol=1e-4, atol=1e-5)
 
 
 def test_superclasses_are_scored_where_the_set_has_them(run):
     odd = dataclasses.replace(run.preprocessing, coarse_names=("even", "odd"), coarse_of_fine=(0, 1) * 5)
     scores = cifar_flax.Run(run.workdir, run.config, odd).evaluate("test")
-    predicted, labels = run.predict("test").argmax(1), run.dataset("test").labels
+    predicted, labels = run.logits("test").argmax(1), run.dataset("test").labels
     assert scores["superclass_top1"] == (predicted % 2 == labels % 2).mean()
     assert scores["per_superclass"]["odd"] == {"accuracy": (predicted % 2)[labels % 2 == 1].mean(), "support": 51}
     assert "superclass_top1" not in run.evaluate("test")
@@ -146,20 +146,20 @@ def test_without_validation_the_last_checkpoint_is_the_best(tiny_data, tiny_conf
 def test_test_time_augmentation_averages_logits(run):
     data = run.dataset("test")
     mirrored = dataclasses.replace(data, images=np.ascontiguousarray(data.images[:, :, ::-1]))
-    expected = (run.predict(data) + run.predict(mirrored)) / 2
-    np.testing.assert_allclose(run.predict(data, tta="flip"), expected, rtol=1e-4, atol=1e-5)
-    shifted = run.predict(data, tta="flip+shift")
+    expected = (run.logits(data) + run.logits(mirrored)) / 2
+    np.testing.assert_allclose(run.logits(data, tta="flip"), expected, rtol=1e-4, atol=1e-5)
+    shifted = run.logits(data, tta="flip+shift")
     assert shifted.shape == expected.shape
     assert not np.allclose(shifted, expected, atol=1e-3)
     with pytest.raises(UserError, match="expected one of none, flip, flip\\+shift"):
-        run.predict(data, tta="crop")
+        run.logits(data, tta="crop")
 
 
 def test_a_network_outlives_the_checkpoint_that_it_came_from(run, tiny_run, tmp_path):
     copy = cifar_flax.Run.open(shutil.copytree(tiny_run, tmp_path / "copy"))
     network, images = copy.network("latest"), run.dataset("test").images
     shutil.rmtree(copy.workdir / "checkpoints" / str(network.step))
-    np.testing.assert_array_equal(network.logits(images), run.predict("test", "latest"))
+    np.testing.assert_array_equal(network.logits(images), run.logits("test", "latest"))
     assert copy.network("latest").step == copy.step("latest") < network.step
     with pytest.raises(UserError, match=f"no checkpoint {network.step}"):
         copy.network(network.step)
@@ -223,10 +223,10 @@ def test_a_folder_of_seeds_is_the_one_that_is_best_in_validation(tiny_run, tmp_p
     (tmp_path / "seeds.json").write_text(json.dumps(summary))
     assert Run.open(tmp_path).workdir == tmp_path / "seed1"
     assert load_network(tmp_path).predict(np.zeros((8, 8, 3), np.uint8))
-    assert each_run(["a", str(tmp_path)]) == ["a", *(str(tmp_path / seed) for seed in seeds)]
+    assert expand_seeds(["a", str(tmp_path)]) == ["a", *(str(tmp_path / seed) for seed in seeds)]
     (tmp_path / "config.json").write_text("{}")  # a run of its own, which all commands then take
-    assert each_run([str(tmp_path)]) == [str(tmp_path)]
-    assert not is_of_seeds(tmp_path)
+    assert expand_seeds([str(tmp_path)]) == [str(tmp_path)]
+    assert not holds_seeds(tmp_path)
     (tmp_path / "config.json").unlink()
     (tmp_path / "seeds.json").write_text(json.dumps({**summary, "score": "train_top1"}))
     assert Run.open(tmp_path).workdir == tmp_path / "seed0"

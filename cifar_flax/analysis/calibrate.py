@@ -16,7 +16,7 @@ from cifar_flax.training.chunks import total_epochs
 from cifar_flax.training.records import read_epochs
 
 
-class Fit(NamedTuple):
+class FittedTemperature(NamedTuple):
     """A temperature, and the calibration error in [0, 1] on the images it was fitted to, before and after."""
 
     calibration: Calibration
@@ -24,7 +24,7 @@ class Fit(NamedTuple):
     ece_after: float
 
 
-def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
+def fit_to_validation(run: Run, validated: Run, ema: bool = True) -> FittedTemperature:
     """Fits the temperature of `run` to the validation images of `validated`, which may be the run itself.
 
     Args:
@@ -45,7 +45,7 @@ def fit(run: Run, validated: Run, ema: bool = True) -> Fit:
     temperature = fit_temperature(logits, images.labels)
     source = f"{len(images):,} validation images of {visible(validated.workdir.resolve().name)}"
     before, after = (reliability(probabilities(logits, t), images.labels).ece for t in (1.0, temperature))
-    return Fit(Calibration(temperature, source), before, after)
+    return FittedTemperature(Calibration(temperature, source), before, after)
 
 
 def warn_of_unfinished(run: Run) -> None:

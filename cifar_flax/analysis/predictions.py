@@ -25,7 +25,7 @@ class Predictions:
     Attributes:
       split: "train", "validation" or "test".
       step: step of the checkpoint.
-      tta: test-time augmentation, as in `Run.predict`.
+      tta: test-time augmentation, as in `Run.logits`.
       logits: float32 [N, C].
       labels: int32 [N].
       ema: whether they are of the averaged weights; True where the run kept no average.

@@ -1,8 +1,7 @@
 """Order of images in batches, and their way to the devices: functions of (seed, epoch, step), with no state to save."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import jax
@@ -11,6 +10,7 @@ from flax import struct
 from jax.sharding import NamedSharding
 
 from cifar_flax.data.dataset import Dataset, rows_by_class
+from cifar_flax.runtime.background import in_order
 from cifar_flax.runtime.devices import put_global, replicated
 
 LOADED_AHEAD = 2  # chunks that are gathered and copied while another one is computed
@@ -157,14 +157,8 @@ class StreamedSource:
 
 def load_ahead(source: BatchSource, chunks: Iterable[np.ndarray]) -> Iterator[Any]:
     """Yields `source.load(indices)` of each chunk, in their order, while a thread loads the next ones."""
-    loading: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        for indices in chunks:
-            loading.append(thread.submit(source.load, indices))
-            if len(loading) > LOADED_AHEAD:
-                yield loading.popleft().result()
-        while loading:
-            yield loading.popleft().result()
+        yield from in_order(lambda indices: thread.submit(source.load, indices), chunks, LOADED_AHEAD)
 
 
 def round_up_batch(batch_size: int, size: int, devices: int) -> int:

@@ -10,10 +10,10 @@ TOLERANCE = 1e-5  # of the logarithm of a temperature
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What the logits of a network are divided by before they become probabilities.
+    """A softmax temperature and the images it was fitted to.
 
     Attributes:
-      temperature: in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE]; below 1 makes a network more confident.
+      temperature: divisor of logits, in [1 / MAX_TEMPERATURE, MAX_TEMPERATURE]; below 1 makes a network more confident.
       source: for people, the images that it was fitted to; empty where it was not.
     """
 

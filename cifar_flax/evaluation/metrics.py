@@ -43,7 +43,7 @@ def means(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, value in jax.device_get(metrics).compute().items()}
 
 
-def summary(logits: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str, float]:
+def validation_scores(logits: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str, float]:
     """The scores that a training records of its validation split after each epoch.
 
     Args:

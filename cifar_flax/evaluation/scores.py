@@ -119,7 +119,7 @@ class ClassScores:
         return float(values[self.support + self.predicted > 0].mean())
 
 
-def telling_top_k(num_classes: int) -> list[int]:
+def informative_top_k(num_classes: int) -> list[int]:
     """The k of TOP_K whose accuracy says something: of three classes, the label is among the three likeliest in any case."""
     return [k for k in TOP_K if k < max(num_classes, 2)]
 

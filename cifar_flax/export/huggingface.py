@@ -10,7 +10,7 @@ from cifar_flax._version import __version__
 from cifar_flax.data.sources.folders import public_name
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
-from cifar_flax.evaluation.scores import TOP_K, telling_top_k
+from cifar_flax.evaluation.scores import TOP_K, informative_top_k
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import make_folder
@@ -144,7 +144,7 @@ def _measured(network: Network) -> list[str]:
     """The figures that the card states; none where it cannot say of which images they are."""
     if not {"split", "n"} <= network.figures.keys():
         return []
-    silent = {f"top{k}" for k in TOP_K} - {f"top{k}" for k in telling_top_k(network.preprocessing.num_classes)}
+    silent = {f"top{k}" for k in TOP_K} - {f"top{k}" for k in informative_top_k(network.preprocessing.num_classes)}
     return [key for key in METRICS if key in network.figures and key not in silent]
 
 

@@ -178,7 +178,7 @@ def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
 
 @contextmanager
 def _called(model: nn.Module, size: tuple[int, ...], field: str = "config.model", hint: str = "") -> Iterator[None]:
-    """Names the field where a module cannot be applied, and the size, which is what our own modules may refuse."""
+    """Turns an error of a module into a ConfigError that names field and image size."""
     cannot_take = f"{field}: this network cannot take {size[0]}x{size[1]} images"
     try:
         yield

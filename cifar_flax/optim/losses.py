@@ -43,7 +43,7 @@ def example_weights(targets: jax.Array, class_weights: np.ndarray) -> jax.Array:
     """Factors of the losses of examples, float32 [N]: the weight of the class, of a mixed example the mean of its weights.
 
     Args:
-      targets: float32 [N, num_classes], without a teacher's answers, which are no classes of the image.
+      targets: float32 [N, num_classes], without a teacher's predictions, which are no classes of the image.
       class_weights: float32 [num_classes].
     """
     return (targets * class_weights).sum(-1)  # and no product of matrices, which some GPUs round

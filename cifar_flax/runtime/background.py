@@ -3,11 +3,13 @@
 import atexit
 import os
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
 from typing import TypeVar
 
+Item = TypeVar("Item")
 T = TypeVar("T")
 AT_ONCE = max(1, (os.cpu_count() or 1) // 4)  # calls at a time: each may use several cores
 CHECK_SECONDS = 0.1
@@ -45,6 +47,23 @@ def wait(future: Future[T], check: Callable[[], None]) -> T:
         futures.wait([future], CHECK_SECONDS)
         check()
     return future.result()
+
+
+def in_order(submit: Callable[[Item], Future[T]], items: Iterable[Item], ahead: int) -> Iterator[T]:
+    """Yields the results of calls in threads, in the order of their items.
+
+    Args:
+      submit: starts the call for an item; anybody's threads may run it.
+      items: what is submitted.
+      ahead: number of calls that are submitted before the first is waited for; no more results than that are kept.
+    """
+    waiting: deque[Future[T]] = deque()
+    for item in items:
+        waiting.append(submit(item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def busy() -> bool:

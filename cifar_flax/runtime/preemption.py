@@ -68,7 +68,7 @@ class Interrupt:
         raise StopRequested(reason)
 
     @contextlib.contextmanager
-    def unhurried(self) -> Iterator[None]:
+    def defer_stop(self) -> Iterator[None]:
         """Defers stop requests within the context, however long it takes, as for the last save of a run that has ended."""
         self._answered.set()
         yield

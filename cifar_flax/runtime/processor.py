@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 
 # Instructions that decide how fast float32 and bfloat16 are multiplied, by Linux's names.
-ARITHMETIC = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
+INSTRUCTION_SETS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve")
 
 
 def cpu_model() -> str:
@@ -19,9 +19,9 @@ def cpu_features() -> frozenset[str]:
 
 
 def cpu_flags() -> list[str]:
-    """The instruction sets of `ARITHMETIC` that the processor has."""
+    """The instruction sets of `INSTRUCTION_SETS` that the processor has."""
     features = cpu_features()
-    return [flag for flag in ARITHMETIC if flag in features]
+    return [flag for flag in INSTRUCTION_SETS if flag in features]
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from cifar_flax.search.space import Space, Values, describe
 from cifar_flax.search.study import DEATHS, PROGRESS, Study, trial_index
 from cifar_flax.training.loop import AfterEpoch, train
 from cifar_flax.training.records import validated_epochs
-from cifar_flax.training.run_dir import OTHERWISE, in_use
+from cifar_flax.training.run_dir import RESTART_HINT, in_use
 from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.writers.summary import write_summary
 
@@ -77,13 +77,13 @@ class Search:
             self._end(folder)
             raise
         except UserError as e:
-            e.args = (str(e).replace(OTHERWISE, "move that folder away, and the trial is trained anew"),)
+            e.args = (str(e).replace(RESTART_HINT, "move that folder away, and the trial is trained anew"),)
             raise
         self._end(folder)
 
     def _end(self, folder: Path) -> None:
         """Summarizes a run, which a request to stop does not cut short: its process would pass for dead."""
-        with Interrupt() as interrupt, interrupt.unhurried():
+        with Interrupt() as interrupt, interrupt.defer_stop():
             self.summarize(folder)
         if interrupt.requested:
             raise Preempted(f"{interrupt.requested}: {folder} is trained; {RERUN_HINT}")

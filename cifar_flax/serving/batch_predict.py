@@ -1,9 +1,8 @@
 """Classifies any number of files, folders and web addresses."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.network import Network, Prediction
+from cifar_flax.runtime.background import in_order
 from cifar_flax.serving.fetch.client import fetch
 
 View = np.ndarray | CifarFlaxError  # what the network sees of a picture, or why there is nothing to see
@@ -68,7 +68,7 @@ def classify_all(
                 return e
 
         try:
-            views = _in_turn(names, lambda name: threads.submit(view, name))
+            views = in_order(lambda name: threads.submit(view, name), names, READ_AHEAD)
             for batch in _batches(names, network.picture_batch):
                 seen = list(islice(views, len(batch)))
                 images = [image for image in seen if not isinstance(image, CifarFlaxError)]
@@ -88,17 +88,6 @@ def _batches(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         group = list(run)
         step = 1 if is_address else size
         yield from (group[start : start + step] for start in range(0, len(group), step))
-
-
-def _in_turn(names: Iterable[str], submit: Callable[[str], Future[View]]) -> Iterator[View]:
-    """The view of each name, READ_AHEAD of them submitted before the first is waited for."""
-    waiting: deque[Future[View]] = deque()
-    for name in names:
-        waiting.append(submit(name))
-        if len(waiting) > READ_AHEAD:
-            yield waiting.popleft().result()
-    for view in waiting:
-        yield view.result()
 
 
 def _is_address(argument: str) -> bool:

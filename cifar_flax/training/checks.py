@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +14,13 @@ from absl import logging
 from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import Config
 from cifar_flax.config.serialize import to_dict
+from cifar_flax.config.user_code import is_ours
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import ConfigError
+from cifar_flax.models import check_sizes
+from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.losses import create_loss
 from cifar_flax.runtime.devices import compute_dtype
 from cifar_flax.training.state import TrainState
@@ -51,6 +55,34 @@ def check_batch_size(config: Config, images: int, devices: int) -> None:
             f"config.train.microbatches: {batch_size} images cannot be parted evenly into {parts} microbatches"
             + (f" on {devices} devices" if devices > 1 else "")
         )
+
+
+def check_parts(
+    config: Config,
+    preprocessing: Preprocessing,
+    model: nn.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    state: TrainState,
+) -> None:
+    """Checks that images, network, loss, transforms and optimizer go together, without computing anything.
+
+    Args:
+      config: of the run.
+      preprocessing: of its training set.
+      model: built from the config.
+      optimizer: built from it.
+      state: before the first update, as shapes and dtypes.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
+    check_sizes(model, preprocessing.image_shape, sizes)
+    check_square(config, preprocessing.image_shape)
+    check_patterns(config.optim, state.params)
+    check_functions(config, preprocessing)
+    if not is_ours(type(config.optim)):  # with which tests make updates
+        check_optimizer(config, optimizer, state)
 
 
 def check_square(config: Config, image_shape: tuple[int, int, int]) -> None:

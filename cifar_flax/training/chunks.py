@@ -60,7 +60,7 @@ class ChunkPlan:
         """Plans the training of `config`, of whose batches the images take `batch_bytes`, as uint8."""
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps(config, steps_per_epoch)
-        self._resolutions = config.train.resolutions
+        self._resolutions, self._save_every = config.train.resolutions, config.checkpoint.every_steps
         wanted = config.train.steps_per_dispatch
         automatic = 1 if jax.default_backend() == "cpu" else max(1, min(MAX_CHUNK_STEPS, MAX_CHUNK_BYTES // batch_bytes))
         longest = min(steps_per_epoch, automatic if wanted == "auto" else wanted)
@@ -92,6 +92,10 @@ class ChunkPlan:
     def ends_epoch(self, step: int) -> bool:
         """Whether an epoch has ended after so many updates, be it cut off as the last."""
         return step % self.steps_per_epoch == 0 or step == self.total_steps
+
+    def save_due_by_step(self, chunk: Chunk) -> bool:
+        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
+        return self._save_every is not None and chunk.end // self._save_every > chunk.first // self._save_every
 
     def image_size(self, step: int) -> int | None:
         """Pixels a side to train on after so many updates; None for the images' own."""

@@ -9,10 +9,10 @@ import jax
 from cifar_flax.config import Config
 from cifar_flax.runtime.multihost import is_main_process
 from cifar_flax.runtime.progress import ProgressLine, format_duration
-from cifar_flax.training.checkpoint import SELECTION_METRIC
+from cifar_flax.training.checkpoints.manager import SELECTION_METRIC
 from cifar_flax.training.chunks import total_epochs, total_steps
 from cifar_flax.training.records import validated_epochs
-from cifar_flax.training.step import METRICS
+from cifar_flax.training.step import STEP_METRICS
 from cifar_flax.training.timing import StepTimer
 
 
@@ -61,7 +61,7 @@ class Console:
         """Shows the latest step, where it is time for another line."""
         if not self._line.due():
             return
-        values, speed = dict(zip(METRICS, metrics, strict=True)), timer.steps_per_second
+        values, speed = dict(zip(STEP_METRICS, metrics, strict=True)), timer.steps_per_second
         pace = ""
         if speed:  # from the second step on
             eta = format_duration((self._total_steps - step) / speed).removeprefix("0:")

@@ -1,4 +1,4 @@
-"""A teacher: a trained network whose answers are a part of the targets of another."""
+"""A teacher: a trained network whose predictions are a part of the targets of another."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,8 +18,8 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.models import Variables, create_model
 from cifar_flax.network import Network
 from cifar_flax.runtime.devices import compute_dtype
-from cifar_flax.training.checkpoint_info import digest
-from cifar_flax.training.run_dir import OTHERWISE
+from cifar_flax.training.checkpoints.info import digest
+from cifar_flax.training.run_dir import RESTART_HINT
 from cifar_flax.training.transfer import load_source
 
 FIELD = "config.train.teacher"
@@ -28,14 +28,14 @@ FILE = "teacher.json"  # of a run that has a teacher
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that answers within the training step.
+    """A network that predicts within the training step.
 
     Attributes:
       model: called as `model(x, train=False)`.
       preprocessing: its own: it normalises pixels as it was trained to.
       order: int [C], the place among its classes of each class of the student.
       temperature: that its logits are divided by.
-      weight: share of its answers in the targets.
+      weight: share of its predictions in the targets.
       variables: of the model, float32, on the host: an argument of the step's program, no constant in it.
       name: for people.
     """
@@ -65,8 +65,8 @@ class Teacher:
           Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", CVPR 2022: both see the same view.
         """
         logits: Any = self.model.apply(variables, self.preprocessing.standardize(images), train=False)
-        answers = jax.nn.softmax(jnp.asarray(logits, jnp.float32)[:, self.order] / self.temperature)
-        return (1 - self.weight) * targets + self.weight * answers
+        predictions = jax.nn.softmax(jnp.asarray(logits, jnp.float32)[:, self.order] / self.temperature)
+        return (1 - self.weight) * targets + self.weight * predictions
 
     @cached_property
     def sha256(self) -> str:
@@ -106,7 +106,7 @@ def record_teacher(workdir: Path, teacher: Teacher) -> None:
     except (ValueError, KeyError) as e:
         raise UserError(f"{path}: damaged ({e}); remove it if {teacher.name} is what it was") from None
     if before != teacher.sha256:
-        raise UserError(f"{FIELD}: {teacher.name} has other weights than when the run in {workdir} began; {OTHERWISE}")
+        raise UserError(f"{FIELD}: {teacher.name} has other weights than when the run in {workdir} began; {RESTART_HINT}")
     write_text(path, dumps_checksummed({"name": teacher.name, "sha256": teacher.sha256}))
 
 

@@ -17,8 +17,8 @@ from cifar_flax.runtime.multihost import (
     run_on_main_process,
 )
 from cifar_flax.runtime.preemption import Interrupt, StopRequested
-from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.path import checkpoint_folder
 from cifar_flax.training.checks import shared_data, shared_inputs
 from cifar_flax.training.profiling import Profiler
 from cifar_flax.training.run_dir import check_unlocked, move_aside, with_recorded_dtype
@@ -136,8 +136,8 @@ def fit(
                     state, metrics = profiler.call(chunk, partial(trainer.step, state, chunk, batches, check))
                     step = chunk.end
                     runs.log_steps(chunk, metrics)
-                    save = consensus(step, state, interrupt, runs.due_by_time(), runs.timer.steps_per_second)
-                    if not trainer.plan.ends_epoch(step) and (save or runs.due_by_step(chunk)):
+                    save = consensus(step, state, interrupt, runs.save_due_by_time(), runs.timer.steps_per_second)
+                    if not trainer.plan.ends_epoch(step) and (save or trainer.plan.save_due_by_step(chunk)):
                         runs.save(step, state)
                 runs.flush()
                 state = runs.end_epoch(step, state, scores := _evaluate(trainer, state, interrupt, runs.training))
@@ -155,7 +155,7 @@ def _evaluate(trainer: Trainer, state: TrainState, interrupt: Interrupt, trainin
     """The scores of each seed that still trains. One host stops between batches; several stop together, after the last one."""
     if jax.process_count() == 1:
         return trainer.evaluate(state, interrupt.check, training)
-    with interrupt.unhurried():
+    with interrupt.defer_stop():
         return trainer.evaluate(state, wanted=training)
 
 

@@ -16,7 +16,7 @@ from cifar_flax.runtime.devices import host_device
 from cifar_flax.runtime.multihost import run_on_main_process
 from cifar_flax.training.divergence import check_step
 from cifar_flax.training.records import Records, curves
-from cifar_flax.training.step import METRICS
+from cifar_flax.training.step import STEP_METRICS
 from cifar_flax.training.timing import StepTimer
 from cifar_flax.training.writers import Session, open_writers
 from cifar_flax.training.writers.sending import Sender
@@ -51,14 +51,14 @@ class MetricLogger:
 
         Args:
           first: updates made before the first of them.
-          metrics: float32 [steps, len(METRICS)], of `TrainStep`.
+          metrics: float32 [steps, len(STEP_METRICS)], of `TrainStep`.
           learning_rate_scale: factor on top of the schedule.
           timer: of the training.
         Raises:
           Diverged: a loss or a gradient is not finite.
         """
         for step, row in enumerate(metrics.tolist(), first + 1):
-            values = dict(zip(METRICS, row, strict=True))
+            values = dict(zip(STEP_METRICS, row, strict=True))
             if step % self._config.log.every_steps == 0:
                 self._step(step, values, learning_rate_scale, timer)
             check_step(values, f"step {step} (epoch {self._epoch_of(step)}) of {self._workdir}")
@@ -87,11 +87,11 @@ class MetricLogger:
         if self._records:
             self._records.sync()
 
-    def hurry(self, deadline: float) -> None:
+    def set_close_deadline(self, deadline: float) -> None:
         """Limits the wait of `close` for trackers to `deadline`, by the monotonic clock."""
         for writer in self._writers:
             if isinstance(writer, Sender):
-                writer.hurry(deadline)
+                writer.set_close_deadline(deadline)
 
     def close(self) -> None:
         """Closes records and writers."""

@@ -15,7 +15,7 @@ from cifar_flax.files.folder import open_regular, open_to_append, parse_json
 FILE = "metrics.jsonl"
 TIMES = ("seconds", "elapsed", "compilation", "images_per_second")  # differ between runs that are bitwise equal
 KINDS = ("step", "epoch")
-SPLITS = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
+SCORE_PREFIXES = ("validation_raw", "validation", "train")  # with which the names of an epoch's scores begin
 LONGEST_LINE = 1 << 20  # characters
 SECONDS = ("seconds", "elapsed", "compilation")  # of the TIMES those that are sums, which are never null
 LARGEST = 3.5e38  # of a number, which is float32
@@ -104,7 +104,12 @@ def read_epochs(workdir: Path) -> list[dict[str, Any]]:
 
 def validated_epochs(workdir: Path) -> dict[int, float]:
     """Validation top-1, in [0, 1], by the number of the epoch, counted from 1, of those that were validated."""
-    return {r["epoch"]: r["validation_top1"] for r in read_epochs(workdir) if r.get("validation_top1") is not None}
+    return epoch_values(workdir, "validation_top1")
+
+
+def epoch_values(workdir: Path, name: str) -> dict[int, float]:
+    """The values of a field by the number of the epoch, counted from 1, of those that have it."""
+    return {r["epoch"]: r[name] for r in read_epochs(workdir) if r.get(name) is not None}
 
 
 def curves(record: dict[str, Any]) -> dict[str, float]:
@@ -116,7 +121,7 @@ def curves(record: dict[str, Any]) -> dict[str, float]:
     if record["kind"] == "step":
         unnamed = {"step", "epoch", *TIMES} - {"images_per_second"}
         return {f"step/{name}": x for name, x in numbers.items() if name not in unnamed}
-    splits = {name: next((split for split in SPLITS if name.startswith(f"{split}_")), None) for name in numbers}
+    splits = {name: next((split for split in SCORE_PREFIXES if name.startswith(f"{split}_")), None) for name in numbers}
     return {f"{split}/{name.removeprefix(f'{split}_')}": numbers[name] for name, split in splits.items() if split}
 
 

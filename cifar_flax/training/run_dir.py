@@ -22,14 +22,14 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype
 from cifar_flax.runtime.multihost import broadcast_from_main, raise_on_all_hosts
-from cifar_flax.training.checkpoint_files import DAMAGED, saved_steps
+from cifar_flax.training.checkpoints.files import DAMAGED, saved_steps
 from cifar_flax.training.chunks import EPOCH_DIGITS
 from cifar_flax.training.records import read_epochs
 from cifar_flax.training.run_environment import write_environment
 from cifar_flax.training.seed_folders import SEED, SUMMARY
 
 WRITTEN = ("checkpoints", "tensorboard", "trackers", "wandb", "mlflow")  # folders of a run
-OTHERWISE = "choose another --workdir, or --restart to begin again and keep the old run beside"
+RESTART_HINT = "choose another --workdir, or --restart to begin again and keep the old run beside"
 
 
 def open_run_dir(workdir: Path, config: Config, preprocessing: Preprocessing, total_steps: int | None = None) -> TextIO:
@@ -160,9 +160,9 @@ def _lies_in_run(workdir: Path) -> bool:
 def _refuse_mixture(workdir: Path) -> None:
     """Refuses a run and a folder of seeds in one: what reads it would take the one or the other."""
     if (workdir / SUMMARY).exists() or _seeds_in(workdir):
-        raise UserError(f"{workdir} holds a run for each of several seeds, and cannot hold one of its own too; {OTHERWISE}")
+        raise UserError(f"{workdir} holds a run for each of several seeds, and cannot hold one of its own too; {RESTART_HINT}")
     if _lies_in_run(workdir):
-        raise UserError(f"{workdir.parent} holds a run, and cannot hold those of several seeds too; {OTHERWISE}")
+        raise UserError(f"{workdir.parent} holds a run, and cannot hold those of several seeds too; {RESTART_HINT}")
 
 
 def _refuse_links(workdir: Path) -> None:
@@ -227,7 +227,7 @@ def _recorded_config(workdir: Path) -> Config | None:
     except (FileNotFoundError, ValueError, LookupError, UserError):
         raise UserError(
             f"{workdir}: config.json is missing, and so is its copy in environment.json: nothing says which config the "
-            f"checkpoints there are of; put config.json back, {OTHERWISE}"
+            f"checkpoints there are of; put config.json back, {RESTART_HINT}"
         ) from None
 
 
@@ -240,11 +240,11 @@ def _check_same(saved: Config, config: Config, workdir: Path, total_steps: int |
         longer = ""
         if set(changed) == {"config.train.epochs"}:  # which its schedule, its growing images or a part of an epoch depend on
             longer = f"\n  to train on from its weights: --config.train.init_from={workdir} with another --workdir"
-        raise UserError(f"{workdir} holds a run with another config; {OTHERWISE}\n{lines}{longer}")
+        raise UserError(f"{workdir} holds a run with another config; {RESTART_HINT}\n{lines}{longer}")
     if total_steps is not None and (trained := max(saved_steps(workdir), default=0)) > total_steps:
         raise UserError(
             f"config.train.epochs: {config.train.epochs:g} are {total_steps} updates, and {workdir} has made {trained}; "
-            f"{OTHERWISE}"
+            f"{RESTART_HINT}"
         )
 
 
@@ -256,7 +256,7 @@ def with_recorded_data(now: Preprocessing, config: Config, workdir: Path) -> Pre
     """
     saved = Preprocessing.read(workdir / "dataset.json")
     if (saved.hashes, saved.class_names, saved.coarse_names) != (now.hashes, now.class_names, now.coarse_names):
-        raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {OTHERWISE}")
+        raise UserError(f"{config.data.name} is not what it was when the run in {workdir} began; {RESTART_HINT}")
     return replace(now, test_hashes=saved.test_hashes)
 
 

@@ -20,13 +20,13 @@ from cifar_flax.evaluation.metrics import means
 from cifar_flax.runtime.devices import put_global
 from cifar_flax.runtime.multihost import check_shared, run_on_main_process
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
+from cifar_flax.training.checkpoints.resume import restore_latest
 from cifar_flax.training.chunks import Chunk
 from cifar_flax.training.console import Console
 from cifar_flax.training.divergence import check_weights
 from cifar_flax.training.metric_logger import MetricLogger
 from cifar_flax.training.progress import Progress
-from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.state import TrainState
 from cifar_flax.training.timing import StepTimer
@@ -63,6 +63,7 @@ class Runs:
         self._trainer, self._stack = trainer, contextlib.ExitStack()
         self._in_flight: deque[tuple[Chunk, jax.Array]] = deque()
         self._runs: list[_Run] = []
+        self._saved_at = time.monotonic()
         with contextlib.ExitStack() as stack:
             for seed, workdir in zip(trainer.seeds, workdirs, strict=True):
                 config = replace(trainer.config, seed=seed)
@@ -99,7 +100,7 @@ class Runs:
         self._console = Console(shown.config, shown.workdir, self._trainer.steps_per_epoch, step)
         self._stack.callback(self._console.close)
         trainer = self._trainer
-        network = trainer.layers() if layers else trainer.summary()
+        network = trainer.layers() if layers else trainer.network_line()
         self._console.start(network, len(self._runs), len(trainer.train_set), len(trainer.validation_set or ()))
         self._console.learning_rate_scale(shown.progress.learning_rate_scale)
         return trainer.layout.stack(states), step
@@ -149,13 +150,9 @@ class Runs:
         while self._in_flight:
             self._log_oldest()
 
-    def due_by_step(self, chunk: Chunk) -> bool:
-        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
-        return self._shown.checkpoints.due_by_step(chunk)
-
-    def due_by_time(self) -> bool:
+    def save_due_by_time(self) -> bool:
         """Whether `checkpoint.every_minutes` have passed since the last save, by this process' clock."""
-        return self._shown.checkpoints.due_by_time()
+        return time.monotonic() - self._saved_at >= self._trainer.config.checkpoint.every_minutes * 60
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts saving each run within an epoch; raises as `Checkpoints.save` and `log_steps`."""
@@ -209,7 +206,7 @@ class Runs:
         Raises:
           Diverged: some of the seeds have.
         """
-        with interrupt.unhurried():
+        with interrupt.defer_stop():
             self.wait()
         progress = self._shown.progress
         self._console.finish(step, progress.epochs_done, progress.stopped_early, self.timer)
@@ -223,7 +220,7 @@ class Runs:
             deadline = time.monotonic() + TRACKER_SECONDS
             for run in self._runs:
                 if run.logger is not None:
-                    run.logger.hurry(deadline)
+                    run.logger.set_close_deadline(deadline)
         self._stack.__exit__(kind, error, trace)
 
     @contextlib.contextmanager
@@ -276,6 +273,7 @@ class Runs:
         """Starts saving a run, whose records until then are on the disk."""
         if run.logger is not None:
             run.logger.sync()
+        self._saved_at = time.monotonic()
         run.checkpoints.save(step, state, run.progress, *scores)
 
     def _with_learning_rates(self, state: TrainState) -> TrainState:

@@ -11,7 +11,7 @@ SEED = re.compile(r"seed[0-9]+")  # names of the run directories in it
 SUMMARY = "seeds.json"  # {"score": its name, "seeds": {folder: score}, "mean": .., "sd": .. or null, "diverged": [folder]}
 
 
-def is_of_seeds(workdir: Path) -> bool:
+def holds_seeds(workdir: Path) -> bool:
     """Whether the folder stands for seeds: it has their summary, and no run of its own."""
     return (workdir / SUMMARY).is_file() and not (workdir / "config.json").exists()
 
@@ -25,18 +25,18 @@ def seed_folders(workdir: Path) -> list[Path]:
     return [workdir / name for name in _read_summary(workdir)[1]]
 
 
-def each_run(workdirs: Sequence[str]) -> list[str]:
+def expand_seeds(workdirs: Sequence[str]) -> list[str]:
     """The run directories, with the seeds in the place of a folder of seeds; raises as `seed_folders`."""
-    expanded = [seed_folders(Path(d)) if is_of_seeds(Path(d)) else [d] for d in workdirs]
+    expanded = [seed_folders(Path(d)) if holds_seeds(Path(d)) else [d] for d in workdirs]
     return [str(run) for runs in expanded for run in runs]
 
 
-def one_run(workdir: Path) -> Path:
+def best_seed(workdir: Path) -> Path:
     """The run directory that stands for a folder of seeds: the best in validation, or the first where nothing was validated.
 
     Any other folder stands for itself; raises as `seed_folders`.
     """
-    if not is_of_seeds(workdir):
+    if not holds_seeds(workdir):
         return workdir
     score, seeds = _read_summary(workdir)
     return workdir / (max(seeds, key=lambda name: seeds[name]) if score.startswith("validation") else next(iter(seeds)))

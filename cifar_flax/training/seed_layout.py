@@ -49,25 +49,9 @@ class SeedLayout:
         return NamedSharding(self._step_mesh, P(None, "data") if self.seeds == 1 else P(None, "seed", "data"))
 
     @property
-    def metrics(self) -> NamedSharding:
-        """Sharding of arrays [steps, (seeds,) ...] with a value a step, which each host fetches: all of it everywhere."""
-        return self.replicated
-
-    @property
     def replicated(self) -> NamedSharding:
-        """Sharding of arrays that every device holds as a whole, such as the training images."""
+        """Sharding of arrays that every device holds as a whole: the training images, and the metrics, which hosts fetch."""
         return NamedSharding(self._step_mesh, P())
-
-    def over_seeds(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Vmaps a function over the seeds.
-
-        Args:
-          function: of trees of arrays of one run.
-
-        Returns:
-          The function of the same trees with a first axis [seeds] on every array; for one seed the function itself.
-        """
-        return function if self.seeds == 1 else jax.vmap(function)
 
     def shape(self, *one: int) -> tuple[int, ...]:
         """The shape of arrays of all runs, from that of one run's."""

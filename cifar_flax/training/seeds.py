@@ -15,11 +15,11 @@ from cifar_flax.files.atomic import write_text
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.multihost import broadcast_from_main, check_same_on_all_hosts, is_main_process, raise_on_all_hosts
 from cifar_flax.runtime.preemption import Interrupt
-from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.checkpoint_path import checkpoint_folder
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.path import checkpoint_folder
 from cifar_flax.training.checks import shared_inputs
 from cifar_flax.training.loop import fit, make_trainer
-from cifar_flax.training.records import read_epochs
+from cifar_flax.training.records import epoch_values
 from cifar_flax.training.run_dir import with_recorded_data, with_recorded_dtype
 from cifar_flax.training.seed_folders import SUMMARY
 
@@ -76,7 +76,7 @@ def train_seeds(
         train = _train_vmapped if vmapped else _train_in_turn
         diverged = train(runs, interrupt, restart, profile, layers)
     if (ended := [run for run in runs if run.workdir not in diverged]) and is_main_process():
-        print(_summarize(ended, workdir, [path.name for path in diverged]))
+        print(_write_seed_scores(ended, workdir, [path.name for path in diverged]))
     if diverged:
         error = Diverged(f"{len(diverged)} of {len(runs)} seeds diverged; the first: {next(iter(diverged.values()))}")
         error.ended = [run.workdir for run in ended]
@@ -144,7 +144,7 @@ def can_vmap_seeds(config: Config, workdirs: Sequence[Path]) -> bool:
     return not any(steps) or bool(set.intersection(*(set(of_one[-latest:]) for of_one in steps)))
 
 
-def _summarize(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) -> str:
+def _write_seed_scores(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) -> str:
     """Writes `seeds.json` and returns it as a line: the best validation top-1 of each run; without validation, training's.
 
     Args:
@@ -156,7 +156,7 @@ def _summarize(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) 
       UserError: no run has a record of an epoch.
     """
     for name in ("validation_top1", "train_top1"):
-        if top1 := {run.workdir.name: max(scores) for run in runs if (scores := _of_epochs(run, name))}:
+        if top1 := {run.workdir.name: max(top1s.values()) for run in runs if (top1s := epoch_values(run.workdir, name))}:
             break
     else:
         raise UserError(
@@ -170,8 +170,3 @@ def _summarize(runs: Sequence[SeedRun], workdir: Path, diverged: Sequence[str]) 
     of = f"over {len(top1)} seeds: mean {average:.2%}, sd {spread:.2%}" if spread is not None else f"of one seed: {average:.2%}"
     without = f", without {', '.join(diverged)}, which diverged" if diverged else ""
     return f"{name.replace('_top1', ' top-1')} {of}{without}"
-
-
-def _of_epochs(run: SeedRun, name: str) -> list[float]:
-    """The values of a field in the epochs that a run has recorded."""
-    return [record[name] for record in read_epochs(run.workdir) if record.get(name) is not None]

@@ -12,7 +12,7 @@ from cifar_flax.config import Config
 from cifar_flax.evaluation.metrics import Metrics
 from cifar_flax.models import Variables, initialize
 
-INITIALIZATION = 2**32 - 1  # folded into the run's key where steps fold in their number
+INITIALIZATION = 2**32 - 1  # folded into the key of the seed, where steps fold in their number
 
 
 @struct.dataclass
@@ -52,11 +52,6 @@ class TrainState:
         return self.raw_variables if self.ema is None else self.ema
 
 
-def run_key(seed: jax.Array) -> jax.Array:
-    """The PRNG key of a run, from which all randomness on the devices is derived; `seed` is uint32 []."""
-    return jax.random.key(seed)
-
-
 def initial_opt_state(optimizer: optax.GradientTransformation, params: Any) -> optax.OptState:
     """The optimizer's state before the first update, of arrays of its own: the step gives each buffer away once."""
     return jax.tree.map(jnp.copy, optimizer.init(params))
@@ -74,7 +69,7 @@ def initial_state(
       seed: uint32 [].
       first_images: float32 [N, H, W, C], normalised training images, for layers that are computed from data.
     """
-    variables = initialize(model, jax.random.fold_in(run_key(seed), INITIALIZATION), first_images)
+    variables = initialize(model, jax.random.fold_in(jax.random.key(seed), INITIALIZATION), first_images)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if config.optim.ema_decay is None else jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})

@@ -20,20 +20,20 @@ from cifar_flax.optim.freezing import apply_frozen
 from cifar_flax.optim.losses import create_loss, example_weights
 from cifar_flax.optim.norms import tree_norm
 from cifar_flax.runtime.devices import compute_dtype
-from cifar_flax.training.state import TrainState, run_key
+from cifar_flax.training.state import TrainState
 
 if TYPE_CHECKING:
     from cifar_flax.training.distillation import Teacher
 
 SAM_EPSILON = 1e-12  # a gradient of 0 stays where it is, instead of being divided by its norm
-METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
+STEP_METRICS = ("loss", "cross_entropy", "top1", "top2", "top3", "top5", "grad_norm")  # of a step, in the order of its results
 
 
 @dataclass(frozen=True, eq=False)  # its arrays have no truth value to compare by
 class TrainStep:
     """The pure function (state, batch) -> (state, metrics), to be called within jit, scan and vmap.
 
-    Metrics are float32 [len(METRICS)]: the loss of the config, with label smoothing and class weights; the cross-entropy
+    Metrics are float32 [len(STEP_METRICS)]: the loss of the config, with label smoothing and class weights; the cross-entropy
     without either, which is the loss that validation images have (of mixed images, with their mixed targets); the shares of
     images whose label is among the k highest logits; the norm of the gradient. They, and the statistics of BatchNorm, come from
     the parameters before the step, with sharpness-aware minimisation too.
@@ -51,7 +51,7 @@ class TrainStep:
       image_size: pixels a side that images are resized to after augmentation, bilinearly and with antialiasing; None leaves
         them as they are.
       class_weights: float32 [num_classes], by which losses are multiplied; None: by nothing.
-      teacher: whose answers are a part of the targets; None: there is none.
+      teacher: whose predictions are a part of the targets; None: there is none.
     """
 
     config: Config
@@ -68,7 +68,7 @@ class TrainStep:
     ) -> tuple[TrainState, jax.Array]:
         """One update; `state` is not changed.
 
-        A teacher answers for the whole batch at once, whatever `microbatches` is: it keeps nothing for a gradient.
+        A teacher predicts for the whole batch at once, whatever `microbatches` is: it keeps nothing for a gradient.
 
         Args:
           state: of one run.
@@ -76,13 +76,13 @@ class TrainStep:
           teacher_variables: {"params", "batch_stats"} of the teacher; None without one.
 
         Returns:
-          The state after the update, and metrics float32 [len(METRICS)].
+          The state after the update, and metrics float32 [len(STEP_METRICS)].
         """
-        key = jax.random.fold_in(run_key(state.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        images, targets, taught = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
+        images, targets, soft_targets = self._inputs(augment_key, batch, state.step // self.steps_per_epoch, teacher_variables)
         weights = None if self.class_weights is None else example_weights(targets, self.class_weights)
-        gradient = self._gradient_of(images, taught, weights, state.batch_stats, dropout_key)
+        gradient = self._gradient_of(images, soft_targets, weights, state.batch_stats, dropout_key)
         grads, grad_norm, (losses, logits, batch_stats) = _sharpness_aware(gradient, state.params, self.config.optim.sam_rho)
         dtype = compute_dtype(self.config.train.dtype)
         extra_args = {"compute_dtype": dtype, "value": losses.mean()}
@@ -107,19 +107,19 @@ class TrainStep:
             metrics=so_far.merge(metrics),
         )
         values = {**metrics.compute(), "grad_norm": grad_norm}
-        return new, jnp.stack([values[name].astype(jnp.float32) for name in METRICS])
+        return new, jnp.stack([values[name].astype(jnp.float32) for name in STEP_METRICS])
 
     def _inputs(
         self, key: jax.Array, batch: Batch, epoch: jax.Array, teacher_variables: Variables | None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Float32: the network's inputs [B, H, W, C], targets [B, num_classes], and these mixed with a teacher's answers."""
+        """Float32: network inputs [B, H, W, C], targets [B, num_classes], and these mixed with a teacher's predictions."""
         targets = jax.nn.one_hot(batch.labels, self.preprocessing.num_classes)
         augment = create_augmentation(self.config.augment)
         images, targets = augment(key, to_unit(batch.images), targets, batch.indices, epoch)
-        taught = targets
+        soft_targets = targets
         if self.teacher is not None and teacher_variables is not None:
-            taught = self.teacher.targets(teacher_variables, images, targets)
-        return self.preprocessing.standardize(_resize(images, self.image_size)), targets, taught
+            soft_targets = self.teacher.targets(teacher_variables, images, targets)
+        return self.preprocessing.standardize(_resize(images, self.image_size)), targets, soft_targets
 
     def _gradient_of(
         self, images: jax.Array, targets: jax.Array, weights: jax.Array | None, batch_stats: Any, dropout_key: jax.Array

@@ -19,11 +19,10 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import data_identity, with_absolute_path
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
-from cifar_flax.evaluation.metrics import summary
+from cifar_flax.evaluation.metrics import validation_scores
 from cifar_flax.evaluation.predict import Forward, make_forward, predict
-from cifar_flax.models import Variables, check_module, check_sizes, count_parameters, create_model, describe
+from cifar_flax.models import Variables, check_module, count_parameters, create_model, describe
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
-from cifar_flax.optim.groups import check_patterns
 from cifar_flax.optim.losses import balanced_weights
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
@@ -37,9 +36,9 @@ from cifar_flax.runtime.devices import (
     replicated,
 )
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.checks import check_batch_size, check_functions, check_optimizer, check_square, warn_of_one_class
+from cifar_flax.training.checks import check_batch_size, check_parts, warn_of_one_class
 from cifar_flax.training.chunks import Chunk, ChunkPlan, total_steps
-from cifar_flax.training.programs import Programs
+from cifar_flax.training.programs import Program, Programs, compile_chunk
 from cifar_flax.training.seed_layout import SeedLayout
 from cifar_flax.training.state import TrainState, initial_state
 from cifar_flax.training.step import TrainStep
@@ -52,7 +51,6 @@ FIRST_IMAGES = 5000  # for layers that are computed from data; the number that t
 FIRST_BYTES = 1 << 27  # of them; at 32 pixels a side, 5000 take a ninth of that
 
 Scores = dict[str, float]
-Program = Callable[[TrainState, Any, Any], tuple[TrainState, jax.Array]]
 
 
 @dataclass(frozen=True)
@@ -127,13 +125,7 @@ class Trainer:
                 config, steps_per_epoch, layout.seeds_per_device * config.train.batch_size * train_set.images[0].nbytes
             ),
         )
-        sizes = {f"config.train.resolutions[{i}].size": part.size for i, part in enumerate(config.train.resolutions)}
-        check_sizes(model, preprocessing.image_shape, sizes)
-        check_square(config, preprocessing.image_shape)
-        check_patterns(config.optim, trainer.abstract_state.params)
-        check_functions(config, preprocessing)
-        if not is_ours(type(config.optim)):
-            check_optimizer(config, trainer.optimizer, trainer.abstract_state)
+        check_parts(config, preprocessing, model, trainer.optimizer, trainer.abstract_state)
         _ = trainer._teacher_variables  # before there are threads
         return trainer
 
@@ -142,7 +134,7 @@ class Trainer:
         """Full batches in an epoch."""
         return self.plan.steps_per_epoch
 
-    def summary(self) -> str:
+    def network_line(self) -> str:
         """A line on the network: its name, the number of its parameters, the shape of its images."""
         parameters = count_parameters(self.abstract_state.params)
         height, width, channels = self.preprocessing.image_shape
@@ -257,7 +249,7 @@ class Trainer:
         """Runs the steps of a chunk and donates `state`; if `check` raises, which is called during compilation, it is intact.
 
         Returns:
-          The new state, and metrics float32 [chunk.length, (seeds,) len(step.METRICS)].
+          The new state, and metrics float32 [chunk.length, (seeds,) len(STEP_METRICS)].
         """
         return self._programs.get((chunk.image_size, chunk.length), check)(state, self._device_constants, chunk_data)
 
@@ -309,7 +301,7 @@ class Trainer:
 
         def scores(variables: Any) -> Scores:
             logits = predict(self._forward, variables, split.images, batch_size, self.layout.mesh, between_batches)
-            return summary(logits, split.labels, batch_size)
+            return validation_scores(logits, split.labels, batch_size)
 
         def both(run: TrainState) -> dict[str, Scores]:
             raw = {} if run.ema is None else {"validation_raw": scores(run.raw_variables)}
@@ -325,7 +317,6 @@ class Trainer:
     def _programs(self) -> Programs[tuple[int | None, int], Program]:
         return Programs(self._compile)
 
-    @standard_arithmetic()
     def _compile(self, key: tuple[int | None, int]) -> Program:
         """Compiles the steps of a chunk, given the size of its images and its length."""
         image_size, length = key
@@ -333,26 +324,5 @@ class Trainer:
         if self.config.data.class_weights is Balance.BALANCED:
             weights = balanced_weights(self.train_set.labels, self.preprocessing.num_classes)
         args = self.config, self.model, self.optimizer, self.preprocessing, self.steps_per_epoch, image_size, weights
-        source, layout, one_step = self.source, self.layout, TrainStep(*args, self.teacher)
-
-        def step(state: TrainState, device_constants: Any, chunk_data: Any) -> tuple[TrainState, jax.Array]:
-            resident, teacher_variables = device_constants
-            steps = layout.over_seeds(lambda state, batch: one_step(state, batch, teacher_variables))
-            return cast(tuple[TrainState, jax.Array], steps(state, source.batch(resident, chunk_data)))
-
-        def train_step(state: TrainState, device_constants: Any, chunk: Any) -> tuple[TrainState, jax.Array]:
-            if length == 1:
-                state, metrics = step(state, device_constants, jax.tree.map(lambda x: x[0], chunk))
-                return state, metrics[None]
-            return jax.lax.scan(lambda state, chunk_data: step(state, device_constants, chunk_data), state, chunk)
-
-        jitted = compilation.jit(
-            train_step,
-            self.dtype,
-            in_shardings=(layout.state, layout.replicated, layout.chunk),
-            out_shardings=(layout.state, layout.metrics),
-            donate_argnums=0,
-        )
-        shapes = source.shapes(layout.shape(self.config.train.batch_size))
-        chunk = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype, sharding=layout.chunk), shapes)
-        return jitted.lower(layout.abstract(self.abstract_state), self._device_constants, chunk).compile()
+        step = TrainStep(*args, self.teacher)
+        return compile_chunk(step, length, self.source, self.layout, self.abstract_state, self._device_constants)

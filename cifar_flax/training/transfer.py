@@ -23,9 +23,9 @@ from cifar_flax.pretrained import PREFIX, load_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.devices import put_global, replicated
 from cifar_flax.runtime.multihost import check_same_on_all_hosts, raise_on_all_hosts
-from cifar_flax.training.checkpoint_info import digest
-from cifar_flax.training.restore import restore_networks
-from cifar_flax.training.seed_folders import one_run
+from cifar_flax.training.checkpoints.info import digest
+from cifar_flax.training.checkpoints.restore import restore_networks
+from cifar_flax.training.seed_folders import best_seed
 from cifar_flax.training.state import TrainState, initial_opt_state
 
 PARAMS = "params"
@@ -61,7 +61,7 @@ def init_from_run(
     if jax.process_count() > 1:
         check_same_on_all_hosts({"the weights of config.train.init_from": digest(network.variables)})
     source_variables = flatten_dict(dict(network.variables))
-    target = _flat(states[0])
+    target = flatten_dict(dict(states[0].raw_variables))
     matching = {
         path: jnp.asarray(x, target[path].dtype)
         for path, x in source_variables.items()
@@ -101,14 +101,10 @@ def _check_frozen(config: Config, target: Mapping[tuple[str, ...], Any], taken: 
             )
 
 
-def _flat(state: TrainState) -> dict[tuple[str, ...], Any]:
-    return flatten_dict({PARAMS: state.params, "batch_stats": state.batch_stats})
-
-
 def _with(
     state: TrainState, matching: Mapping[tuple[str, ...], Any], init: Callable[[Any], optax.OptState], mesh: Mesh
 ) -> TrainState:
-    merged = unflatten_dict({**_flat(state), **matching})
+    merged = unflatten_dict({**flatten_dict(dict(state.raw_variables)), **matching})
     variables: Variables = put_global({PARAMS: merged[PARAMS], "batch_stats": merged.get("batch_stats", {})}, replicated(mesh))
     # A copy: the step donates its input, and one buffer cannot be given away twice.
     ema = None if state.ema is None else jax.tree.map(jnp.copy, variables)
@@ -116,7 +112,7 @@ def _with(
 
 
 def load_source(source: str, field: str) -> tuple[Network, str]:
-    """The network that a field of the config names, and its name for people; the best checkpoint of a run, or of `one_run`.
+    """The network that a field of the config names, and its name for people; the best checkpoint of a run, or of `best_seed`.
 
     Raises:
       UserError: there is no such run or network, or it is damaged.
@@ -127,7 +123,7 @@ def load_source(source: str, field: str) -> tuple[Network, str]:
         workdir = Path(source)
         if not workdir.is_dir():
             raise UserError(f"{workdir}: no such run directory; expected one, or {PREFIX}NAME")
-        workdir = one_run(workdir)
+        workdir = best_seed(workdir)
         config, preprocessing = read_config(workdir / "config.json"), Preprocessing.read(workdir / "dataset.json")
         network, _ = restore_networks(workdir, config, preprocessing)
     except UserError as e:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.analysis.calibrate import fit, warn_of_unfinished
+from cifar_flax.analysis.calibrate import fit_to_validation, warn_of_unfinished
 from cifar_flax.config.serialize import read_config, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
@@ -27,7 +27,7 @@ def other(tiny_run, tmp_path):
 
 def test_a_run_with_validation_images_is_calibrated_by_them(tiny_run, tiny_data):
     run = Run.open(tiny_run)
-    network, fitted = run.network("best"), fit(run, run)
+    network, fitted = run.network("best"), fit_to_validation(run, run)
     assert network.temperature == pytest.approx(fitted.calibration.temperature, rel=1e-3)
     assert network.temperature != 1
     images = run.dataset("validation").images[:9]
@@ -35,11 +35,11 @@ def test_a_run_with_validation_images_is_calibrated_by_them(tiny_run, tiny_data)
         network.probabilities(images), probabilities(network.logits(images) / np.float32(network.temperature)), rtol=1e-5
     )
     raw = run.network("best", ema=False)
-    assert raw.temperature == pytest.approx(fit(run, run, ema=False).calibration.temperature, rel=1e-3)
+    assert raw.temperature == pytest.approx(fit_to_validation(run, run, ema=False).calibration.temperature, rel=1e-3)
 
 
 def test_the_temperature_of_another_run_takes_the_place_of_its_own(tiny_run, other, tiny_data):
-    fitted = fit(Run.open(other), Run.open(tiny_run)).calibration
+    fitted = fit_to_validation(Run.open(other), Run.open(tiny_run)).calibration
     assert f"validation images of {tiny_run.name}" in fitted.source
     run = Run.open(other)
     write_calibration(other, run.step(), replace(fitted, temperature=2.5), replace(fitted, temperature=3.5))
@@ -53,7 +53,7 @@ def test_a_run_of_another_recipe_is_refused_by_the_field_that_differs(tiny_run, 
     config.optim.label_smoothing = 0.5
     write_config(config, other / "config.json")
     with pytest.raises(UserError, match=r"another recipe .* config\.optim\.label_smoothing is 0\.5, not 0\.1; train the"):
-        fit(Run.open(tiny_run), Run.open(other))
+        fit_to_validation(Run.open(tiny_run), Run.open(other))
 
 
 def test_a_run_of_other_classes_is_refused(tiny_run, other, tiny_data):
@@ -61,7 +61,7 @@ def test_a_run_of_other_classes_is_refused(tiny_run, other, tiny_data):
     renamed = ("another", *validated.preprocessing.class_names[1:])
     validated.preprocessing = replace(validated.preprocessing, class_names=renamed)
     with pytest.raises(UserError, match=r"other has other classes than .*; train it again on the data of today"):
-        fit(Run.open(tiny_run), validated)
+        fit_to_validation(Run.open(tiny_run), validated)
 
 
 def test_a_run_that_has_not_ended_is_warned_of(other, caplog):
@@ -83,7 +83,7 @@ def test_a_damaged_file_does_not_keep_a_run_from_being_calibrated_anew(other, ti
     with pytest.raises(UserError, match="damaged"):
         Run.open(other).network()
     with without_damaged(other):
-        assert fit(Run.open(other), Run.open(other)).calibration.temperature != 1
+        assert fit_to_validation(Run.open(other), Run.open(other)).calibration.temperature != 1
         assert not (other / FILE).exists()
     damaged = good.replace("2.5", "2.6")
     (other / FILE).write_text(damaged)

@@ -30,7 +30,7 @@ def test_predictions_are_read_back_as_written(run):
     path = write_predictions(run, predictions, run.score(predictions.logits, predictions.labels))
     again = read_predictions(path.with_name("test_flip_predictions.npz"))
     assert (again.split, again.step, again.tta) == ("test", run.step("best"), "flip")
-    np.testing.assert_array_equal(again.logits, run.predict(dataset, tta="flip"))
+    np.testing.assert_array_equal(again.logits, run.logits(dataset, tta="flip"))
     np.testing.assert_array_equal(again.labels, dataset.labels)
     report = json.loads(path.read_text())
     assert (report["split"], report["checkpoint"], report["tta"]) == ("test", again.step, "flip")

@@ -18,7 +18,7 @@ from cifar_flax.data.dataset import Dataset
 from cifar_flax.errors import UserError
 from cifar_flax.run import load_network
 from cifar_flax.training.loop import train
-from cifar_flax.training.step import METRICS, TrainStep
+from cifar_flax.training.step import STEP_METRICS, TrainStep
 from cifar_flax.training.trainer import Trainer
 from tests.conftest import ROOT
 
@@ -86,7 +86,7 @@ def test_a_step_returns_a_state_of_the_same_shapes(experiment, on_thumbnails):
     batch = Batch(jax.ShapeDtypeStruct((5, 32, 32, 3), jnp.uint8), integers, integers)
     following, metrics = jax.eval_shape(step, state, batch)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), following) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
-    assert metrics.shape == (len(METRICS),)
+    assert metrics.shape == (len(STEP_METRICS),)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoints.files import saved_steps
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.e2e.test_commands import one_line

@@ -9,7 +9,7 @@ import pytest
 
 from cifar_flax import Run
 from cifar_flax.config.serialize import read_config
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.writers.tensorboard import read_events

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 from sklearn.metrics import f1_score, log_loss, top_k_accuracy_score
 
-from cifar_flax.evaluation.metrics import Metrics, batch_metrics, means, summary
+from cifar_flax.evaluation.metrics import Metrics, batch_metrics, means, validation_scores
 
 CLASSES = 12
 TOP_K = (1, 2, 3, 5)
@@ -47,7 +47,7 @@ def test_a_batch_of_a_diverged_network_is_never_right():
 
 def test_validation_scores_are_those_of_scikit_learn(predictions):
     logits, labels = predictions
-    actual, predicted = summary(logits, labels, 16), logits.argmax(1)
+    actual, predicted = validation_scores(logits, labels, 16), logits.argmax(1)
     assert 8 in predicted
     assert not {10, 11} & {*predicted}
     probs = scipy.special.softmax(logits.astype(np.float64), 1)
@@ -68,15 +68,15 @@ def test_batch_f1_is_the_batch_mean_of_the_recipe(predictions):
         recall = true_positives / (np.round(np.clip(y_true[rows], 0, 1)).sum() + epsilon)
         expected.append(2 * precision * recall / (precision + recall + epsilon))
     assert len(set(expected)) > 2
-    assert summary(logits, labels, 16)["batch_f1"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert validation_scores(logits, labels, 16)["batch_f1"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_a_batch_without_a_likely_class_has_a_batch_f1_of_0():
-    assert summary(np.zeros((4, CLASSES), np.float32), np.arange(4), 4)["batch_f1"] == 0
+    assert validation_scores(np.zeros((4, CLASSES), np.float32), np.arange(4), 4)["batch_f1"] == 0
 
 
 def test_a_diverged_network_has_validation_scores_of_0():
-    actual = summary(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
+    actual = validation_scores(np.full((4, 3), np.nan, np.float32), np.arange(4) % 3, 2)
     assert np.isnan(actual.pop("loss"))
     assert actual.pop("temperature") == 1
     assert set(actual.values()) == {0}

@@ -10,12 +10,12 @@ import sklearn.metrics
 
 from cifar_flax.evaluation.scores import (
     confusion_matrix,
+    informative_top_k,
     label_rank,
     predicted_classes,
     probabilities,
     reliability,
     scores,
-    telling_top_k,
 )
 
 CLASSES = 12
@@ -94,7 +94,7 @@ def test_without_superclasses_there_are_no_scores_of_them(predictions):
 
 @pytest.mark.parametrize(("classes", "expected"), [(1, [1]), (2, [1]), (3, [1, 2]), (5, [1, 2, 3]), (6, [1, 2, 3, 5])])
 def test_a_top_k_that_is_always_right_says_nothing(classes, expected):
-    assert telling_top_k(classes) == expected
+    assert informative_top_k(classes) == expected
 
 
 def test_rank_is_the_place_of_the_label_in_a_stable_sort(predictions):

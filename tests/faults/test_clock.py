@@ -1,7 +1,7 @@
 import os
 import time
 
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoints.files import saved_steps
 from tests.faults.scene import finish
 
 # Python runs a module of this name before anything else.

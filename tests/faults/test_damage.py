@@ -42,7 +42,7 @@ def test_damaged_files_of_a_run_are_made_good_or_refused(scene, rng, thorough, c
 
     def evaluate(workdir):
         run = Run.open(workdir)
-        logits = run.predict("test", "best").tobytes()
+        logits = run.logits("test", "best").tobytes()
         parts = {"config": to_dict(run.config), "preprocessing": run.preprocessing, "records": read_records(workdir)}
         return {"best": run.step("best"), "logits": logits, **parts}
 

@@ -12,7 +12,7 @@ from cifar_flax.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, 
 from cifar_flax.optim.optimizers import OPTIMIZERS, create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime.devices import data_parallel_mesh, replicated
-from cifar_flax.training.checkpoint import Checkpoints, digest
+from cifar_flax.training.checkpoints.manager import Checkpoints, digest
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.state import initial_state
 

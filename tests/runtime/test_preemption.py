@@ -65,7 +65,7 @@ def test_what_is_left_to_do_may_take_longer(monkeypatch, max_minutes):
     monkeypatch.setattr(preemption, "GRACE_SECONDS", 0.2)
     left = []
     monkeypatch.setattr(preemption.os, "_exit", left.append)
-    with Interrupt(max_minutes) as interrupt, interrupt.unhurried():
+    with Interrupt(max_minutes) as interrupt, interrupt.defer_stop():
         if max_minutes is None:
             signal.raise_signal(signal.SIGTERM)
         time.sleep(0.6)
@@ -78,7 +78,7 @@ def test_after_what_was_left_to_do_a_request_is_waited_for_as_before(monkeypatch
     left = threading.Event()
     monkeypatch.setattr(preemption.os, "_exit", lambda code: left.set())
     with Interrupt() as interrupt:
-        with interrupt.unhurried():
+        with interrupt.defer_stop():
             pass
         signal.raise_signal(signal.SIGTERM)
         assert left.wait(60)

@@ -14,7 +14,7 @@ from cifar_flax.errors import ConfigError, Diverged, Preempted, RunFailed, UserE
 from cifar_flax.search import objective
 from cifar_flax.search.space import IntRange, Space
 from cifar_flax.search.study import PROGRESS, Study, trial_index
-from cifar_flax.training.run_dir import OTHERWISE
+from cifar_flax.training.run_dir import RESTART_HINT
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 
@@ -101,7 +101,7 @@ def test_what_a_machine_refuses_is_said_before_any_trial_unless_trials_set_it(tm
 
 def test_a_folder_of_another_search_is_to_be_moved_away(start, trainings, tmp_path):
     def score(config, epoch):
-        raise UserError(f"{tmp_path} holds a run with another config; {OTHERWISE}")
+        raise UserError(f"{tmp_path} holds a run with another config; {RESTART_HINT}")
 
     trainings.score = score
     with pytest.raises(UserError, match=r"another config; move that folder away, and the trial is trained anew$"):

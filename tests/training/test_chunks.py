@@ -2,7 +2,7 @@ import pytest
 
 from cifar_flax.config import Config, ResolutionConfig
 from cifar_flax.config.flags import load_config
-from cifar_flax.training.chunks import ChunkPlan, total_epochs
+from cifar_flax.training.chunks import Chunk, ChunkPlan, total_epochs
 from cifar_flax.training.progress import Progress
 
 STEPS_PER_EPOCH = 10
@@ -145,3 +145,11 @@ def test_all_programs_are_known_before_they_are_needed(config, longest):
     )
     assert plan.programs(0) == list(used)
     assert set(plan.programs(29_990)) == {(None, length) for length in lengths(config, epoch=2999)}
+
+
+@pytest.mark.parametrize(("every_steps", "due"), [(None, []), (1, [4, 8, 9]), (3, [4, 8, 9]), (8, [8]), (9, [9]), (10, [])])
+def test_a_save_is_due_at_the_end_of_the_chunk_that_holds_its_step(config, every_steps, due):
+    config.checkpoint.every_steps = every_steps
+    plan = ChunkPlan(config, STEPS_PER_EPOCH, BATCH_BYTES)
+    chunks = [Chunk(0, 4, None), Chunk(4, 4, None), Chunk(8, 1, None)]
+    assert [chunk.end for chunk in chunks if plan.save_due_by_step(chunk)] == due

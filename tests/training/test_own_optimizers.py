@@ -11,7 +11,7 @@ import pytest
 from cifar_flax import OptimizerSpec
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import ConfigError
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 

@@ -23,8 +23,8 @@ from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim import SGD
 from cifar_flax.runtime.preemption import StopRequested
 from cifar_flax.training import seeds
-from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.checkpoint_files import saved_steps
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
 from cifar_flax.training.runs import Runs

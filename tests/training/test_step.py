@@ -16,7 +16,7 @@ from cifar_flax.models import BlockConfig, DenseConfig, create_model
 from cifar_flax.optim import SGD
 from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.training.state import initial_state
-from cifar_flax.training.step import METRICS, TrainStep
+from cifar_flax.training.step import STEP_METRICS, TrainStep
 from tests.conftest import tiny_split
 
 RATE, SMOOTHING, DECAY, STEPS_PER_EPOCH = 0.5, 0.1, 0.7, 4
@@ -61,7 +61,7 @@ def run(steps, dtype=jnp.float32, **optim):
 
 
 def named(metrics):
-    return dict(zip(METRICS, np.asarray(metrics).tolist(), strict=True))
+    return dict(zip(STEP_METRICS, np.asarray(metrics).tolist(), strict=True))
 
 
 def take(rows):

@@ -17,13 +17,13 @@ from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.files.atomic import write_text
 from cifar_flax.files.checksum import HASH, dumps_checksummed, read_checksummed
 from cifar_flax.run import Run
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.progress import PlateauState, Progress
 from cifar_flax.training.records import Records, read_records
 from cifar_flax.training.run_dir import open_run_dir
 from cifar_flax.training.seed_folders import seed_folders
 from cifar_flax.training.writers.tensorboard import TensorBoard
-from tests.training.test_checkpoint import like, progress, state
+from tests.training.checkpoints.test_manager import like, progress, state
 
 PREPROCESSING = Preprocessing((8, 8, 3), ("cat", "dog"), ("pet",), (0, 0), (0.5,) * 3, (0.2,) * 3, {"images": "1"})
 RECORD = {"kind": "epoch", "step": 4, "epoch": 1, "validation_top1": 0.5, "elapsed": 2.5}

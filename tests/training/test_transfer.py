@@ -15,7 +15,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.models import BlockConfig, ConvNet, DenseConfig
 from cifar_flax.runtime.devices import data_parallel_mesh
-from cifar_flax.training.checkpoint import Checkpoints
+from cifar_flax.training.checkpoints.manager import Checkpoints
 from cifar_flax.training.loop import train
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.run_dir import open_run_dir

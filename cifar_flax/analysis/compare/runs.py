@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from cifar_flax.analysis.compare.statistics import Interval, accuracy_interval, mcnemar, welch
+from cifar_flax.analysis.compare.statistics import accuracy_interval, mcnemar, welch
 from cifar_flax.analysis.config_diff import differing_fields
 from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
 from cifar_flax.config.recipe import BOOKKEEPING
@@ -35,7 +35,7 @@ class RunResult:
       step: step of the checkpoint.
       scores: from `Run.score`.
       correct: bool [N], which images the run classifies correctly.
-      interval: 95 % interval of the top-1 accuracy.
+      interval: bounds of the 95 % interval of the top-1 accuracy.
       metrics: from `Run.metrics`.
     """
 
@@ -44,7 +44,7 @@ class RunResult:
     step: int
     scores: dict[str, Any]
     correct: np.ndarray
-    interval: Interval
+    interval: tuple[float, float]
     metrics: "pd.DataFrame"
 
     @property

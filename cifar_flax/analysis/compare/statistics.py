@@ -1,31 +1,20 @@
 """Confidence of an accuracy, and tests whether networks or configs differ, through SciPy."""
 
-from typing import NamedTuple
-
 import numpy as np
 import scipy.stats
 
 
-class Interval(NamedTuple):
-    """Bounds in [0, 1]."""
-
-    low: float
-    high: float
-
-
-def accuracy_interval(correct: np.ndarray, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of an accuracy.
+def accuracy_interval(correct: np.ndarray) -> tuple[float, float]:
+    """Wilson's score interval of an accuracy: its bounds, in [0, 1], with a confidence of 95 %.
 
     Args:
       correct: bool [N], N at least 1: which predictions are correct.
-      confidence: probability that such an interval contains the accuracy on the whole population of images.
 
     References:
       Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
     """
-    test = scipy.stats.binomtest(int(correct.sum()), len(correct))
-    interval = test.proportion_ci(confidence, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    low, high = scipy.stats.binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
+    return float(low), float(high)
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:

@@ -76,7 +76,7 @@ def comparison_tables(results: Sequence[RunResult], split: str, groups: Sequence
 def _runs_table(results: Sequence[RunResult], split: str) -> Table:
     rows = []
     for i, (result, test) in enumerate(zip(results, paired_tests(results), strict=True), 1):
-        interval = f"{result.interval.low:.2%} to {result.interval.high:.2%}"
+        interval = "{:.2%} to {:.2%}".format(*result.interval)
         difference = (f"{test[0] * 100:+.2f}", _p_value(test[1])) if test else (NONE, NONE)
         speed = NONE if result.images_per_second is None else f"{result.images_per_second:,.0f}"
         time = NONE if result.seconds is None else format_duration(result.seconds)

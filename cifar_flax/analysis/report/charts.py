@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from cifar_flax.analysis.figures import BLUE, CARD, GREY, ORANGE, class_label, new_figure, percent
-from cifar_flax.evaluation.scores import Reliability, telling_top_k
+from cifar_flax.evaluation.scores import Reliability, informative_top_k
 
 NAMES, NUMBERS = 1.75, 0.55  # inches beside the bars: of names, at least, and of a percentage
 TICK = 0.1  # inches between a name and its bar
@@ -19,7 +19,7 @@ def topk_chart(scores: dict[str, Any]) -> Figure:
     Args:
       scores: from `Run.score`.
     """
-    rows = [(f"top-{k}", scores[f"top{k}"]) for k in telling_top_k(len(scores["per_class"]))]
+    rows = [(f"top-{k}", scores[f"top{k}"]) for k in informative_top_k(len(scores["per_class"]))]
     if "superclass_top1" in scores:
         rows.append(("superclass", scores["superclass_top1"]))
     return bar_chart(rows, "accuracy")

@@ -18,13 +18,12 @@ from cifar_flax.analysis.report.architecture import draw_network, side_lanes
 from cifar_flax.analysis.report.explanations import occlusion_pictures
 from cifar_flax.analysis.report.graph import network_graph
 from cifar_flax.analysis.report.layers import Layer, call_layers, leaf_layers
-from cifar_flax.analysis.robustness.accuracy import corruption_figure, read_robustness
-from cifar_flax.analysis.robustness.corruptions import SEVERITIES
+from cifar_flax.analysis.robustness.accuracy import corruption_figure, corruption_rows, read_robustness
 from cifar_flax.config.defaults import format_value
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities, reliability, telling_top_k
+from cifar_flax.evaluation.scores import confusion_matrix, informative_top_k, predicted_classes, probabilities, reliability
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.models.first_layer import find_first_kernel, first_layer_kernels
@@ -113,7 +112,7 @@ def write_report(
 
 def _summary(run: Run, network: Network, scores: dict[str, Any], epochs: "pd.DataFrame") -> dict[str, Any]:
     """Facts in boxes, the whole config, and its fields that differ from the defaults."""
-    shares = {f"top-{k}": f"top{k}" for k in telling_top_k(network.preprocessing.num_classes)}
+    shares = {f"top-{k}": f"top{k}" for k in informative_top_k(network.preprocessing.num_classes)}
     shares |= {"superclass": "superclass_top1", "macro F1": "macro_f1"}
     facts = [(name, percent(scores[key])) for name, key in shares.items() if key in scores]
     facts += [("calibration error", percent(scores["ece"])), ("loss", f"{scores['loss']:.4f} nats")]
@@ -228,16 +227,15 @@ def _robustness(writer: PictureWriter, folder: Path, predictions: Predictions, d
     corruptions, color = (read_robustness(folder, predictions, kind) for kind in ("corruptions", "color"))
     sections: dict[str, Any] = {"corruptions": None, "color": None}
     if corruptions:
-        columns = ["top-1, %", *map(str, SEVERITIES), "mean"]
-        means = [(name.replace("_", " "), [*row, float(np.mean(row))]) for name, row in corruptions["corruptions"].items()]
-        cells = [[name, *(f"{100 * share:.1f}" for share in row)] for name, row in means]
+        columns, *rows = corruption_rows(corruptions)
+        cells = [[name.replace("_", " "), *shares] for name, *shares in rows]
         figure = corruption_figure(np.asarray(dataset.images[0]), corruptions)
         picture = writer.add("corruptions", figure, "One image under each corruption and severity", dpi=144, kind="photographs")
         sections["corruptions"] = {**corruptions, "table": {"columns": columns, "rows": cells}, "picture": picture}
     if color:
         hues = [(f"hue {degrees}\N{DEGREE SIGN}", share) for degrees, share in color["hue"].items()]
-        rows = [("clean", color["clean"]), ("grayscale", color["grey"]), *hues]
-        picture = writer.add("color", charts.bar_chart(rows, "accuracy"), "Bars: accuracy without colour and with turned hues")
+        bars = [("clean", color["clean"]), ("grayscale", color["grey"]), *hues]
+        picture = writer.add("color", charts.bar_chart(bars, "accuracy"), "Bars: accuracy without colour and with turned hues")
         sections["color"] = {**color, "picture": picture}
     return sections
 

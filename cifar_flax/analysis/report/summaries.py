@@ -12,24 +12,21 @@ from cifar_flax.analysis.report.confusion import by_superclass, heat_map
 from cifar_flax.analysis.report.examples import prediction_card
 from cifar_flax.evaluation.scores import confusion_matrix, predicted_classes, probabilities
 from cifar_flax.run import Run
-from cifar_flax.training.writers.summary import write_summary
 
 EXAMPLES = 6  # images with predictions, evenly over the validation split
 DPI = 110
 
 
-def write_summary_with_pictures(workdir: Path) -> None:
-    """`write_summary` with pictures of the best checkpoint on the validation split; without such a split there are none."""
-    write_summary(workdir, _pictures)
+def closing_pictures(workdir: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields names and pictures, uint8 [H, W, 3]: the confusion matrix, then predictions.
 
-
-def _pictures(workdir: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields names and pictures, uint8 [H, W, 3]: the confusion matrix, then predictions."""
+    They are of the best checkpoint on the validation split; without such a split there are none.
+    """
     run = Run.open(workdir)
     if not run.config.data.validates:
         return
     dataset, names, coarse_of_fine = run.dataset("validation"), run.class_names, run.preprocessing.coarse_of_fine
-    logits = run.predict(dataset)
+    logits = run.logits(dataset)
     probs = probabilities(logits, run.calibration().temperature)
     matrix = confusion_matrix(predicted_classes(logits), dataset.labels, len(names))
     order = by_superclass(coarse_of_fine) if coarse_of_fine else np.arange(len(names))

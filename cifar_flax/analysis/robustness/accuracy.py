@@ -126,12 +126,17 @@ def read_robustness(folder: Path, predictions: Predictions, kind: str) -> dict[s
     return None if scores is None or scores.get("mean", 0) is None else scores
 
 
-def corruption_table(accuracies: dict[str, Any]) -> str:
-    """Formats the result of `corruption_accuracy`: a row per corruption, a column per severity."""
+def corruption_rows(accuracies: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Header and rows of the result of `corruption_accuracy`: a row per corruption, a column per severity, and their mean."""
     rows = [("top-1, %", *map(str, SEVERITIES), "mean")]
     for name, values in accuracies["corruptions"].items():
         rows.append((name, *(f"{100 * value:.1f}" for value in (*values, np.mean(values)))))
-    table = format_table(rows, right=range(1, len(rows[0])))
+    return rows
+
+
+def corruption_table(accuracies: dict[str, Any]) -> str:
+    """Formats the result of `corruption_accuracy`."""
+    table = format_table(corruption_rows(accuracies), right=range(1, len(SEVERITIES) + 2))
     mean, clean = 100 * accuracies["mean"], 100 * accuracies["clean"]
     return f"{table}\nmean over all {mean:.2f}, clean {clean:.2f} ({accuracies['n']:,} images)"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.files.folder import make_folder
-from cifar_flax.training.writers import Session
+from cifar_flax.training.writers.session import Session
 
 MOST_PARAMETERS = 100  # in a request, as the server has it
 # Read when it is imported. Of its own 7 attempts of 120 s each, a training that waits to begin would wait for minutes.

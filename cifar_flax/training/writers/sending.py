@@ -19,7 +19,7 @@ from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.files.redact import named_reason
 from cifar_flax.training.records import curves, read_records
-from cifar_flax.training.writers import FIELD, OpenWriter, Session
+from cifar_flax.training.writers.session import FIELD, OpenWriter, Session
 
 FOLDER = "trackers"
 CLOSE_SECONDS = 30.0  # for which the end of a run waits until all is sent
@@ -90,8 +90,8 @@ class Sender:
 
         self._put(send)
 
-    def hurry(self, deadline: float) -> None:
-        """Has `close` wait no longer than until then, by the monotonic clock."""
+    def set_close_deadline(self, deadline: float) -> None:
+        """Sets the deadline of `close`, in time.monotonic()."""
         self._deadline = deadline
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from cifar_flax.config import Config
 from cifar_flax.config.defaults import changes, format_value, is_part_of
 from cifar_flax.config.serialize import flatten_config, read_config, to_dict
 from cifar_flax.errors import UserError
+from cifar_flax.training.checkpoints.restore import find_step
 from cifar_flax.training.records import read_epochs
-from cifar_flax.training.restore import find_step
 from cifar_flax.training.writers import Session, open_writers
 
 SCORES = ("top1", "top5", "f1", "loss")

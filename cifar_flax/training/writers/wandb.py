@@ -7,7 +7,7 @@ import numpy as np
 
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.errors import UserError
-from cifar_flax.training.writers import FIELD, Session
+from cifar_flax.training.writers.session import FIELD, Session
 
 PROJECT = "cifar_flax"  # unless WANDB_PROJECT names another
 FINISH_SECONDS = 20.0  # for uploads at the end; `wandb sync` sends what is left on disk

@@ -10,12 +10,13 @@ from PIL import Image
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from cifar_flax import Run
-from cifar_flax.analysis.report.summaries import write_summary_with_pictures
+from cifar_flax.analysis.report.summaries import closing_pictures
 from cifar_flax.config.flags import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import read_records
+from cifar_flax.training.writers.summary import write_summary
 from tests.conftest import TINY_CONFIG
 from tests.training.writers.test_tensorboard import events
 
@@ -28,7 +29,7 @@ def run(tiny_cache, tmp_path_factory):
         config = load_config(str(TINY_CONFIG))
         config.log.pictures = True
         train(validated(config), folder)
-        write_summary_with_pictures(folder)
+        write_summary(folder, closing_pictures)
     return folder
 
 
@@ -68,7 +69,7 @@ def test_a_validation_loss_that_is_not_finite_is_left_out(run, tiny_data, tmp_pa
     records = read_records(workdir)
     nulls = [{**record, "validation_loss": None} if record["kind"] == "epoch" else record for record in records]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in nulls))
-    write_summary_with_pictures(workdir)
+    write_summary(workdir, closing_pictures)
     scores = {value.tag for _, value in values(workdir) if value.tag.startswith("best/")}
     assert {"best/top1", "best/top5", "best/f1"} <= scores
     assert "best/loss" not in scores
@@ -81,5 +82,5 @@ def test_without_a_validation_split_no_split_is_opened_for_pictures(run, tmp_pat
     config["data"]["validation_fraction"] = 0.0
     (workdir / "config.json").write_text(dumps_checksummed(config))
     monkeypatch.setattr(Run, "dataset", None)
-    write_summary_with_pictures(workdir)
+    write_summary(workdir, closing_pictures)
     assert not [value for _, value in values(workdir) if value.HasField("image")]

@@ -8,12 +8,13 @@ import struct
 import numpy as np
 import pytest
 
-from cifar_flax.analysis.report.summaries import write_summary_with_pictures
+from cifar_flax.analysis.report.summaries import closing_pictures
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import Diverged, UserError
 from cifar_flax.training.loop import train
 from cifar_flax.training.records import curves, read_records
 from cifar_flax.training.writers import Session, open_writers
+from cifar_flax.training.writers.summary import write_summary
 
 BLOCK, HEADER = 32768, 7  # of the log format of LevelDB, in which wandb keeps records
 
@@ -72,7 +73,7 @@ def train_in_two_parts(config, run):
         train(config, run, after_epoch=stop)
     (run / "checkpoints" / "9").rename(run.parent / "9")
     train(config, run)
-    write_summary_with_pictures(run)
+    write_summary(run, closing_pictures)
 
 
 @pytest.mark.slow

@@ -10,11 +10,10 @@ from flax.training.early_stopping import EarlyStopping
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.evaluation.metrics import Metrics
-from cifar_flax.training.checkpoint import Checkpoints, digest
-from cifar_flax.training.checkpoint_files import saved_steps
-from cifar_flax.training.chunks import Chunk
+from cifar_flax.training.checkpoints.files import saved_steps
+from cifar_flax.training.checkpoints.manager import Checkpoints, digest
+from cifar_flax.training.checkpoints.resume import restore_latest
 from cifar_flax.training.progress import PlateauState, Progress
-from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.state import TrainState
 
 SCORES = {4: 0.5, 8: 0.9, 12: 0.7, 16: 0.6}
@@ -59,13 +58,6 @@ def test_the_two_latest_and_the_best_are_kept(workdir):
     for which in ("7", "²", "١٦", "016", "9" * 5000, "-8", ""):
         with pytest.raises(UserError, match=r"no checkpoint '.*'; .*\[8, 16, 18\]"):
             checkpoints.find(which)
-
-
-@pytest.mark.parametrize(("every_steps", "due"), [(None, []), (1, [4, 8, 9]), (3, [4, 8, 9]), (8, [8]), (9, [9]), (10, [])])
-def test_a_save_is_due_at_the_end_of_the_chunk_that_holds_its_step(tmp_path, every_steps, due):
-    with Checkpoints(tmp_path, CheckpointConfig(every_steps=every_steps)) as checkpoints:
-        chunks = [Chunk(0, 4, None), Chunk(4, 4, None), Chunk(8, 1, None)]
-        assert [chunk.end for chunk in chunks if checkpoints.due_by_step(chunk)] == due
 
 
 def test_what_is_restored_is_what_was_saved(workdir):

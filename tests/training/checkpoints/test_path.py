@@ -6,12 +6,12 @@ import pytest
 from cifar_flax.config import CheckpointConfig
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.run import Run
-from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.checkpoint_path import LiteralPath
+from cifar_flax.training.checkpoints.manager import Checkpoints
+from cifar_flax.training.checkpoints.path import LiteralPath
+from cifar_flax.training.checkpoints.resume import restore_latest
 from cifar_flax.training.loop import train
-from cifar_flax.training.resume import restore_latest
 from cifar_flax.training.seeds import train_seeds
-from tests.training.test_checkpoint import like, progress, state
+from tests.training.checkpoints.test_manager import like, progress, state
 
 REFUSED = {"a\\b": "holds a backslash", os.fsdecode(b"\xff"): "is not UTF-8", "gs:/b": "looks like an address"}
 

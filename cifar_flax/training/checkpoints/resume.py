@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from cifar_flax.errors import UserError
-from cifar_flax.training.checkpoint import Checkpoints, Restored
+from cifar_flax.training.checkpoints.manager import Checkpoints, Restored
 from cifar_flax.training.state import TrainState
 
 

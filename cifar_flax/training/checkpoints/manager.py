@@ -4,7 +4,6 @@ import errno
 import math
 import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,14 +20,13 @@ from cifar_flax.errors import RAISE_OPEN_FILES, RERUN_HINT, RunFailed, UserError
 from cifar_flax.files.checksum import verify_checksum, with_checksum
 from cifar_flax.models import Variables
 from cifar_flax.runtime.multihost import is_main_process, run_on_main_process
-from cifar_flax.training import checkpoint_files
-from cifar_flax.training.checkpoint_info import InfoRestore, InfoSave, digest, this_process_alone, verify_written
-from cifar_flax.training.checkpoint_items import items_of, state_of
-from cifar_flax.training.checkpoint_path import checkpoint_folder
-from cifar_flax.training.chunks import Chunk
+from cifar_flax.training.checkpoints import files
+from cifar_flax.training.checkpoints.info import InfoRestore, InfoSave, digest, this_process_alone, verify_written
+from cifar_flax.training.checkpoints.items import items_of, state_of
+from cifar_flax.training.checkpoints.path import checkpoint_folder
+from cifar_flax.training.checkpoints.write_queue import WriteQueue
 from cifar_flax.training.progress import Progress
 from cifar_flax.training.state import TrainState
-from cifar_flax.training.write_queue import WriteQueue
 
 SELECTION_METRIC = "top1"  # on the validation split; the highest is the best checkpoint
 NOTHING = (-1, -1)  # saved yet: step and epochs done
@@ -76,17 +74,7 @@ class Checkpoints:
         self._unverified: tuple[int, dict[str, Any]] | None = None  # the first step that is saved, with its items on the host
         self._manager = self._open()
         self._queue = WriteQueue(config.keep_latest)
-        self._every_steps, self._every_seconds = config.every_steps, config.every_minutes * 60
-        self._saved_at = time.monotonic()
         self._saved, self._wrote_none = NOTHING, True
-
-    def due_by_step(self, chunk: Chunk) -> bool:
-        """Whether the config wants a checkpoint after one of the updates of a chunk, within an epoch."""
-        return self._every_steps is not None and chunk.end // self._every_steps > chunk.first // self._every_steps
-
-    def due_by_time(self) -> bool:
-        """Whether `every_minutes` have passed since the last save, by this process' clock."""
-        return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, step: int, state: TrainState, progress: Progress, scores: Mapping[str, float] | None = None) -> None:
         """Copies `state` on its devices and returns; a thread fetches and writes the copy, and reads the first one back.
@@ -104,7 +92,7 @@ class Checkpoints:
         """
         if self._saved == (step, progress.epochs_done):
             return
-        self._saved, self._saved_at = (step, progress.epochs_done), time.monotonic()
+        self._saved = step, progress.epochs_done
         self._queue.make_room(sum(x.nbytes for x in jax.tree.leaves(state)))
         rest = progress, dict(scores or {})
         if jax.process_count() > 1:  # where processes wait for each other, in the order of their own programs
@@ -203,7 +191,7 @@ class Checkpoints:
 
     def quarantine(self, *steps: int) -> None:
         """Moves checkpoints to `damaged_checkpoints` in the run directory."""
-        run_on_main_process(lambda: checkpoint_files.quarantine(self._workdir, *steps))
+        run_on_main_process(lambda: files.quarantine(self._workdir, *steps))
         self._manager.close()
         self._manager = self._open()
 
@@ -229,7 +217,7 @@ class Checkpoints:
         try:
             if replaces := step in self._manager.all_steps():
                 self._manager.wait_until_finished()
-                run_on_main_process(lambda: checkpoint_files.set_aside(self._workdir, step))
+                run_on_main_process(lambda: files.set_aside(self._workdir, step))
                 self._manager.reload()
             if self._wrote_none and is_main_process():
                 self._unverified = step, on_host
@@ -241,7 +229,7 @@ class Checkpoints:
                 self._manager.save(step, args=args, metrics=with_checksum(scores) if scores else {})
             if replaces:
                 self._manager.wait_until_finished()
-                run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
+                run_on_main_process(lambda: files.settle_replaced(self._workdir))
         except (OSError, ValueError, RuntimeError) as e:
             raise self._cannot_write(e) from e
         self._wrote_none = False
@@ -249,12 +237,12 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         """Opens the manager, which reads metadata and scores of all steps at once, after moving aside those that it cannot."""
         if self._read_only:
-            checkpoint_files.check_files(self._workdir, read_only=True)
-            checkpoint_files.check_scores(self._workdir, read_only=True)
+            files.check_files(self._workdir, read_only=True)
+            files.check_scores(self._workdir, read_only=True)
         else:
-            run_on_main_process(lambda: checkpoint_files.settle_replaced(self._workdir))
-            run_on_main_process(lambda: checkpoint_files.check_files(self._workdir, read_only=False))
-            run_on_main_process(lambda: checkpoint_files.check_scores(self._workdir, read_only=False))
+            run_on_main_process(lambda: files.settle_replaced(self._workdir))
+            run_on_main_process(lambda: files.check_files(self._workdir, read_only=False))
+            run_on_main_process(lambda: files.check_scores(self._workdir, read_only=False))
         verbosity = logging.get_verbosity()
         if self._read_only:  # of which Orbax would warn
             logging.set_verbosity(logging.ERROR)

@@ -78,7 +78,7 @@ def check_files(workdir: Path, read_only: bool) -> None:
 
 
 def _fault(checkpoint: Path) -> str:
-    """What a checkpoint holds that no save has left there, and at which Orbax would fail or wait; empty where all is well."""
+    """The first entry that Orbax cannot read or would wait for; "" if there is none."""
     if not STEP.fullmatch(checkpoint.name):
         return "its name is no step"
     for path in [checkpoint, *checkpoint.rglob("*")]:

@@ -3,8 +3,8 @@ import threading
 
 import pytest
 
-from cifar_flax.training import write_queue
-from cifar_flax.training.write_queue import WriteQueue
+from cifar_flax.training.checkpoints import write_queue
+from cifar_flax.training.checkpoints.write_queue import WriteQueue
 
 
 class Disk:

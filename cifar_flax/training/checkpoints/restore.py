@@ -18,8 +18,8 @@ from cifar_flax.models import Variables, create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.training.calibration import calibration_of
-from cifar_flax.training.checkpoint import Checkpoints
-from cifar_flax.training.checkpoint_files import CHECKPOINTS, steps_in
+from cifar_flax.training.checkpoints.files import CHECKPOINTS, steps_in
+from cifar_flax.training.checkpoints.manager import Checkpoints
 
 T = TypeVar("T")
 ATTEMPTS = 20  # to read checkpoints while a training replaces them

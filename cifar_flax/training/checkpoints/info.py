@@ -10,7 +10,7 @@ from orbax.checkpoint import future
 
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_arrays
 from cifar_flax.runtime.multihost import is_main_process
-from cifar_flax.training.checkpoint_path import LiteralPath
+from cifar_flax.training.checkpoints.path import LiteralPath
 
 FILE = "info.json"  # {"progress": ..., "sha256": {item: SHA-256}} and its own checksum
 
@@ -44,6 +44,11 @@ def verify_written(folder: Path, items: dict[str, Any]) -> None:
 
 
 class _InfoHandler(ocp.AsyncCheckpointHandler):
+    @classmethod
+    def typestr(cls) -> str:
+        """What Orbax writes into each checkpoint: the name stays, wherever this module is."""
+        return "cifar_flax.training.checkpoint_info._InfoHandler"
+
     def save(self, directory: Any, args: "InfoSave") -> None:
         if is_main_process():
             sha256 = {name: digest(item) for name, item in args.items.items()}
