@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from cifar_flax.config import Config
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import WRITERS
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 
@@ -88,7 +88,6 @@ class Session:
 
 
 OpenWriter = Callable[[Session], Writer]
-WRITERS: Registry[OpenWriter] = Registry("writer")
 
 
 @WRITERS.register(TENSORBOARD)
