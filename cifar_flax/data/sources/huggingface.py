@@ -16,6 +16,7 @@ from cifar_flax.data.sources.class_columns import read_classes, whole
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
 from cifar_flax.data.sources.folders import DEFAULT_SIZE
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.source import Source
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, WORD, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
@@ -30,20 +31,13 @@ PART = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?")  # of a split, at the en
 AT_ONCE = 4096  # pictures that are written to a temporary file, from which child processes read them
 
 
-class HubSource:
+class HubSource(Source):
     """`hf:USER/NAME` or `hf:USER/NAME:CONFIG` as a source of the data registry: what the library `datasets` downloads, once."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.identity, self.image_size = name, image_size
+        super().__init__(name, image_size)
         repository, _, config = name.removeprefix(PREFIX).partition(":")
         self._repository, self._config = repository, config or None
-
-    def key(self) -> str:
-        """The entry's name."""
-        return cache.key_of(self.identity, self.image_size)
-
-    def version(self) -> None:
-        """Any entry is up to date."""
 
     def build(self) -> None:
         """Downloads the set into the cache of `datasets`, and copies it into ours.
