@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK, typed
+from cifar_flax.runtime.flag_values import TTA
 from cifar_flax.training.seed_folders import is_of_seeds, seed_folders
 
 if TYPE_CHECKING:
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
     from cifar_flax.run import Run
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "images to evaluate on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step")
-_TTA = flags.DEFINE_enum(
-    "tta", "none", ["none", "flip", "flip+shift"], "test-time augmentation: logits averaged over mirrored and shifted images"
-)
+_TTA = flags.DEFINE_enum("tta", "none", list(TTA), "test-time augmentation: logits averaged over mirrored and shifted images")
 _WEIGHTS = flags.DEFINE_enum(
     "weights", "ema", ["ema", "raw"], "ema: the averaged weights where the run kept an average, and the raw ones' top-1 beside"
 )

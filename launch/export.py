@@ -20,23 +20,18 @@ from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK
+from cifar_flax.runtime.flag_values import Format, KernelDtype
 
 if TYPE_CHECKING:
-    from cifar_flax.export.formats import Format
     from cifar_flax.network import Network
-    from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import Run
 
-STORED = ("safetensors", "huggingface")  # formats that are weights; the others are computations, in float32
+STORED = (Format.SAFETENSORS, Format.HUGGINGFACE)  # formats that are weights; the others are computations, in float32
 BUNDLED_LICENSE = "apache-2.0"  # of what comes with the package
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
-_FORMAT = flags.DEFINE_enum(
-    "format", "safetensors", [*STORED, "stablehlo", "onnx"], "a file, or for huggingface a folder with a model card"
-)
-_DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16", "float16"], f"dtype of kernels in {' and '.join(STORED)}; default: float16"
-)
+_FORMAT = flags.DEFINE_enum("format", "safetensors", list(Format), "a file, or for huggingface a folder with a model card")
+_DTYPE = flags.DEFINE_enum("dtype", None, list(KernelDtype), f"dtype of kernels in {' and '.join(STORED)}; default: float16")
 _LICENSE = flags.DEFINE_string("license", None, "of the weights, for the model card, as the Hub names it: apache-2.0, mit, ...")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "ema: averaged weights where the run kept an average")
 _OUTPUT = flags.DEFINE_string(
@@ -50,9 +45,8 @@ def main() -> None:
         raise UserError(f"--dtype={_DTYPE.value}: {_FORMAT.value} computes in float32; --dtype is for {' and '.join(STORED)}")
     if _LICENSE.value and _FORMAT.value != "huggingface":
         raise UserError("--license: only --format=huggingface has a model card to state it in")
-    from cifar_flax.export.formats import Format, export  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.export.formats import export  # after the flags are checked: a typo should not wait for JAX
     from cifar_flax.pretrained import is_bundled
-    from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import BareRun, open_run
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
@@ -90,7 +84,7 @@ def _output(workdir: Path, stem: str, bare: bool) -> Path:
     return path
 
 
-def _as_exported(run: "Run", network: "Network", how: "Format", dtype: "KernelDtype") -> "Network":
+def _as_exported(run: "Run", network: "Network", how: Format, dtype: KernelDtype) -> "Network":
     """The network as the file has it, with figures that are its own."""
     from cifar_flax.pretrained.weights import as_stored
 
@@ -139,7 +133,7 @@ def _numbers(scores: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if type(value) is int or math.isfinite(value)}
 
 
-def _described(network: "Network", how: "Format", dtype: "KernelDtype") -> str:
+def _described(network: "Network", how: Format, dtype: KernelDtype) -> str:
     """The dtype, and the accuracy that the file states of itself."""
     figures, computes = network.figures, f"kernels in {dtype}" if how in STORED else "computes in float32"
     if how == "stablehlo":

@@ -16,7 +16,8 @@ from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import make_folder
 from cifar_flax.network import Network
 from cifar_flax.pretrained.hub import CONFIG, LIBRARY, is_ours
-from cifar_flax.pretrained.weights import KernelDtype, write_weights
+from cifar_flax.pretrained.weights import write_weights
+from cifar_flax.runtime.flag_values import KernelDtype
 
 CARD = "README.md"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}  # our name -> the Hub's
