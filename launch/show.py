@@ -8,7 +8,7 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from cifar_flax.config.catalog import describe_fields
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.errors import UserError
 from cifar_flax.files.exported import is_exported

@@ -1,12 +1,11 @@
 """Open registries: what configs name by a short name, and users by an import path."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cifar_flax.config.imports import import_object, is_import_path
-from cifar_flax.errors import ConfigError
+from cifar_flax.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from cifar_flax.config.specs import ModelSpec, OptimizerSpec
@@ -71,8 +70,7 @@ class Registry(Generic[T]):
         if "," in name and field.endswith("]"):  # an entry of a tuple, which the command line takes in Python's form
             several = tuple(part.strip() for part in name.split(","))
             raise ConfigError(f'{field}: there is no {self.kind} {name!r}; give several as "{several}", with the quotes')
-        close = difflib.get_close_matches(name, self._parts, 1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(self._parts)}, or MODULE:NAME of your own"
+        hint = did_you_mean(name, self._parts, ", or MODULE:NAME of your own")
         raise ConfigError(f"{field}: there is no {self.kind} {name!r}; {hint}")
 
 

@@ -1,7 +1,6 @@
 """The command `cifar-flax VERB ...` of the installed package: each verb is an app of launch/."""
 
 import ast
-import difflib
 import os
 import re
 import runpy
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cifar_flax
+from cifar_flax.errors import did_you_mean
 from cifar_flax.files.installation import LAUNCH
 
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
@@ -29,9 +29,7 @@ def main() -> None:
         print(cifar_flax.__version__)
         return
     if verb not in ORDER:
-        close = difflib.get_close_matches(verb, ORDER, 1)
-        hint = f"; did you mean {close[0]}?" if close else f"; expected one of {', '.join(ORDER)}"
-        print(f"{PROGRAM} {verb}: no such command{hint}", file=sys.stderr)
+        print(f"{PROGRAM} {verb}: no such command; {did_you_mean(verb, ORDER)}", file=sys.stderr)
         sys.exit(2)
     os.environ[VARIABLE] = PROGRAM
     file = str(_file_of(verb))

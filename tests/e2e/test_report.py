@@ -22,7 +22,7 @@ from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import write_report
 from cifar_flax.analysis.robustness.accuracy import corruption_accuracy
 from cifar_flax.config import DataConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.data.registry import load_dataset

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.tiny import shrink
 from cifar_flax import ModelSpec, pretrained
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.registry import load_dataset
