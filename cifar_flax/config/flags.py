@@ -16,8 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 from pydantic import TypeAdapter, ValidationError
 
-from cifar_flax.config.files import load_config
 from cifar_flax.config.fields import SWAPPING, missing_field, skeleton, swap_specs, values_along
+from cifar_flax.config.files import load_config
 from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import check_fields, validated

@@ -5,7 +5,7 @@ import enum
 import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,15 @@ def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any
 
 def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
     """Leaves in which `a` and `b` differ: {path: (value in a, value in b)}, None where one has no such leaf."""
-    left, right = dict(flatten_config(to_dict(a))), dict(flatten_config(to_dict(b)))
-    paths = list(left) + [path for path in right if path not in left]
-    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
+    leaves = [dict(flatten_config(to_dict(config))) for config in (a, b)]
+    return {path: (old, new) for path, (old, new) in differing_leaves(leaves).items()}
+
+
+def differing_leaves(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """As `differences`, of any number of configs as `flatten_config` has them."""
+    paths = dict.fromkeys(path for config in configs for path in config)
+    values = {path: [config.get(path) for config in configs] for path in paths}
+    return {path: row for path, row in values.items() if any(value != row[0] for value in row)}
 
 
 def _explain(errors: Sequence[Any], values: Any) -> str:
