@@ -25,7 +25,7 @@ from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
-from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.runtime import app
 
 _NAME = flags.DEFINE_string("name", None, "name of the data set in configs: cifar100, cifar10, or a new one", required=True)

@@ -63,16 +63,13 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
       ConfigError: an unknown field, a wrong type, a number out of its range, or `validate` refuses it.
     """
-    return _validated(json.dumps(values))
-
-
-def _validated(text: str) -> Config:
+    text = json.dumps(values)
     try:
         config = _adapter().validate_json(text)
     except ValidationError as e:
         if e.errors()[0]["type"] == "json_invalid":  # though `json` wrote it
             raise ConfigError(_explain_invalid(text)) from None
-        raise ConfigError(_explain(e.errors(), json.loads(text))) from None
+        raise ConfigError(_explain(e.errors(), values)) from None
     _check_float32(config)
     validate(config)
     return config
@@ -184,12 +181,18 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path}: {e}") from None
 
 
-def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any]]:
-    """Yields (path, value) of every leaf in a result of `to_dict`: `config.model.blocks[0].dropout`, .1."""
+def flatten_config(values: Any, path: str = "config", entries: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yields (path, value) of every leaf in a result of `to_dict`: `config.model.blocks[0].dropout`, .1.
+
+    Args:
+      values: result of `to_dict`, or a part of it.
+      path: of `values`.
+      entries: whether the fields of an entry of a list, such as a block, are leaves of their own; otherwise the list is one.
+    """
     if isinstance(values, dict):
         for name, value in values.items():
-            yield from flatten_config(value, f"{path}.{name}")
-    elif isinstance(values, list) and any(isinstance(value, dict) for value in values):
+            yield from flatten_config(value, f"{path}.{name}", entries)
+    elif entries and isinstance(values, list) and any(isinstance(value, dict) for value in values):
         for i, value in enumerate(values):
             yield from flatten_config(value, f"{path}[{i}]")
     else:

@@ -172,15 +172,6 @@ class OptimizerSpec(Spec):
         """
 
 
-def spec_class(base: type[S], name: str) -> type[S]:
-    """The class of spec that a short name or an import path stands for.
-
-    Raises:
-      ConfigError: there is none, or what lies there is no usable spec derived from `base`.
-    """
-    return checked_class(base, base._registry.resolve(name, f"config.{base._section}.name"), name)
-
-
 def specs_with(spec: Spec, field: str) -> list[str]:
     """Short names of the specs of the same kind that have a field of this name: where a setting belongs that `spec` lacks."""
     registry = spec._registry
@@ -233,10 +224,11 @@ def swap_class(spec: S, name: str) -> S:
       ConfigError: there is no such class, a field of it has no default, or making one raises an error.
     """
     base: type[Any] = ModelSpec if isinstance(spec, ModelSpec) else OptimizerSpec
-    new: type[S] = spec_class(base, name)
+    field = f"config.{base._section}.name"
+    new: type[S] = checked_class(base, base._registry.resolve(name, field), name)
     if new is type(spec):
         return spec
-    field, common = f"config.{base._section}.name", {f.name: getattr(spec, f.name) for f in fields(base)}
+    common = {f.name: getattr(spec, f.name) for f in fields(base)}
     own = [f for f in fields(cast(Any, new)) if f.init and f.name not in common]
     if required := [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]:
         raise ConfigError(f"{field}: {name} has no default for {', '.join(required)}; give it one, or set it in a config file")

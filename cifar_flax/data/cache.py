@@ -24,8 +24,8 @@ from pydantic.dataclasses import dataclass
 from cifar_flax.data.dataset import Dataset, check_splits, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_temporary, write_text
-from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_file
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.files.redact import visible
 
 LOST = (errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # of a file that is to be written anew; others may pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cifar_flax
 from cifar_flax.errors import did_you_mean
-from cifar_flax.files.installation import LAUNCH
+from cifar_flax.files.installation import LAUNCH, first_sentence
 
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
 ORDER = ("train", "evaluate", "predict", "serve", "calibrate", "compare", "search", "export", "import", "list", "show")
@@ -59,11 +59,5 @@ def _file_of(verb: str) -> Path:
 
 def _usage() -> str:
     lines = [f"{PROGRAM} COMMAND [--FLAG=VALUE ...]; {PROGRAM} COMMAND --help says more", ""]
-    lines += [f"  {verb:<10}{summary(_file_of(verb))}" for verb in ORDER]
+    lines += [f"  {verb:<10}{first_sentence(ast.parse(_file_of(verb).read_text(encoding='utf-8')))}" for verb in ORDER]
     return "\n".join(lines)
-
-
-def summary(file: Path) -> str:
-    """The first sentence of a file's docstring, without the command in it and without its full stop."""
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0].partition(": python launch/")[0].rstrip(".")
