@@ -28,6 +28,9 @@ class Format(enum.StrEnum):
     ONNX = "onnx"  # the same computation; ONNX Runtime and others read it
 
 
+STORED = (Format.SAFETENSORS, Format.HUGGINGFACE)  # formats that are weights; the others are computations, in float32
+
+
 class KernelDtype(enum.StrEnum):
     """Dtype of kernels in a file; statistics and biases are float32 in any, and whole numbers what they are."""
 

@@ -50,7 +50,7 @@ def test_shapes100_is_drawn_once(drawings, tiny):
     assert sorted(drawn for drawn in drawings) == ["test", "train"]
     hashes = data_hashes(DataConfig(), "train")
     assert set(hashes) == {"images", "labels", "coarse_labels"}
-    assert hashes == cache.hashes("shapes100", "train")
+    assert hashes == cache.manifest("shapes100").hashes("train")
 
 
 def test_shapes100_is_drawn_again_when_its_code_has_changed(drawings, tiny):
