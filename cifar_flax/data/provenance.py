@@ -8,8 +8,8 @@ import numpy as np
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.loading import Loaded, data_identity, load_splits, read_cached
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import Loaded, data_identity, load_splits, read_cached
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError

@@ -25,7 +25,7 @@ from cifar_flax.config.defaults import changed_fields
 from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.training.checkpoint_files import saved_steps
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG

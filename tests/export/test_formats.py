@@ -12,8 +12,8 @@ from benchmarks.tiny import shrink
 from cifar_flax import ModelSpec, pretrained
 from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import load_dataset
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
 from cifar_flax.export.formats import export, inference, onnx, stablehlo

@@ -1,4 +1,4 @@
-"""shapes100 as a source of the data registry: drawn once, and again when the drawing code changes."""
+"""shapes100 as a source: drawn once, and again when the drawing code changes."""
 
 import hashlib
 from pathlib import Path

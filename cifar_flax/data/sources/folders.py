@@ -30,7 +30,7 @@ def public_name(name: str) -> str:
 
 
 class FolderSource(Source):
-    """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
+    """`folder:PATH` as a source: read once, and again when a picture changes."""
 
     def __init__(self, name: str, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> None:
         if name == PREFIX:

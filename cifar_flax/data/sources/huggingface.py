@@ -32,7 +32,7 @@ AT_ONCE = 4096  # pictures that are written to a temporary file, from which chil
 
 
 class HubSource(Source):
-    """`hf:USER/NAME` or `hf:USER/NAME:CONFIG` as a source of the data registry: what the library `datasets` downloads, once."""
+    """`hf:USER/NAME` or `hf:USER/NAME:CONFIG` as a source: what the library `datasets` downloads, once."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
         super().__init__(name, image_size)

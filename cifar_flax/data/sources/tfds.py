@@ -48,7 +48,7 @@ class NotInstalled(UserError):
 
 
 class TfdsSource(Source):
-    """A name of TFDS, or of an imported archive, as a source of the data registry.
+    """A name of TFDS, or of an imported archive, as a source.
 
     Any copy is up to date: what was imported cannot be fetched again.
     """

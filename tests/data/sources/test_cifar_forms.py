@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, cifar_content
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same, planes, python_members, write_tar

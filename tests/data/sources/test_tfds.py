@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, tfds
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import RunFailed, UserError
