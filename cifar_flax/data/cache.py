@@ -226,7 +226,7 @@ def _store(entry: Path, name: str, array: np.ndarray) -> StoredArray:
 
 
 def _is_there(path: Path, stored: StoredArray) -> bool:
-    """Whether a file has this content already; what cannot be read has not."""
+    """Whether the file exists with this content."""
     try:
         return path.stat().st_size == stored.bytes and sha256_of_file(path) == stored.sha256
     except OSError:

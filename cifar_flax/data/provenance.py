@@ -124,8 +124,8 @@ def _check_hashes(
     actual = actual | renumbered
     if renumbered:
         recorded, actual = (
-            {name: digest for name, digest in of.items() if name in renumbered or name.endswith("images")}
-            for of in (recorded, actual)
+            {name: digest for name, digest in digests.items() if name in renumbered or name.endswith("images")}
+            for digests in (recorded, actual)
         )
     if not recorded or actual == recorded:
         return

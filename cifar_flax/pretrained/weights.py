@@ -62,7 +62,7 @@ def as_stored(network: Network, dtype: KernelDtype) -> Network:
       UserError: as `write_weights`.
     """
     variables = _variables(_tensors(network.variables, dtype))
-    before, after = (flatten_dict(dict(of)) for of in (network.variables, variables))
+    before, after = (flatten_dict(dict(tree)) for tree in (network.variables, variables))
     if all(np.array_equal(x, after[name]) for name, x in before.items()):
         return network
     rest = network.name, network.figures, network.step, network.calibration
