@@ -21,7 +21,7 @@ from benchmarks.tiny import shrink
 from benchmarks.workers import Worker
 from benchmarks.workload import common_recipe
 from cifar_flax.config import Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import CifarFlaxError, RunFailed
 from cifar_flax.training.checkpoints.files import saved_steps
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from cifar_flax.data.pictures.fit import Fit
+from cifar_flax.runtime.flag_values import Fit
 
 if TYPE_CHECKING:
     from cifar_flax.network import Network, Prediction
@@ -69,11 +69,11 @@ class Answer(NamedTuple):
     rank: int | None
 
 
-def classify(network: "Network", photograph: Photograph, **options: Any) -> Answer:
-    """The five most probable classes of a photograph; `options` are those of `Network.predict`."""
-    predictions: list[Prediction] = network.predict(photograph.read(), **options)
+def classify(network: "Network", photograph: Photograph, fit: Fit = Fit.CROP, flip: bool = False) -> Answer:
+    """The five most probable classes of a photograph; `fit` and `flip` are those of `Network.predict`."""
+    predictions: list[Prediction] = network.predict(photograph.read(), fit=fit, flip=flip)
     rank = next((k for k, p in enumerate(predictions, 1) if p.name in photograph.classes), None)
-    return Answer(photograph, network.view(photograph.read(), options.get("fit", Fit.CROP)), predictions, rank)
+    return Answer(photograph, network.view(photograph.read(), fit), predictions, rank)
 
 
 def draw(answers: Sequence[Answer], path: Path) -> None:

@@ -14,7 +14,8 @@ from absl import flags
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.photograph_answers import PHOTOGRAPHS, Answer, classify, draw
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
+from cifar_flax.runtime.flag_values import Fit
+from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 _OUT = flags.DEFINE_string("out", "docs/photographs.md", "the page to write; its picture goes beside it")
 define_network_flags()
@@ -22,8 +23,8 @@ define_network_flags()
 
 def main() -> None:
     """Classifies the photographs and writes the page and its picture."""
-    network, options = network_from_flags(), view_options_from_flags()
-    answers = [classify(network, photograph, **options) for photograph in PHOTOGRAPHS]
+    network, fit = network_from_flags(), Fit(flags.FLAGS.fit)
+    answers = [classify(network, photograph, fit, flags.FLAGS.flip) for photograph in PHOTOGRAPHS]
     page = Path(_OUT.value)
     draw(answers, page.with_suffix(".png"))
     page.write_text(_page(network.name, page.with_suffix(".png").name, answers), encoding="utf-8")

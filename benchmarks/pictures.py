@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from cifar_flax.augment.policy import create_augmentation
 from cifar_flax.config import AugmentConfig, DataConfig, FillMode, Policy
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.preprocessing import to_unit
-from cifar_flax.data.registry import load_dataset
 from cifar_flax.runtime import app
 
 DOCS = Path(__file__).parent.parent / "docs"

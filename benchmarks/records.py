@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.claim_lines import Line, command, read_lines, spread
 from benchmarks.claim_list import ROOT
 from benchmarks.claim_times import hardware
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.runtime import app
 
 SETS = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "shapes100": "shapes100"}

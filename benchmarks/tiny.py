@@ -3,7 +3,7 @@
 import numpy as np
 
 from cifar_flax.config import Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.data.dataset import Dataset
 from cifar_flax.models import ConvNet, DenseConfig, ResNet, SpeedNet
 

@@ -1,6 +1,7 @@
 """Exceptions that map to exit codes, which scripts can rely on."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 RERUN_HINT = "run the same command to go on"
@@ -48,3 +49,15 @@ class Preempted(CifarFlaxError):
     """SIGTERM, Ctrl-C or --max_minutes, after everything was saved. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
     exit_code = 75
+
+
+def did_you_mean(name: str, names: Collection[str], others: str = "") -> str:
+    """The end of a message on a misspelt name: "did you mean adam?", or, where none is like it, "expected one of ...".
+
+    Args:
+      name: as typed.
+      names: that there are.
+      others: what else would do, for the second form: ", or MODULE:NAME of your own".
+    """
+    close = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}{others}"

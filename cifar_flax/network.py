@@ -13,18 +13,19 @@ from jax.sharding import AxisType, Mesh
 
 from cifar_flax.config import Config
 from cifar_flax.data.dataset import Dataset, checked_labels
-from cifar_flax.data.pictures.fit import Fit, fit_picture
+from cifar_flax.data.pictures.fit import fit_picture
 from cifar_flax.data.pictures.read import Picture, as_pictures, read_picture
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import in_order_of, load_as_trained
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import UNCALIBRATED, Calibration
 from cifar_flax.evaluation.explain import Saliency, default_squares, make_gradient_saliency, occlusion
-from cifar_flax.evaluation.predict import TTA, Forward, make_features, make_forward, predict
+from cifar_flax.evaluation.predict import Forward, make_features, make_forward, predict
 from cifar_flax.evaluation.scores import probabilities, scores
 from cifar_flax.models import Variables, count_parameters, create_model
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import data_parallel_mesh, inference_dtype, replicated
+from cifar_flax.runtime.flag_values import TTA, Fit
 
 ACCELERATOR_BATCH, CPU_BATCH = 64, 32
 SINGLE_COST = 3  # of a picture on a CPU, in pictures of a batch
@@ -198,7 +199,7 @@ class Network:
         Raises:
           UserError: the images have another shape or dtype, or there is no such test-time augmentation.
         """
-        if tta not in TTA:
+        if tta not in list(TTA):
             raise UserError(f"no test-time augmentation {tta!r}; expected one of {', '.join(TTA)}")
         return self._rows(images, tta)
 

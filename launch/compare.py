@@ -9,10 +9,11 @@ from pathlib import Path
 
 from absl import flags
 
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.runtime import app
 from cifar_flax.training.seed_folders import expand_seeds
 
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to compare on")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "images to compare on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "checkpoint of each run: best or latest")
 _CSV = flags.DEFINE_string("csv", None, "CSV file to write, a row per run")
 _HTML = flags.DEFINE_string("html", None, "page to write, with the tables and the learning curves")

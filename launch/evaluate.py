@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import UserError
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK, typed
+from cifar_flax.runtime.flag_values import TTA
 from cifar_flax.training.seed_folders import holds_seeds, seed_folders
 
 if TYPE_CHECKING:
@@ -29,11 +31,9 @@ if TYPE_CHECKING:
     from cifar_flax.run import Run
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "images to evaluate on")
+_SPLIT = flags.DEFINE_enum("split", "test", SPLITS, "images to evaluate on")
 _CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "best, latest or a step")
-_TTA = flags.DEFINE_enum(
-    "tta", "none", ["none", "flip", "flip+shift"], "test-time augmentation: logits averaged over mirrored and shifted images"
-)
+_TTA = flags.DEFINE_enum("tta", "none", list(TTA), "test-time augmentation: logits averaged over mirrored and shifted images")
 _WEIGHTS = flags.DEFINE_enum(
     "weights", "ema", ["ema", "raw"], "ema: the averaged weights where the run kept an average, and the raw ones' top-1 beside"
 )
@@ -79,7 +79,7 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
         options = "--tta, --weights, --corruptions and --probe"
         raise UserError(f"--run={folder}: {options} are for one run; give one of the folders in it")
     from cifar_flax.analysis.compare.writers import write_seed_report
-    from cifar_flax.analysis.predictions import predict_split, write_predictions
+    from cifar_flax.analysis.predictions import predict_split, score, write_predictions
     from cifar_flax.run import Run
 
     seeds, made, split, which = seed_folders(folder), [], _SPLIT.value, _CHECKPOINT.value
@@ -92,14 +92,14 @@ def _evaluate_seeds(folder: Path, report: Path) -> None:
         predictions, dataset = predict_split(run, split, which)
         made.append(predictions)
         with _writing(of_seed):
-            write_predictions(run, predictions, _score(run, predictions, dataset), of_seed)
+            write_predictions(run, predictions, score(run, predictions, dataset), of_seed)
     with _writing(report):
         print(write_seed_report(report, seeds, split, which, _REPORT.value, made))
 
 
 def _evaluate_run() -> None:
     """Evaluates, prints the scores and writes them to NAME.json, with predictions, and the page NAME.html with pictures."""
-    from cifar_flax.analysis.predictions import predict_split, write_predictions
+    from cifar_flax.analysis.predictions import predict_split, score, write_predictions
     from cifar_flax.evaluation.scores import informative_top_k
     from cifar_flax.run import BareRun, open_run  # after the flags are checked: a typo should not wait for JAX
 
@@ -110,7 +110,7 @@ def _evaluate_run() -> None:
         check_color(run.preprocessing.image_shape[-1])
     report = Path(_OUTPUT.value) if _OUTPUT.value else run.report_folder
     predictions, dataset = predict_split(run, split, _CHECKPOINT.value, _TTA.value, _WEIGHTS.value == "ema")
-    scores = _score(run, predictions, dataset)
+    scores = score(run, predictions, dataset)
     if isinstance(run, BareRun):
         scores["network"] = _RUN.value  # the report does not lie in its run directory
     top_k = "  ".join(f"top-{k} {scores[f'top{k}']:.2%}" for k in informative_top_k(run.preprocessing.num_classes))
@@ -129,15 +129,6 @@ def _evaluate_run() -> None:
             from cifar_flax.analysis.report.page import write_report  # matplotlib only where pictures are drawn
 
             print(f"report: {write_report(run, predictions, dataset, scores, report)}")
-
-
-def _score(run: "Run", predictions: "Predictions", dataset: "Dataset") -> dict[str, Any]:
-    """The scores of predictions; where those are of averaged weights, with the scores of the weights of the last update."""
-    scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
-    if run.has_ema and predictions.ema:
-        raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
-        scores["raw_weights"] = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
-    return scores
 
 
 def _calibration(run: "Run", predictions: "Predictions", scores: dict[str, Any]) -> str:

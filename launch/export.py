@@ -9,34 +9,25 @@ from cifar_flax.runtime import startup
 if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from cifar_flax.errors import UserError
-from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.folder import make_folder
 from cifar_flax.runtime import app
 from cifar_flax.runtime.command_line import NETWORK
+from cifar_flax.runtime.flag_values import STORED, Format, KernelDtype
 
 if TYPE_CHECKING:
-    from cifar_flax.export.formats import Format
     from cifar_flax.network import Network
-    from cifar_flax.pretrained.weights import KernelDtype
-    from cifar_flax.run import Run
 
-STORED = ("safetensors", "huggingface")  # formats that are weights; the others are computations, in float32
 BUNDLED_LICENSE = "apache-2.0"  # of what comes with the package
 
 _RUN = flags.DEFINE_string("run", None, NETWORK, required=True)
-_FORMAT = flags.DEFINE_enum(
-    "format", "safetensors", [*STORED, "stablehlo", "onnx"], "a file, or for huggingface a folder with a model card"
-)
-_DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16", "float16"], f"dtype of kernels in {' and '.join(STORED)}; default: float16"
-)
+_FORMAT = flags.DEFINE_enum("format", "safetensors", list(Format), "a file, or for huggingface a folder with a model card")
+_DTYPE = flags.DEFINE_enum("dtype", None, list(KernelDtype), f"dtype of kernels in {' and '.join(STORED)}; default: float16")
 _LICENSE = flags.DEFINE_string("license", None, "of the weights, for the model card, as the Hub names it: apache-2.0, mit, ...")
 _WEIGHTS = flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "ema: averaged weights where the run kept an average")
 _OUTPUT = flags.DEFINE_string(
@@ -50,9 +41,9 @@ def main() -> None:
         raise UserError(f"--dtype={_DTYPE.value}: {_FORMAT.value} computes in float32; --dtype is for {' and '.join(STORED)}")
     if _LICENSE.value and _FORMAT.value != "huggingface":
         raise UserError("--license: only --format=huggingface has a model card to state it in")
-    from cifar_flax.export.formats import Format, export  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.export.figures import as_exported  # after the flags are checked: a typo should not wait for JAX
+    from cifar_flax.export.formats import export
     from cifar_flax.pretrained import is_bundled
-    from cifar_flax.pretrained.weights import KernelDtype
     from cifar_flax.run import BareRun, open_run
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
@@ -62,10 +53,7 @@ def main() -> None:
     network = run.network("best", ema=_WEIGHTS.value == "ema")
     raw = run.has_ema and _WEIGHTS.value == "raw"  # other weights than those of the usual file
     path = _output(run.workdir, network.file_stem + "-raw" * raw, bare)
-    if not bare:
-        about = {"checkpoint": network.step, "ema": not raw, "tta": "none"}
-        network.figures = _figures(run.workdir / "report" / ("test_raw.json" if raw else "test.json"), about)
-    network = _as_exported(run, network, how, dtype)
+    network = as_exported(run, network, how, dtype, ema=not raw)
     export(network, how, path, dtype, _LICENSE.value or (BUNDLED_LICENSE if is_bundled(_RUN.value) else None))
     print(f"{path}: {_described(network, how, dtype)}, {_size(path)}")
     if how is Format.HUGGINGFACE:
@@ -90,59 +78,10 @@ def _output(workdir: Path, stem: str, bare: bool) -> Path:
     return path
 
 
-def _as_exported(run: "Run", network: "Network", how: "Format", dtype: "KernelDtype") -> "Network":
-    """The network as the file has it, with figures that are its own."""
-    from cifar_flax.pretrained.weights import as_stored
-
-    exported = as_stored(network, dtype) if how in STORED else network
-    figures, calibrated = network.figures, network.figures.get("temperature", network.temperature) != network.temperature
-    if figures and (exported is not network or calibrated) and how != "stablehlo":  # which has none
-        _check_measurable(run, calibrated)
-        exported.figures = {"split": "test", **_numbers(exported.evaluate("test"))}
-    return exported
-
-
-def _check_measurable(run: "Run", calibrated: bool) -> None:
-    """Refuses to export where figures would not be those of the file, and cannot be measured again.
-
-    Raises:
-      UserError: the test images are not here, or not those of the run.
-    """
-    try:
-        run.dataset("test")
-    except UserError as e:
-        why = "it was calibrated after it was evaluated" if calibrated else "its kernels would be rounded to another dtype"
-        kept = "" if calibrated else ", or give --dtype=float32, which rounds nothing"
-        problem = str(e).splitlines()[0].partition(". ")[0].rstrip(":.")
-        raise UserError(f"{why}, so that its figures are to be measured again: {problem}; bring the data here{kept}") from None
-
-
-def _figures(report: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """The test scores in single numbers, of this very checkpoint; empty where it was not evaluated."""
-    from cifar_flax.pretrained.weights import check_figures
-
-    try:
-        scores = read_checksummed(report) if report.exists() else {}
-    except ValueError as e:
-        raise UserError(f"{report}: damaged: {e}; evaluate the run again") from None
-    figures = {"split": "test", **_numbers(scores)} if about.items() <= scores.items() else {}
-    try:
-        check_figures(figures)
-    except UserError as e:
-        raise UserError(f"{report}: {e}") from None
-    return figures
-
-
-def _numbers(scores: dict[str, Any]) -> dict[str, float]:
-    """The figures that a file can state: of a network that has diverged some are not finite."""
-    numbers = {name: value for name, value in scores.items() if type(value) in (int, float) and name != "checkpoint"}
-    return {name: value for name, value in numbers.items() if type(value) is int or math.isfinite(value)}
-
-
-def _described(network: "Network", how: "Format", dtype: "KernelDtype") -> str:
+def _described(network: "Network", how: Format, dtype: KernelDtype) -> str:
     """The dtype, and the accuracy that the file states of itself."""
     figures, computes = network.figures, f"kernels in {dtype}" if how in STORED else "computes in float32"
-    if how == "stablehlo":
+    if how is Format.STABLEHLO:
         return f"{computes}, without figures"
     if not {"top1", "n", "split"} <= figures.keys():
         return f"{computes}, not measured (evaluate first)"

@@ -15,17 +15,15 @@ if __name__ == "__main__":
     startup.start()  # before what takes long to import
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
-from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.runtime import app
 
 _NAME = flags.DEFINE_string("name", None, "name of the data set in configs: cifar100, cifar10, or a new one", required=True)
@@ -54,48 +52,18 @@ def main() -> None:
     name, size = _NAME.value, _IMAGE_SIZE.value
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII) or name == "shapes100":
         raise UserError(f"--name={name}: expected letters, digits and _ . -, and not shapes100, which is embedded")
-    splits, source = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value, _TEST_FRACTION.value)
+    imported = archives.read(Path(_ARCHIVE.value).expanduser(), name, size, _ALLOW_UNVERIFIED.value, _TEST_FRACTION.value)
     key = cache.key_of(name, size)
-    _write(key, splits, source, name)
-    for split, dataset in splits.items():
+    entry = archives.store(imported, key, name)
+    for split, dataset in imported.splits.items():
         height, width, channels = dataset.images.shape[1:]
         coarse = f" in {len(dataset.coarse_names)} superclasses" if dataset.coarse_names else ""
         sys.stdout.write(
             f"{name} {split}: {len(dataset)} images {height}x{width}x{channels}, {dataset.num_classes} classes{coarse}, "
-            f"images SHA-256 {cache.hashes(key, split)['images']}\n"
+            f"images SHA-256 {entry.hashes(split)['images']}\n"
         )
     resized = f" --config.data.image_size={size}" if size else ""
     sys.stdout.write(f"in {cache_folder() / key}\ntrain on it with  --config.data.name={name}{resized}\n")
-
-
-def _write(key: str, splits: dict[str, Dataset], source: str, name: str) -> None:
-    """Writes the data set into the cache, unless it is there already.
-
-    Raises:
-      UserError: another data set has the name.
-    """
-    try:
-        entry = cache.manifest(key)
-    except cache.CorruptCache:
-        entry = None  # which an import mends
-    if entry is None:
-        cache.write(key, splits, source, name)
-        return
-    same = entry.splits.keys() == splits.keys() and all(
-        cache.hashes(key, split) == {array: cache.hash_of(values) for array, values in dataset.arrays().items()}
-        and (entry.class_names, entry.coarse_names) == (dataset.class_names, dataset.coarse_names)
-        for split, dataset in splits.items()
-    )
-    if not same:
-        raise UserError(
-            f"--name={name}: there is another data set of this name, from {entry.source}; choose another name, "
-            f"or remove it first:  rm -r {shlex.quote(str(cache_folder() / key))}"
-        )
-    try:
-        for split in splits:
-            cache.read(key, split, entry)
-    except cache.CorruptCache:
-        cache.write(key, splits, source, name)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from absl import flags, logging
 
 from cifar_flax.errors import CifarFlaxError, RunFailed, UserError
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
+from cifar_flax.runtime.flag_values import Fit
+from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 if TYPE_CHECKING:
     from cifar_flax.network import Network
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> None:
     from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 
     enable_persistent_cache()
-    network, options = _network(), view_options_from_flags()
+    network = _network()
 
     from tqdm import tqdm
 
@@ -57,9 +58,9 @@ def main(arguments: list[str]) -> None:
     write = formats.chosen(_JSON.value, _CSV.value, terminal=sys.stdout.isatty())
     if _CSV.value:
         print(formats.CSV_HEADER)
-    names, skipped = expand(arguments), 0
+    names, fit, skipped = expand(arguments), Fit(flags.FLAGS.fit), 0
     with tqdm(total=len(names), unit=" pictures", disable=None, leave=False) as progress:
-        for name, answer in classify_all(network, names, _TOP.value, _ALLOW_PRIVATE.value, **options):
+        for name, answer in classify_all(network, names, _TOP.value, _ALLOW_PRIVATE.value, fit, flags.FLAGS.flip):
             if isinstance(answer, CifarFlaxError):
                 skipped += 1
                 progress.write(f"skipped {visible(name)}: {answer}", file=sys.stderr)

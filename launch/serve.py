@@ -16,7 +16,8 @@ from absl import flags
 
 from cifar_flax.errors import UserError
 from cifar_flax.runtime import app
-from cifar_flax.serving.flags import define_network_flags, network_from_flags, view_options_from_flags
+from cifar_flax.runtime.flag_values import Fit
+from cifar_flax.serving.flags import define_network_flags, network_from_flags
 
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "address to listen on; 0.0.0.0 for all of this machine's")
 _PORT = flags.DEFINE_integer("port", 8000, "port to listen on; 0 for any free one", lower_bound=0, upper_bound=65535)
@@ -47,7 +48,7 @@ def main() -> None:
     from cifar_flax.serving.web.options import Options
     from cifar_flax.serving.web.server import Server
 
-    options = Options(**view_options_from_flags(), allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
+    options = Options(Fit(flags.FLAGS.fit), flags.FLAGS.flip, allow_private=_ALLOW_PRIVATE.value, hosts=hosts)
     explainer = Explainer(network)
     application = create_app(network, IsolatedDecoder(options.decoding), explainer, options)
     server = Server(application, listener, options.threads, options.upload_bytes, CONNECTIONS)

@@ -8,10 +8,10 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from cifar_flax.config.catalog import describe_fields
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.errors import UserError
-from cifar_flax.files.exported import is_exported
+from cifar_flax.files.layout import CONFIG, is_exported
 from cifar_flax.runtime import app
 from cifar_flax.training.seed_folders import best_seed
 
@@ -21,7 +21,7 @@ def main(names: list[str]) -> None:
     for name in names:
         if is_exported(Path(name)):
             raise UserError(f"{name}: weights alone; expected the name of a config, FILE.py or a run directory")
-        run = best_seed(Path(name)) / "config.json"
+        run = best_seed(Path(name)) / CONFIG
         print(describe_fields(read_config(run) if run.is_file() else validated(load_config(name))))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
 from tests.helpers import forked

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.config import Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

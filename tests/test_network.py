@@ -9,10 +9,10 @@ from PIL import Image
 
 import cifar_flax
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.errors import UserError
 from cifar_flax.network import Network
 from cifar_flax.run import load_network
+from cifar_flax.runtime.flag_values import Fit
 from tests.conftest import TINY_TEST_IMAGES, tiny_split
 
 

@@ -71,6 +71,15 @@ def predict_split(
     return Predictions(split, step, tta, network.logits(dataset.images, tta), dataset.labels, ema or not run.has_ema), dataset
 
 
+def score(run: Run, predictions: Predictions, dataset: Dataset) -> dict[str, Any]:
+    """The scores of predictions; where those are of averaged weights, with the scores of the weights of the last update."""
+    scores = run.score(predictions.logits, predictions.labels, predictions.step, predictions.ema)
+    if run.has_ema and predictions.ema:
+        raw = run.network(predictions.step, ema=False).evaluate(dataset, predictions.tta)
+        scores["raw_weights"] = {name: raw[name] for name in ("loss", "top1", "top2", "top3", "top5", "macro_f1")}
+    return scores
+
+
 def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any], folder: Path | None = None) -> Path:
     """Writes NAME_predictions.npz, NAME_confusion.npy (int64 [C, C], a row per true class) and, last, NAME.json.
 
@@ -79,7 +88,7 @@ def write_predictions(run: Run, predictions: Predictions, scores: dict[str, Any]
     Args:
       run: the run that predicted.
       predictions: from `predict_split`.
-      scores: their scores, from `Run.score`; those that are not finite become null.
+      scores: their scores, from `score` or `Run.score`; those that are not finite become null.
       folder: they go to, `run.report_folder` by default.
 
     Returns:

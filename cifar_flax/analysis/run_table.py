@@ -6,7 +6,7 @@ from pathlib import Path
 from cifar_flax.config.serialize import read_config
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
-from cifar_flax.files.exported import is_exported
+from cifar_flax.files.layout import is_exported
 from cifar_flax.files.redact import visible
 from cifar_flax.files.tables import COLUMNS, format_table, shorten
 from cifar_flax.training.records import read_epochs

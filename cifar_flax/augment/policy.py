@@ -13,7 +13,7 @@ from cifar_flax.augment.geometry import alternating_flip, random_affine, random_
 from cifar_flax.augment.mix import mixup_or_cutmix
 from cifar_flax.augment.randaugment import rand_augment, trivial_augment
 from cifar_flax.config import AugmentConfig
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import AUGMENTATIONS
 from cifar_flax.config.types import Policy
 from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
@@ -24,7 +24,6 @@ ImageTransform = Callable[[jax.Array, jax.Array], jax.Array]
 
 # Names for `config.augment.custom`. A transform takes (key, images float32 [N, H, W, C] in [0, 1]) and returns images of the
 # same shape and range.
-AUGMENTATIONS: Registry[ImageTransform] = Registry("augmentation")
 AUGMENTATIONS.register("flip")(random_flip)
 AUGMENTATIONS.register("trivial_augment")(trivial_augment)
 

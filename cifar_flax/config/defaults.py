@@ -32,6 +32,18 @@ def changes(config: Config) -> list[Change]:
     return list(_changes(config, Config(), ""))
 
 
+def changed_fields(config: Config) -> list[tuple[str, str, str]]:
+    """Lists the fields that differ from the defaults.
+
+    A list of blocks or layers has a line per entry. Where a spec has another type than the default one, its type is listed,
+    and its fields are compared with its own defaults.
+
+    Returns:
+      (field, value, default) each, as text: ("optim.clip_norm", "1.0", "none").
+    """
+    return [row for change in changes(config) for row in _rows(change)]
+
+
 def is_part_of(path: str, fields: Collection[str]) -> bool:
     """Whether a path, such as "model.blocks[0].pool", is one of the fields or lies within one, such as "model.blocks"."""
     return any(path == field or path.startswith((f"{field}.", f"{field}[")) for field in fields)
@@ -63,3 +75,20 @@ def _changes(section: Any, reference: Any, prefix: str) -> Iterator[Change]:
             yield from _changes(value, default, f"{path}.")
         elif value != default:
             yield Change(path, value, default)
+
+
+def _rows(change: Change) -> Iterator[tuple[str, str, str]]:
+    path, value, default = change
+    if dataclasses.is_dataclass(value):
+        yield path.removesuffix(".type"), type(value).__name__, "" if default is dataclasses.MISSING else type(default).__name__
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        yield from ((f"{path}[{i}]", _format_entry(entry), "") for i, entry in enumerate(value))
+    else:
+        yield path, format_value(value), "" if default is dataclasses.MISSING else format_value(default)
+
+
+def _format_entry(entry: Any) -> str:
+    """Formats a block or layer in one line: its first field, and the others that differ from their defaults."""
+    first, *rest = dataclasses.fields(entry)
+    shown = [first, *(field for field in rest if getattr(entry, field.name) != default_of(field))]
+    return ", ".join(f"{field.name} {format_value(getattr(entry, field.name))}" for field in shown)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_flax.errors import ConfigError
-from cifar_flax.files.folder import read_json
+from cifar_flax.files.layout import is_run_directory
 from cifar_flax.files.redact import named_reason
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -82,16 +82,6 @@ def run_directory_of(path: Path) -> Path | None:
     """The run directory that a file or folder is or lies in, with and without following links; None where there is none."""
     for place in (path.absolute(), path.resolve()):
         for folder in (place, *place.parents):
-            if _is_run_directory(folder):
+            if is_run_directory(folder):
                 return folder
     return None
-
-
-def _is_run_directory(folder: Path) -> bool:
-    try:
-        config = read_json(folder / "config.json")
-    except OSError:
-        return False
-    except ValueError:  # damaged: it may be a run all the same
-        return (folder / "dataset.json").exists()
-    return isinstance(config, dict) and {"model", "optim"} <= config.keys()

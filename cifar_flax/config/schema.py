@@ -11,7 +11,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from cifar_flax.config.imports import import_object
+from cifar_flax.config.registry import MODELS, OPTIMIZERS
 from cifar_flax.config.specs import ModelSpec, OptimizerSpec
 from cifar_flax.config.types import (
     INT32_MAX,
@@ -160,11 +160,11 @@ class LogConfig(ConfigBase):
 
 
 def _default_model() -> ModelSpec:
-    return import_object("cifar_flax.models.convnet:ConvNet", "config.model")()  # a room above this one
+    return MODELS.resolve("convnet", "config.model")()
 
 
 def _default_optimizer() -> OptimizerSpec:
-    return import_object("cifar_flax.optim.optimizers:Adam", "config.optim")()  # a room above this one
+    return OPTIMIZERS.resolve("adam", "config.optim")()
 
 
 @dataclass(slots=True)

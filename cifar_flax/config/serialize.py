@@ -5,7 +5,7 @@ import enum
 import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,13 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
       ConfigError: an unknown field, a wrong type, a number out of its range, or `validate` refuses it.
     """
-    return _validated(json.dumps(values))
-
-
-def _validated(text: str) -> Config:
+    text = json.dumps(values)
     try:
         config = _adapter().validate_json(text)
     except ValidationError as e:
         if e.errors()[0]["type"] == "json_invalid":  # though `json` wrote it
             raise ConfigError(_explain_invalid(text)) from None
-        raise ConfigError(_explain(e.errors(), json.loads(text))) from None
+        raise ConfigError(_explain(e.errors(), values)) from None
     _check_float32(config)
     validate(config)
     return config
@@ -184,12 +181,18 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{path}: {e}") from None
 
 
-def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any]]:
-    """Yields (path, value) of every leaf in a result of `to_dict`: `config.model.blocks[0].dropout`, .1."""
+def flatten_config(values: Any, path: str = "config", entries: bool = True) -> Iterator[tuple[str, Any]]:
+    """Yields (path, value) of every leaf in a result of `to_dict`: `config.model.blocks[0].dropout`, .1.
+
+    Args:
+      values: result of `to_dict`, or a part of it.
+      path: of `values`.
+      entries: whether the fields of an entry of a list, such as a block, are leaves of their own; otherwise the list is one.
+    """
     if isinstance(values, dict):
         for name, value in values.items():
-            yield from flatten_config(value, f"{path}.{name}")
-    elif isinstance(values, list) and any(isinstance(value, dict) for value in values):
+            yield from flatten_config(value, f"{path}.{name}", entries)
+    elif entries and isinstance(values, list) and any(isinstance(value, dict) for value in values):
         for i, value in enumerate(values):
             yield from flatten_config(value, f"{path}[{i}]")
     else:
@@ -198,9 +201,15 @@ def flatten_config(values: Any, path: str = "config") -> Iterator[tuple[str, Any
 
 def differences(a: Config, b: Config) -> dict[str, tuple[Any, Any]]:
     """Leaves in which `a` and `b` differ: {path: (value in a, value in b)}, None where one has no such leaf."""
-    left, right = dict(flatten_config(to_dict(a))), dict(flatten_config(to_dict(b)))
-    paths = list(left) + [path for path in right if path not in left]
-    return {path: (left.get(path), right.get(path)) for path in paths if left.get(path) != right.get(path)}
+    leaves = [dict(flatten_config(to_dict(config))) for config in (a, b)]
+    return {path: (old, new) for path, (old, new) in differing_leaves(leaves).items()}
+
+
+def differing_leaves(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """As `differences`, of any number of configs as `flatten_config` has them."""
+    paths = dict.fromkeys(path for config in configs for path in config)
+    values = {path: [config.get(path) for config in configs] for path in paths}
+    return {path: row for path, row in values.items() if any(value != row[0] for value in row)}
 
 
 def _explain(errors: Sequence[Any], values: Any) -> str:

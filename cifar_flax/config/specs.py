@@ -10,6 +10,7 @@ from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from cifar_flax.config.imports import import_object, import_path, is_import_path
+from cifar_flax.config.registry import MODELS, OPTIMIZERS, Registry
 from cifar_flax.config.types import ConfigBase, NonNegative, Positive, Probability, UnitIntervalOpen
 from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
@@ -20,22 +21,20 @@ if TYPE_CHECKING:
     import flax.linen as nn
     import optax
 
-    from cifar_flax.config.registry import Registry
-
 
 class Spec(ConfigBase):
     """Base of `ModelSpec` and `OptimizerSpec`. config.json names the class of a spec by its import path.
 
     Attributes:
       _section: the field of `Config` that holds one.
-      _registry: import path of the registry of short names.
+      _registry: of the short names.
       _builder: the method that a subclass has to define.
     """
 
     __slots__ = ()
 
     _section: ClassVar[str]
-    _registry: ClassVar[str]
+    _registry: ClassVar[Registry[Any]]
     _builder: ClassVar[str]
 
     @classmethod
@@ -48,7 +47,7 @@ class Spec(ConfigBase):
     @property
     def name(self) -> str:
         """The short name of the class, such as `convnet`; its import path where it has none."""
-        return registry_of(type(self)).name_of(type(self)) or import_path(type(self))
+        return self._registry.name_of(type(self)) or import_path(type(self))
 
     def check(self) -> None:
         """Refuses values that do not go together; the type and range of each field are checked before it is called.
@@ -85,7 +84,7 @@ class ModelSpec(Spec):
     """
 
     _section: ClassVar[str] = "model"
-    _registry: ClassVar[str] = "cifar_flax.models:MODELS"
+    _registry: ClassVar[Registry[Any]] = MODELS
     _builder: ClassVar[str] = "build"
 
     initialized_from_data: ClassVar[tuple[str, ...]] = ()
@@ -121,7 +120,7 @@ class OptimizerSpec(Spec):
     """
 
     _section: ClassVar[str] = "optim"
-    _registry: ClassVar[str] = "cifar_flax.optim.optimizers:OPTIMIZERS"
+    _registry: ClassVar[Registry[Any]] = OPTIMIZERS
     _builder: ClassVar[str] = "transform"
 
     plateau_conflict: ClassVar[str] = ""
@@ -173,23 +172,9 @@ class OptimizerSpec(Spec):
         """
 
 
-def registry_of(base: type[Spec]) -> "Registry[Any]":
-    """The short names of specs of this kind."""
-    return import_object(base._registry, f"config.{base._section}")
-
-
-def spec_class(base: type[S], name: str) -> type[S]:
-    """The class of spec that a short name or an import path stands for.
-
-    Raises:
-      ConfigError: there is none, or what lies there is no usable spec derived from `base`.
-    """
-    return checked_class(base, registry_of(base).resolve(name, f"config.{base._section}.name"), name)
-
-
 def specs_with(spec: Spec, field: str) -> list[str]:
     """Short names of the specs of the same kind that have a field of this name: where a setting belongs that `spec` lacks."""
-    registry = registry_of(type(spec))
+    registry = spec._registry
     return [name for name in registry if field in {f.name for f in fields(registry.resolve(name, f"config.{spec._section}"))}]
 
 
@@ -239,10 +224,11 @@ def swap_class(spec: S, name: str) -> S:
       ConfigError: there is no such class, a field of it has no default, or making one raises an error.
     """
     base: type[Any] = ModelSpec if isinstance(spec, ModelSpec) else OptimizerSpec
-    new: type[S] = spec_class(base, name)
+    field = f"config.{base._section}.name"
+    new: type[S] = checked_class(base, base._registry.resolve(name, field), name)
     if new is type(spec):
         return spec
-    field, common = f"config.{base._section}.name", {f.name: getattr(spec, f.name) for f in fields(base)}
+    common = {f.name: getattr(spec, f.name) for f in fields(base)}
     own = [f for f in fields(cast(Any, new)) if f.init and f.name not in common]
     if required := [f.name for f in own if f.default is MISSING and f.default_factory is MISSING]:
         raise ConfigError(f"{field}: {name} has no default for {', '.join(required)}; give it one, or set it in a config file")

@@ -16,7 +16,7 @@ LIBRARIES = {OURS, "flax", "jax", "jaxlib", "optax", "numpy", *sys.stdlib_module
 
 @contextmanager
 def user_code(field: str, name: str, part: Any) -> Iterator[None]:
-    """A user's code is called within it.
+    """Turns an error of a user's part into a ConfigError with its place.
 
     Errors of this package pass through, and all that its own parts raise, where anything unexpected is a bug of ours.
 

@@ -3,16 +3,14 @@
 import re
 from fnmatch import fnmatchcase
 
-from cifar_flax.config.imports import import_object, is_import_path
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.imports import is_import_path
+from cifar_flax.config.registry import AUGMENTATIONS, LOSSES, WRITERS
 from cifar_flax.config.schema import Config, TrainConfig
 from cifar_flax.config.specs import Spec
 from cifar_flax.config.types import SEEDS, Balance
 from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 
-LOSSES, AUGMENTATIONS = "cifar_flax.optim.losses:LOSSES", "cifar_flax.augment.policy:AUGMENTATIONS"
-WRITERS = "cifar_flax.training.writers:WRITERS"
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -78,8 +76,7 @@ def _check_names(config: Config) -> None:
     named += [
         (WRITERS, name, f"config.log.writers[{i}]") for i, name in enumerate(config.log.writers) if not is_import_path(name)
     ]
-    for registry_path, name, field in named:
-        registry: Registry[object] = import_object(registry_path, field)
+    for registry, name, field in named:
         if not callable(registry.resolve(name, field)):
             raise ConfigError(f"{field}: {name} is no function")
     writers = config.log.writers

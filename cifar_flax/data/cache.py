@@ -24,8 +24,8 @@ from pydantic.dataclasses import dataclass
 from cifar_flax.data.dataset import Dataset, check_splits, superclass_map
 from cifar_flax.errors import UserError
 from cifar_flax.files.atomic import write_temporary, write_text
-from cifar_flax.files.cache_folder import cache_folder
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed, sha256_of_file
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.files.redact import visible
 
 LOST = (errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)  # of a file that is to be written anew; others may pass
@@ -61,7 +61,10 @@ class Manifest:
     format: int = FORMAT
 
     def hashes(self, split: str) -> dict[str, str]:
-        """SHA-256 of each .npy file of a split, by array; empty where there is no such split."""
+        """SHA-256 of each .npy file of a split, by array, for runs to record; empty where there is no such split.
+
+        A data set has the same hashes whatever it was imported from, because rows are in canonical order.
+        """
         return {name: stored.sha256 for name, stored in self.splits.get(split, {}).items()}
 
 
@@ -131,23 +134,14 @@ def read(key: str, split: str, entry: Manifest | None = None) -> Dataset | None:
     )
 
 
-def hashes(key: str, split: str) -> dict[str, str]:
-    """SHA-256 of each .npy file of a split, by array, for runs to record; empty where there is no such entry or split.
-
-    A data set has the same hashes whatever it was imported from, because rows are in canonical order.
-    """
-    entry = manifest(key)
-    return entry.hashes(split) if entry else {}
-
-
 def hash_of(array: np.ndarray) -> str:
-    """The SHA-256 that `hashes` would give for an array."""
+    """The SHA-256 that `Manifest.hashes` would give for an array."""
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return hashlib.sha256(file.getbuffer()).hexdigest()
 
 
-def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None = None) -> None:
+def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None = None) -> Manifest:
     """Creates or replaces an entry, atomically; of several processes that do so at once, the last one wins.
 
     Args:
@@ -155,6 +149,9 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
       splits: by name; all with the same class and coarse names.
       source: where the data came from, in words; stored as `visible` shows it, since a path need not be UTF-8.
       name: of the data set, where it is not the key.
+
+    Returns:
+      The manifest.
 
     Raises:
       UserError: the cache cannot be written.
@@ -174,6 +171,7 @@ def write(key: str, splits: Mapping[str, Dataset], source: str, name: str | None
         write_text(folder_of_entry / MANIFEST, dumps_checksummed(TypeAdapter(Manifest).dump_python(entry, mode="json")))
         _sync_folder(folder_of_entry)
         _remove_orphans(folder_of_entry, keep={file.file for arrays in stored.values() for file in arrays.values()})
+        return entry
 
 
 def quarantine(key: str) -> Path | None:
@@ -228,7 +226,7 @@ def _store(entry: Path, name: str, array: np.ndarray) -> StoredArray:
 
 
 def _is_there(path: Path, stored: StoredArray) -> bool:
-    """Whether a file has this content already; what cannot be read has not."""
+    """Whether the file exists with this content."""
     try:
         return path.stat().st_size == stored.bytes and sha256_of_file(path) == stored.sha256
     except OSError:

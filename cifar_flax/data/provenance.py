@@ -8,8 +8,8 @@ import numpy as np
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.loading import Loaded, data_identity, load_splits, read_cached
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_identity, load_splits, read_cached
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.splits import divide, validates_with_own
 from cifar_flax.errors import UserError
@@ -39,10 +39,7 @@ def load_as_trained(data: DataConfig, record: Preprocessing, split: str, run: st
     loaded = load_splits(
         data, lambda there: ["train" if split == "validation" and not validates_with_own(data, there) else split]
     )
-    ((stored, dataset),) = loaded.datasets.items()
-    ordered = in_order_of(dataset, record, data_identity(data), run)
-    actual = loaded.recorded("test" if split == "test" else "train")
-    _check_hashes(data, record, split, run, actual, {} if ordered is dataset else _label_hashes(ordered, stored))
+    ordered = _as_recorded(loaded, data, record, split, run)
     if split == "test" or validates_with_own(data, loaded.hashes):
         return ordered
     train, validation = divide(ordered, data)
@@ -62,12 +59,15 @@ def cached_test_images(data: DataConfig, record: Preprocessing, run: str, most_b
       UserError: as `load_as_trained`.
     """
     loaded = read_cached(data, "test", most_bytes)
-    if loaded is None:
-        return None
-    dataset = loaded.datasets["test"]
+    return None if loaded is None else _as_recorded(loaded, data, record, "test", run)
+
+
+def _as_recorded(loaded: Loaded, data: DataConfig, record: Preprocessing, split: str, run: str) -> Dataset:
+    """The one data set that was loaded, in the run's order of classes, after a comparison with what the run recorded."""
+    ((stored, dataset),) = loaded.datasets.items()
     ordered = in_order_of(dataset, record, data_identity(data), run)
-    renumbered = {} if ordered is dataset else _label_hashes(ordered, "test")
-    _check_hashes(data, record, "test", run, loaded.recorded("test"), renumbered)
+    renumbered = {} if ordered is dataset else _label_hashes(ordered, stored)
+    _check_hashes(data, record, split, run, loaded.recorded("test" if split == "test" else "train"), renumbered)
     return ordered
 
 
@@ -124,8 +124,8 @@ def _check_hashes(
     actual = actual | renumbered
     if renumbered:
         recorded, actual = (
-            {name: digest for name, digest in of.items() if name in renumbered or name.endswith("images")}
-            for of in (recorded, actual)
+            {name: digest for name, digest in digests.items() if name in renumbered or name.endswith("images")}
+            for digests in (recorded, actual)
         )
     if not recorded or actual == recorded:
         return

@@ -7,7 +7,7 @@ import numpy as np
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data.dataset import Dataset, rows_by_class
-from cifar_flax.data.registry import load_splits
+from cifar_flax.data.loading import load_splits
 from cifar_flax.errors import ConfigError
 
 VALIDATION = "validation"

@@ -21,7 +21,7 @@ def make_gradient_saliency(model: nn.Module, preprocessing: Preprocessing, dtype
     """Builds the jitted (variables, image uint8 [H, W, C], label) -> float32 [H, W].
 
     The value of a pixel is the size of the gradient of the label's logit with respect to its brightness in [0, 1], the largest
-    over the channels. With a `tta` of `evaluation.predict.TTA`, the logit is the mean over its views.
+    over the channels. With a `tta` of `runtime.flag_values.TTA`, the logit is the mean over its views.
 
     References:
       Simonyan et al., "Deep Inside Convolutional Networks", ICLR workshop 2014, section 3.

@@ -18,7 +18,6 @@ from cifar_flax.runtime import compilation
 from cifar_flax.runtime.arithmetic import standard_arithmetic
 from cifar_flax.runtime.devices import put_global, replicated, sharded
 
-TTA = ("none", "flip", "flip+shift")
 INPUTS = "layer_inputs"  # a collection of variables, of `make_features` alone
 Forward = Callable[[Variables, jax.Array], jax.Array]
 
@@ -31,7 +30,7 @@ def make_forward(model: nn.Module, preprocessing: Preprocessing, dtype: Any, mes
       preprocessing: normalises the images.
       dtype: compute dtype of the model.
       mesh: the devices; B must be a multiple of their number.
-      tta: test-time augmentation, one of `TTA`: the logits are the weighted mean over the views that `views` yields.
+      tta: one of `TTA`, test-time augmentation: the logits are the weighted mean over the views that `views` yields.
     """
 
     def forward(variables: Variables, images: jax.Array) -> Any:

@@ -1,6 +1,5 @@
 """A network in formats that need neither its run nor, but for loading them back into it, this package."""
 
-import enum
 import importlib.util
 import json
 from collections.abc import Callable
@@ -18,21 +17,13 @@ from cifar_flax.files.installation import install_command
 from cifar_flax.files.redact import reason
 from cifar_flax.models import create_model
 from cifar_flax.network import Network
-from cifar_flax.pretrained.weights import KernelDtype, write_weights
+from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.runtime import compilation
 from cifar_flax.runtime.arithmetic import standard_arithmetic
+from cifar_flax.runtime.flag_values import Format, KernelDtype
 
 LOGITS = "divided by the temperature: their softmax is the percentages"  # of an ONNX file
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")  # that a StableHLO file runs on
-
-
-class Format(enum.StrEnum):
-    """Formats that `export` writes."""
-
-    SAFETENSORS = "safetensors"  # weights with config, preprocessing and figures; cifar_flax.load_network reads it
-    HUGGINGFACE = "huggingface"  # a folder: the same file with a model card and config.json; load_network reads it too
-    STABLEHLO = "stablehlo"  # the whole computation from bytes to logits; jax.export.deserialize reads it
-    ONNX = "onnx"  # the same computation; ONNX Runtime and others read it
 
 
 def inference(network: Network) -> Callable[[jax.Array], jax.Array]:

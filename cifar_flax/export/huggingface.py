@@ -12,11 +12,12 @@ from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import TOP_K, informative_top_k
 from cifar_flax.files.atomic import write_text
-from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import make_folder
+from cifar_flax.files.layout import CONFIG, WEIGHTS
 from cifar_flax.network import Network
-from cifar_flax.pretrained.hub import CONFIG, LIBRARY, is_ours
-from cifar_flax.pretrained.weights import KernelDtype, write_weights
+from cifar_flax.pretrained.hub import LIBRARY, is_exported_config
+from cifar_flax.pretrained.weights import write_weights
+from cifar_flax.runtime.flag_values import KernelDtype
 
 CARD = "README.md"
 DATASETS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}  # our name -> the Hub's
@@ -43,7 +44,7 @@ def write_folder(folder: Path, network: Network, dtype: KernelDtype, license_id:
     Raises:
       UserError: the folder holds other files, or a kernel does not fit into the dtype.
     """
-    if folder.exists() and not (folder.is_dir() and (is_ours(folder / CONFIG) or not any(folder.iterdir()))):
+    if folder.exists() and not (folder.is_dir() and (is_exported_config(folder / CONFIG) or not any(folder.iterdir()))):
         raise UserError(f"--output={folder}: is there, and no earlier export; choose a new folder")
     make_folder(folder)
     write_text(folder / CONFIG, json.dumps(_description(network, dtype), indent=2, ensure_ascii=False) + "\n")
@@ -82,7 +83,7 @@ def _text(network: Network, dtype: KernelDtype) -> str:
     preprocessing, model, data = network.preprocessing, network.config.model.name, public_name(network.config.data.name)
     height, width, channels = preprocessing.image_shape
     classes = ", ".join(f"{i} `{name}`" for i, name in enumerate(preprocessing.class_names))
-    mean, std = (", ".join(f"{value:.4f}" for value in of) for of in (preprocessing.mean, preprocessing.std))
+    mean, std = (", ".join(f"{value:.4f}" for value in channels) for channels in (preprocessing.mean, preprocessing.std))
     bfloat16 = "import ml_dtypes  # bfloat16 for NumPy\n" if dtype is KernelDtype.BFLOAT16 else ""
     return f"""# {network.name}
 

@@ -1,11 +1,30 @@
-"""Folders of configs and apps, beside the package in a checkout, within it where pip installed it; and extras to install."""
+"""Folders of configs and apps, the folder of the cache, and extras to install."""
 
+import ast
 import importlib.metadata
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 _ROOT = PACKAGE if (PACKAGE / "launch").is_dir() else PACKAGE.parent
+# Beside the package in a checkout, within it where pip installed it.
 CONFIGS, LAUNCH = _ROOT / "configs", _ROOT / "launch"
+
+
+def first_sentence(code: ast.Module | ast.FunctionDef) -> str:
+    """The first sentence of the docstring of a config, a variant or an app, without a command in it and its full stop."""
+    return (ast.get_docstring(code) or "").partition("\n")[0].partition(": python launch/")[0].rstrip(".")
+
+
+def cache_folder() -> Path:
+    """The folder for what can be made again: data sets as arrays, compiled programs.
+
+    It is $CIFAR_FLAX_CACHE, or else cifar_flax in $XDG_CACHE_HOME, or else ~/.cache/cifar_flax.
+    """
+    chosen = os.environ.get("CIFAR_FLAX_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "cifar_flax"
 
 
 def install_command(extra: str) -> str:

@@ -12,12 +12,10 @@ from cifar_flax.models.modules import (
     initialize,
     variable_shapes,
 )
-from cifar_flax.models.registry import MODELS
 from cifar_flax.models.resnet import ResNet
 from cifar_flax.models.speednet import SpeedNet, StageConfig
 
 __all__ = [
-    "MODELS",
     "BlockConfig",
     "Conv",
     "ConvNet",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Le
 
+from cifar_flax.config.registry import MODELS
 from cifar_flax.config.specs import ModelSpec
 from cifar_flax.config.types import (
     Activation,
@@ -28,7 +29,6 @@ from cifar_flax.models.convolution import Conv
 from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool, max_pool
-from cifar_flax.models.registry import MODELS
 
 
 @dataclass(slots=True)

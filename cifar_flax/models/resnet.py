@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cifar_flax.config.registry import MODELS
 from cifar_flax.config.specs import ModelSpec
 from cifar_flax.config.types import (
     Activation,
@@ -24,7 +25,6 @@ from cifar_flax.models.convolution import Conv
 from cifar_flax.models.dropout import Dropout
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool
-from cifar_flax.models.registry import MODELS
 
 
 @MODELS.register("resnet")

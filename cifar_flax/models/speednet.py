@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cifar_flax.config.registry import MODELS
 from cifar_flax.config.specs import ModelSpec
 from cifar_flax.config.types import (
     Activation,
@@ -24,7 +25,6 @@ from cifar_flax.models.batch_norm import batch_norm
 from cifar_flax.models.convolution import Conv, add_bias, convolve
 from cifar_flax.models.initializers import CONV_INITIALIZERS, DENSE_INITIALIZERS
 from cifar_flax.models.pooling import global_pool, max_pool
-from cifar_flax.models.registry import MODELS
 
 WHITENING_SIZE = 2  # pixels a side of the patches
 WHITENING_EPSILON = 5e-4  # added to the variances before they are divided by; as in cifar10-airbench

@@ -9,13 +9,11 @@ import numpy as np
 import optax
 
 from cifar_flax.config import Config
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import LOSSES
 from cifar_flax.config.user_code import user_code
 from cifar_flax.errors import ConfigError
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # (logits float32 [N, C], targets float32 [N, C]) -> float32 [N]
-
-LOSSES: Registry[Loss] = Registry("loss")
 
 
 @LOSSES.register("cross_entropy")

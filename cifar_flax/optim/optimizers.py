@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import OPTIMIZERS
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.config.types import NonNegative, Positive, UnitIntervalOpen
 from cifar_flax.config.user_code import is_ours, user_code
@@ -17,8 +17,6 @@ from cifar_flax.optim.groups import decay_kernels, scale_groups
 from cifar_flax.optim.muon import Muon, MuonSGD
 from cifar_flax.optim.schedules import check_schedule
 from cifar_flax.optim.sgd import SGD
-
-OPTIMIZERS: Registry[type[OptimizerSpec]] = Registry("optimizer")
 
 
 def create_optimizer(spec: OptimizerSpec, schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:

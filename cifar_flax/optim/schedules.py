@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import SCHEDULES
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.config.types import INT32_MAX
 from cifar_flax.config.user_code import place_of, user_code
@@ -36,9 +36,6 @@ class ScheduleFactory:
     needs_horizon: bool = True
     fields: tuple[str, ...] = SOME_SCHEDULES_ONLY
     includes_warmup: bool = False
-
-
-SCHEDULES: Registry[ScheduleFactory | Builder] = Registry("schedule")
 
 
 def create_schedule(spec: OptimizerSpec, total_steps: int, steps_per_epoch: int) -> optax.Schedule:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifar_flax.errors import UserError
-from cifar_flax.files.exported import WEIGHTS, is_exported
+from cifar_flax.files.layout import WEIGHTS, is_exported
 from cifar_flax.network import Network
 from cifar_flax.pretrained.hub import PREFIX as HUB
 from cifar_flax.pretrained.hub import download

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 from cifar_flax.errors import UserError
-from cifar_flax.files.exported import WEIGHTS
 from cifar_flax.files.folder import read_json
 from cifar_flax.files.installation import install_command
+from cifar_flax.files.layout import CONFIG, WEIGHTS
 from cifar_flax.files.redact import named_reason
 
 PREFIX = "hf:"
 REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-LIBRARY, CONFIG = "cifar_flax", "config.json"  # whose `library_name` says that the weights are ours
+LIBRARY = "cifar_flax"  # the `library_name` in a config.json of ours
 
 
 def download(name: str) -> Path:
@@ -29,12 +29,12 @@ def download(name: str) -> Path:
     match = REPOSITORY.fullmatch(name.removeprefix(PREFIX))
     if match is None:
         raise UserError(f"{name}: expected hf:USER/NAME, or hf:USER/NAME@REVISION")
-    if not is_ours(_fetch(name, match[1], match[2], CONFIG)):  # before a file of gigabytes is downloaded
+    if not is_exported_config(_fetch(name, match[1], match[2], CONFIG)):  # before a file of gigabytes is downloaded
         raise UserError(f"{name}: not a network of cifar_flax; expected what export --format=huggingface writes")
     return _fetch(name, match[1], match[2], WEIGHTS)
 
 
-def is_ours(config: Path) -> bool:
+def is_exported_config(config: Path) -> bool:
     """Whether a config.json is one that export --format=huggingface wrote."""
     try:
         values = read_json(config)

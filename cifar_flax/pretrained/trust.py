@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from cifar_flax.config.imports import import_path, is_import_path
+from cifar_flax.config.registry import MODELS, OPTIMIZERS
 from cifar_flax.data.sources.folders import PREFIX as PICTURES
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.errors import UserError
-from cifar_flax.models import MODELS
-from cifar_flax.optim.optimizers import OPTIMIZERS
 
 VARIABLE = "CIFAR_FLAX_TRUST"  # modules, separated by commas
 # Field -> what its values begin with.

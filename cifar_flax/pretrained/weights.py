@@ -1,6 +1,5 @@
 """A network in one safetensors file: weights, config, preprocessing and figures, with a SHA-256 over all of them."""
 
-import enum
 import json
 import sys
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from cifar_flax.models import Variables, create_model, variable_shapes
 from cifar_flax.network import Network
 from cifar_flax.optim.groups import is_kernel
 from cifar_flax.pretrained.trust import check_imports
+from cifar_flax.runtime.flag_values import KernelDtype
 
 SUFFIX = ".safetensors"
 LONGEST_VALUE = 40  # characters of a value in a message
@@ -36,14 +36,6 @@ MAX_WHOLE = 4  # bytes of those
 SHARES = ("top", "macro_", "ece", "superclass_")  # how the names of figures in [0, 1] begin
 ROUNDING = 1e-6  # by which float32 may leave that range
 PARTS = ("config", "preprocessing", "figures", "calibration")  # of the metadata, each as JSON
-
-
-class KernelDtype(enum.StrEnum):
-    """Dtype of kernels in a file; statistics and biases are float32 in any, and whole numbers what they are."""
-
-    FLOAT32 = "float32"  # loses nothing
-    BFLOAT16 = "bfloat16"  # half the size, 8 bits of precision, the range of float32
-    FLOAT16 = "float16"  # half the size, 11 bits of precision, up to 65,504
 
 
 def write_weights(path: Path, network: Network, dtype: KernelDtype = KernelDtype.FLOAT16) -> None:
@@ -70,7 +62,7 @@ def as_stored(network: Network, dtype: KernelDtype) -> Network:
       UserError: as `write_weights`.
     """
     variables = _variables(_tensors(network.variables, dtype))
-    before, after = (flatten_dict(dict(of)) for of in (network.variables, variables))
+    before, after = (flatten_dict(dict(tree)) for tree in (network.variables, variables))
     if all(np.array_equal(x, after[name]) for name, x in before.items()):
         return network
     rest = network.name, network.figures, network.step, network.calibration

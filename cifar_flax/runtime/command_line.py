@@ -1,7 +1,6 @@
 """The command `cifar-flax VERB ...` of the installed package: each verb is an app of launch/."""
 
 import ast
-import difflib
 import os
 import re
 import runpy
@@ -9,7 +8,8 @@ import sys
 from pathlib import Path
 
 import cifar_flax
-from cifar_flax.files.installation import LAUNCH
+from cifar_flax.errors import did_you_mean
+from cifar_flax.files.installation import LAUNCH, first_sentence
 
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
 ORDER = ("train", "evaluate", "predict", "serve", "calibrate", "compare", "search", "export", "import", "list", "show")
@@ -29,9 +29,7 @@ def main() -> None:
         print(cifar_flax.__version__)
         return
     if verb not in ORDER:
-        close = difflib.get_close_matches(verb, ORDER, 1)
-        hint = f"; did you mean {close[0]}?" if close else f"; expected one of {', '.join(ORDER)}"
-        print(f"{PROGRAM} {verb}: no such command{hint}", file=sys.stderr)
+        print(f"{PROGRAM} {verb}: no such command; {did_you_mean(verb, ORDER)}", file=sys.stderr)
         sys.exit(2)
     os.environ[VARIABLE] = PROGRAM
     file = str(_file_of(verb))
@@ -61,11 +59,5 @@ def _file_of(verb: str) -> Path:
 
 def _usage() -> str:
     lines = [f"{PROGRAM} COMMAND [--FLAG=VALUE ...]; {PROGRAM} COMMAND --help says more", ""]
-    lines += [f"  {verb:<10}{summary(_file_of(verb))}" for verb in ORDER]
+    lines += [f"  {verb:<10}{first_sentence(ast.parse(_file_of(verb).read_text(encoding='utf-8')))}" for verb in ORDER]
     return "\n".join(lines)
-
-
-def summary(file: Path) -> str:
-    """The first sentence of a file's docstring, without the command in it and without its full stop."""
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0].partition(": python launch/")[0].rstrip(".")

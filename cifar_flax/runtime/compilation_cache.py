@@ -17,7 +17,7 @@ import jax
 from absl import logging
 
 from cifar_flax.errors import UserError
-from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.runtime.processor import cpu_features
 
 VARIABLE = "CIFAR_FLAX_COMPILATION_CACHE"

@@ -16,7 +16,7 @@ from optuna.visualization.matplotlib import plot_parallel_coordinate
 
 from cifar_flax.analysis.figures import BLUE, drawing_style, label_logarithmic, new_figure, percent
 from cifar_flax.config.fields import missing_field, swap_specs
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import differences, validated
 from cifar_flax.errors import RunFailed
 from cifar_flax.files.atomic import write_bytes, write_text

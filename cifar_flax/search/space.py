@@ -16,6 +16,7 @@ import numpy as np
 
 from cifar_flax.config import Config
 from cifar_flax.config.fields import with_values
+from cifar_flax.config.files import find_file
 from cifar_flax.config.recipe import BOOKKEEPING
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.errors import ConfigError, UserError
@@ -106,13 +107,7 @@ class Space:
         Raises:
           UserError: there is no such file, or it does not give domains by name.
         """
-        if path.parts == (path.stem,):
-            path = SPACES / f"{path}.py"
-        if not path.is_file():
-            others = ", ".join(
-                sorted(other.stem if path.parent == SPACES else other.name for other in path.parent.glob("*.py"))
-            )
-            raise UserError(f"--space={path}: no such file{f'. Spaces there: {others}' if others else ''}")
+        path = find_file("space", f"--space={path}", str(path), SPACES)
         try:
             namespace = runpy.run_path(str(path))
             domains = dict(namespace["get_space"]())

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cifar_flax.data.pictures.files import SUFFIXES, hint_of_heic, pictures_in, read_bytes
-from cifar_flax.data.pictures.fit import Fit
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from cifar_flax.errors import CifarFlaxError, UserError
 from cifar_flax.network import Network, Prediction
 from cifar_flax.runtime.background import in_order
+from cifar_flax.runtime.flag_values import Fit
 from cifar_flax.serving.fetch.client import fetch
 
 View = np.ndarray | CifarFlaxError  # what the network sees of a picture, or why there is nothing to see

@@ -1,27 +1,20 @@
 """The flags by which predict and serve choose a network, and how it sees pictures."""
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from cifar_flax.runtime.command_line import NETWORK
+from cifar_flax.runtime.flag_values import Fit
 
 if TYPE_CHECKING:
-    from cifar_flax.data.pictures.fit import Fit
     from cifar_flax.network import Network
-
-
-class ViewOptions(TypedDict):
-    """Arguments of `Network.predict` that the flags set."""
-
-    fit: "Fit"
-    flip: bool
 
 
 def define_network_flags() -> None:
     """Defines --run, --fit and --flip."""
     flags.DEFINE_string("run", "pretrained:fast", NETWORK)
-    flags.DEFINE_enum("fit", "crop", ["crop", "squash", "pad"], "how a picture that is not square becomes so")
+    flags.DEFINE_enum("fit", "crop", list(Fit), "how a picture that is not square becomes so")
     flags.DEFINE_bool("flip", False, "average over the picture and its mirror image; takes twice as long")
 
 
@@ -39,10 +32,3 @@ def network_from_flags() -> "Network":
     black = np.zeros((1, *network.preprocessing.image_shape), np.uint8)
     network.probabilities(black, flags.FLAGS.flip)  # compiles, and refuses a network that has diverged
     return network
-
-
-def view_options_from_flags() -> ViewOptions:
-    """The values of --fit and --flip."""
-    from cifar_flax.data.pictures.fit import Fit
-
-    return {"fit": Fit(flags.FLAGS.fit), "flip": flags.FLAGS.flip}

@@ -17,7 +17,7 @@ from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.sources.folders import PREFIX as FOLDER
 from cifar_flax.errors import UserError, WorkdirLocked
 from cifar_flax.files.checksum import read_checksummed
-from cifar_flax.files.exported import is_exported
+from cifar_flax.files.layout import is_exported
 from cifar_flax.files.lock import exclusive_lock
 from cifar_flax.optim.schedules import needs_horizon
 from cifar_flax.runtime.devices import fastest_dtype

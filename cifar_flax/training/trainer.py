@@ -15,8 +15,8 @@ from cifar_flax.config import Balance, Config, DataSource
 from cifar_flax.config.user_code import is_ours
 from cifar_flax.data.batches import BatchSource, ResidentSource, StreamedSource, epoch_batches, load_ahead
 from cifar_flax.data.dataset import Dataset
+from cifar_flax.data.loading import data_identity, with_absolute_path
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import data_identity, with_absolute_path
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError
 from cifar_flax.evaluation.metrics import validation_scores

@@ -1,7 +1,7 @@
 import pytest
 
 from cifar_flax import Run
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from tests.conftest import TINY_CONFIG
 

@@ -7,7 +7,7 @@ from cifar_flax.config import Config
 from cifar_flax.config.serialize import write_config
 from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.checksum import dumps_checksummed
-from cifar_flax.pretrained.weights import KernelDtype
+from cifar_flax.runtime.flag_values import KernelDtype
 
 
 def test_exported_folders_are_not_runs(make_network, launch, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.claim_lines import curves, distances, read_lines, table
 from benchmarks.claim_list import GROUPS, Search, Training, loaded, select
 from benchmarks.claim_times import STARTUP_SECONDS, estimate
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from tests.conftest import ROOT, UNOPTIMIZED

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import gpu, gpu_parts, recipe_steps
 from benchmarks.gpu_table import table
 from benchmarks.machine import Machine, OutOfTime
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import RunFailed, UserError
 from cifar_flax.models import ConvNet, ResNet, SpeedNet
 from tests.conftest import ROOT, UNOPTIMIZED

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.plan import Conv, Dense, Dropout, Residual, layers_of, multiply_adds
 from cifar_flax.config import GlobalPool, ModelSpec
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import UserError
 from cifar_flax.models import ResNet, SpeedNet, StageConfig
 from tests.conftest import ROOT

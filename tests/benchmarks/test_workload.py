@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.workload import LEARNING_RATE, Answer, check_agreement, common_recipe
 from cifar_flax.config import AugmentConfig, Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import RunFailed
 from cifar_flax.optim import SGD, Adam
 from tests.conftest import ROOT

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from cifar_flax.config import Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import from_dict, to_dict, validated, write_config
 from cifar_flax.errors import UserError
 from cifar_flax.models import ResNet

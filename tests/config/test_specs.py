@@ -7,10 +7,11 @@ import pytest
 
 from cifar_flax import Config, ModelSpec, OptimizerSpec
 from cifar_flax.config.fields import missing_field, with_values
+from cifar_flax.config.registry import MODELS
 from cifar_flax.config.serialize import differences, from_dict, read_config, to_dict, validated, write_config
 from cifar_flax.config.specs import swap_class
 from cifar_flax.errors import ConfigError
-from cifar_flax.models import MODELS, ConvNet, DenseConfig, ResNet
+from cifar_flax.models import ConvNet, DenseConfig, ResNet
 from cifar_flax.optim import SGD, Adam
 
 SOURCE = """

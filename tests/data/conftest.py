@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import load_splits
+from cifar_flax.data.loading import load_splits
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 

@@ -42,14 +42,14 @@ def test_what_is_read_is_what_was_written(tiny):
 def test_hashes_name_the_content_and_nothing_else(tiny):
     cache.write("a", tiny, "here")
     cache.write("b", tiny, "there")
-    assert cache.hashes("a", "train") == cache.hashes("b", "train")
+    assert cache.manifest("a").hashes("train") == cache.manifest("b").hashes("train")
     changed = tiny["train"].images.copy()
     changed[0, 0, 0, 0] ^= 1
     cache.write("b", {**tiny, "train": dataclasses.replace(tiny["train"], images=changed)}, "there")
-    a, b = cache.hashes("a", "train"), cache.hashes("b", "train")
+    a, b = cache.manifest("a").hashes("train"), cache.manifest("b").hashes("train")
     assert a["images"] != b["images"]
     assert a["labels"] == b["labels"]
-    assert cache.hashes("nothing", "train") == {}
+    assert cache.manifest("nothing") is None
 
 
 def test_only_the_files_of_the_split_are_opened(tiny, cache_folder):

@@ -9,9 +9,9 @@ from PIL import Image
 from cifar_flax.config import DataConfig, Normalization
 from cifar_flax.data import cache, provenance
 from cifar_flax.data.dataset import Dataset, RowView
+from cifar_flax.data.loading import data_identity, load_dataset
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import load_as_trained
-from cifar_flax.data.registry import data_identity, load_dataset
 from cifar_flax.errors import UserError
 from tests.data.conftest import data_hashes
 

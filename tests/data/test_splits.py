@@ -5,7 +5,7 @@ from sklearn.model_selection import StratifiedKFold
 from cifar_flax.config import DataConfig
 from cifar_flax.data import splits
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import Loaded
+from cifar_flax.data.loading import Loaded
 from cifar_flax.data.splits import assign_folds, training_splits
 from cifar_flax.errors import UserError
 

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 
 from cifar_flax.config import Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.installation import CONFIGS
@@ -81,7 +81,7 @@ def test_configs_are_listed_with_all_their_variants_and_a_sentence_each():
 def test_a_config_without_its_file_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config("fast:sprint").train.epochs == 4
-    with pytest.raises(UserError, match=r"--config=fst: no config of this name. Did you mean fast\?"):
+    with pytest.raises(UserError, match=r"--config=fst: no config of this name; did you mean fast\?"):
         load_config("fst")
     with pytest.raises(
         UserError, match=r"--config=zzz: no config of this name; expected one of bigger_conv, .*, or a file NAME.py"

@@ -9,7 +9,7 @@ from tests.conftest import ROOT, TINY_CONFIG
 CODE = f"""
 import sys
 from pathlib import Path
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.runtime.compilation_cache import enable_persistent_cache
 from cifar_flax.training.loop import train

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.tiny import shrink
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.data import cache
 from cifar_flax.data.batches import Batch

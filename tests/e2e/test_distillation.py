@@ -3,7 +3,7 @@
 import pytest
 
 from cifar_flax.config import BatchNorm, Config, Dtype
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.models import BlockConfig, ConvNet
 from cifar_flax.training.loop import train

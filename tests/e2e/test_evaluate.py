@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from cifar_flax.files.checksum import read_checksummed
-from cifar_flax.pretrained.weights import KernelDtype, write_weights
+from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.run import load_network
+from cifar_flax.runtime.flag_values import KernelDtype
 
 
 def test_averaged_and_raw_weights_are_both_scored(launch, tiny_run, tiny_data, tmp_path):

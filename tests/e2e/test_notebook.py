@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from cifar_flax.config import AugmentConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
 from cifar_flax.training.loop import train

@@ -16,8 +16,9 @@ from PIL import Image
 
 from benchmarks.photographs import PHOTOGRAPHS
 from cifar_flax.export.huggingface import write_folder
-from cifar_flax.pretrained.weights import KernelDtype, write_weights
+from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.run import load_network
+from cifar_flax.runtime.flag_values import KernelDtype
 from tests.conftest import ROOT
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from tests.conftest import ROOT
 from tests.data.conftest import python_members, write_tar
 

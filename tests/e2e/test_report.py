@@ -17,15 +17,15 @@ from playwright.sync_api import sync_playwright
 from cifar_flax import Run
 from cifar_flax.analysis.compare.runs import load_results
 from cifar_flax.analysis.compare.writers import write_html
-from cifar_flax.analysis.config_diff import changed_fields
 from cifar_flax.analysis.predictions import predict_split
 from cifar_flax.analysis.report.page import write_report
 from cifar_flax.analysis.robustness.accuracy import corruption_accuracy
 from cifar_flax.config import DataConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.defaults import changed_fields
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.training.checkpoints.files import saved_steps
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG

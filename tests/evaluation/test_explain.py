@@ -7,7 +7,7 @@ from PIL import Image
 
 from cifar_flax import Run
 from cifar_flax.config import AugmentConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.explain import default_squares, occlusion, squares_to_pixels

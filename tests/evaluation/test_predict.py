@@ -6,8 +6,9 @@ import pytest
 
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.errors import UserError
-from cifar_flax.evaluation.predict import TTA, make_features, make_forward, predict, views
+from cifar_flax.evaluation.predict import make_features, make_forward, predict, views
 from cifar_flax.runtime.devices import data_parallel_mesh
+from cifar_flax.runtime.flag_values import TTA
 
 PREPROCESSING = Preprocessing((6, 5, 3), ("a", "b", "c", "d"), (), (), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 6, 5, 3), dtype=np.uint8)

@@ -10,17 +10,18 @@ import pytest
 
 from benchmarks.tiny import shrink
 from cifar_flax import ModelSpec, pretrained
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import load_dataset
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.calibration import Calibration
-from cifar_flax.export.formats import Format, export, inference, onnx, stablehlo
+from cifar_flax.export.formats import export, inference, onnx, stablehlo
 from cifar_flax.models import create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.run import Run
+from cifar_flax.runtime.flag_values import Format
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
 

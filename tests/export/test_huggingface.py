@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from cifar_flax.errors import UserError
-from cifar_flax.export.formats import Format, export
-from cifar_flax.pretrained.weights import KernelDtype, as_stored
+from cifar_flax.export.formats import export
+from cifar_flax.pretrained.weights import as_stored
 from cifar_flax.run import load_network
+from cifar_flax.runtime.flag_values import Format, KernelDtype
 
 FIGURES = {"split": "test", "n": 103, "top1": 0.25, "top5": 0.75, "ece": 0.1, "loss": 2.0}
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cifar_flax import ModelSpec, Run
-from cifar_flax.pretrained.weights import KernelDtype, check_variables, read_weights, write_weights
+from cifar_flax.pretrained.weights import check_variables, read_weights, write_weights
+from cifar_flax.runtime.flag_values import KernelDtype
 from cifar_flax.training.loop import train
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 from PIL import Image
 
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.files.checksum import read_checksummed, sha256_of_arrays
 from cifar_flax.run import Run

@@ -9,7 +9,7 @@ import pytest
 from cifar_flax.analysis.compare.runs import load_results
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.pretrained import FOLDER
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.run import Run

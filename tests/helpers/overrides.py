@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from absl import flags
 from hypothesis import strategies as st
 
-from cifar_flax.config.flags import define_config_flag, experiment_from_flags, load_config
+from cifar_flax.config.files import load_config
+from cifar_flax.config.flags import define_config_flag, experiment_from_flags
 from cifar_flax.runtime import app
 from tests.conftest import ROOT
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import pytest
 
 from cifar_flax.config import Config, ModelSpec
+from cifar_flax.config.registry import MODELS
 from cifar_flax.errors import ConfigError
-from cifar_flax.models import MODELS, check_module, check_sizes, create_model, initialize
+from cifar_flax.models import check_module, check_sizes, create_model, initialize
 
 SHAPE = (8, 8, 3)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.models import create_model, describe, initialize
 from tests.conftest import ROOT
 from tests.e2e.test_configs import EXPERIMENTS

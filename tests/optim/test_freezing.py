@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 
+from cifar_flax.config.registry import OPTIMIZERS
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim import SGD, AdamW
 from cifar_flax.optim.freezing import apply_frozen
-from cifar_flax.optim.optimizers import OPTIMIZERS, create_optimizer
+from cifar_flax.optim.optimizers import create_optimizer
 from tests.optim.test_optimizers import adam, descend, draw, sgd
 
 START, GRADS = draw(0), [draw(seed) for seed in range(1, 5)]

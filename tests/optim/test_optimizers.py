@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from cifar_flax.config import BatchNorm, CheckpointConfig, Config, GroupConfig
+from cifar_flax.config.registry import OPTIMIZERS
 from cifar_flax.models import BlockConfig, create_model
 from cifar_flax.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, RMSprop
-from cifar_flax.optim.optimizers import OPTIMIZERS, create_optimizer
+from cifar_flax.optim.optimizers import create_optimizer
 from cifar_flax.optim.schedules import create_schedule
 from cifar_flax.runtime.devices import data_parallel_mesh, replicated
 from cifar_flax.training.checkpoints.manager import Checkpoints, digest

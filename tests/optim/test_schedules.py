@@ -4,9 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cifar_flax.config.registry import SCHEDULES
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.optim import Adam
-from cifar_flax.optim.schedules import SCHEDULES, ScheduleFactory, create_schedule, needs_horizon
+from cifar_flax.optim.schedules import ScheduleFactory, create_schedule, needs_horizon
 
 EPOCHS, PER_EPOCH = 10, 20
 TOTAL = EPOCHS * PER_EPOCH

@@ -6,10 +6,10 @@ import optax
 import pytest
 
 from cifar_flax.config import Config, GroupConfig, OptimizerSpec
+from cifar_flax.config.registry import OPTIMIZERS
 from cifar_flax.config.serialize import from_dict, to_dict, validated
 from cifar_flax.errors import ConfigError
 from cifar_flax.optim import SGD, Adam, AdamW, Lion, Muon, MuonSGD, RMSprop
-from cifar_flax.optim.optimizers import OPTIMIZERS
 
 DECAYED = (GroupConfig("logits/*", weight_decay=0.1),)
 

@@ -9,8 +9,8 @@ import pytest
 
 from cifar_flax.errors import UserError
 from cifar_flax.export.huggingface import write_folder
-from cifar_flax.pretrained.weights import KernelDtype
 from cifar_flax.run import load_network
+from cifar_flax.runtime.flag_values import KernelDtype
 from tests.conftest import tiny_split
 
 

@@ -19,7 +19,8 @@ from cifar_flax.export.huggingface import write_folder
 from cifar_flax.files.checksum import sha256_of_arrays
 from cifar_flax.models import BlockConfig, create_model, initialize
 from cifar_flax.network import Network
-from cifar_flax.pretrained.weights import KernelDtype, as_stored, check_variables, read_weights, write_weights
+from cifar_flax.pretrained.weights import as_stored, check_variables, read_weights, write_weights
+from cifar_flax.runtime.flag_values import KernelDtype
 from tests.conftest import tiny_split
 
 PREPROCESSING = Preprocessing.of(tiny_split(40, 0), Normalization.STANDARDIZE, {"images": "0"})

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cifar_flax.config import Activation
 from cifar_flax.config.fields import with_values
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import ConfigError, Diverged, RunFailed
 from cifar_flax.search import report
 from cifar_flax.search.objective import Search

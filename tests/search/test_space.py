@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cifar_flax.config import Activation, Config
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.errors import UserError
 from cifar_flax.models import DenseConfig
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space, Uniform, fingerprint
@@ -135,7 +135,7 @@ def test_a_bare_name_is_a_space_of_the_package():
 def test_files_that_are_no_spaces_are_refused(space, tmp_path):
     with pytest.raises(UserError, match=r"none\.py: no such file"):
         Space.load(tmp_path / "none.py")
-    with pytest.raises(UserError, match=r"Spaces there: learning_rate, summit, vgg_bn_random, wide_grid"):
+    with pytest.raises(UserError, match=r"expected one of learning_rate, summit, vgg_bn_random, wide_grid"):
         Space.load(Path("none"))
     for domains, message in (
         ("1 / 0", "ZeroDivisionError"),

@@ -1,7 +1,7 @@
 import pytest
 
 from cifar_flax.config import Config, ResolutionConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.training.chunks import Chunk, ChunkPlan, total_epochs
 from cifar_flax.training.progress import Progress
 

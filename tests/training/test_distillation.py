@@ -6,8 +6,8 @@ import pytest
 
 from cifar_flax import Run
 from cifar_flax.config.serialize import validated
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.preprocessing import Preprocessing
-from cifar_flax.data.registry import load_dataset
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import probabilities
 from cifar_flax.pretrained.weights import write_weights

@@ -15,7 +15,7 @@ import pytest
 
 from cifar_flax.analysis.compare.writers import write_seed_report
 from cifar_flax.config import AugmentConfig
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import read_config, validated
 from cifar_flax.data import cache
 from cifar_flax.errors import RERUN_WITHOUT_RESTART, Diverged, Preempted, UserError, WorkdirLocked
@@ -385,7 +385,7 @@ def test_a_folder_without_its_summary_is_named(tmp_path):
 def test_seeds_spread_over_devices(devices, config, single, tmp_path):
     code = f"""
 from pathlib import Path
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.training.seeds import train_seeds
 config = load_config({str(TINY_CONFIG)!r})

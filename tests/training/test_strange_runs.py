@@ -32,7 +32,7 @@ ODD = [None, -1, 0.5, float("nan"), 1e400, 2**70, 10**400, "x", "", [], {}, [0],
 
 @pytest.fixture(scope="module")
 def config(request):
-    from cifar_flax.config.flags import load_config
+    from cifar_flax.config.files import load_config
     from tests.conftest import TINY_CONFIG
 
     return validated(load_config(str(TINY_CONFIG)))

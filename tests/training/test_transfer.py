@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from cifar_flax.config import AugmentConfig, BatchNorm, Normalization
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.config.specs import OptimizerSpec
 from cifar_flax.data.preprocessing import Preprocessing

@@ -12,10 +12,9 @@ import numpy as np
 from absl import logging
 
 from cifar_flax.analysis.compare.statistics import accuracy_interval, mcnemar, welch
-from cifar_flax.analysis.config_diff import differing_fields
 from cifar_flax.analysis.predictions import Predictions, predict_split, predictions_path, read_predictions, save_predictions
 from cifar_flax.config.recipe import BOOKKEEPING
-from cifar_flax.config.serialize import flatten_config, to_dict
+from cifar_flax.config.serialize import differing_leaves, flatten_config, to_dict
 from cifar_flax.data.splits import VALIDATION
 from cifar_flax.errors import UserError
 from cifar_flax.evaluation.scores import predicted_classes
@@ -114,8 +113,11 @@ def load_results(
 
 def config_differences(results: Sequence[RunResult]) -> dict[str, list[Any]]:
     """The config fields in which runs differ: {"optim.learning_rate": the value in each run}, None for no such field."""
-    paths = dict.fromkeys(path for result in results for path in result.config)
-    return differing_fields({path: [result.config.get(path) for result in results] for path in paths})
+    different = differing_leaves([result.config for result in results])
+    # The entries of a list of blocks have paths of their own, but an empty list has none: it is a leaf, and says nothing new.
+    return {
+        path.removeprefix("config."): row for path, row in different.items() if any(value not in (None, []) for value in row)
+    }
 
 
 def group_by_config(results: Sequence[RunResult]) -> list[SeedGroup]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from cifar_flax._version import __version__
 from cifar_flax.analysis import curves
-from cifar_flax.analysis.config_diff import changed_fields
 from cifar_flax.analysis.figures import WIDTH, Picture, PictureWriter, drawing_style, percent
 from cifar_flax.analysis.html import write_page
 from cifar_flax.analysis.predictions import Predictions
@@ -19,7 +18,7 @@ from cifar_flax.analysis.report.explanations import occlusion_pictures
 from cifar_flax.analysis.report.graph import network_graph
 from cifar_flax.analysis.report.layers import Layer, call_layers, leaf_layers
 from cifar_flax.analysis.robustness.accuracy import corruption_figure, corruption_rows, read_robustness
-from cifar_flax.config.defaults import format_value
+from cifar_flax.config.defaults import changed_fields, format_value
 from cifar_flax.config.serialize import to_dict
 from cifar_flax.data.class_names import display_name
 from cifar_flax.data.dataset import Dataset

@@ -1,19 +1,11 @@
 """Fitting of pictures of any shape to the image shape of a data set or a network."""
 
-import enum
-
 import numpy as np
 from PIL import Image, ImageOps
 
+from cifar_flax.runtime.flag_values import Fit
+
 RESAMPLING = Image.Resampling.BICUBIC  # Pillow widens the filter where it shrinks, which prevents aliasing
-
-
-class Fit(enum.StrEnum):
-    """Fitting of a picture of another shape to the network's; the pictures of a data set are cropped."""
-
-    CROP = "crop"  # the largest part in the middle that has the shape
-    SQUASH = "squash"  # all of it, stretched
-    PAD = "pad"  # all of it, with borders in the mean colour of the training images
 
 
 def fit_picture(

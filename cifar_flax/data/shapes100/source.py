@@ -1,9 +1,10 @@
-"""shapes100 as a source of the data registry: drawn once, and again when the drawing code changes."""
+"""shapes100 as a source: drawn once, and again when the drawing code changes."""
 
 import hashlib
 from pathlib import Path
 
 from cifar_flax.data import cache
+from cifar_flax.data.sources.source import Source
 from cifar_flax.errors import ConfigError
 
 NAME = "shapes100"
@@ -11,15 +12,11 @@ SEED = 0
 DRAWING_CODE = ("render.py", "classes.py", "distance_fields.py")  # the pictures depend on these files
 
 
-class Shapes100:
+class Shapes100(Source):
     """The embedded data set; `image_size` can only be its own, 32."""
 
     def __init__(self, image_size: int | None = None) -> None:
-        self.image_size, self.identity = image_size, NAME
-
-    def key(self) -> str:
-        """The entry's name: `shapes100`."""
-        return cache.key_of(NAME, self.image_size)
+        super().__init__(NAME, image_size)
 
     def version(self) -> str:
         """Names the code that drew the pictures by its hash."""

@@ -1,9 +1,11 @@
 """Import of local files: CIFAR in all its forms, .npz files, Parquet and Arrow files, folders and zip files of pictures."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, check_splits
 from cifar_flax.data.pictures.files import is_picture, pictures_in
 from cifar_flax.data.pictures.fit import fit_all
@@ -14,6 +16,7 @@ from cifar_flax.data.sources.label_tables import is_table
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
+from cifar_flax.files.installation import cache_folder
 
 # The data set in an archive, by its SHA-256. Those of the binary versions are from url_checksums/cifar10.txt and cifar100.txt
 # of TFDS, those of the python versions from keras.datasets, of files whose MD5s agree with https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -80,6 +83,37 @@ def read(
     warn_of_no_test_split(path, splits)
     resized = {split: replace(dataset, images=fit_all(dataset.images, image_size)) for split, dataset in splits.items()}
     return ImportResult(resized, source)
+
+
+def store(imported: ImportResult, key: str, name: str) -> cache.Manifest:
+    """Writes an imported data set into the cache, unless it is there already.
+
+    Raises:
+      UserError: another data set has the name.
+    """
+    splits, source = imported
+    try:
+        entry = cache.manifest(key)
+    except cache.CorruptCache:
+        entry = None  # which an import mends
+    if entry is None:
+        return cache.write(key, splits, source, name)
+    same = entry.splits.keys() == splits.keys() and all(
+        entry.hashes(split) == {array: cache.hash_of(values) for array, values in dataset.arrays().items()}
+        and (entry.class_names, entry.coarse_names) == (dataset.class_names, dataset.coarse_names)
+        for split, dataset in splits.items()
+    )
+    if not same:
+        raise UserError(
+            f"--name={name}: there is another data set of this name, from {entry.source}; choose another name, "
+            f"or remove it first:  rm -r {shlex.quote(str(cache_folder() / key))}"
+        )
+    try:
+        for split in splits:
+            cache.read(key, split, entry)
+    except cache.CorruptCache:
+        return cache.write(key, splits, source, name)
+    return entry
 
 
 def _check_kind_and_size(path: Path) -> None:

@@ -113,7 +113,8 @@ def _dataset(path: Path, member: str, pixels: np.ndarray, labels: list[np.ndarra
         raise UserError(f"{path}: {member} has pixels {pixels.dtype} {pixels.shape}, expected uint8 (N, {PIXELS})")
     images = np.ascontiguousarray(pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1))
     checked = [
-        checked_labels(f"{path}: {member}", array, len(images), len(of)) for array, of in zip(labels, names, strict=True)
+        checked_labels(f"{path}: {member}", array, len(images), len(classes))
+        for array, classes in zip(labels, names, strict=True)
     ]
     return Dataset(images, checked[0], names[0], *((checked[1], names[1]) if len(names) > 1 else ()))
 

@@ -32,7 +32,7 @@ def read_classes(
     Raises:
       UserError: a file has a class that the first with names has not, or a label that is of no class.
     """
-    values = {file: list(map(whole, file.values(column))) for of_split in files.values() for file in of_split}
+    values = {file: list(map(as_int, file.values(column))) for of_split in files.values() for file in of_split}
     first = next((file for file in values if file.class_names(column)), None)
     if first is None:
         occurring = _occurring(where, column, values.values())
@@ -42,7 +42,7 @@ def read_classes(
     else:
         names = checked_names(f"{first.path}: {column}", first.class_names(column))
         numberings = {file: _numbering(file, column, names, first) for file in values}
-    labels = {file: _labels(file, column, of, numberings[file], len(names)) for file, of in values.items()}
+    labels = {file: _labels(file, column, rows, numberings[file], len(names)) for file, rows in values.items()}
     return names, {split: np.concatenate([labels[file] for file in of_split]) for split, of_split in files.items()}
 
 
@@ -60,7 +60,7 @@ def _numbering(file: ColumnFile, column: str, names: tuple[str, ...], first: Col
 
 def _occurring(where: str, column: str, values: Iterable[Sequence[Any]]) -> list[Any]:
     """The texts or numbers that occur, sorted."""
-    different = {composed(value) if isinstance(value, str) else value for of in values for value in of}
+    different = {composed(value) if isinstance(value, str) else value for rows in values for value in rows}
     if None in different:
         raise UserError(f"{where}: {column} has rows without a label; remove them")
     if not all(isinstance(value, int | str) for value in different):
@@ -85,7 +85,7 @@ def _labels(file: ColumnFile, column: str, values: Sequence[Any], numbering: Map
     return np.array(labels, np.int32)
 
 
-def whole(value: Any) -> Any:
+def as_int(value: Any) -> Any:
     """A whole number that is stored as a float, as pandas does where a row has none, as an int; NaN as None."""
     if not isinstance(value, float) or math.isinf(value):
         return value

@@ -74,7 +74,7 @@ class ColumnFile:
             groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
             chunks = [[group.column(i) for i in range(group.num_columns)] for group in groups]
             return max(
-                (sum(chunk.total_uncompressed_size for chunk in of if _is_of(chunk, columns)) for of in chunks), default=0
+                (sum(chunk.total_uncompressed_size for chunk in group if _is_of(chunk, columns)) for group in chunks), default=0
             )
 
     def values(self, column: str) -> Iterator[Any]:

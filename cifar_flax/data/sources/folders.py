@@ -13,6 +13,7 @@ from cifar_flax.data.pictures.files import SUFFIXES, hint_of_heic
 from cifar_flax.data.pictures.isolated import shared_decoder
 from cifar_flax.data.sources.held_out import TEST_FRACTION, TEST_SEED, as_test_split, warn_of_no_test_split, with_test_split
 from cifar_flax.data.sources.listing import Listing, list_pictures
+from cifar_flax.data.sources.source import Source
 from cifar_flax.data.sources.unpacked import is_zip, unpacked
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.runtime.memory import check_allocation
@@ -28,8 +29,8 @@ def public_name(name: str) -> str:
     return Path(name.removeprefix(PREFIX)).name if name.startswith(PREFIX) else name
 
 
-class FolderSource:
-    """`folder:PATH` as a source of the data registry: read once, and again when a picture changes."""
+class FolderSource(Source):
+    """`folder:PATH` as a source: read once, and again when a picture changes."""
 
     def __init__(self, name: str, image_size: int | None = None, test_fraction: float = TEST_FRACTION) -> None:
         if name == PREFIX:
@@ -38,13 +39,13 @@ class FolderSource:
             path = Path(name.removeprefix(PREFIX)).expanduser()
         except RuntimeError as e:  # there is no such user
             raise ConfigError(f"config.data.name: {name}: {e}") from None
-        self.path, self.image_size, self.test_fraction = Path(os.path.abspath(path)), image_size, test_fraction
-        self.identity = f"{PREFIX}{self.path}"
+        self.path, self.test_fraction = Path(os.path.abspath(path)), test_fraction
+        super().__init__(f"{PREFIX}{self.path}", image_size or DEFAULT_SIZE)
 
     def key(self) -> str:
         """The entry's name, with a hash of the path, and of `test_fraction` where that is not the default."""
         fraction = "" if self.test_fraction == TEST_FRACTION else f", test {self.test_fraction}"
-        return cache.key_of(self.identity + fraction, self.image_size or DEFAULT_SIZE)
+        return cache.key_of(self.identity + fraction, self.image_size)
 
     def version(self) -> str:
         """Names the pictures by their fingerprint."""

@@ -16,6 +16,7 @@ from cifar_flax.data.class_names import checked_names
 from cifar_flax.data.dataset import Dataset, check_splits, checked_labels
 from cifar_flax.data.pictures.fit import fit_all
 from cifar_flax.data.sources.held_out import as_test_split
+from cifar_flax.data.sources.source import Source
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.errors import ConfigError, UserError
 from cifar_flax.files.checksum import sha256_of_arrays
@@ -23,7 +24,7 @@ from cifar_flax.files.checksum import sha256_of_arrays
 FIELD = "config.data.name"
 
 
-class FunctionSource:
+class FunctionSource(Source):
     """The result of `module:function`, called without arguments once per load and copied into the cache where it is new.
 
     The function returns `{"train": Dataset, "test": Dataset}`, or "train" alone, and a split "validation" where there is one:
@@ -32,15 +33,12 @@ class FunctionSource:
     """
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.name, self.image_size = name, image_size
+        self.name = name
         self._function: Any = import_object(name, FIELD)
         module, _, function = name.partition(":")
         file = getattr(sys.modules[module], "__file__", None)
-        self.identity = f"{Path(file).absolute() if file else module}:{function}"
-
-    def key(self) -> str:
-        """The entry's name, made of the module's file, so that two projects with equal names do not share an entry."""
-        return cache.key_of(self.identity, self.image_size)
+        # Two projects with equal names do not share an entry of the cache.
+        super().__init__(f"{Path(file).absolute() if file else module}:{function}", image_size)
 
     def version(self) -> str:
         """Names the content by its hash."""

@@ -38,7 +38,7 @@ def warn_of_no_test_split(name: Path | str, splits: Mapping[str, Dataset]) -> No
 
 
 def as_test_split(name: Path | str, splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """The splits, where "validation" is called "test" if there is no other, which is said."""
+    """Renames "validation" to "test" where there is no test split, with a warning."""
     if "validation" not in splits or "test" in splits:
         return splits
     warn_once("%s: has no test split; its validation pictures are it, and training validates with some of train", name)

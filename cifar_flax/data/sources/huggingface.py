@@ -12,10 +12,11 @@ import numpy as np
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset, check_splits, warn_once
 from cifar_flax.data.pictures.isolated import shared_decoder
-from cifar_flax.data.sources.class_columns import read_classes, whole
+from cifar_flax.data.sources.class_columns import as_int, read_classes
 from cifar_flax.data.sources.column_files import ColumnFile, column_files_in
 from cifar_flax.data.sources.folders import DEFAULT_SIZE
 from cifar_flax.data.sources.held_out import as_test_split, warn_of_unlabelled_test_split
+from cifar_flax.data.sources.source import Source
 from cifar_flax.data.sources.split_names import SPLIT_OF, SPLITS, WORD, split_in_name
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
@@ -30,20 +31,13 @@ PART = re.compile(r"-(\d+)-of-(\d+)(?:-[0-9a-f]{16})?")  # of a split, at the en
 AT_ONCE = 4096  # pictures that are written to a temporary file, from which child processes read them
 
 
-class HubSource:
-    """`hf:USER/NAME` or `hf:USER/NAME:CONFIG` as a source of the data registry: what the library `datasets` downloads, once."""
+class HubSource(Source):
+    """`hf:USER/NAME` or `hf:USER/NAME:CONFIG` as a source: what the library `datasets` downloads, once."""
 
     def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.identity, self.image_size = name, image_size
+        super().__init__(name, image_size)
         repository, _, config = name.removeprefix(PREFIX).partition(":")
         self._repository, self._config = repository, config or None
-
-    def key(self) -> str:
-        """The entry's name."""
-        return cache.key_of(self.identity, self.image_size)
-
-    def version(self) -> None:
-        """Any entry is up to date."""
 
     def build(self) -> None:
         """Downloads the set into the cache of `datasets`, and copies it into ours.
@@ -106,7 +100,7 @@ def read(path: Path, files: Sequence[Path], image_size: int | None = None, origi
       UserError: pyarrow is missing, a file is damaged, there are no columns of pictures and labels, or the files name other
         classes; the message says which.
     """
-    by_split = {split: list(map(ColumnFile, of)) for split, of in _by_split(path, files).items()}
+    by_split = {split: list(map(ColumnFile, paths)) for split, paths in _by_split(path, files).items()}
     _warn_of_merged(origin or path, by_split)
     columns = _columns(by_split["train"][0])
     if "test" in by_split and all(_is_unlabelled(file, columns.labels) for file in by_split["test"]):
@@ -202,7 +196,7 @@ def _is_unlabelled(file: ColumnFile, column: str) -> bool:
     """Whether no picture of a file has a label."""
     if column not in file.columns:
         return True
-    labels = list(map(whole, file.values(column)))
+    labels = list(map(as_int, file.values(column)))
     return bool(labels) and all(label in (-1, None) for label in labels)
 
 
@@ -212,9 +206,11 @@ def _check_columns(file: ColumnFile, columns: _Columns) -> None:
     for column in needed:
         if file.columns.count(column) != 1:
             raise UserError(f"{file.path}: has the columns {', '.join(file.columns[:8])}; expected {column} among them")
-        of = file.type_of(column)
-        if column != columns.images and of.num_fields:  # lists and records
-            raise UserError(f"{file.path}: {column} has values of the type {of}; expected a number or a text for each picture")
+        kind = file.type_of(column)
+        if column != columns.images and kind.num_fields:  # lists and records
+            raise UserError(
+                f"{file.path}: {column} has values of the type {kind}; expected a number or a text for each picture"
+            )
     check_allocation(str(file.path), file.size_of_part(needed))
 
 

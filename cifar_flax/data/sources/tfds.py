@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_flax.data import cache
+from cifar_flax.data.sources.source import Source
 from cifar_flax.errors import ConfigError, RunFailed, UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.runtime.command_line import as_typed, typed
@@ -46,18 +47,11 @@ class NotInstalled(UserError):
     """TensorFlow Datasets is not installed."""
 
 
-class TfdsSource:
-    """A name of TFDS, or of an imported archive, as a source of the data registry; a cached copy is never out of date."""
+class TfdsSource(Source):
+    """A name of TFDS, or of an imported archive, as a source.
 
-    def __init__(self, name: str, image_size: int | None = None) -> None:
-        self.name, self.image_size, self.identity = name, image_size, name
-
-    def key(self) -> str:
-        """The entry's name."""
-        return cache.key_of(self.name, self.image_size)
-
-    def version(self) -> None:
-        """Any copy is up to date: what was imported cannot be fetched again."""
+    Any copy is up to date: what was imported cannot be fetched again.
+    """
 
     def build(self) -> None:
         """Prepares the data set with TFDS.
@@ -66,26 +60,27 @@ class TfdsSource:
           UserError: it cannot be had; the message lists the ways to get it.
         """
         try:
-            prepare(self.name, self.image_size)
+            prepare(self.identity, self.image_size)
         except UserError as e:
-            for size, entry in cache.manifests_by_size(self.name).items():
+            for size, entry in cache.manifests_by_size(self.identity).items():
                 if not entry.source.startswith(ORIGIN):
                     raise UserError(self._imported_at(size, entry)) from None
             if isinstance(e, NotInstalled):
                 install = f"{install_command('tfds')}  and run the same command"
-                raise UserError(f"{e} {_how_to_get(self.name, self.image_size, install)}") from None
+                raise UserError(f"{e} {_how_to_get(self.identity, self.image_size, install)}") from None
             if isinstance(e, Unreachable):
-                raise UserError(f"{e} {_how_to_get(self.name, self.image_size, PREPARE)}") from None
+                raise UserError(f"{e} {_how_to_get(self.identity, self.image_size, PREPARE)}") from None
             raise
 
     def _imported_at(self, size: int | None, entry: cache.Manifest) -> str:
         """A hint on what to type for a name that was imported at another size than this."""
-        imported = f"{self.name} was imported with {' x '.join(map(str, entry.splits['train']['images'].shape[1:3]))} pixels"
-        if size is None and set(entry.splits["train"]["images"].shape[1:3]) == {self.image_size}:
+        sides = entry.splits["train"]["images"].shape[1:3]
+        imported = f"{self.identity} was imported with {' x '.join(map(str, sides))} pixels"
+        if size is None and set(sides) == {self.image_size}:
             return f"{imported}, its own; leave out  --config.data.image_size={self.image_size}"
         if self.image_size is None:
             return f"{imported}; train on it with  --config.data.image_size={size}"
-        again = f"{typed('import')} --name={self.name} --archive=PATH --image_size={self.image_size}"
+        again = f"{typed('import')} --name={self.identity} --archive=PATH --image_size={self.image_size}"
         return f"{imported}; import it at this size too:  {again}"
 
 

@@ -25,7 +25,7 @@ from cifar_flax.data.sources.held_out import as_test_split, warn_of_no_test_spli
 from cifar_flax.data.sources.split_names import SPLITS
 from cifar_flax.data.sources.tfds import ORIGIN
 from cifar_flax.errors import ConfigError, UserError
-from cifar_flax.files.cache_folder import cache_folder
+from cifar_flax.files.installation import cache_folder
 from cifar_flax.files.redact import named_reason
 from cifar_flax.runtime.memory import check_allocation
 

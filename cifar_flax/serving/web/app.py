@@ -15,10 +15,9 @@ from cifar_flax.serving.errors import STATUS_OF_PICTURE, RequestError
 from cifar_flax.serving.formats import as_json
 from cifar_flax.serving.web import request_parsing
 from cifar_flax.serving.web.admission import Admission
-from cifar_flax.serving.web.description import describe
 from cifar_flax.serving.web.heat_map import Explainer
 from cifar_flax.serving.web.options import Options
-from cifar_flax.serving.web.page import serve_page
+from cifar_flax.serving.web.page import describe, serve_page
 from cifar_flax.serving.web.reading import PictureReader
 from cifar_flax.serving.web.responses import HEADERS, error_body
 

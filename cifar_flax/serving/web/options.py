@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from cifar_flax.data.pictures.fit import Fit
+from cifar_flax.runtime.flag_values import Fit
 from cifar_flax.serving.web.sites import Hosts
 
 

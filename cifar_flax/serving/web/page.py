@@ -1,4 +1,4 @@
-"""The page, its scripts and its sample pictures."""
+"""The page, its scripts, its sample pictures, and the description of the network at its head."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from importlib.metadata import distribution
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flask import Flask, Response, render_template, send_file
@@ -16,9 +17,9 @@ from cifar_flax.data.pictures.fit import to_picture
 from cifar_flax.data.preprocessing import Preprocessing
 from cifar_flax.data.provenance import cached_test_images
 from cifar_flax.data.shapes100.classes import CATALOG
+from cifar_flax.data.sources.folders import public_name
 from cifar_flax.errors import UserError
 from cifar_flax.network import Network
-from cifar_flax.serving.web.description import describe
 from cifar_flax.serving.web.heat_map import FAINTEST
 
 DATA_SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # as people write them
@@ -75,6 +76,23 @@ def serve_page(app: Flask, network: Network) -> None:
     @app.get("/openapi.yaml")
     def serve_openapi() -> Response:
         return send_file(BytesIO(openapi), "application/yaml")
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """Name, architecture, number of parameters, data set, accuracy and calibration, in the JSON of /api/model.
+
+    The accuracy is {"split", "top1", "n"}, or None where it was not measured.
+    """
+    figures = network.figures
+    measured = {"split", "top1", "n"} <= figures.keys()
+    return {
+        "name": network.name,
+        "architecture": network.config.model.name,
+        "parameters": network.num_parameters,
+        "data_set": public_name(network.config.data.name),
+        "accuracy": {key: figures[key] for key in ("split", "top1", "n")} if measured else None,
+        "calibrated": bool(network.calibration.source),
+    }
 
 
 def own_samples(network: Network) -> list[Sample]:

@@ -77,7 +77,7 @@ class PictureReader:
 
 
 def _client(address: str | None) -> str:
-    """Who asks, by IP address. Of IPv6 it is the network: each subscriber has 2**64 addresses."""
+    """Client by IP address; IPv6 by its /64 network."""
     ip = ipaddress.ip_address((address or "::").partition("%")[0])
     if ip.version == 4:
         return str(ip)

@@ -5,7 +5,7 @@ import importlib.util
 
 from absl import logging
 
-from cifar_flax.config.registry import Registry
+from cifar_flax.config.registry import WRITERS
 from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.training.writers.mlflow import MLflow
@@ -19,7 +19,6 @@ TENSORBOARD = "tensorboard"
 RECORDS = "jsonl"  # a name for metrics.jsonl, which is written without it too
 OURS = (TENSORBOARD, RECORDS)  # which write into the run directory
 PACKAGES = ("wandb", "mlflow")  # which are not installed with this one
-WRITERS: Registry[OpenWriter] = Registry("writer")
 
 
 @WRITERS.register(TENSORBOARD)

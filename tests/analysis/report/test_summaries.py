@@ -11,7 +11,7 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from cifar_flax import Run
 from cifar_flax.analysis.report.summaries import closing_pictures
-from cifar_flax.config.flags import load_config
+from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import validated
 from cifar_flax.files.checksum import dumps_checksummed, read_checksummed
 from cifar_flax.training.loop import train

@@ -6,9 +6,10 @@ from PIL import Image
 
 from cifar_flax.data.pictures import isolated
 from cifar_flax.data.pictures.decode import Limits
-from cifar_flax.data.pictures.fit import Fit, fit_picture
+from cifar_flax.data.pictures.fit import fit_picture
 from cifar_flax.data.sources import folders
 from cifar_flax.errors import UserError
+from cifar_flax.runtime.flag_values import Fit
 from cifar_flax.serving.batch_predict import classify_all
 from tests.serving import crafted
 

@@ -236,7 +236,7 @@ def test_import_command(binary_tarball, tiny, cache_folder):
     done = import_data("--name=cifar100", archive, "--allow_unverified")
     assert done.returncode == 0, done.stderr
     assert "train: 60 images 32x32x3, 100 classes in 20 superclasses" in done.stdout
-    assert cache.hashes("cifar100", "train")["images"] in done.stdout
+    assert cache.manifest("cifar100").hashes("train")["images"] in done.stdout
     assert done.stdout.endswith(f"in {cache_folder / 'cifar100'}\ntrain on it with  --config.data.name=cifar100\n")
     np.testing.assert_array_equal(cache.read("cifar100", "test").images, tiny["test"].images)
     assert import_data("--name=cifar100", archive, "--allow_unverified").stdout == done.stdout  # the same once more

@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, cifar_content
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same, planes, python_members, write_tar
@@ -157,7 +157,7 @@ REAL = ("the inner folder", "zip of Kaggle", "Parquet of the Hub")  # of each ki
 def test_the_real_cifar100_has_the_same_hashes_in_every_kind_of_form(tmp_path, monkeypatch, cifar100_cache):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     real = {split: load_dataset(DataConfig(name="cifar100"), split).in_memory() for split in ("train", "test")}
-    expected = {split: cache.hashes("cifar100", split) for split in real}
+    expected = {split: cache.manifest("cifar100").hashes(split) for split in real}
     forms = {form: FORMS[form] for form in REAL} | {"Keras": lambda path, splits: keras_npz(path.with_suffix(".npz"), splits)}
     for form, make in forms.items():
         path: Path = make(tmp_path / form.replace(" ", "_"), real)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, folders
 from cifar_flax.errors import UserError
 from tests.helpers.picture_folders import fill, greys, save, write_table

@@ -13,8 +13,8 @@ from PIL import Image
 from cifar_flax.config import DataConfig
 from cifar_flax.config.serialize import validated
 from cifar_flax.data import cache
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.pictures.errors import DecoderUnavailable
-from cifar_flax.data.registry import load_dataset
 from cifar_flax.data.sources import archives, unpacked
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import ConfigError, UserError
 from tests.data.conftest import data_hashes

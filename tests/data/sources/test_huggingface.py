@@ -11,7 +11,7 @@ import pytest
 from pyarrow import ipc, parquet
 
 from cifar_flax.config import DataConfig
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives
 from cifar_flax.errors import UserError
 from tests.data.conftest import assert_same

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, cifar_content
 
 

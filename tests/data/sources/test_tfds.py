@@ -10,7 +10,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, tfds
 from cifar_flax.data.splits import training_splits
 from cifar_flax.errors import RunFailed, UserError
@@ -50,7 +50,7 @@ def test_tfds_and_both_tarballs_give_the_same_bytes(tfds_dir, binary_tarball, py
     for key, path in (("binary", binary_tarball), ("python", python_tarball)):
         cache.write(key, archives.read(path, "cifar100", allow_unverified=True).splits, "a test")
     for split, data in tiny.items():
-        assert cache.hashes("cifar100", split) == cache.hashes("binary", split) == cache.hashes("python", split)
+        assert len({str(cache.manifest(name).hashes(split)) for name in ("cifar100", "binary", "python")}) == 1
         read = cache.read("cifar100", split)
         np.testing.assert_array_equal(read.images, data.images)
         assert (read.class_names, read.coarse_names) == (data.class_names, data.coarse_names)

@@ -1,8 +1,7 @@
 from dataclasses import dataclass, field
 
-from cifar_flax.analysis.config_diff import changed_fields, differing_fields
 from cifar_flax.config import Config, ResolutionConfig
-from cifar_flax.config.defaults import format_value
+from cifar_flax.config.defaults import changed_fields, format_value
 from cifar_flax.models import BlockConfig
 
 
@@ -47,11 +46,6 @@ def test_a_spec_of_another_type_is_compared_with_its_own_defaults():
         ("model.patch_size", "4", ""),
         ("model.width", "64", "128"),
     ]
-
-
-def test_a_list_of_blocks_differs_in_the_fields_of_its_blocks():
-    values = {"config.seed": [1, 1], "config.model.blocks": [[], None], "config.model.blocks[0].pool": [None, 2]}
-    assert differing_fields(values) == {"model.blocks[0].pool": [None, 2]}
 
 
 def test_values_are_formatted_in_one_line():

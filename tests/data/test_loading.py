@@ -11,7 +11,7 @@ from PIL import Image
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
 from cifar_flax.data.dataset import Dataset
-from cifar_flax.data.registry import load_dataset
+from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.shapes100 import render
 from cifar_flax.data.shapes100.source import DRAWING_CODE
 from cifar_flax.data.sources import tfds
@@ -50,7 +50,7 @@ def test_shapes100_is_drawn_once(drawings, tiny):
     assert sorted(drawn for drawn in drawings) == ["test", "train"]
     hashes = data_hashes(DataConfig(), "train")
     assert set(hashes) == {"images", "labels", "coarse_labels"}
-    assert hashes == cache.hashes("shapes100", "train")
+    assert hashes == cache.manifest("shapes100").hashes("train")
 
 
 def test_shapes100_is_drawn_again_when_its_code_has_changed(drawings, tiny):
@@ -187,7 +187,7 @@ def test_missing_set_without_network_is_reported():
     script = (
         "import sys\n"
         "from cifar_flax.config import DataConfig\n"
-        "from cifar_flax.data.registry import load_dataset\n"
+        "from cifar_flax.data.loading import load_dataset\n"
         "from cifar_flax.errors import UserError\n"
         "try:\n"
         "    load_dataset(DataConfig(name='cifar10'), 'train')\n"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from absl import logging
 
@@ -17,28 +17,10 @@ from cifar_flax.data.sources.folders import PREFIX, FolderSource
 from cifar_flax.data.sources.functions import FunctionSource
 from cifar_flax.data.sources.huggingface import PREFIX as HUB
 from cifar_flax.data.sources.huggingface import HubSource
+from cifar_flax.data.sources.source import Source
 from cifar_flax.data.sources.tfds import TfdsSource
 from cifar_flax.errors import UserError
 from cifar_flax.files.redact import visible
-
-
-class Source(Protocol):
-    """The source of one data set, at one image size.
-
-    Attributes:
-      identity: its name, with absolute paths.
-    """
-
-    identity: str
-
-    def key(self) -> str:
-        """The data set's entry in the cache."""
-
-    def version(self) -> str | None:
-        """The version of the source that an up-to-date entry records; None where any entry is up to date."""
-
-    def build(self) -> None:
-        """Writes the entry."""
 
 
 class Loaded(NamedTuple):
