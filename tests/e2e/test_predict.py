@@ -19,6 +19,7 @@ from cifar_flax.export.huggingface import write_folder
 from cifar_flax.pretrained.weights import KernelDtype, write_weights
 from cifar_flax.run import load_network
 from tests.conftest import ROOT
+from tests.helpers.terminal import read
 
 
 def save(path, seed=0):
@@ -150,14 +151,6 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
-
-
-def read(terminal):
-    """What a terminal shows next; b"" once nobody writes to it any more."""
-    try:
-        return os.read(terminal, 4096)
-    except OSError:
-        return b""
 
 
 @pytest.mark.slow
