@@ -24,7 +24,7 @@ train: setup  ## trains the quickstart network on the embedded data
 
 # XLA compiles the small programs of these tests without the optimizations of LLVM, in half of the time; those of the slow ones as ever.
 test: $(VENV)/test.stamp  ## the tests that take seconds each, or TESTS=tests/models; COVERAGE=--cov measures what they cover
-	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(BIN)/python -m pytest $(TESTS) -n auto --dist loadfile -m "not slow" $(COVERAGE)
+	XLA_FLAGS="--xla_backend_optimization_level=0 $(XLA_FLAGS)" $(BIN)/python -m pytest $(TESTS) -n auto --dist loadfile --no-loadscope-reorder -m "not slow" $(COVERAGE)
 
 test-slow: $(VENV)/test.stamp  ## whole trainings, kills, several processes
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow

@@ -91,8 +91,9 @@ def tests(machine: Machine) -> Iterator[dict[str, Any]]:
     """The fast tests of what computes on the device."""
     chosen = ("tests/optim/test_norms.py",) if machine.dry else TESTS
     side_by_side = ("-n", "8") if importlib.util.find_spec("xdist") and not machine.dry else ()
-    precision = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}  # by default these cards round float32 to TF32
-    process = machine.start("-m", "pytest", "-m", "not slow", *side_by_side, *chosen, **precision)
+    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"}  # by default these cards round float32 to TF32
+    settings |= {"JAX_PLATFORMS": "cuda,cpu"} if has_gpu() else {}  # tests run on the CPU by default
+    process = machine.start("-m", "pytest", "-m", "not slow", *side_by_side, *chosen, **settings)
     machine.wait(process)
     failed = [line for line in machine.end_of_log(100) if line.startswith(("FAILED", "ERROR"))]
     yield {"exit_code": process.returncode, "summary": "".join(machine.end_of_log(1)), "failed": failed}

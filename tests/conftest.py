@@ -29,12 +29,17 @@ TINY_TEST_IMAGES = 103  # not a multiple of any batch size in use
 
 
 def pytest_configure(config):
-    """Keeps compiled programs from test to test, for the processes that tests start too: most of their time is XLA's."""
+    """Tests run on the CPU unless JAX_PLATFORMS says otherwise: each of several processes would take most of a GPU's memory.
+
+    Compiled programs are kept from test to test, for the processes that tests start too: most of their time is XLA's.
+    """
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     import jax  # which has read its environment already where the conftest.py of a folder of tests imports it
 
+    jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -58,9 +63,9 @@ def unoptimized():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-LONGEST = (  # of the slow ones, in minutes
+LONGEST = (  # the slow ones in minutes; the last three of the others
     *("test_readme", "test_configs", "test_gpu", "test_hosts", "test_distillation", "test_seeds"),
-    *("test_resume", "test_report", "test_kills", "test_real_training"),
+    *("test_resume", "test_report", "test_kills", "test_real_training", "test_tfds", "test_commands", "test_onnx_writer"),
 )
 
 

@@ -52,7 +52,7 @@ def lines_of(row):
 
 
 def agrees(shown, values):
-    """Whether a number of some places is the mean of the values, rounded; with (sd ...) behind it, theirs too."""
+    """Whether a number of some places is the mean of the values, rounded; with (sd ...) behind it, their deviation too."""
     mean, sd = re.fullmatch(rf"({NUMBER})(?: \(sd ({NUMBER})\))?", shown).groups()
     near = [(mean, statistics.mean(values))] + ([(sd, statistics.stdev(values))] if sd else [])
     return all(abs(float(text) - value) <= 0.5001 * 10.0 ** -len(text.partition(".")[2]) for text, value in near)

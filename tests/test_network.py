@@ -111,7 +111,7 @@ def test_a_picture_of_the_networks_size_stays_as_it_is(network, fit):
     np.testing.assert_array_equal(network.view(pixels(8, 8), fit), pixels(8, 8))
 
 
-def test_the_three_fits(network):
+def test_crop_cuts_squash_squeezes_and_pad_adds_the_mean(network):
     wide = np.full((40, 80, 3), 200, np.uint8)
     wide[:, :20], wide[:, -20:] = 10, 90
     crop, squash, pad = (network.view(wide, fit).astype(int) for fit in ("crop", "squash", "pad"))

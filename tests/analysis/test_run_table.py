@@ -23,7 +23,7 @@ def test_exported_folders_are_not_runs(make_network, launch, tmp_path):
     assert shown.stderr.strip() == f"{exported}: weights alone; expected the name of a config, FILE.py or a run directory"
 
 
-def test_a_long_name_has_a_line_of_its_own_and_no_other_line_is_wider_than_a_terminal(tmp_path):
+def test_a_long_name_has_its_own_line_and_no_other_is_wider_than_a_terminal(tmp_path):
     config = Config()
     config.train.epochs, config.data.name = 200, f"folder:/data/{'pets' * 20}"
     names = ("a", "wide-optim.learning_rate=0.1-optim.weight_decay=0.0005-train.batch_size=512")

@@ -16,6 +16,7 @@ from cifar_flax.augment.color import (
     random_saturation,
     saturation,
 )
+from cifar_flax.runtime.compilation import jit
 
 ENHANCERS = {brightness: ImageEnhance.Brightness, contrast: ImageEnhance.Contrast, saturation: ImageEnhance.Color}
 COLOURS = np.random.default_rng(0).random((1, 7, 9, 3), dtype=np.float32)
@@ -26,7 +27,7 @@ COLOURS = np.random.default_rng(0).random((1, 7, 9, 3), dtype=np.float32)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_enhancers_equal_pillows_within_rounding(pictures, change, factor, channels):
     pictures = pictures[..., :channels]
-    changed = change(jnp.asarray(pictures / np.float32(255)), jnp.full(len(pictures), factor))
+    changed = jit(change)(pictures / np.float32(255), np.full(len(pictures), factor, np.float32))
     enhanced = [np.asarray(ENHANCERS[change](Image.fromarray(p.squeeze())).enhance(factor)) for p in pictures]
     np.testing.assert_allclose(changed * 255, np.stack(enhanced).reshape(pictures.shape), atol=2)
 
@@ -39,7 +40,7 @@ def test_hue_equals_colorsys(turns):
 
     images = np.concatenate([COLOURS, np.broadcast_to(np.float32(0.4), COLOURS.shape), np.round(COLOURS)])
     expected = np.apply_along_axis(turn, -1, images)
-    np.testing.assert_allclose(hue(jnp.asarray(images), jnp.full(3, turns)), expected, atol=1e-5)
+    np.testing.assert_allclose(jit(hue)(images, np.full(3, turns, np.float32)), expected, atol=1e-5)
 
 
 def test_grey_images_have_neither_saturation_nor_hue(key):

@@ -2,12 +2,14 @@ import re
 import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks.claim_pictures import draw_all, page_of
 from cifar_flax.files.atomic import write_text
 
 
+@pytest.mark.slow
 def test_what_there_are_runs_and_curves_of_is_drawn_and_the_rest_named(tiny_run, tiny_data, tmp_path):
     for name in ("mlp", "wide-short"):
         shutil.copytree(tiny_run, tmp_path / name)

@@ -50,7 +50,7 @@ def assert_sane(actual):
 @example("data.name", "folder:\udcff")
 @example("train.epochs", "9" * 400)
 @example("log.every_steps", "9" * 5000)
-def test_any_value_of_any_field_is_taken_as_it_is_or_refused_in_a_line_that_names_it(path, text):
+def test_any_value_of_any_field_is_taken_as_it_is_or_refused_in_a_line_by_name(path, text):
     arguments = [f"--config={FULL_CONFIG}", f"--config.{path}={text}"]
     if (line := refusal(*arguments)) is not None:
         assert path.partition("[")[0].split(".")[-1] in line or path.split(".")[0] in line, line

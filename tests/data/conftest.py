@@ -134,7 +134,7 @@ def tiny_tfds_dir(tiny, tmp_path_factory):
         for name, array in (("images", data.images), ("labels", data.labels), ("coarse", data.coarse_labels))
     }
     np.savez(rows, names=json.dumps({"fine": CLASSES, "coarse": SUPERCLASSES}), **arrays)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
     subprocess.run([sys.executable, "-c", BUILD_TFDS, folder / "out", rows], env=environment, check=True, capture_output=True)
     return folder / "out"
 

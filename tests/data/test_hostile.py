@@ -87,7 +87,7 @@ def small(content):
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
-def test_any_tarball(sound, folder, data):
+def test_any_tarball_is_read_or_refused(sound, folder, data):
     members = dict(sound[data.draw(st.sampled_from(["binary", "python"]))])
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as tar:
@@ -125,7 +125,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
-def test_any_pickle(sound, folder, data):
+def test_any_pickle_is_read_or_refused(sound, folder, data):
     content = sound["python"]["cifar-100-python/train"]
     if data.draw(st.booleans()):
         value = data.draw(VALUES | st.just(Touches(folder / "gotcha")))
@@ -241,7 +241,7 @@ def npy(draw):
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
-def test_any_npz(tiny, folder, data):
+def test_any_npz_is_read_or_refused(tiny, folder, data):
     path = folder / "a.npz"
     if data.draw(st.booleans()):
         with zipfile.ZipFile(path, "w", data.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))) as archive:

@@ -10,7 +10,6 @@ from PIL import Image
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
-from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.shapes100 import render
 from cifar_flax.data.shapes100.source import DRAWING_CODE
@@ -199,16 +198,6 @@ def test_missing_set_without_network_is_reported():
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert run.stderr.startswith("cifar10 is not here, and none of")
     assert run.stderr.count("\n  - ") == 3
-
-
-def test_user_tfds_directory_comes_before_the_network(tiny_tfds_dir, tiny, monkeypatch, no_network):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tiny_tfds_dir))
-    data = load_dataset(DataConfig(name="cifar100"), "train")
-    np.testing.assert_array_equal(data.images, tiny["train"].images)
-    monkeypatch.setattr(tfds, "prepare", None)  # from now on it is in the cache
-    assert len(load_dataset(DataConfig(name="cifar100"), "test")) == len(tiny["test"])
-    assert isinstance(data, Dataset)
-    assert "tensorflow" not in sys.modules
 
 
 def test_folder_is_read_again_when_it_changes(tmp_path, monkeypatch):

@@ -126,7 +126,7 @@ def test_a_wrong_flag_is_a_line_that_says_what_was_meant_or_expected(flag, messa
 
 
 @pytest.mark.slow
-def test_an_installed_package_trains_evaluates_predicts_and_serves_from_another_folder(shapes100_cache, tmp_path):
+def test_an_installed_package_trains_evaluates_predicts_and_serves_from_anywhere(shapes100_cache, tmp_path):
     """Its files alone; what it depends on is here already."""
     site, checkout = tmp_path / "site", tmp_path / "checkout"
     shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "build", "runs"))  # setuptools leaves build/ there

@@ -45,7 +45,7 @@ def thumbnails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_is_valid(experiment):
+def test_every_config_is_valid(experiment):
     config = load(experiment)
     assert validated(config) == config
 
@@ -91,7 +91,7 @@ def test_a_step_returns_a_state_of_the_same_shapes(experiment, on_thumbnails):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", VARIANTS)
-def test_trains_for_a_few_steps(experiment, on_thumbnails, tmp_path):
+def test_every_config_trains_for_a_few_steps(experiment, on_thumbnails, tmp_path):
     config = shrink(on_thumbnails(experiment))  # the whole of its network is traced above
     state = train(config, tmp_path / "run")
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -58,7 +58,7 @@ def test_seeds_in_a_folder_called_as_a_network_of_the_package_are_refused(launch
 
 
 @pytest.mark.slow
-def test_scores_are_printed_though_no_report_can_be_written_and_go_where_output_says(launch, tiny_run, tmp_path):
+def test_scores_are_printed_without_a_writable_report_and_go_where_output_says(launch, tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     done = launch("evaluate", f"--run={run}", "--output=/sys/report")  # where root may not write either
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

@@ -35,9 +35,7 @@ def test_a_run_and_its_files_are_exported_with_figures_of_what_the_file_holds(la
 
 
 @pytest.mark.slow
-def test_a_run_calibrated_after_it_was_evaluated_is_exported_with_its_own_calibration_error(
-    launch, tiny_run, tiny_data, tmp_path
-):
+def test_a_run_calibrated_after_evaluation_is_exported_with_its_calibration_error(launch, tiny_run, tiny_data, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     assert launch("evaluate", "--run=run", "--noreport").returncode == 0
     hot = Calibration(20.0, "5 images")

@@ -3,7 +3,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import jax
@@ -15,17 +14,25 @@ from cifar_flax.errors import RERUN_HINT
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.training.records import read_records
 from tests.conftest import ROOT, TINY_CONFIG, UNOPTIMIZED
+from tests.helpers.runs import wait_for_step
 
 pytestmark = pytest.mark.slow
 STEPS = 27  # 3 epochs of 290 images in batches of 32
 TIMEOUT = 400
 COMMAND = [
-    sys.executable,
     str(ROOT / "launch" / "train.py"),
     f"--config={TINY_CONFIG}",
     "--workdir=run",
     "--config.train.epochs=3",
 ]
+
+HASTY = """
+import runpy, sys
+from cifar_flax.runtime import multihost
+multihost.SHARED_SECONDS = 5
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def free_port():
@@ -38,17 +45,17 @@ def free_port():
 def starting(cache, folder):
     """Gives a function that starts two processes of `launch/train.py` with two devices each: together they train `run`.
 
-    The second one has other arguments, and another working directory, where they are given.
+    The second one has other arguments, and another working directory, where they are given; both may run other code of Python.
     """
     started = []
 
-    def start(*args, of_second=(), second_in=folder):
+    def start(*args, of_second=(), second_in=folder, python=()):
         address = f"127.0.0.1:{free_port()}"
         for process in range(2):
             hosts = [f"--coordinator={address}", "--num_processes=2", f"--process_id={process}"]
             started.append(
                 subprocess.Popen(
-                    [*COMMAND, *hosts, *args, *(of_second if process else ())],
+                    [sys.executable, *python, *COMMAND, *hosts, *args, *(of_second if process else ())],
                     cwd=second_in if process else folder,
                     env=environment(cache, devices=2),
                     text=True,
@@ -89,19 +96,11 @@ def losses(workdir):
     return [record["loss"] for record in read_records(workdir) if record["kind"] == "step"]
 
 
-def wait_for_step(workdir, step):
-    deadline = time.monotonic() + TIMEOUT
-    file = workdir / "metrics.jsonl"
-    while not (file.exists() and f'"step": {step},' in file.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_cache, tmp_path_factory):
     """A run of one process with four devices."""
     folder = tmp_path_factory.mktemp("whole")
-    subprocess.run(COMMAND, check=True, cwd=folder, env=environment(tiny_cache, devices=4), timeout=TIMEOUT)
+    subprocess.run([sys.executable, *COMMAND], check=True, cwd=folder, env=environment(tiny_cache, devices=4), timeout=TIMEOUT)
     return folder / "run"
 
 
@@ -135,7 +134,7 @@ def test_seeds_in_one_program_are_spread_over_both_processes_and_go_on(start, sh
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, start, shared, tmp_path):
     processes = start()
-    wait_for_step(tmp_path / "run", 12)
+    wait_for_step(tmp_path / "run", 12, *processes)
     processes[killed].kill()
     [(code, stderr)] = ended([processes[1 - killed]])
     assert code == 75
@@ -153,7 +152,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_exactly(killed, sta
 
 def test_sigterm_to_one_process_has_all_of_them_save_the_same_step(start, tmp_path):
     processes = start("--config.train.epochs=400")
-    wait_for_step(tmp_path / "run", 8)
+    wait_for_step(tmp_path / "run", 8, *processes)
     processes[1].send_signal(signal.SIGTERM)
     (code0, told), (code1, signalled) = ended(processes)
     assert (code0, code1) == (75, 75)
@@ -207,7 +206,7 @@ def test_hosts_that_begin_with_other_weights_are_refused(start, whole, shared, t
 
 def test_hosts_that_do_not_share_the_run_directory_are_refused(start, tmp_path):
     (tmp_path / "second").mkdir()
-    (first_code, first), (second_code, second) = ended(start(second_in=tmp_path / "second"))
+    (first_code, first), (second_code, second) = ended(start(second_in=tmp_path / "second", python=("-c", HASTY)))
     assert (first_code, second_code) == (2, 2)
     place = tmp_path / "second" / "run" / "environment.json"
     assert second == f"{place} is not what process 0 has written there; all need one shared --workdir\n"

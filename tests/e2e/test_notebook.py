@@ -50,7 +50,7 @@ def test_it_runs_on_run_directories_alone(tiny_data, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_runs_on_a_run_in_its_first_epoch_and_on_grey_pictures_with_any_class_names(tmp_path, monkeypatch):
+def test_it_runs_in_a_first_epoch_and_on_grey_pictures_with_any_class_names(tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     splits = [dataclasses.replace(tiny_split(rows, seed), class_names=NAMES) for rows, seed in ((320, 0), (103, 1))]
     grey = [dataclasses.replace(split, images=split.images[..., :1]) for split in splits]

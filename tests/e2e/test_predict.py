@@ -20,6 +20,7 @@ from cifar_flax.pretrained.weights import write_weights
 from cifar_flax.run import load_network
 from cifar_flax.runtime.flag_values import KernelDtype
 from tests.conftest import ROOT
+from tests.helpers.terminal import read
 
 
 def save(path, seed=0):
@@ -151,14 +152,6 @@ def test_a_mistake_costs_one_line_and_exit_code_2(launch, args, expected):
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
-
-
-def read(terminal):
-    """What a terminal shows next; b"" once nobody writes to it any more."""
-    try:
-        return os.read(terminal, 4096)
-    except OSError:
-        return b""
 
 
 @pytest.mark.slow

@@ -10,11 +10,11 @@ import pytest
 from cifar_flax import Run
 from cifar_flax.config.serialize import read_config
 from cifar_flax.training.checkpoints.manager import Checkpoints
-from cifar_flax.training.records import TIMES, read_records
 from cifar_flax.training.trainer import Trainer
 from cifar_flax.training.writers.tensorboard import read_events
 from tests.conftest import ROOT, TINY_CONFIG
 from tests.helpers import forked
+from tests.helpers.runs import records_without_times, wait_for_step
 
 EPOCHS = 3  # of 5: no epoch improves enough on the first, so that the rate falls after the second and training ends
 TIMEOUT = 600  # seconds, on a machine that is busy
@@ -29,11 +29,6 @@ OVERRIDES = [
     *("--config.plateau.patience=1", "--config.plateau.factor=0.5", "--config.plateau.min_delta=1000"),
     *("--config.early_stopping.patience=2", "--config.early_stopping.min_delta=1000"),
 ]
-
-
-def records(run):
-    """All that was recorded but for times."""
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in read_records(run)]
 
 
 def curves(run):
@@ -55,12 +50,8 @@ def start(workdir, cache, *overrides):
 def stop_at(workdir, cache, step, number, *overrides):
     """Trains until the record of `step` is written, sends the signal, and returns (exit status, stderr)."""
     process = start(workdir, cache, *overrides)
-    while process.poll() is None:
-        file = workdir / "metrics.jsonl"
-        if file.exists() and f'"step": {step},' in file.read_text():
-            process.send_signal(number)
-            break
-        time.sleep(0.002)
+    wait_for_step(workdir, step, process)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=TIMEOUT)
     return process.returncode, stderr
 
@@ -102,9 +93,9 @@ def test_killed_and_resumed_run_ends_bitwise_equal(way, undisturbed, tiny_cache,
         assert status == -signal.SIGKILL
     assert start(workdir, tiny_cache, *WAYS[way]).wait(timeout=TIMEOUT) == 0
     same(states(whole), states(workdir))
-    assert records(workdir) == records(whole)
+    assert records_without_times(workdir) == records_without_times(whole)
     assert curves(workdir) == curves(whole)
-    rates = {record["epoch"]: record["learning_rate"] for record in records(workdir) if record["kind"] == "step"}
+    rates = {record["epoch"]: record["learning_rate"] for record in records_without_times(workdir) if record["kind"] == "step"}
     assert rates == {1: rates[1], 2: rates[1], 3: rates[1] / 2}
     assert Run.open(workdir).step("latest") == STEPS
 
@@ -114,7 +105,8 @@ def test_streamed_batches_train_to_the_bits_of_resident_ones(undisturbed, tiny_d
     same(states(undisturbed(*WAYS["streamed"])), states(undisturbed()))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(undisturbed, tiny_cache, tmp_path, number):
     whole, workdir = undisturbed(), tmp_path / "run"
     status, stderr = stop_at(workdir, tiny_cache, 11, number)
@@ -125,7 +117,7 @@ def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(undisturbed, tiny_ca
     assert 11 <= saved < STEPS
     assert start(workdir, tiny_cache).wait(timeout=TIMEOUT) == 0
     same(Run.open(whole).params("latest"), Run.open(workdir).params("latest"))
-    assert records(workdir) == records(whole)
+    assert records_without_times(workdir) == records_without_times(whole)
     run = Run.open(workdir).metrics()
     assert run[run.kind == "step"].step.tolist() == list(range(1, STEPS + 1))
 

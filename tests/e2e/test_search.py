@@ -9,7 +9,8 @@ import optuna
 import pytest
 
 from tests.conftest import TINY_CONFIG
-from tests.helpers.searching import STEPS, assert_complete, records, wait_for_checkpoint, wait_for_step
+from tests.helpers.runs import wait_for_step
+from tests.helpers.searching import STEPS, assert_complete, records, wait_for_checkpoint
 
 
 def attempts(folder):

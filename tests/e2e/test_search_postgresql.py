@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.postgresql import attempts, query
-from tests.helpers.searching import STEPS, assert_complete, records, wait_for_step
+from tests.helpers.runs import wait_for_step
+from tests.helpers.searching import STEPS, assert_complete, records
 
 TRIALS = 8
 FINISHED = """

@@ -149,7 +149,7 @@ def test_features_of_a_last_layer_within_a_scan_are_refused_in_a_line():
         predict(features, variables, IMAGES, 10, mesh)
 
 
-def test_features_of_a_network_whose_only_layer_flax_calls_otherwise_are_refused_in_a_line():
+def test_features_of_a_network_without_layers_of_its_own_are_refused_in_a_line():
     def forward(self, x, train):
         return x.mean((1, 2)) @ self.param("kernel", nn.initializers.lecun_normal(), (3, 4))
 

@@ -21,6 +21,7 @@ from cifar_flax.models import create_model, initialize
 from cifar_flax.network import Network
 from cifar_flax.pretrained.weights import read_weights
 from cifar_flax.run import Run
+from cifar_flax.runtime.compilation import jit
 from cifar_flax.runtime.flag_values import Format
 from cifar_flax.training.loop import train
 from tests.conftest import ROOT, TINY_CONFIG, TINY_TEST_IMAGES, tiny_split
@@ -41,7 +42,7 @@ def test_stablehlo_gives_logits_over_the_temperature_for_any_number_of_images(ne
     assert {"cpu", "cuda", "tpu"} <= set(reloaded.platforms)
     test = load_dataset(network.config.data, "test")
     np.testing.assert_allclose(reloaded.call(test.images), 2 * network.logits(test.images), rtol=1e-5, atol=1e-5)
-    expected = inference(network)(IMAGES)
+    expected = jit(inference(network))(IMAGES)
     np.testing.assert_allclose(reloaded.call(IMAGES), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(reloaded.call(IMAGES[:1]), expected[:1], rtol=1e-5, atol=1e-5)
 
@@ -51,9 +52,10 @@ def test_onnx_gives_the_logits_of_the_network_for_any_number_of_images(network, 
     export(network, Format.ONNX, tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     test = load_dataset(network.config.data, "test")
+    expected = jit(inference(network))
     for images in (test.images, IMAGES, IMAGES[:1]):
         (logits,) = session.run(["logits"], {"images": images})
-        np.testing.assert_allclose(logits, inference(network)(images), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(logits, expected(images), rtol=1e-4, atol=1e-5)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["class_names"]) == list(network.class_names)
     assert json.loads(metadata["figures"]) == {"top1": 0.25}
@@ -66,8 +68,9 @@ def test_every_kind_of_network_becomes_portable(stem):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     known = Preprocessing((32, 32, 3), tuple(map(str, range(100))), (), (), (0.5,) * 3, (0.25,) * 3)
     model = create_model(config.model, 100)
-    network = Network(config, known, initialize(model, jax.random.key(0), known.normalize(images)), stem)
-    expected = np.asarray(inference(network)(images))
+    variables = jit(lambda key: initialize(model, key, known.normalize(images)))(jax.random.key(0))
+    network = Network(config, known, variables, stem)
+    expected = np.asarray(jit(inference(network))(images))
     scale = np.abs(expected).max()
     (logits,) = onnxruntime.InferenceSession(onnx(network)).run(None, {"images": images})
     np.testing.assert_allclose(logits / scale, expected / scale, atol=1e-5)
@@ -110,14 +113,15 @@ def test_safetensors_give_the_logits_but_for_half_precision(network, tmp_path):
     export(network, Format.SAFETENSORS, tmp_path / "net.safetensors")
     reloaded = read_weights(tmp_path / "net.safetensors")
     assert reloaded.figures == {"top1": 0.25, "n": TINY_TEST_IMAGES}
-    np.testing.assert_allclose(inference(reloaded)(IMAGES), inference(network)(IMAGES), rtol=2e-2, atol=2e-2)
+    actual, expected = (jit(inference(network))(IMAGES) for network in (reloaded, network))
+    np.testing.assert_allclose(actual, expected, rtol=2e-2, atol=2e-2)
 
 
 def test_a_pretrained_network_is_exported_too(network, tmp_path):
     export(network, Format.SAFETENSORS, tmp_path / "net.safetensors")
     reloaded = read_weights(tmp_path / "net.safetensors")
     again = jax.export.deserialize(bytearray(stablehlo(reloaded)))
-    np.testing.assert_allclose(again.call(IMAGES), inference(reloaded)(IMAGES), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(again.call(IMAGES), jit(inference(reloaded))(IMAGES), rtol=1e-5, atol=1e-5)
 
 
 def test_training_begins_with_a_pretrained_network_and_a_new_head(network, tmp_path, tiny_data, monkeypatch, capsys):

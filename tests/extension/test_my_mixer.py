@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 
 import jax
@@ -15,10 +14,10 @@ import pytest
 from PIL import Image
 
 from cifar_flax import Run, load_network
-from cifar_flax.training.records import TIMES, read_records
 from tests.conftest import ROOT
 from tests.e2e.conftest import serving
 from tests.helpers import forked
+from tests.helpers.runs import records_without_times, wait_for_step
 
 FILE = ROOT / "tests" / "extension" / "my_mixer.py"
 EPOCHS, STEPS = 3, 3 * 27  # 1,350 images in batches of 50
@@ -65,10 +64,6 @@ def mixer_run(project):
     return project / "run"
 
 
-def records(workdir):
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in read_records(workdir)]
-
-
 def assert_same_leaves(a, b):
     left, right = jax.tree_util.tree_leaves_with_path(a), jax.tree_util.tree_leaves_with_path(b)
     assert [path for path, _ in left] == [path for path, _ in right]
@@ -83,7 +78,7 @@ def test_it_trains_with_its_parts_named_by_import_path(mixer_run):
         *("my_mixer:focal_loss", ["my_mixer:fade"]),
         "my_mixer:digits",
     )
-    epochs = [record for record in records(mixer_run) if record["kind"] == "epoch"]
+    epochs = [record for record in records_without_times(mixer_run) if record["kind"] == "epoch"]
     assert len(epochs) == EPOCHS
     assert epochs[-1]["validation_top1"] > 0.7
 
@@ -92,15 +87,11 @@ def test_it_trains_with_its_parts_named_by_import_path(mixer_run):
 def test_killed_at_once_it_resumes_bitwise(project, mixer_run):
     killed = project / "killed"
     process = forked.Popen(command("train", *TRAIN, f"--workdir={killed}"))
-    while process.poll() is None:
-        file = killed / "metrics.jsonl"
-        if file.exists() and f'"step": {STEPS // 2},' in file.read_text():
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
+    wait_for_step(killed, STEPS // 2, process)
+    process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=600) == -signal.SIGKILL
     succeed("train", *TRAIN, f"--workdir={killed}")
-    assert records(killed) == records(mixer_run)
+    assert records_without_times(killed) == records_without_times(mixer_run)
     for ema in (True, False):
         assert_same_leaves(*(Run.open(folder).network("latest", ema).variables for folder in (killed, mixer_run)))
 

@@ -16,9 +16,9 @@ from cifar_flax.config.files import load_config
 from cifar_flax.config.serialize import to_dict, validated
 from cifar_flax.files.checksum import read_checksummed, sha256_of_arrays
 from cifar_flax.run import Run
-from cifar_flax.training.records import TIMES, read_records
 from tests.conftest import ROOT, TINY_CONFIG, tiny_split
 from tests.helpers import forked
+from tests.helpers.runs import records_without_times
 
 EPOCHS = 4  # of 9 steps each
 TIMEOUT = 600  # seconds after which a command hangs; the longest takes ten on an idle machine
@@ -148,5 +148,5 @@ def content(workdir):
         "best": weights("best"),
         "config": to_dict(run.config),
         "preprocessing": run.preprocessing,
-        "records": [{k: v for k, v in record.items() if k not in TIMES} for record in read_records(workdir)],
+        "records": records_without_times(workdir),
     }

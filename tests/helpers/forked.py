@@ -75,7 +75,7 @@ class Popen:
 
 
 def run(args, timeout=600, **options):
-    """`subprocess.run`, likewise."""
+    """Runs it to its end, as `subprocess.run` does."""
     process = Popen(args, **options)
     try:
         return subprocess.CompletedProcess(process.args, process.wait(timeout), *process.communicate())

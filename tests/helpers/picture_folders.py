@@ -1,8 +1,10 @@
-"""Small folders of pictures, with tables or without, and how they are read."""
+"""Small pictures, folders of them with tables or without, and how they are read."""
 
 import csv
+import io
 import os
 
+import numpy as np
 from PIL import Image
 
 from cifar_flax.data.sources import archives
@@ -11,6 +13,13 @@ from cifar_flax.data.sources import archives
 def save(path, value=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (value, value, value)).save(path)
+
+
+def png(seed=0):
+    """The bytes of a file of 16 x 16 pixels of noise."""
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
 
 
 def fill(folder, counts, first=0):

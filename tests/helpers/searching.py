@@ -30,12 +30,9 @@ def records(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def wait_for_step(run, step, process):
-    deadline = time.monotonic() + 200
-    while not ((run / "metrics.jsonl").exists() and f'"step": {step},' in (run / "metrics.jsonl").read_text()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def raise_timeout(unfinished):
+    """In the place of `Study.run`'s wait for other processes."""
+    raise TimeoutError
 
 
 def wait_for_checkpoint(run, process):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cifar_flax.models.batch_norm import BatchNormalization, normalize
+from cifar_flax.runtime.compilation import jit
 
 SETTINGS = {"momentum": 0.6, "epsilon": 1e-3}
 
@@ -29,8 +30,11 @@ def test_values_statistics_and_gradients_are_flaxs(shape, use_scale):
         def apply(params, x):
             return module.apply({"params": params, "batch_stats": batch_stats}, x, mutable="batch_stats")
 
-        y, pull, stats = jax.vjp(apply, params, x, has_aux=True)
-        return y, pull(g), stats
+        def values(params, x, g):
+            y, pull, stats = jax.vjp(apply, params, x, has_aux=True)
+            return y, pull(g), stats
+
+        return jit(values)(params, x, g)
 
     ours = run(BatchNormalization(False, dtype=jnp.float32, use_scale=use_scale, **SETTINGS))
     flaxs = run(nn.BatchNorm(False, dtype=jnp.float32, use_scale=use_scale, **SETTINGS))

@@ -62,7 +62,7 @@ def test_forward_equals_scipy():
     np.testing.assert_allclose(model.apply(variables, images, train=False), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_in_training_normalises_by_the_batch_and_keeps_running_statistics():
+def test_batch_norm_in_training_normalises_by_the_batch_and_keeps_running_stats():
     config = ConvNet(
         activation=Activation.LINEAR,
         blocks=(BlockConfig(features=(4,), batch_norm=BatchNorm.CONV, pool=1),),
@@ -84,7 +84,7 @@ def test_batch_norm_in_training_normalises_by_the_batch_and_keeps_running_statis
 
 
 @pytest.mark.parametrize(("pool", "reduce"), [(GlobalPool.MEAN, np.mean), (GlobalPool.MAX, np.max)])
-def test_global_pooling(pool, reduce):
+def test_global_pooling_is_the_reduction_of_numpy_over_a_map(pool, reduce):
     config = ConvNet(activation=Activation.LINEAR, blocks=(BlockConfig(features=(4,), pool=1),), global_pool=pool)
     model, variables = init(config, (5, 5, 1))
     images = np.random.default_rng(0).normal(size=(2, 5, 5, 1))

@@ -48,7 +48,7 @@ def check(case, counts, dtype, tolerance):
     rng = np.random.default_rng(0)
 
     def draw(*shape):
-        return np.asarray(jnp.asarray(rng.normal(size=shape), dtype), np.float64)  # what `dtype` can hold
+        return rng.normal(size=shape).astype(dtype).astype(np.float64)  # what `dtype` can hold
 
     x, kernel = draw(n, height, width, channels), draw(size, size, channels, features)
     *expected, g = reference(x, kernel, padding, stride, lambda shape: draw(*shape))
@@ -58,7 +58,7 @@ def check(case, counts, dtype, tolerance):
         return y, *pullback(g)
 
     program = compilation.jit(values, dtype)
-    for actual, right in zip(program(*(jnp.asarray(a, dtype) for a in (x, kernel, g))), expected, strict=True):
+    for actual, right in zip(program(*(a.astype(dtype) for a in (x, kernel, g))), expected, strict=True):
         assert actual.dtype == dtype
         assert actual.shape == right.shape
         np.testing.assert_allclose(np.float64(actual), right, atol=tolerance * max(1, np.abs(right).max()))

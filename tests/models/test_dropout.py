@@ -38,7 +38,7 @@ def test_probabilities_of_0_and_1_hold_in_every_place():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_what_is_kept_is_divided_by_its_share_and_passes_its_gradient_likewise(dtype):
+def test_values_and_gradients_that_are_kept_are_divided_by_their_share(dtype):
     x = jax.random.normal(jax.random.key(2), SHAPE).astype(dtype)
     y, vjp = jax.vjp(drop, x)
     (gradient,) = vjp(jnp.ones_like(y))

@@ -67,7 +67,7 @@ def test_layers_in_a_row_keep_their_gradient(order, activation, pool):
     def gradient(dtype):
         network = Network(tuple(order.split()), activation, pool, dtype)
         rngs = {"dropout": jax.random.key(1)}
-        variables = network.init({"params": jax.random.key(0), **rngs}, IMAGES)
+        variables = compilation.jit(network.init)({"params": jax.random.key(0), **rngs}, IMAGES)
 
         def loss(params):
             logits, _ = network.apply({**variables, "params": params}, IMAGES, rngs=rngs, mutable=["batch_stats"])

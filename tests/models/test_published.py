@@ -90,15 +90,27 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.fixture(scope="module")
+def counts():
+    """From a spec and a number of classes to the numbers of parameters and statistics; most experiments share a network."""
+    known = {}
+
+    def counts(spec, classes):
+        key = repr(spec), classes
+        if key not in known:
+            model, images = create_model(spec, classes), np.zeros((1, 32, 32, 3), np.float32)
+            variables = jax.eval_shape(lambda: initialize(model, jax.random.key(0), images))
+            known[key] = count(variables["params"]), count(variables.get("batch_stats", {}))
+        return known[key]
+
+    return counts
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_parameters(name):
+def test_parameters_and_statistics_are_as_many_as_is_written(name, counts):
     stem, _, variant = name.partition(":")
     config = load_config(str(ROOT / "configs" / f"{stem}.py:{variant}"))
-    model = create_model(config.model, CLASSES[config.data.name])
-    images = np.zeros((1, 32, 32, 3), np.float32)
-    variables = jax.eval_shape(lambda: initialize(model, jax.random.key(0), images))
-    assert count(variables["params"]) == PARAMETERS[name]
-    assert count(variables.get("batch_stats", {})) == STATISTICS.get(name, 0)
+    assert counts(config.model, CLASSES[config.data.name]) == (PARAMETERS[name], STATISTICS.get(name, 0))
 
 
 def test_small_kernels_averages_its_f1_over_batches_as_large_as_the_write_ups():

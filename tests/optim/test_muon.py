@@ -101,7 +101,7 @@ def test_muon_leaves_the_kernels_that_its_patterns_name_to_adam():
     assert not np.allclose(params["conv"]["kernel"], adam(start["conv"]["kernel"], [g["conv"]["kernel"] for g in grads]))
 
 
-def test_muon_takes_projections_of_attention_for_matrices_of_their_inputs_and_outputs():
+def test_muon_takes_projections_of_attention_for_matrices_of_inputs_and_outputs():
     rng = np.random.default_rng(4)
     start, grads = rng.normal(size=(16, 2, 8)), [rng.normal(size=(16, 2, 8)) for _ in range(3)]
     for name in ("query", "key", "value"):

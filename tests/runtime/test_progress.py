@@ -5,6 +5,7 @@ import sys
 
 from cifar_flax.runtime.progress import ProgressLine, format_duration
 from tests.conftest import ROOT
+from tests.helpers.terminal import read
 
 SHOW = """
 from cifar_flax.runtime.progress import ProgressLine
@@ -36,18 +37,11 @@ def test_a_terminal_shows_a_live_line_and_keeps_permanent_ones():
     with subprocess.Popen([sys.executable, "-c", SHOW], cwd=ROOT, stdout=child_end, env=environment) as process:
         os.close(child_end)
         output = b""
-        while chunk := _read(test_end):
+        while chunk := read(test_end):
             output += chunk
     assert process.returncode == 0
     assert b"step 1" in output
     assert screen(output.decode(), 80) == ["training", "epoch 1", "done"]
-
-
-def _read(terminal):
-    try:
-        return os.read(terminal, 4096)
-    except OSError:  # the other end is closed
-        return b""
 
 
 def test_a_file_gets_plain_lines():

@@ -194,7 +194,7 @@ def test_after_its_minutes_a_search_ends_and_goes_on_when_it_is_started_again(st
     assert Counter(trainings.epochs)[1, 0, 3] == 2  # the epoch that was cut off
 
 
-def test_a_trial_on_other_images_than_the_earlier_ones_is_refused_until_they_are_put_back(start, trainings):
+def test_a_trial_on_other_images_than_earlier_ones_is_refused_until_they_are_back(start, trainings):
     def score(config, epoch):
         trainings.hashes = {"images": "1"}
         return 0.5

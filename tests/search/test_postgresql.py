@@ -14,6 +14,7 @@ from cifar_flax.search.space import LogUniform, Space
 from cifar_flax.search.storage import database_errors_explained
 from cifar_flax.search.study import Study, trial_index
 from tests.helpers.postgresql import PASSWORD, attempts
+from tests.helpers.searching import raise_timeout
 
 WORKERS, TRIALS = 6, 24
 SPACE = Space(Path("space.py"), {"rate": LogUniform(1e-4, 1e-1)}, None)
@@ -52,10 +53,6 @@ def test_heartbeats_survive_a_change_of_the_servers_time_zone(postgresql, databa
     study = Study(database, "s", SPACE, "random", 1)
     study.run(objective)
     assert [trial.value for trial in study.finished()] == [0.5]
-
-
-def raise_timeout(unfinished):
-    raise TimeoutError
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from cifar_flax.search import study as study_module
 from cifar_flax.search.space import Choice, IntRange, LogUniform, Space
 from cifar_flax.search.study import DEATHS, PROGRESS, Study, trial_index
 from tests.conftest import ROOT
+from tests.helpers.searching import raise_timeout
 
 SPACE = Space(Path("space.py"), {"rate": LogUniform(1e-4, 1e-1), "width": IntRange(1, 99), "name": Choice(("a", "b"))}, None)
 GRID = Space(Path("grid.py"), {"x": Choice((1, 2, 3)), "y": Choice(("a", "b"))}, None)
@@ -258,10 +259,6 @@ def test_a_retry_has_the_values_of_the_attempt_that_began(study):
     with pytest.raises(Preempted):
         mine.run(stopped)
     assert run(study(trials=2, seed=1)) == {0: begun[0]}
-
-
-def raise_timeout(unfinished):
-    raise TimeoutError
 
 
 def test_another_search_under_the_same_name_is_refused(study):

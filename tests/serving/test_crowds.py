@@ -18,6 +18,8 @@ from cifar_flax.serving.web.heat_map import Explainer
 from tests.serving import crafted
 from tests.serving.api import Api, encoded, picture, refused
 
+LONG = 600  # seconds, on a machine that is busy
+
 
 @pytest.fixture
 def held(network, monkeypatch):
@@ -27,7 +29,7 @@ def held(network, monkeypatch):
     def hold(picture, fit):
         if picture.height > 30:
             state.entered.set()
-            assert state.leave.wait(30)
+            assert state.leave.wait(LONG)
         return view(picture, fit)
 
     monkeypatch.setattr(network, "view", hold)
@@ -44,7 +46,7 @@ def test_who_waits_too_long_is_told_to_come_back(network, held):
     impatient = Api(network, classifying=1, queue_timeout=0.05)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(impatient.upload, encoded(picture(40, 40)))
-        assert held.entered.wait(30)
+        assert held.entered.wait(LONG)
         assert busy(impatient.upload(encoded(picture())))
         held.leave.set()
         assert first.result().status_code == 200
@@ -52,10 +54,10 @@ def test_who_waits_too_long_is_told_to_come_back(network, held):
 
 
 def test_large_pictures_cannot_keep_small_ones_waiting(network, held):
-    large, api = encoded(np.zeros((2000, 2001), np.uint8)), Api(network, classifying=1, large_queue_size=1)
+    large, api = encoded(np.zeros((2000, 2001), np.uint8)), Api(network, classifying=1, large_queue_size=1, queue_timeout=LONG)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(api.upload, large)
-        assert held.entered.wait(30)
+        assert held.entered.wait(LONG)
         others = [threads.submit(api.upload, large) for _ in range(2)]
         assert busy(next(as_completed(others)).result())  # while the other waits its turn
         assert api.upload(encoded(picture())).status_code == 200
@@ -64,24 +66,24 @@ def test_large_pictures_cannot_keep_small_ones_waiting(network, held):
 
 
 def test_a_picture_that_takes_long_to_read_keeps_no_other_from_being_explained(network, held):
-    api = Api(network, classifying=2, explaining_queue_size=0)
+    api = Api(network, classifying=2, explaining_queue_size=0, queue_timeout=LONG)
     with ThreadPoolExecutor() as threads:
         slow = threads.submit(api.explain, encoded(picture(40, 40)))
-        assert held.entered.wait(30)
+        assert held.entered.wait(LONG)
         assert api.explain(encoded(picture())).status_code == 200
         held.leave.set()
         assert slow.result().status_code == 200
 
 
 def test_pictures_to_be_explained_leave_a_place_for_predictions(network, monkeypatch):
-    api, others = Api(network, classifying=2, explaining_queue_size=3), encoded(picture())
+    api, others = Api(network, classifying=2, explaining_queue_size=3, queue_timeout=LONG), encoded(picture())
     entered, leave = threading.Event(), threading.Event()
     heat_map = Explainer.heat_map
-    monkeypatch.setattr(Explainer, "heat_map", lambda *asking: entered.set() or (leave.wait(30) and heat_map(*asking)))
+    monkeypatch.setattr(Explainer, "heat_map", lambda *asking: entered.set() or (leave.wait(LONG) and heat_map(*asking)))
     with ThreadPoolExecutor() as threads:
         explanations = [threads.submit(api.explain, others) for _ in range(5)]
         assert busy(next(as_completed(explanations)).result())  # while one is looked at, and three wait
-        assert entered.wait(30)
+        assert entered.wait(LONG)
         assert api.upload(encoded(picture())).status_code == 200
         leave.set()
         assert sorted(each.result().status_code for each in explanations) == [200, 200, 200, 200, 503]
@@ -89,11 +91,11 @@ def test_pictures_to_be_explained_leave_a_place_for_predictions(network, monkeyp
 
 def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
-    api = Api(network, fetching=1, fetching_queue_size=0, queue_timeout=60)
-    monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(30) and encoded(picture())))
+    api = Api(network, fetching=1, fetching_queue_size=0, queue_timeout=LONG)
+    monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(LONG) and encoded(picture())))
     with ThreadPoolExecutor() as threads:
         first = threads.submit(api.address, "http://slow.example")
-        assert entered.wait(30)
+        assert entered.wait(LONG)
         assert busy(api.address("http://slow.example"))  # at once
         assert api.upload(encoded(picture())).status_code == 200
         leave.set()
@@ -101,17 +103,17 @@ def test_servers_that_do_not_answer_cannot_keep_uploads_waiting(network, monkeyp
 
 
 def test_clients_take_turns():
-    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=LONG), [], threading.Event(), threading.Event()
 
     def ask(client):
         with admission.place(client):
             order.append(client)
             entered.set()
-            assert leave.wait(30)
+            assert leave.wait(LONG)
 
     with ThreadPoolExecutor(10) as threads:
         asking = [threads.submit(ask, "a")]
-        assert entered.wait(30)
+        assert entered.wait(LONG)
         for number, client in enumerate("aaaabcb", 1):
             asking.append(threads.submit(ask, client))
             while len(admission) < number:
@@ -129,28 +131,28 @@ def test_a_picture_of_25_million_pixels_in_the_costliest_form_is_classified(netw
 
 def test_addresses_wait_for_their_turn(network, monkeypatch):
     entered, leave = threading.Event(), threading.Event()
-    monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(30) and encoded(picture())))
-    api = Api(network, fetching=1, queue_timeout=60)
+    monkeypatch.setattr(module, "fetch", lambda *asking: entered.set() or (leave.wait(LONG) and encoded(picture())))
+    api = Api(network, fetching=1, queue_timeout=LONG)
     with ThreadPoolExecutor() as threads:
         waiting = [threads.submit(api.address, f"http://{name}.example") for name in "abcd"]
-        assert entered.wait(30)
+        assert entered.wait(LONG)
         leave.set()
         assert [each.result().status_code for each in waiting] == [200] * 4
 
 
-def test_a_costly_picture_waits_for_the_others_of_its_client_and_for_one_of_each_other():
+def test_a_costly_picture_waits_for_others_of_its_client_and_one_of_each_other():
     """Behind a proxy all clients are one; and a client of many small pictures is to let a large one of another in."""
-    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=30), [], threading.Event(), threading.Event()
+    admission, order, entered, leave = Admission(1, queue_size=10, queue_timeout=LONG), [], threading.Event(), threading.Event()
 
     def ask(name, round_):
         with admission.place(name.partition(" ")[0], round_):
             order.append(name)
             entered.set()
-            assert leave.wait(30)
+            assert leave.wait(LONG)
 
     with ThreadPoolExecutor(10) as threads:
         asking = [threads.submit(ask, "proxy first", 1)]
-        assert entered.wait(30)
+        assert entered.wait(LONG)
         for number, (name, round_) in enumerate(
             [*[("proxy costly", 1)] * 2, *[("proxy quick", 0)] * 3, ("other costly", 1)], 1
         ):
@@ -164,11 +166,11 @@ def test_a_costly_picture_waits_for_the_others_of_its_client_and_for_one_of_each
 
 
 def test_a_client_with_many_pictures_makes_room_for_others():
-    admission, leave = Admission(1, queue_size=3, queue_timeout=30), threading.Event()
+    admission, leave = Admission(1, queue_size=3, queue_timeout=LONG), threading.Event()
 
     def ask(client):
         with admission.place(client):
-            return leave.wait(30)
+            return leave.wait(LONG)
 
     with ThreadPoolExecutor(10) as threads:
         greedy = [threads.submit(ask, "a") for _ in range(5)]

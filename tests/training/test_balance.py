@@ -13,8 +13,8 @@ from cifar_flax.training.trainer import Trainer
 @pytest.fixture
 def rare(tiny_data):
     """Pictures that say nothing of their class; one in ten is of the second."""
-    labels = (np.arange(200) % 10 == 0).astype(np.int32)
-    cache.write("rare", {"train": Dataset(np.full((200, 8, 8, 3), 128, np.uint8), labels, ("common", "rare"))}, "a test")
+    labels = (np.arange(1200) % 10 == 0).astype(np.int32)
+    cache.write("rare", {"train": Dataset(np.full((1200, 8, 8, 3), 128, np.uint8), labels, ("common", "rare"))}, "a test")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_rare_class_counts_as_much_as_the_others(rare, tiny_config, tmp_path, 
         setattr(config.data, field, "balanced")
     config.model.blocks, config.model.dense = (), ()
     config.optim = Adam(learning_rate=0.05)
-    config.train.epochs, config.train.batch_size = 12, 20
+    config.train.epochs, config.train.batch_size = 2, 20
     config.train.steps_per_dispatch = 10
     train(validated(config), tmp_path / "run")
     probability = Run.open(tmp_path / "run").network("latest").predict(np.full((8, 8, 3), 128, np.uint8), top=2)

@@ -18,9 +18,10 @@ from cifar_flax.training.records import read_records
 
 @pytest.fixture
 def config(tiny_config, tiny_run, tiny_data):
-    """The tiny training, taught by a finished one."""
+    """Softmax regression, taught by a finished run of the tiny training."""
     tiny_config.train.teacher = str(tiny_run)
     tiny_config.train.epochs = 1
+    tiny_config.model.blocks = tiny_config.model.dense = ()
     tiny_config.augment.mixup = 0.5
     return validated(tiny_config)
 

@@ -29,7 +29,7 @@ def test_a_resolution_that_the_network_does_not_take_is_refused_before_training(
 
 
 @pytest.mark.parametrize(("ordered", "expected"), [(True, {0: 5, 1: 5}), (False, {0: 7, 1: 3})])
-def test_layers_computed_from_data_see_all_classes_of_a_set_that_is_ordered_by_class(
+def test_layers_computed_from_data_see_all_classes_of_a_set_ordered_by_class(
     tiny_data, tiny_config, monkeypatch, ordered, expected
 ):
     labels = np.repeat(np.int32([0, 1]), 20) if ordered else np.int32([0] * 7 + [1] * 20 + [0] * 13)

@@ -70,7 +70,7 @@ def test_an_optimizer_that_cannot_train_costs_a_line_before_there_is_a_folder(ti
 
 @pytest.mark.parametrize("rule", ["on_plateau", "polyak"])
 def test_an_optimizer_is_given_the_loss(tiny_data, tiny_config, tmp_path, rule):
-    tiny_config.optim = Own(rule=rule)
+    tiny_config.optim, tiny_config.model.blocks, tiny_config.model.dense = Own(rule=rule), (), ()
     state = train(validated(tiny_config), tmp_path / "run")
     losses = [record["loss"] for record in read_records(tmp_path / "run") if record["kind"] == "step"]
     if rule == "on_plateau":
@@ -80,7 +80,7 @@ def test_an_optimizer_is_given_the_loss(tiny_data, tiny_config, tmp_path, rule):
 
 
 def test_an_optimizer_with_a_random_key_is_saved_and_goes_on(tiny_data, tiny_config, tmp_path):
-    tiny_config.optim = Own()
+    tiny_config.optim, tiny_config.model.blocks, tiny_config.model.dense = Own(), (), ()
     tiny_config.train.epochs = 1
     saved = train(validated(tiny_config), tmp_path / "run")
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), saved)

@@ -53,18 +53,18 @@ def test_a_run_too_short_for_a_trace_says_so(tiny_data, tiny_config, tmp_path, c
     assert traces(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("training", ["one seed", pytest.param("vmapped seeds", marks=pytest.mark.slow)], indirect=True)
 def test_the_first_of_several_seeds_has_the_trace(tiny_data, tiny_config, training):
     tiny_config.train.epochs = 1
     first, *others = training(tiny_config, profile=True)
     (trace,) = traces(first)
     assert not any(map(traces, others))
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
     named = [
-        event["args"]["step_num"]
-        for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
-        if event.get("name") == "train" and "step_num" in event.get("args", {})
+        event["args"]["step_num"] for event in events if event.get("name") == "train" and "step_num" in event.get("args", {})
     ]
     assert sorted({int(step) for step in named}) == [3, 4, 5, 6, 7]
     lines = [line.split("\t") for line in (trace.parent / OPERATIONS).read_text().splitlines()]
     convolutions = [name for name, computes, _ in lines if re.search(r"ConvNet.*/conv_general_dilated", computes)]
-    assert set(convolutions) & {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
+    assert set(convolutions) & {event.get("name") for event in events}
     assert list(trace.parent.glob("*.xplane.pb"))

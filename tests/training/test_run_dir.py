@@ -45,7 +45,7 @@ def test_a_folder_that_was_refused_is_free_while_the_error_is_looked_at(tiny_dat
     assert refusal.traceback  # whose frames hold on to the lock
 
 
-def test_recorded_hashes_are_of_the_pictures_that_are_trained_on_while_others_are_added(tiny_config, tmp_path, monkeypatch):
+def test_recorded_hashes_are_of_the_pictures_trained_on_while_others_are_added(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", str(tmp_path / "cache"))
     fill(tmp_path / "pets" / "train", {"cat": 30, "dog": 30})
     version, looks = FolderSource.version, []
@@ -78,7 +78,7 @@ def test_nothing_is_left_in_the_folder_of_another_program(tiny_config, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_run_goes_on_with_the_test_images_that_it_recorded_and_not_with_renamed_classes(tiny_data, tiny_config, tmp_path):
+def test_a_run_goes_on_with_its_recorded_test_images_and_not_with_renamed_classes(tiny_data, tiny_config, tmp_path):
     config = validated(tiny_config)
     preprocessing = Trainer.from_config(config).preprocessing
     assert preprocessing.test_hashes
@@ -226,7 +226,7 @@ def test_restart_moves_checkpoints_aside_whose_config_json_is_gone(tiny_config, 
     assert read_config(tmp_path / "run" / "config.json") == other
 
 
-def test_a_removed_config_json_is_written_again_by_the_command_that_trains_the_run_alone(tiny_config, tmp_path):
+def test_a_removed_config_json_is_written_again_only_by_the_command_that_trains(tiny_config, tmp_path):
     config = validated(tiny_config)
     begun(tmp_path / "run", config)
     with pytest.raises(UserError, match=r"config\.optim\.learning_rate: 0\.001 there, 0\.5 now"):

@@ -142,7 +142,8 @@ def test_no_seed_goes_back_further_than_a_kill_left_another(config, tmp_path, st
     assert can_vmap_seeds(config, folders) == vmapped
 
 
-def test_vmapped_seeds_that_are_stopped_before_their_first_step_keep_scores_and_records(config, tmp_path):
+def test_vmapped_seeds_stopped_before_their_first_step_keep_scores_and_records(config, tmp_path):
+    config = short(config)
     config.train.vmap_seeds, config.train.epochs = True, 2
     train_seeds(validated(config), tmp_path / "run")
     config.train.epochs = 4
@@ -160,8 +161,8 @@ def test_vmapped_seeds_that_are_stopped_before_their_first_step_keep_scores_and_
 
 
 def test_a_kill_between_the_checkpoints_that_end_an_epoch_changes_no_record(config, tmp_path, monkeypatch):
+    config = short(config)
     config.train.vmap_seeds, config.train.epochs = True, 2
-    config = validated(config)
     train_seeds(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "evaluate", Mock(side_effect=StopRequested("SIGTERM")))
@@ -185,6 +186,7 @@ def test_a_kill_between_the_checkpoints_that_end_an_epoch_changes_no_record(conf
 
 
 def test_vmapped_seeds_set_a_damaged_checkpoint_aside_and_go_on(config, tmp_path, caplog):
+    config = short(config)
     config.train.vmap_seeds, config.train.epochs = True, 2
     train_seeds(validated(config), tmp_path / "run")
     for path in (tmp_path / "run" / "seed4" / "checkpoints" / "18").rglob("d/*"):
@@ -274,6 +276,7 @@ def test_of_seeds_in_one_program_the_others_train_on_when_one_diverges(config, t
 
 
 def test_one_seed_in_a_program_of_its_own_that_diverges_is_no_success(config, tmp_path):
+    config = short(config)
     config.train.vmap_seeds, config.train.num_seeds, config.optim = True, 1, SGD(learning_rate=3e38)
     with pytest.raises(Diverged, match=r"^1 of 1 seeds diverged; the first: the \w+ is not finite at step 2"):
         train_seeds(config, tmp_path)
@@ -294,6 +297,7 @@ def test_seeds_whose_common_checkpoints_are_damaged_do_not_begin_again(config, t
 
 
 def test_seeds_in_one_program_that_all_diverge_end_at_once(config, tmp_path):
+    config = short(config)
     config.train.vmap_seeds, config.optim = True, SGD(learning_rate=3e38)
     with pytest.raises(
         Diverged, match=r"^3 of 3 seeds diverged; the first: the \w+ is not finite at step 2 \(epoch 1\)"
@@ -304,7 +308,8 @@ def test_seeds_in_one_program_that_all_diverge_end_at_once(config, tmp_path):
 
 
 def test_weights_of_seeds_that_the_last_update_made_infinite_are_not_saved(config, tmp_path):
-    config.train.vmap_seeds, config.optim.learning_rate, config.train.batch_size, config.train.epochs = True, 1e39, 250, 1
+    config = short(config)
+    config.train.vmap_seeds, config.optim.learning_rate, config.train.batch_size = True, 1e39, 250
     with pytest.raises(Diverged, match=r"^3 of 3 seeds diverged; the first: the weights are not finite after step 1"):
         train_seeds(config, tmp_path)
     assert not any(saved_steps(tmp_path / name) for name in SEEDS)

@@ -178,7 +178,7 @@ def test_sharpness_awareness_leaves_metrics_and_statistics_to_the_first_pass():
     assert not np.allclose(sharp.params["logits"]["kernel"], plain.params["logits"]["kernel"], rtol=1e-3)
 
 
-def test_sharpness_awareness_has_one_dropout_mask_and_one_augmentation_for_both_passes():
+def test_both_passes_of_sharpness_awareness_share_dropout_mask_and_augmentation():
     configs = [Config(optim=SGD(sam_rho=rho)) for rho in (0.0, 1e-5)]
     for config in configs:
         config.model.dense = (DenseConfig(8, dropout=0.5),)

@@ -10,7 +10,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.installation import install_command
 from cifar_flax.training.writers.mlflow import MLflow
 from cifar_flax.training.writers.sending import Sender
-from cifar_flax.training.writers.session import FIELD, OpenWriter, Session, Writer
+from cifar_flax.training.writers.session import FIELD, Session, Writer
 from cifar_flax.training.writers.wandb import WandB
 
 __all__ = ["WRITERS", "Session", "check_writers", "open_writers"]

@@ -204,7 +204,7 @@ def test_a_report_says_that_a_run_diverged_and_lacks_records(run, tmp_path):
     assert "environment.json is missing or damaged" in page.text
 
 
-def test_a_report_has_the_scores_on_corrupted_images_and_without_colour_that_are_there(run, tmp_path):
+def test_a_report_has_the_scores_on_corrupted_and_colourless_images_that_exist(run, tmp_path):
     workdir = shutil.copytree(run.workdir, tmp_path / "copy")
     predictions, dataset = predict_split(run, "test")
     network, folder = run.network(predictions.step), workdir / "report"

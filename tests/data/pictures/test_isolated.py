@@ -18,6 +18,7 @@ from cifar_flax.data.pictures.errors import UnreadableImage
 from cifar_flax.data.pictures.isolated import IsolatedDecoder
 from tests.conftest import ROOT
 from tests.data.pictures.test_decode import VALID
+from tests.helpers.picture_folders import png
 from tests.serving import crafted
 
 MEGABYTE = 2**20
@@ -28,12 +29,6 @@ ZEROS = zlib.compress(bytes(200 * MEGABYTE), 9)
 def decoder():
     with IsolatedDecoder(2) as decoder:
         yield decoder
-
-
-def png(seed=0, side=16):
-    out = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(out, "PNG")
-    return out.getvalue()
 
 
 def refusal(decoder, data, limits=LARGE):
@@ -141,8 +136,9 @@ def test_unusual_files_of_encoders_are_read(decoder):
 
 
 def test_others_are_answered_while_a_costly_file_is_read(decoder):
+    decoder.decode(png(), SMALL)  # the worker has started
     with ThreadPoolExecutor() as threads:
-        costly = threads.submit(refusal, decoder, COSTLY["TIFF strips"](), Limits(cpu_seconds=5))
+        costly = threads.submit(refusal, decoder, COSTLY["TIFF strips"](), Limits(cpu_seconds=2))
         first = next(as_completed([costly, threads.submit(decoder.decode, png(), SMALL)]))
         assert first is not costly
         assert costly.result().code == "too_costly"
@@ -178,6 +174,7 @@ def test_the_worker_gets_no_secrets(monkeypatch):
     monkeypatch.setenv("DATABASE_PASSWORD", "secret")
     with IsolatedDecoder(1) as decoder:
         decoder.decode(png(), SMALL)
+        assert workers()
         assert all(b"secret" not in Path(f"/proc/{pid}/environ").read_bytes() for pid in workers())
 
 

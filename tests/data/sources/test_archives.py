@@ -12,25 +12,17 @@ from cifar_flax.data.sources import archives, cifar_archives
 from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import sha256_of_file
 from tests.conftest import ROOT
-from tests.data.conftest import assert_same, refused
+from tests.data.conftest import assert_same, planes, refused
 from tests.helpers import forked
 
 
-def test_binary_tarball(binary_tarball, tiny):
+def test_a_binary_tarball_gives_its_rows(binary_tarball, tiny):
     assert_same(archives.read(binary_tarball, "cifar100", allow_unverified=True).splits, tiny)
-
-
-def test_python_tarball(python_tarball, tiny):
-    assert_same(archives.read(python_tarball, "cifar100", allow_unverified=True).splits, tiny)
 
 
 def cifar10(tiny):
     names = tuple(f"class_{i}" for i in range(10))
     return {split: dataclasses.replace(d, labels=d.labels % 10, class_names=names) for split, d in tiny.items()}
-
-
-def planes(images):
-    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
 
 
 def test_cifar10_batches_are_joined_in_order(tar_writer, tiny, tmp_path):
@@ -72,7 +64,7 @@ def test_image_size(binary_tarball):
     assert splits["train"].images.shape == (60, 16, 16, 3)
 
 
-def test_damaged_tarballs(binary_tarball, tmp_path):
+def test_a_damaged_tarball_is_refused(binary_tarball, tmp_path):
     content = binary_tarball.read_bytes()
     for name, damaged in {"cut": content[: len(content) // 2], "empty": b"", "text": b"hello" * 300}.items():
         path = tmp_path / f"{name}.tar.gz"
@@ -85,7 +77,7 @@ def test_damaged_tarballs(binary_tarball, tmp_path):
     refused(path, "not")
 
 
-def test_archives_of_something_else(tar_writer, tmp_path):
+def test_an_archive_of_something_else_is_refused(tar_writer, tmp_path):
     write, binary, _ = tar_writer
     refused(write(tmp_path / "other.tar.gz", {"README": b"hello"}), "not a CIFAR archive")
     short = {name: content[:-1] if name.endswith("train.bin") else content for name, content in binary.items()}
@@ -218,7 +210,7 @@ def test_pickles_that_want_more_than_arrays_are_refused(tar_writer, tmp_path, pr
         pickle.dumps({"data": np.array([[None] * 3072]), "fine_labels": [1], "coarse_labels": [1]}),
     ],
 )
-def test_damaged_batches(tar_writer, tmp_path, content):
+def test_a_damaged_batch_is_refused(tar_writer, tmp_path, content):
     write, _, python = tar_writer
     refused(write(tmp_path / "a.tar.gz", {**python, "cifar-100-python/train": content}), "train")
 

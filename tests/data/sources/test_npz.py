@@ -22,7 +22,7 @@ def npz_arrays(tiny):
     }
 
 
-def test_npz(tiny, tmp_path):
+def test_an_npz_gives_its_rows(tiny, tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, **npz_arrays(tiny))
     assert_same(archives.read(path, "mine").splits, tiny)
@@ -70,7 +70,7 @@ def test_npz_of_the_least(tmp_path, caplog):
         ({"train_labels": np.array([None] * 60)}, "train_labels are object (60,), expected integers (60,)"),
     ],
 )
-def test_npz_with_wrong_arrays(tiny, tmp_path, change, word):
+def test_an_npz_with_wrong_arrays_is_refused(tiny, tmp_path, change, word):
     path = tmp_path / "a.npz"
     np.savez(path, **{name: array for name, array in {**npz_arrays(tiny), **change}.items() if array is not None})
     refused(path, word)
@@ -192,7 +192,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_unread(tmp_path):
     refused(tmp_path / "a.npz", "train_images unpacks to 314,572,", "more than 250 times its size")
 
 
-def test_damaged_npz(tiny, tmp_path):
+def test_a_damaged_npz_is_refused(tiny, tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, **npz_arrays(tiny))
     content = path.read_bytes()

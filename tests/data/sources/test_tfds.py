@@ -10,6 +10,7 @@ import pytest
 
 from cifar_flax.config import DataConfig
 from cifar_flax.data import cache
+from cifar_flax.data.dataset import Dataset
 from cifar_flax.data.loading import load_dataset
 from cifar_flax.data.sources import archives, tfds
 from cifar_flax.data.splits import training_splits
@@ -57,6 +58,17 @@ def test_tfds_and_both_tarballs_give_the_same_bytes(tfds_dir, binary_tarball, py
     assert not {module for module in sys.modules if module.partition(".")[0] in ("tensorflow", "tensorflow_datasets")}
 
 
+def test_user_tfds_directory_comes_before_the_network(tfds_dir, tiny, monkeypatch):
+    monkeypatch.setattr(tfds, "reachable", lambda hosts: set())
+    data = load_dataset(DataConfig(name="cifar100"), "train")
+    np.testing.assert_array_equal(data.images, tiny["train"].images)
+    monkeypatch.setattr(tfds, "prepare", None)  # from now on it is in the cache
+    assert len(load_dataset(DataConfig(name="cifar100"), "test")) == len(tiny["test"])
+    assert isinstance(data, Dataset)
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.slow
 def test_one_channel_any_size_and_validation_for_test(tfds_dir):
     with pytest.raises(UserError, match=r"config\.data\.image_size: the images of sketches differ in size"):
         tfds.prepare("sketches")
@@ -70,6 +82,7 @@ def test_one_channel_any_size_and_validation_for_test(tfds_dir):
         np.testing.assert_array_equal(data.images[:, 8, 8, 0], 200 * data.labels)
 
 
+@pytest.mark.slow
 def test_a_validation_split_of_the_set_is_kept(tfds_dir):
     config = DataConfig(name="squares/open")
     splits = {split: load_dataset(config, split) for split in ("train", "validation", "test")}
@@ -81,6 +94,7 @@ def test_a_validation_split_of_the_set_is_kept(tfds_dir):
     assert len(training_splits(config)[1]) == 4
 
 
+@pytest.mark.slow
 def test_a_test_split_without_labels_is_left_out_and_validation_is_in_its_place(tfds_dir, capfd):
     tfds.prepare("squares/blind")
     key = cache.key_of("squares/blind")
@@ -144,16 +158,17 @@ def test_nothing_is_downloaded_when_nothing_answers(stub_child, monkeypatch):
 
 
 def test_probe_is_bounded_when_names_are_never_resolved(monkeypatch):
-    done = threading.Event()
+    done, ended = threading.Event(), []
 
     def never_resolved(*arguments, **options):
         done.wait(60)
+        ended.append(arguments)
         raise socket.gaierror
 
     monkeypatch.setattr(socket, "getaddrinfo", never_resolved)
     monkeypatch.setattr(tfds, "PROBE_SECONDS", 0.3)
     assert tfds.reachable(["images.example", "other.example"]) == set()
-    assert not done.is_set()  # nobody waited for the lookups
+    assert ended == [], "nobody was to wait for the lookups"
     done.set()
 
 
@@ -190,9 +205,8 @@ def test_failing_child_is_one_line():
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "file", [pytest.param("cifar100-train.tfrecord*", marks=pytest.mark.slow), "dataset_info.json", "features.json"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["cifar100-train.tfrecord*", "dataset_info.json", "features.json"])
 def test_damaged_tfds_directory_is_one_line(tiny_tfds_dir, tmp_path, monkeypatch, file):
     shutil.copytree(tiny_tfds_dir / "cifar100", tmp_path / "tfds" / "cifar100")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
@@ -232,7 +246,7 @@ tfds_worker.main()
 @pytest.mark.slow
 def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(tmp_path):
     """The bucket cannot have this set; without a network it cannot even be asked."""
-    environment = {**os.environ, **tfds.QUIET}
+    environment = {**os.environ, **tfds.QUIET, "TMPDIR": str(tmp_path)}  # TFDS leaves folders there
     child = subprocess.run(
         [sys.executable, "-c", DOWNLOAD, tmp_path / "tfds"], env=environment, capture_output=True, text=True, check=True
     )
@@ -242,7 +256,7 @@ def test_download_prepares_in_the_tfds_directory_and_falls_back_from_the_bucket(
 
 
 @pytest.mark.slow
-def test_real_cifar100(cifar100_cache, monkeypatch):
+def test_the_real_cifar100_has_its_classes_and_superclasses(cifar100_cache, monkeypatch):
     monkeypatch.setenv("CIFAR_FLAX_CACHE", cifar100_cache)
     train = cache.read("cifar100", "train")
     test = cache.read("cifar100", "test")

@@ -40,13 +40,13 @@ def errors_only(caplog):
 
 @contextlib.contextmanager
 def serving(app, **options):
-    """Yields the address of a server in a thread."""
+    """Yields a server in a thread, and its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(app, listener, threads=4, **{"upload_bytes": 1000} | options)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        yield listener.getsockname()
+        yield server, listener.getsockname()
     finally:
         server.stop()
         thread.join()
@@ -77,7 +77,7 @@ START = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: applica
 @pytest.mark.parametrize("start", [START, START + b"Content-Length: 900\r\n\r\n", b""], ids=["headers", "body", "blank lines"])
 def test_clients_that_send_a_byte_now_and_then_are_cut_off(app, start):
     connections, done = 60, threading.Event()
-    with serving(app, connections=connections, client_seconds=1) as address, contextlib.ExitStack() as stack:
+    with serving(app, connections=connections, client_seconds=1) as (_, address), contextlib.ExitStack() as stack:
         drippers = [stack.enter_context(socket.create_connection(address)) for _ in range(connections + 50)]
         for dripper in drippers:
             dripper.sendall(start)
@@ -98,22 +98,22 @@ def test_clients_that_send_a_byte_now_and_then_are_cut_off(app, start):
 
 
 def test_clients_that_take_a_byte_now_and_then_are_cut_off(app):
-    with serving(app, client_seconds=1) as address, socket.socket() as connection:
+    with serving(app, client_seconds=1) as (server, address), socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000)
         connection.connect(address)
         connection.sendall(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        received, end = 0, time.monotonic() + 6  # on a busy machine the server looks at its connections seldom
-        while time.monotonic() < end:
-            time.sleep(0.1)
-            received += len(connection.recv(100))
+        received, end = len(connection.recv(100)), time.monotonic() + 600
         with contextlib.suppress(ConnectionResetError):
+            while server.active_channels and time.monotonic() < end:
+                time.sleep(0.1)
+                received += len(connection.recv(100))
             while data := connection.recv(2**20):
                 received += len(data)
         assert received < len(MEGABYTES)
 
 
 def test_a_client_that_sends_many_requests_at_once_gets_one_answer(app):
-    with serving(app) as address, socket.create_connection(address, timeout=30) as connection:
+    with serving(app) as (_, address), socket.create_connection(address, timeout=30) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 240)
         received = b""
         while data := connection.recv(2**16):
@@ -122,8 +122,8 @@ def test_a_client_that_sends_many_requests_at_once_gets_one_answer(app):
         assert b"\r\nConnection: close\r\n" in received
 
 
-def test_clients_that_send_many_requests_and_read_nothing_do_not_keep_others_waiting(app):
-    with serving(app) as address, contextlib.ExitStack() as stack:
+def test_clients_that_send_many_requests_and_read_nothing_keep_no_others_waiting(app):
+    with serving(app) as (_, address), contextlib.ExitStack() as stack:
         for _ in range(12):  # three times the threads
             connection = stack.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -135,7 +135,7 @@ def test_clients_that_send_many_requests_and_read_nothing_do_not_keep_others_wai
 @pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["nothing", "a line after the body"])
 def test_a_connection_is_kept_after_a_body(app, end):
     body = b"{}" + end
-    with serving(app) as address, socket.create_connection(address, timeout=30) as connection:
+    with serving(app) as (_, address), socket.create_connection(address, timeout=30) as connection:
         for _ in range(2):
             connection.sendall(START + b"Content-Length: 2\r\n\r\n" + body)
             response = http.client.HTTPResponse(connection)
@@ -144,15 +144,15 @@ def test_a_connection_is_kept_after_a_body(app, end):
 
 
 def test_connections_that_take_all_places_have_less_time(app):
-    with serving(app, connections=20) as address, contextlib.ExitStack() as stack:
+    with serving(app, connections=20, client_seconds=600) as (_, address), contextlib.ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(address)) for _ in range(20)]
-        assert is_alive(address, timeout=20)  # and not 30, as else
+        assert is_alive(address, timeout=300)  # and not 600
         idle[0].settimeout(0)
         assert idle[0].recv(1) == b""
 
 
 def test_a_server_without_files_left_waits_and_says_nothing(app, caplog):
-    with serving(app) as address, contextlib.ExitStack() as stack:
+    with serving(app) as (_, address), contextlib.ExitStack() as stack:
         assert is_alive(address)
         clients = [stack.enter_context(socket.socket()) for _ in range(3)]
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -172,7 +172,7 @@ def test_a_body_without_room_on_disk_ends_its_connection_only(app, monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(TempfileBasedBuffer, "newfile", fail)
-    with serving(app, upload_bytes=2 * 2**20) as address, socket.create_connection(address, timeout=30) as connection:
+    with serving(app, upload_bytes=2 * 2**20) as (_, address), socket.create_connection(address, timeout=30) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(START + b"Content-Length: %d\r\n\r\n" % 2**20 + bytes(2**20))
             assert connection.recv(1) == b""
@@ -234,7 +234,7 @@ def test_a_process_that_may_open_too_few_files_for_a_server_is_told_so(serve_wit
 
 
 def test_clients_that_ask_often_are_not_cut_off(app):
-    with serving(app, client_seconds=3) as address:
+    with serving(app, client_seconds=3) as (_, address):
         connection = http.client.HTTPConnection(*address)
         for _ in range(8):  # longer than 3 s in all
             connection.request("GET", "/healthz")
@@ -248,7 +248,7 @@ def test_clients_that_ask_often_are_not_cut_off(app):
 
 def test_a_body_that_is_too_large_is_received_but_not_kept(app, monkeypatch):
     monkeypatch.setattr(TempfileBasedBuffer, "newfile", lambda self: pytest.fail("kept"))
-    with serving(app) as address:
+    with serving(app) as (_, address):
         status, headers, body = send(address, START + b"Content-Length: %d\r\n\r\n" % len(MEGABYTES) + MEGABYTES)
         assert (status, json.loads(body)["error"]["code"]) == (413, "too_large")
         assert dict(headers).items() >= HEADERS.items()
@@ -284,7 +284,7 @@ def test_a_body_that_is_too_large_is_received_but_not_kept(app, monkeypatch):
     ],
 )
 def test_malformed_requests_get_a_code_and_a_sentence(app, request_, status, code):
-    with serving(app) as address:
+    with serving(app) as (_, address):
         answered, headers, body = send(address, request_)
         assert (answered, json.loads(body)["error"]["code"]) == (status, code)
         assert json.loads(body)["error"]["message"].endswith(".")

@@ -83,7 +83,7 @@ def test_no_name_at_all_is_refused(local):
     assert local.client.open("/healthz", headers={}, environ_overrides={"HTTP_HOST": ""}).status_code == 400
 
 
-def test_a_server_on_all_addresses_accepts_addresses_which_no_site_can_have_as_its_name(exposed):
+def test_a_server_on_all_addresses_accepts_addresses_that_no_site_can_be_named(exposed):
     for host in ("192.168.1.5:8000", "0.0.0.0:8000", "[2001:db8::2]", "localhost"):
         assert health(exposed, host).status_code == 200
     for host in ("evil.example", "192.168.1.5.evil.example", "1"):

@@ -131,7 +131,7 @@ def damage(path, how):
         path.unlink()
 
 
-@pytest.mark.parametrize("how", ["truncate", "flip", "remove"])
+@pytest.mark.parametrize("how", ["flip", *(pytest.param(how, marks=pytest.mark.slow) for how in ("truncate", "remove"))])
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_or_is_exact(written, tmp_path, how, caplog):
     """Every file of the newest checkpoint in turn; some of Orbax's own hold nothing that a restore needs."""
     fell_back = 0

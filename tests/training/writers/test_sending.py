@@ -102,7 +102,7 @@ def test_a_run_that_is_stopped_and_resumed_sends_each_point_of_metrics_jsonl_onc
     assert [line[:2] for line in sent(run) if line[0] == "first layer"] == [["first layer", 9], ["first layer", 18]]
 
 
-def test_a_tracker_that_fails_costs_one_warning_and_gets_the_rest_from_the_next_process(
+def test_a_tracker_that_fails_costs_one_warning_and_gets_the_rest_later(
     tmp_path, tiny_data, config, tracker, monkeypatch, caplog
 ):
     monkeypatch.setattr(tracker, "FAIL_AT", 7)
@@ -243,7 +243,7 @@ def test_a_missing_package_costs_one_line_that_says_what_to_type(monkeypatch):
         (("wandb", "mlflow", "wandb"), r"config\.log\.writers: names wandb twice; each writer gets all metrics once$"),
     ],
 )
-def test_writers_that_there_are_not_or_that_are_named_twice_are_refused_with_the_config(writers, message):
+def test_unknown_writers_and_those_named_twice_are_refused_with_the_config(writers, message):
     config = Config()
     config.log.writers = writers
     with pytest.raises(ConfigError, match=message):
