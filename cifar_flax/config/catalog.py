@@ -10,7 +10,7 @@ from cifar_flax.config.defaults import changes, is_part_of
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import flatten_config, to_dict
 from cifar_flax.files.installation import CONFIGS, first_sentence
-from cifar_flax.files.tables import COLUMNS
+from cifar_flax.files.tables import TERMINAL_WIDTH
 
 
 def describe_configs() -> str:
@@ -32,7 +32,7 @@ def _describe_config(path: Path) -> Iterator[str]:
 
 
 def _line(name: str, text: str) -> str:
-    return textwrap.fill(text, COLUMNS, initial_indent=f"{name:<16}", subsequent_indent=" " * 16).rstrip() or name
+    return textwrap.fill(text, TERMINAL_WIDTH, initial_indent=f"{name:<16}", subsequent_indent=" " * 16).rstrip() or name
 
 
 def describe_fields(config: Config) -> str:
@@ -42,8 +42,8 @@ def describe_fields(config: Config) -> str:
     for path, value in flatten_config(to_dict(config), entries=False):
         mark = "  *" if is_part_of(path.removeprefix("config."), changed) else ""
         line = f"{path} = {value!r}{mark}"
-        if len(line) > COLUMNS:
-            text = pprint.pformat(value, width=COLUMNS - 4, compact=True, sort_dicts=False)
+        if len(line) > TERMINAL_WIDTH:
+            text = pprint.pformat(value, width=TERMINAL_WIDTH - 4, compact=True, sort_dicts=False)
             line = f"{path} ={mark}\n{textwrap.indent(text, '    ')}"
         lines.append(line)
     return "\n".join(lines)

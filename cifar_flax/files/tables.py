@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from cifar_flax.files.redact import visible
 
-COLUMNS = 80  # of a terminal
+TERMINAL_WIDTH = 80  # of a terminal
 
 
 def shorten(text: str, width: int) -> str:

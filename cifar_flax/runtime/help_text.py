@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from cifar_flax.files.tables import COLUMNS
+from cifar_flax.files.tables import TERMINAL_WIDTH
 from cifar_flax.runtime.command_line import as_typed
 
 HELP_COLUMN = 30  # where descriptions of flags begin
@@ -37,7 +37,9 @@ def help_text(program: str, arguments: str) -> str:
       arguments: names of the positional arguments; empty where the app takes none.
     """
     paragraphs = as_typed((sys.modules["__main__"].__doc__ or "").strip()).split("\n\n")
-    purpose = [text if text.startswith(" ") else textwrap.fill(text, COLUMNS, break_on_hyphens=False) for text in paragraphs]
+    purpose = [
+        text if text.startswith(" ") else textwrap.fill(text, TERMINAL_WIDTH, break_on_hyphens=False) for text in paragraphs
+    ]
     lines = ["\n\n".join(purpose), "", *([arguments, ""] if arguments else [])]
     ours = [
         flag
@@ -58,7 +60,7 @@ def help_text(program: str, arguments: str) -> str:
 
 
 def _described(name: str, text: str) -> str:
-    """A line, or more, of at most COLUMNS."""
+    """A line, or more, of at most TERMINAL_WIDTH."""
     start = f"  {name}".ljust(HELP_COLUMN) if len(name) + 3 < HELP_COLUMN else f"  {name}\n{'':{HELP_COLUMN}}"
-    lines = textwrap.wrap(" ".join(text.split()), COLUMNS - HELP_COLUMN, break_on_hyphens=False)
+    lines = textwrap.wrap(" ".join(text.split()), TERMINAL_WIDTH - HELP_COLUMN, break_on_hyphens=False)
     return start + f"\n{'':{HELP_COLUMN}}".join(lines)
