@@ -8,7 +8,7 @@ from cifar_flax.errors import UserError
 from cifar_flax.files.checksum import read_checksummed
 from cifar_flax.files.layout import is_exported
 from cifar_flax.files.redact import visible
-from cifar_flax.files.tables import COLUMNS, format_table, shorten
+from cifar_flax.files.tables import TERMINAL_WIDTH, format_table, shorten
 from cifar_flax.training.records import read_epochs
 
 HEADER = ("run", "began", "config", "data", "epochs", "validation", "test")
@@ -26,7 +26,7 @@ def describe_runs(folder: Path) -> str:
     if not runs:
         return f"{folder}: no run there"
     table = format_table([HEADER, *runs], right=NUMBERS)
-    if max(map(len, table.splitlines())) <= COLUMNS:
+    if max(map(len, table.splitlines())) <= TERMINAL_WIDTH:
         return table
     header, *rows = format_table([("  ", *row[1:]) for row in (HEADER, *runs)], right=NUMBERS).splitlines()
     return "\n".join(

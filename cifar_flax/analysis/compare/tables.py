@@ -13,7 +13,7 @@ from cifar_flax.analysis.compare.runs import (
     repeated_seeds,
 )
 from cifar_flax.config.defaults import format_value
-from cifar_flax.files.tables import COLUMNS, format_table
+from cifar_flax.files.tables import TERMINAL_WIDTH, format_table
 from cifar_flax.runtime.progress import format_duration
 
 NONE = "-"
@@ -40,7 +40,7 @@ class Table:
     def text(self) -> str:
         """Formats the table for a terminal: columns that do not fit come below, behind those up to the first of words."""
         parts = [self._formatted(columns) for columns in self._fitting_columns()] if self.rows else []
-        note = textwrap.fill(self.note, COLUMNS, initial_indent="  ", subsequent_indent="  ")
+        note = textwrap.fill(self.note, TERMINAL_WIDTH, initial_indent="  ", subsequent_indent="  ")
         return "\n".join([self.title, *parts, *([note] if note else [])])
 
     def _formatted(self, columns: Sequence[int]) -> str:
@@ -54,7 +54,7 @@ class Table:
         parts = [list(names)]
         for i in range(len(names), len(self.columns)):
             width = max(map(len, self._formatted([*parts[-1], i]).splitlines()))
-            if width > COLUMNS and len(parts[-1]) > len(names) and self.columns[i] not in self.words:
+            if width > TERMINAL_WIDTH and len(parts[-1]) > len(names) and self.columns[i] not in self.words:
                 parts.append(list(names))
             parts[-1].append(i)
         return parts
