@@ -6,8 +6,8 @@ The tutorial's third network, at .68 (training .77). `:dropout` adds two dropout
 for .78 (.99). Where they stand, and the batch size, are not given: after the convolutions and after the first dense layer, and
 Keras' default.
 
-Claim: 73.02 % test top-1, n = 1, 132 min; `:dropout` 76.79 %, n = 1, 121 min; beside other work on two AMD EPYC cores with
-AVX2 alone, float32 (2026-11-29).
+Claim: 73.02 % test top-1, n = 1, 132 min; `:dropout` 76.79 %, n = 1, 121 min; `:adam` 75.73 %, n = 1, 111 min; beside other
+work on two AMD EPYC cores with AVX2 alone, float32 (2026-11-29).
 """
 
 from cifar_flax.config import Config, Normalization, apply_variant
