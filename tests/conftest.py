@@ -2,6 +2,7 @@ import copy
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -33,6 +34,8 @@ def pytest_configure(config):
 
     Compiled programs are kept from test to test, for the processes that tests start too: most of their time is XLA's.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background job, whose commands would ignore it too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(config.cache.mkdir("jax"))
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
