@@ -34,7 +34,7 @@ _CLIENTS = flags.DEFINE_integer("clients", 50, "who upload at once", lower_bound
 _REQUESTS = flags.DEFINE_integer("requests", 5000, "over which memory is watched", lower_bound=100)
 _FIGURES = flags.DEFINE_string("figures", None, "file for the figures, such as benchmarks/results/serving_load.json")
 
-CLIENTS_A_RATE = 10  # threads of an upload a second: so many seconds may answers take before one is late
+LONGEST_ANSWER = 10  # seconds that answers may take before further uploads at a rate begin late, for want of a thread
 MARK = "----------------a-boundary"
 HEAD = f'--{MARK}\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n\r\n'
 PICTURES = (("skimage", "data/rocket.jpg"), ("sklearn", "datasets/images/flower.jpg"), ("sklearn", "datasets/images/china.jpg"))
@@ -97,7 +97,7 @@ def at_a_rate(upload: Callable[[int], tuple[int, float]], rate: int, seconds: in
         upload(number)
         return 1000 * (time.perf_counter() - due)
 
-    with ThreadPoolExecutor(CLIENTS_A_RATE * rate) as clients:
+    with ThreadPoolExecutor(LONGEST_ANSWER * rate) as clients:
         taken = sorted(clients.map(one, range(rate * seconds)))
     percentiles = statistics.quantiles(taken, n=100)
     return {"p50_ms": percentiles[49], "p99_ms": percentiles[98], "max_ms": taken[-1]}

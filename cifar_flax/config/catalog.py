@@ -9,7 +9,8 @@ from pathlib import Path
 from cifar_flax.config.defaults import changes, is_part_of
 from cifar_flax.config.schema import Config
 from cifar_flax.config.serialize import flatten_config, to_dict
-from cifar_flax.files.installation import CONFIGS, first_sentence
+from cifar_flax.files.docstrings import first_sentence
+from cifar_flax.files.installation import CONFIGS
 from cifar_flax.files.tables import TERMINAL_WIDTH
 
 

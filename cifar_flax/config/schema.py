@@ -129,9 +129,7 @@ class TrainConfig(ConfigBase):
     eval_batch_size: Count = 500  # over all devices together; rounded up to a multiple of their number
     resolutions: tuple[ResolutionConfig, ...] = ()  # with rising `until`, square; validation is at the images' own size
     init_from: str = ""  # RUN, pretrained:NAME or FILE, of the same normalization; what fits by name and shape is taken
-    teacher: str = (
-        ""  # network as in init_from, of the same classes, whose predictions for the images are a part of the targets
-    )
+    teacher: str = ""  # network as in init_from, of the same classes, whose predictions are a part of the targets
     teacher_weight: Probability = 0.5  # that part
     teacher_temperature: Positive = 1.0  # beside the teacher's own, by which its percentages are calibrated
     microbatches: Count = 1  # parts that each batch is computed in, one after another, to need less memory

@@ -1,6 +1,5 @@
 """Folders of configs and apps, the folder of the cache, and extras to install."""
 
-import ast
 import importlib.metadata
 import os
 from pathlib import Path
@@ -9,11 +8,6 @@ PACKAGE = Path(__file__).parents[1]
 _ROOT = PACKAGE if (PACKAGE / "launch").is_dir() else PACKAGE.parent
 # Beside the package in a checkout, within it where pip installed it.
 CONFIGS, LAUNCH = _ROOT / "configs", _ROOT / "launch"
-
-
-def first_sentence(code: ast.Module | ast.FunctionDef) -> str:
-    """The first sentence of the docstring of a config, a variant or an app, without a command in it and its full stop."""
-    return (ast.get_docstring(code) or "").partition("\n")[0].partition(": python launch/")[0].rstrip(".")
 
 
 def cache_folder() -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import cifar_flax
 from cifar_flax.errors import did_you_mean
-from cifar_flax.files.installation import LAUNCH, first_sentence
+from cifar_flax.files.docstrings import first_sentence
+from cifar_flax.files.installation import LAUNCH
 
 FILES = {"import": "import_data"}  # of verbs that are called otherwise
 ORDER = ("train", "evaluate", "predict", "serve", "calibrate", "compare", "search", "export", "import", "list", "show")

@@ -13,7 +13,9 @@ from cifar_flax.config import Config, ResolutionConfig
 EPOCH_DIGITS = 6  # of numbers of epochs and of steps that count: 0.1 * 3 * 10, a little above 3, is 3
 MAX_CHUNK_STEPS = 32  # steps of a chunk on accelerators: their dispatch costs nothing then, and a save is still at hand soon
 MAX_CHUNK_BYTES = 2**29  # of its images: where they are streamed, a device holds those of up to four chunks
-PROGRAM_COST = 1000  # of a program, in dispatches: one takes about a second to be traced and loaded, the other a millisecond
+# Of a program, in dispatches, roughly. To trace one takes .9 s (fast:published) to 1.6 s (summit) of a core of an AMD EPYC
+# (2026-11-29), under Python's lock, whatever the accelerator; a dispatch takes about a millisecond of Python.
+PROGRAM_COST = 1000
 
 
 class Chunk(NamedTuple):

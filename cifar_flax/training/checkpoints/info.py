@@ -46,7 +46,7 @@ def verify_written(folder: Path, items: dict[str, Any]) -> None:
 class _InfoHandler(ocp.AsyncCheckpointHandler):
     @classmethod
     def typestr(cls) -> str:
-        """What Orbax writes into each checkpoint: the name stays, wherever this module is."""
+        """Its name in the metadata of checkpoints; a constant, since moving this module must not make them unreadable."""
         return "cifar_flax.training.checkpoint_info._InfoHandler"
 
     def save(self, directory: Any, args: "InfoSave") -> None:
